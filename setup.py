@@ -1,0 +1,144 @@
+"""Build the kernels: one source each, compiled once per instruction set.
+
+Metadata is in pyproject.toml. `CONVCORE_OPENMP=0` builds without OpenMP.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+KERNELS = Path("convcore/kernels")
+PROBE = "probe"  # compiled once, for any processor: it finds out which ISA runs
+
+
+@dataclass(frozen=True)
+class Isa:
+    """One instruction set: the package of its compiled copies, and its flags."""
+
+    package: str
+    flags: tuple[str, ...] = ()
+    machines: tuple[str, ...] = ()  # those it exists on; none means everywhere
+
+
+ISAS = (
+    Isa("baseline"),
+    Isa("x86_64_v3", ("-march=x86-64-v3",), ("x86_64", "AMD64")),
+    Isa("x86_64_v4", ("-march=x86-64-v4", "-mprefer-vector-width=512"), ("x86_64", "AMD64")),
+)
+
+# Never -ffast-math or a relative of it: linked in, it changes the floating-point mode of
+# the whole process (GCC before 13), and NaN has to survive in the kernels.
+REQUIRED = ("-O3", "-g0")
+WELCOME = (
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-loop-interchange",  # GCC swaps the loops of the tile otherwise
+    "-ffp-contract=fast",
+    "-Wno-unused-function",
+    "-Wno-ignored-attributes",
+)
+OPENMP = (  # flags to compile with, flags to link with
+    (("-fopenmp",), ("-fopenmp",)),
+    (("-Xpreprocessor", "-fopenmp"), ("-lomp",)),
+)
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": False,
+    "wraparound": False,
+    "initializedcheck": False,
+    "cdivision": True,
+    "freethreading_compatible": True,
+}
+TRIVIAL = "int main(void) { return 0; }\n"
+PARALLEL = """
+#include <omp.h>
+int main(void) {
+    int n = 0;
+    #pragma omp parallel num_threads(2) reduction(+:n)
+    n += 1 + 0 * omp_get_thread_num();
+    return n < 1;
+}
+"""
+
+
+def extensions() -> list[Extension]:
+    """List every kernel for every instruction set of this machine."""
+    sources = sorted(KERNELS.glob("*.pyx"))
+    isas = [i for i in ISAS if not i.machines or platform.machine() in i.machines]
+    built: list[Extension] = []
+    for isa in isas:
+        modules = [
+            Extension(
+                f"convcore.kernels.{isa.package}.{source.stem}",
+                [str(source)],
+                extra_compile_args=list(isa.flags),
+                depends=[str(p) for p in KERNELS.glob("*.pxd")],
+            )
+            for source in sources
+            if source.stem != PROBE
+        ]
+        if isa is isas[0]:
+            modules.append(Extension(f"convcore.kernels.{PROBE}", [f"{KERNELS}/probe.pyx"]))
+        built += cythonize(
+            modules,
+            build_dir=f"build/cython/{isa.package}",
+            compiler_directives=DIRECTIVES,
+            nthreads=0,
+        )
+    return built
+
+
+class Build(build_ext):
+    """Give every kernel the flags that this compiler knows."""
+
+    def build_extensions(self) -> None:
+        """Try the flags, then build."""
+        if not self.parallel:
+            self.parallel = os.cpu_count()
+        if self.compiler.compiler_type == "msvc":
+            raise SystemExit("convcore: the kernels need GNU vector types: GCC or clang")
+        common = [*REQUIRED, *(f for f in WELCOME if self.compiles(TRIVIAL, (f,)))]
+        compile_openmp, link_openmp = self.openmp()
+        for extension in self.extensions:
+            extension.extra_compile_args += [*common, *compile_openmp]
+            extension.extra_link_args += link_openmp
+        super().build_extensions()
+
+    def openmp(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Find the flags of OpenMP, or none: the kernels are serial then."""
+        if os.environ.get("CONVCORE_OPENMP", "1") != "0":
+            for flags, libraries in OPENMP:
+                if self.compiles(PARALLEL, flags, libraries):
+                    return flags, libraries
+        print("convcore: building without OpenMP, the kernels will use one thread")
+        return (), ()
+
+    def compiles(
+        self, program: str, flags: tuple[str, ...], libraries: tuple[str, ...] = ()
+    ) -> bool:
+        """Tell whether the compiler builds a program without a warning."""
+        command = list(self.compiler.compiler_so)
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "try.c")
+            source.write_text(program)
+            to = ["-o", str(Path(folder, "try.so")), "-shared", "-fPIC"]
+            done = subprocess.run(
+                [*command, "-Werror", *flags, str(source), *to, *libraries],
+                capture_output=True,
+                check=False,
+            )
+        return done.returncode == 0
+
+
+if sys.platform == "win32" and not os.environ.get("CC"):
+    raise SystemExit("convcore: set CC to clang or gcc; MSVC has no GNU vector types")
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": Build})
