@@ -1,0 +1,294 @@
+# Convolution and its gradient of x as one blocked matrix product.
+#
+# What      out[m, q] = bias[m] + sum over k of weight[m, k] * patch[k, q]
+#           with the windows of geometry.pxd: m a channel of the output's group, q an
+#           output counted through samples and rows, k a (tap, channel) of its sum.
+# Layout    x (n, g*icg, id, ih, iw), weight (g*ocg, icg, kd, kh, kw), y like x, flat.
+#
+#                         q ->   NR     NR
+#                       k0   [ patch | patch ]   packed, one block of KC terms at a time
+#             k ->      |    [       |       ]   and `panels` panels, in L2
+#         m  [ weight ] k1   [       |       ]
+#         |  [ MR     ]      [ tile  | tile  ]   MR x NR, in registers
+#         v  [ MR     ]      [ tile  | tile  ]
+#
+# Assumes   flat native buffers of the sizes that the geometry tells; extents >= 1.
+# Parallel  over tasks = (phase, group, block of q, block of m): each writes outputs that
+#           no other task writes. The order of every sum is that of k, so the bits are the
+#           same for any split into tasks, any thread count and any batch.
+# Scratch   all weights packed once; per thread KC * panels * NR patches and one tile
+#           for each (m, panel) of a task.
+# Cost      2 * outputs * depth FLOPs. Each patch is packed once for MB outputs m, each
+#           weight read once for `panels` * NR outputs q.
+# Why not   The whole patch matrix at once: kh * kw times the bytes of x.
+# Source    Goto and van de Geijn, ACM TOMS 34 (2008), sections 4-6; Chellapilla, Puri
+#           and Simard (2006) for the patches.
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython.parallel cimport prange, threadid
+
+from convcore.kernels.geometry cimport (
+    CONV_FIELDS, Conv, Window, forward_window, gradient_window, phases,
+)
+from convcore.kernels.pack cimport Run, columns, list_runs, pack_weights
+from convcore.kernels.tile cimport exact_rows, put_rows
+from convcore.kernels.vector cimport MR, NR_BYTES, copy, nr, real
+
+cdef enum:
+    KC = 256  # terms of one block: KC rows of NR scalars are 32 KB on AVX-512
+    PATCH_BYTES = 131072  # patches of one task, a fraction of L2
+    MB = 32  # tiles of m in one task
+    NR_LIMIT = 32  # most scalars of one row of the tile
+    TASKS_PER_THREAD = 4  # so that no thread waits long for the last task
+    ROUND_MACS = 1000000000  # work between two looks for Ctrl-C: some 10 ms a thread
+
+cdef struct Job:
+    Conv p
+    bint gradient
+    Py_ssize_t phase_count, tiles          # tiles of m in a group
+    Py_ssize_t taps, terms, depth          # of a kernel; taps * channels; of a block
+    Py_ssize_t panels, pixel_tasks         # panels of a task; tasks along q
+    Py_ssize_t tile_block, tile_tasks      # tiles of a task; tasks along m
+    Py_ssize_t tasks, macs                 # macs of one task
+    Py_ssize_t shared, private             # scratch in scalars: of all, of each thread
+
+
+cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) noexcept nogil:
+    """Split the work into enough tasks for `threads`, as large as the caches like."""
+    cdef Job job
+    cdef Window w
+    cdef Py_ssize_t lanes = NR_BYTES // item, panel_count
+    job.p = p[0]
+    job.gradient = gradient
+    job.phase_count = phases(p, 0) * phases(p, 1) * phases(p, 2) if gradient else 1
+    w = gradient_window(p, 0) if gradient else forward_window(p)
+    job.tiles = (w.m - 1) // MR + 1
+    job.taps = p.kernel[0] * p.kernel[1] * p.kernel[2]
+    job.terms = w.c * job.taps
+    job.depth = min(job.terms, KC)
+    panel_count = (w.columns - 1) // lanes + 1 if w.columns else 0
+    job.panels = max(1, PATCH_BYTES // (KC * NR_BYTES))
+    job.tile_block = MB
+    while True:
+        job.tile_block = (job.tiles - 1) // ((job.tiles - 1) // job.tile_block + 1) + 1
+        job.tile_tasks = (job.tiles - 1) // job.tile_block + 1
+        job.pixel_tasks = (panel_count - 1) // job.panels + 1 if panel_count else 0
+        job.tasks = job.phase_count * p.g * job.pixel_tasks * job.tile_tasks
+        if job.tasks >= TASKS_PER_THREAD * threads:
+            break
+        if job.panels > 1:
+            job.panels = job.panels // 2
+        elif job.tile_block > 4:
+            job.tile_block = job.tile_block // 2
+        else:
+            break
+    job.macs = job.panels * lanes * job.tile_block * MR * max(job.depth, w.depth)
+    job.shared = p.g * job.tiles * MR * (job.terms + 1)
+    job.private = job.panels * lanes * (job.depth + job.tile_block * MR)
+    return job
+
+
+cdef inline const real* packed_bias(const Job* job, const real* shared) noexcept nogil:
+    """The biases lie behind the packed weights."""
+    return shared + job.p.g * job.tiles * MR * job.terms
+
+
+cdef void pack_tile(
+    const Job* job, Py_ssize_t index, const real* weight, const real* bias, real* shared
+) noexcept nogil:
+    """Pack weights and biases of tile `index`, counted through the groups."""
+    cdef Py_ssize_t group = index // job.tiles, first = index % job.tiles * MR, i
+    cdef Py_ssize_t m = job.p.icg if job.gradient else job.p.ocg
+    cdef real* biases = <real*>packed_bias(job, <const real*>shared) + index * MR
+    pack_weights(
+        &job.p, job.gradient, weight + group * job.p.ocg * job.p.icg * job.taps, first,
+        shared + index * MR * job.terms,
+    )
+    for i in range(MR):
+        biases[i] = bias[group * m + first + i] if bias and first + i < m else 0
+
+
+cdef void write_tile(
+    const Window* w, const real* tile, Py_ssize_t rows, Py_ssize_t first,
+    Py_ssize_t count, Py_ssize_t channel, real* out,
+) noexcept nogil:
+    """Put `rows` channels of outputs first .. first + count where they belong."""
+    cdef Run runs[NR_LIMIT]
+    cdef Py_ssize_t i, j, r, number, sample, pixel, length, column = 0
+    cdef Py_ssize_t channels = w.groups * w.m
+    cdef real* to
+    if w.dense:  # the outputs of a sample lie together
+        while column < count:
+            sample = (first + column) // w.plane
+            pixel = (first + column) % w.plane
+            length = min(count - column, w.plane - pixel)
+            to = out + (sample * channels + channel) * w.plane + pixel
+            for i in range(rows):
+                copy(to + i * w.plane, tile + i * nr(tile) + column, length)
+            column += length
+        return
+    number = list_runs(w, first, count, runs)
+    for r in range(number):
+        to = out + (runs[r].sample * channels + channel) * w.plane + (
+            (w.z.start + w.z.step * runs[r].z) * w.height
+            + w.y.start + w.y.step * runs[r].y
+        ) * w.width + w.x.start + w.x.step * runs[r].x
+        for i in range(rows):
+            for j in range(runs[r].count):
+                to[i * w.plane + j * w.x.step] = tile[i * nr(tile) + runs[r].column + j]
+
+
+cdef void multiply_tile(
+    const Job* job, const Window* w, Py_ssize_t group, Py_ssize_t tile,
+    Py_ssize_t first, Py_ssize_t count, Py_ssize_t k, Py_ssize_t depth,
+    const real* patches, const real* shared, real* sums, real* out,
+) noexcept nogil:
+    """Add terms k .. k + depth of one tile; the last of them completes its outputs.
+
+    A tile of whole rows over neighbouring outputs sums in `out` itself, any other one
+    in `sums`.
+    """
+    cdef Py_ssize_t index = group * job.tiles + tile
+    cdef Py_ssize_t rows = min(MR, w.m - tile * MR), channel = group * w.m + tile * MR
+    cdef Py_ssize_t sample, pixel
+    cdef const real* weights = shared + (
+        index * job.terms + w.tap_first * w.c + k
+    ) * MR
+    cdef const real* bias = packed_bias(job, shared) + index * MR if k == 0 else NULL
+    if w.dense and count == nr(patches) and exact_rows(rows):
+        sample = first // w.plane
+        pixel = first % w.plane
+        if pixel + count <= w.plane:
+            out += (sample * w.groups * w.m + channel) * w.plane + pixel
+            put_rows(weights, 1, MR, patches, depth, bias, out, w.plane, rows)
+            return
+    put_rows(weights, 1, MR, patches, depth, bias, sums, nr(sums), rows)
+    if k + depth >= w.depth:
+        write_tile(w, <const real*>sums, rows, first, count, channel, out)
+
+
+cdef void run_task(
+    const Job* job, Py_ssize_t task, const real* source, const real* shared,
+    real* private, real* out,
+) noexcept nogil:
+    """Compute the outputs of one task."""
+    cdef Py_ssize_t tile_task = task % job.tile_tasks
+    cdef Py_ssize_t pixel_task = task // job.tile_tasks % job.pixel_tasks
+    cdef Py_ssize_t rest = task // (job.tile_tasks * job.pixel_tasks)
+    cdef Py_ssize_t group = rest % job.p.g, phase = rest // job.p.g
+    cdef Window w = gradient_window(&job.p, phase) if job.gradient else forward_window(&job.p)
+    cdef Py_ssize_t lanes = nr(source), panels, blocks, depth, k, j, t, number
+    cdef Py_ssize_t first = pixel_task * job.panels * lanes, count, here
+    cdef Py_ssize_t tile0 = tile_task * job.tile_block
+    cdef Py_ssize_t tile1 = min(tile0 + job.tile_block, job.tiles)
+    cdef real* patches = private
+    cdef real* sums = private + job.panels * lanes * job.depth
+    cdef Run runs[NR_LIMIT]
+    if first >= w.columns:  # later phases may be smaller than the first
+        return
+    count = min(job.panels * lanes, w.columns - first)
+    panels = (count - 1) // lanes + 1
+    blocks = (w.depth - 1) // KC + 1 if w.depth else 1
+    depth = (w.depth - 1) // blocks + 1 if w.depth else 0
+    source += group * w.c * w.source_plane
+    k = 0
+    while True:
+        depth = min(depth, w.depth - k)
+        for j in range(panels):
+            here = min(lanes, count - j * lanes)
+            number = list_runs(&w, first + j * lanes, here, runs)
+            columns(
+                &w, source, runs, number, here, k, k + depth,
+                patches + j * lanes * job.depth, lanes,
+            )
+        for t in range(tile0, tile1):
+            for j in range(panels):
+                multiply_tile(
+                    job, &w, group, t, first + j * lanes, min(lanes, count - j * lanes),
+                    k, depth, <const real*>patches + j * lanes * job.depth, shared,
+                    sums + ((t - tile0) * job.panels + j) * MR * lanes, out,
+                )
+        k += depth
+        if k >= w.depth:
+            return
+
+
+cdef int run(
+    const Job* job, const real* source, const real* weight, const real* bias, real* out,
+    real* scratch, int threads,
+) except -1:
+    """Pack the weights, then do the tasks round by round."""
+    cdef Py_ssize_t i, begin = 0, end, tiles = job.p.g * job.tiles
+    cdef Py_ssize_t each = max(ROUND_MACS // max(job.macs, 1), TASKS_PER_THREAD) * threads
+    with nogil:
+        for i in prange(tiles, num_threads=threads, schedule="static"):
+            pack_tile(job, i, weight, bias, scratch)
+    while begin < job.tasks:
+        end = min(begin + each, job.tasks)
+        with nogil:
+            for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+                run_task(
+                    job, i, source, <const real*>scratch,
+                    scratch + job.shared + threadid() * job.private, out,
+                )
+        PyErr_CheckSignals()
+        begin = end
+    return 0
+
+
+cdef int check(bint right) except -1:
+    """Refuse buffers that the geometry does not describe: a bug in the caller."""
+    if not right:
+        raise ValueError("conv_gemm: a buffer does not have the size of its problem")
+    return 0
+
+
+cdef int start(
+    const long long[::1] geometry, bint gradient, const real[::1] source,
+    const real[::1] weight, const real[::1] bias, real[::1] out, real[::1] scratch,
+    int threads,
+) except -1:
+    """Check the sizes and run the direction."""
+    cdef const Conv* p
+    cdef Job job
+    cdef Py_ssize_t pixels, planes
+    check(geometry.shape[0] == CONV_FIELDS and threads >= 1)
+    p = <const Conv*>&geometry[0]
+    job = make_job(p, gradient, sizeof(real), threads)
+    pixels = p.n * p.g * p.icg * p.in_extent[0] * p.in_extent[1] * p.in_extent[2]
+    planes = p.n * p.g * p.ocg * p.out_extent[0] * p.out_extent[1] * p.out_extent[2]
+    check(source.shape[0] == (planes if gradient else pixels))
+    check(out.shape[0] == (pixels if gradient else planes))
+    check(weight.shape[0] == p.g * p.ocg * p.icg * job.taps)
+    check(bias.shape[0] == 0 or bias.shape[0] == p.g * (p.icg if gradient else p.ocg))
+    check(scratch.shape[0] >= job.shared + threads * job.private)
+    if job.tasks == 0:
+        return 0
+    return run(
+        &job, &source[0], &weight[0], &bias[0] if bias.shape[0] else NULL, &out[0],
+        &scratch[0], threads,
+    )
+
+
+def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, int threads):
+    """Give the scalars of scratch that fprop or dgrad needs."""
+    cdef Job job
+    check(geometry.shape[0] == CONV_FIELDS and threads >= 1)
+    job = make_job(<const Conv*>&geometry[0], direction == "dgrad", item, threads)
+    return job.shared + threads * job.private
+
+
+def fprop(
+    const long long[::1] geometry, const real[::1] x, const real[::1] weight,
+    const real[::1] bias, real[::1] y, real[::1] scratch, int threads,
+):
+    """Write the convolution of x to y; an empty bias is none."""
+    start(geometry, False, x, weight, bias, y, scratch, threads)
+
+
+def dgrad(
+    const long long[::1] geometry, const real[::1] dy, const real[::1] weight,
+    const real[::1] bias, real[::1] dx, real[::1] scratch, int threads,
+):
+    """Write the gradient of x, plus a bias (of a transposed convolution), to dx."""
+    start(geometry, True, dy, weight, bias, dx, scratch, threads)

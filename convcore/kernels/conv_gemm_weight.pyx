@@ -1,0 +1,303 @@
+# The gradients of weight and bias as blocked sums over pixels.
+#
+# What      dw[o, k] = sum over q of dy[o, q] * patch[k, q]      k = (tap, channel)
+#           db[o]    = sum over q of dy[o, q]
+#           with the patches of the forward pass; q counts outputs through all samples.
+# Layout    The lanes are channels o: dy is turned around, a few hundred pixels at a time,
+#           which costs one move for each of its elements; the patches, taps times more,
+#           are read as the forward pass packs them, a scalar at a time.
+#
+#                     q ->                          o ->  NR
+#             k  [ patch, RUNS pixels ]   x    q  [ dy transposed ]   added to
+#             |  [ MR rows            ]        |  [               ]   sums [k, o]
+#
+# Assumes   flat native buffers of the sizes that the geometry tells; extents >= 1.
+# Parallel  over tasks = (group, block of k, block of o, chunk of q). A task owns its sums.
+#           How many chunks there are depends on the problem alone; their sums are added
+#           in a fixed tree. So the bits are the same for any thread count.
+# Scratch   per thread the patches and dy of RUNS pixels and the sums of one task; with
+#           several chunks the sums of all tasks instead, of which there are < 2 * TASKS.
+# Cost      2 * oc * icg * taps * pixels FLOPs; RB rows share each turned dy, OB lanes each
+#           patch.
+# Why not   One private dw for each thread, added at the end: bits that depend on the
+#           thread count, and dw times threads of memory.
+# Source    as conv_gemm.pyx; Higham, Accuracy and Stability of Numerical Algorithms (2002),
+#           section 4.2, for sums in blocks.
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython.parallel cimport prange, threadid
+from libc.string cimport memset
+
+from convcore.kernels.geometry cimport CONV_FIELDS, Conv, Window, forward_window
+from convcore.kernels.pack cimport RUNS, Run, columns, list_runs
+from convcore.kernels.tile cimport put_rows
+from convcore.kernels.vector cimport (
+    MR, NR_BYTES, NV, f32v, f64v, nr, real, vec,
+)
+
+cdef enum:
+    RB = 512  # most rows k of one task
+    OB = 4  # panels of NR lanes o in one task
+    TASKS = 16  # tasks that a large problem is split into at least
+    CHUNK = 2048  # fewest pixels of a chunk
+    TURN = 16  # pixels that are turned around together
+    ROUND_MACS = 1000000000  # work between two looks for Ctrl-C: some 10 ms a thread
+
+cdef struct Job:
+    Conv p
+    Window w
+    Py_ssize_t taps, rows, row_block, row_tasks     # rows k of a group, of a task
+    Py_ssize_t panels, panel_block, panel_tasks     # panels of NR channels o
+    Py_ssize_t chunk, chunks                        # pixels of a chunk
+    Py_ssize_t tasks, sums                          # scalars of one task's sums
+    Py_ssize_t shared, private                      # scratch in scalars
+
+
+cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
+    """Split the work: by the problem alone, never by the number of threads."""
+    cdef Job job
+    cdef Py_ssize_t lanes = NR_BYTES // item, places, wanted, possible, row_blocks
+    job.p = p[0]
+    job.w = forward_window(p)
+    job.taps = p.kernel[0] * p.kernel[1] * p.kernel[2]
+    job.rows = p.icg * job.taps
+    row_blocks = (job.rows - 1) // RB + 1
+    job.row_block = ((job.rows - 1) // row_blocks // MR + 1) * MR
+    job.row_tasks = (job.rows - 1) // job.row_block + 1
+    job.panels = (p.ocg - 1) // lanes + 1
+    job.panel_tasks = (job.panels - 1) // OB + 1
+    job.panel_block = (job.panels - 1) // job.panel_tasks + 1
+    job.panel_tasks = (job.panels - 1) // job.panel_block + 1
+    places = p.g * job.row_tasks * job.panel_tasks
+    wanted = (TASKS - 1) // places + 1
+    possible = job.w.columns // CHUNK + 1
+    job.chunks = min(wanted, possible)
+    job.chunk = max((job.w.columns - 1) // job.chunks + 1, 1)
+    job.chunks = max((job.w.columns - 1) // job.chunk + 1, 1)
+    job.tasks = places * job.chunks
+    job.sums = job.panel_block * lanes * job.row_block
+    job.shared = job.tasks * job.sums if job.chunks > 1 else 0
+    job.private = RUNS * (job.row_block + job.panel_block * lanes)
+    if job.chunks == 1:
+        job.private += job.sums
+    return job
+
+
+cdef void turn(
+    const Job* job, const real* dy, Py_ssize_t group, Py_ssize_t first, Py_ssize_t count,
+    Py_ssize_t channel, Py_ssize_t channels, real* to,
+) noexcept nogil:
+    """Write pixels first .. first + count as rows of NR channels; missing ones are zero."""
+    cdef Py_ssize_t lanes = nr(dy), plane = job.w.plane, column = 0
+    cdef Py_ssize_t sample, pixel, length, i, j, last
+    cdef const real* source
+    if channels < lanes:
+        memset(to, 0, count * lanes * sizeof(real))
+    while column < count:
+        sample = (first + column) // plane
+        pixel = (first + column) % plane
+        length = min(min(count - column, plane - pixel), TURN)
+        source = dy + ((sample * job.p.g + group) * job.p.ocg + channel) * plane + pixel
+        for j in range(channels):
+            for i in range(length):
+                to[(column + i) * lanes + j] = source[j * plane + i]
+        column += length
+
+
+cdef inline void place(
+    const Job* job, Py_ssize_t index, Py_ssize_t* group, Py_ssize_t* row, Py_ssize_t* panel
+) noexcept nogil:
+    """Find the part of dw that a task sums."""
+    panel[0] = index % job.panel_tasks * job.panel_block
+    row[0] = index // job.panel_tasks % job.row_tasks * job.row_block
+    group[0] = index // (job.panel_tasks * job.row_tasks)
+
+
+cdef void write_sums(
+    const Job* job, Py_ssize_t index, const real* sums, real* dw
+) noexcept nogil:
+    """Put the sums of one part, [panel][row][lane], where dw has them."""
+    cdef Py_ssize_t group, row0, panel0, lanes = nr(sums), j, k, o, channels, rows
+    cdef real* to
+    place(job, index, &group, &row0, &panel0)
+    rows = min(job.row_block, job.rows - row0)
+    for j in range(min(job.panel_block, job.panels - panel0)):
+        channels = min(lanes, job.p.ocg - (panel0 + j) * lanes)
+        to = dw + (group * job.p.ocg + (panel0 + j) * lanes) * job.rows
+        for k in range(row0, row0 + rows):
+            for o in range(channels):
+                to[o * job.rows + k % job.p.icg * job.taps + k // job.p.icg] = sums[
+                    (j * job.row_block + k - row0) * lanes + o
+                ]
+
+
+cdef void run_task(
+    const Job* job, Py_ssize_t task, const real* x, const real* dy, real* shared,
+    real* private, real* dw,
+) noexcept nogil:
+    """Sum one chunk of pixels for one part of dw."""
+    cdef Py_ssize_t index = task // job.chunks, chunk = task % job.chunks
+    cdef Py_ssize_t lanes = nr(x), group, row0, panel0, rows, panels, count, number, i, j
+    cdef Py_ssize_t pixel = chunk * job.chunk
+    cdef Py_ssize_t last = min(pixel + job.chunk, job.w.columns)
+    cdef real* patches = private
+    cdef real* turned = patches + RUNS * job.row_block
+    cdef real* sums = turned + RUNS * job.panel_block * lanes
+    cdef const real* source
+    cdef Run runs[RUNS]
+    place(job, index, &group, &row0, &panel0)
+    rows = min(job.row_block, job.rows - row0)
+    panels = min(job.panel_block, job.panels - panel0)
+    source = x + group * job.p.icg * job.w.source_plane
+    if job.chunks > 1:
+        sums = shared + task * job.sums
+    memset(sums, 0, job.sums * sizeof(real))
+    while pixel < last:
+        count = min(RUNS, last - pixel)
+        number = list_runs(&job.w, pixel, count, runs)
+        columns(&job.w, source, runs, number, count, row0, row0 + rows, patches, RUNS)
+        for j in range(panels):
+            turn(
+                job, dy, group, pixel, count, (panel0 + j) * lanes,
+                min(lanes, job.p.ocg - (panel0 + j) * lanes), turned + j * RUNS * lanes,
+            )
+        for j in range(panels):
+            i = 0
+            while i < rows:
+                put_rows(
+                    <const real*>patches + i * RUNS, RUNS, 1,
+                    <const real*>turned + j * RUNS * lanes, count, <const real*>NULL,
+                    sums + (j * job.row_block + i) * lanes, lanes, min(MR, rows - i),
+                )
+                i += MR
+        pixel += count
+    if job.chunks == 1:
+        write_sums(job, index, <const real*>sums, dw)
+
+
+cdef void add_chunks(const Job* job, Py_ssize_t index, real* shared, real* dw) noexcept nogil:
+    """Add the chunks of one part of dw in a tree: neighbours, then pairs of them, ..."""
+    cdef real* sums = shared + index * job.chunks * job.sums
+    cdef Py_ssize_t apart = 1, chunk, i
+    while apart < job.chunks:
+        chunk = 0
+        while chunk + apart < job.chunks:
+            for i in range(job.sums):
+                sums[chunk * job.sums + i] += sums[(chunk + apart) * job.sums + i]
+            chunk += 2 * apart
+        apart *= 2
+    write_sums(job, index, <const real*>sums, dw)
+
+
+cdef int run(
+    const Job* job, const real* x, const real* dy, real* dw, real* scratch, int threads
+) except -1:
+    """Do the tasks round by round, then add their chunks."""
+    cdef Py_ssize_t i, begin = 0, end, each
+    each = ROUND_MACS // max(job.sums * job.chunk, 1)
+    each = max(each, 1) * threads
+    while begin < job.tasks:
+        end = min(begin + each, job.tasks)
+        with nogil:
+            for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+                run_task(
+                    job, i, x, dy, scratch,
+                    scratch + job.shared + threadid() * job.private, dw,
+                )
+        PyErr_CheckSignals()
+        begin = end
+    if job.chunks > 1:
+        with nogil:
+            for i in prange(job.tasks // job.chunks, num_threads=threads, schedule="static"):
+                add_chunks(job, i, scratch, dw)
+    return 0
+
+
+cdef inline void sum_vectors(const vec* source, Py_ssize_t steps, vec* sums) noexcept nogil:
+    """Add `steps` rows of the tile to NV vectors."""
+    cdef Py_ssize_t i
+    for i in range(steps):
+        sums[0] = sums[0] + source[0]
+        sums[1] = sums[1] + source[1]
+        source += NV
+
+
+cdef void sum_channel(
+    const Conv* p, Py_ssize_t channel, Py_ssize_t plane, const real* dy, real* sums, real* db
+) noexcept nogil:
+    """Sum one channel of dy over all samples and pixels; `sums` is room for NR scalars."""
+    cdef Py_ssize_t lanes = nr(dy), steps = plane // lanes, apart = lanes // 2, n, i
+    cdef const real* source
+    memset(sums, 0, NR_BYTES)
+    for n in range(p.n):
+        source = dy + (n * p.g * p.ocg + channel) * plane
+        if real is float:
+            sum_vectors(<const f32v*>source, steps, <f32v*>sums)
+        else:
+            sum_vectors(<const f64v*>source, steps, <f64v*>sums)
+        for i in range(plane - steps * lanes):
+            sums[i] += source[steps * lanes + i]
+    while apart:
+        for i in range(apart):
+            sums[i] += sums[i + apart]
+        apart = apart // 2
+    db[channel] = sums[0]
+
+
+cdef int check(bint right) except -1:
+    """Refuse buffers that the geometry does not describe: a bug in the caller."""
+    if not right:
+        raise ValueError("conv_gemm_weight: a buffer does not have its problem's size")
+    return 0
+
+
+def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, int threads):
+    """Give the scalars of scratch that wgrad or bgrad needs."""
+    cdef Job job
+    check(geometry.shape[0] == CONV_FIELDS and threads >= 1)
+    if direction == "bgrad":
+        return threads * NR_BYTES // item
+    job = make_job(<const Conv*>&geometry[0], item)
+    return job.shared + threads * job.private
+
+
+def wgrad(
+    const long long[::1] geometry, const real[::1] x, const real[::1] dy,
+    real[::1] dw, real[::1] scratch, int threads,
+):
+    """Write the gradient of weight to dw."""
+    cdef const Conv* p
+    cdef Job job
+    check(geometry.shape[0] == CONV_FIELDS and threads >= 1)
+    p = <const Conv*>&geometry[0]
+    job = make_job(p, sizeof(real))
+    check(x.shape[0] == p.n * p.g * p.icg * job.w.source_plane)
+    check(dy.shape[0] == p.n * p.g * p.ocg * job.w.plane)
+    check(dw.shape[0] == p.g * p.ocg * job.rows)
+    check(scratch.shape[0] >= job.shared + threads * job.private)
+    if p.n == 0:
+        dw[:] = 0
+    else:
+        run(&job, &x[0], &dy[0], &dw[0], &scratch[0], threads)
+
+
+def bgrad(
+    const long long[::1] geometry, const real[::1] dy, real[::1] db, real[::1] scratch,
+    int threads,
+):
+    """Write the gradient of bias, one sum for each channel of dy, to db."""
+    cdef const Conv* p
+    cdef Py_ssize_t plane, channel, lanes = NR_BYTES // sizeof(real)
+    check(geometry.shape[0] == CONV_FIELDS and threads >= 1)
+    p = <const Conv*>&geometry[0]
+    plane = p.out_extent[0] * p.out_extent[1] * p.out_extent[2]
+    check(db.shape[0] == p.g * p.ocg and dy.shape[0] == p.n * p.g * p.ocg * plane)
+    check(scratch.shape[0] >= threads * lanes)
+    if p.n == 0:
+        db[:] = 0
+        return
+    with nogil:
+        for channel in prange(p.g * p.ocg, num_threads=threads, schedule="static"):
+            sum_channel(
+                p, channel, plane, &dy[0], &scratch[0] + threadid() * lanes, &db[0]
+            )

@@ -1,0 +1,125 @@
+# The only file that knows an instruction set.
+#
+# What    One vector type per float type, as wide as the widest register that the
+#         compiler was told to use, and the tile that fits its register file.
+# How     GNU vector types. Cython is told that they are floats, so `acc + a * b` is
+#         ordinary Cython; C sees vectors and makes one fused multiply-add of it.
+#         The types are declared unaligned and free to alias: any address may be loaded.
+# Rules   A vector never meets a Python object, a comparison, // or %; arrays of vectors
+#         are local and indexed by constants once loops are unrolled, or they leave the
+#         registers.
+#
+#             vector bytes   MR   NV   registers used (MR*NV + NV + 1)   of
+#   AVX-512        64        14    2              31                     32
+#   AVX2+FMA       32         6    2              15                     16
+#   NEON           16        12    2              27                     32
+#   SSE2           16         6    2              15                     16
+
+cdef extern from *:
+    """
+    #include <string.h>
+    #if defined(__AVX512F__)
+      #define CC_VEC_BYTES 64
+      #define CC_MR 14
+    #elif defined(__AVX2__)
+      #define CC_VEC_BYTES 32
+      #define CC_MR 6
+    #elif defined(__aarch64__)
+      #define CC_VEC_BYTES 16
+      #define CC_MR 12
+    #else
+      #define CC_VEC_BYTES 16
+      #define CC_MR 6
+    #endif
+    #define CC_NV 2
+    #define CC_MR_HALF (CC_MR / 2)
+    #define CC_TILE (CC_MR * CC_NV)
+    #define CC_NR_BYTES (CC_NV * CC_VEC_BYTES)
+
+    typedef float  cc_f32v __attribute__((vector_size(CC_VEC_BYTES), aligned(4), may_alias));
+    typedef double cc_f64v __attribute__((vector_size(CC_VEC_BYTES), aligned(8), may_alias));
+
+    /* Every lane the scalar s: s - 0 is s for every s, the sign of zero included. */
+    #define cc_all_f32(s) ((float)(s) - (cc_f32v){0})
+    #define cc_all_f64(s) ((double)(s) - (cc_f64v){0})
+
+    /* Copy n < NR elements: exact, never a byte beyond. */
+    #if defined(__AVX512F__)
+      #include <immintrin.h>
+      static inline void cc_copy_f32(float *to, const float *from, Py_ssize_t n) {
+          while (n > 0) {
+              __mmask16 m = n >= 16 ? 0xFFFF : (__mmask16)((1u << n) - 1);
+              _mm512_mask_storeu_ps(to, m, _mm512_maskz_loadu_ps(m, from));
+              to += 16; from += 16; n -= 16;
+          }
+      }
+      static inline void cc_copy_f64(double *to, const double *from, Py_ssize_t n) {
+          while (n > 0) {
+              __mmask8 m = n >= 8 ? 0xFF : (__mmask8)((1u << n) - 1);
+              _mm512_mask_storeu_pd(to, m, _mm512_maskz_loadu_pd(m, from));
+              to += 8; from += 8; n -= 8;
+          }
+      }
+    #else
+      #define cc_copy_f32(to, from, n) memcpy(to, from, (size_t)(n) * sizeof(float))
+      #define cc_copy_f64(to, from, n) memcpy(to, from, (size_t)(n) * sizeof(double))
+    #endif
+    """
+    ctypedef float f32v "cc_f32v"
+    ctypedef double f64v "cc_f64v"
+    enum:
+        VEC_BYTES "CC_VEC_BYTES"  # bytes of one vector
+        MR "CC_MR"                # rows of the register tile
+        MR_HALF "CC_MR_HALF"      # rows of a tile for few channels
+        NV "CC_NV"                # vectors of one row of the tile
+        TILE "CC_TILE"            # vectors of the tile
+        NR_BYTES "CC_NR_BYTES"    # bytes of one row of the tile
+    f32v cc_all_f32(float s) nogil
+    f64v cc_all_f64(double s) nogil
+    void cc_copy_f32(float* to, const float* source, Py_ssize_t n) nogil
+    void cc_copy_f64(double* to, const double* source, Py_ssize_t n) nogil
+
+ctypedef fused vec:
+    f32v
+    f64v
+
+ctypedef fused real:
+    float
+    double
+
+
+cdef inline vec lanes_from(const vec* a, Py_ssize_t i) noexcept nogil:
+    """Every lane the i-th scalar behind `a`."""
+    if vec is f32v:
+        return cc_all_f32((<const float*>a)[i])
+    else:
+        return cc_all_f64((<const double*>a)[i])
+
+
+cdef inline vec zero_lanes(const vec* like) noexcept nogil:
+    """Every lane zero; `like` only tells the type."""
+    if vec is f32v:
+        return cc_all_f32(0)
+    else:
+        return cc_all_f64(0)
+
+
+cdef inline const vec* ahead(const vec* a, Py_ssize_t scalars) noexcept nogil:
+    """The address that many scalars further on."""
+    if vec is f32v:
+        return <const vec*>(<const float*>a + scalars)
+    else:
+        return <const vec*>(<const double*>a + scalars)
+
+
+cdef inline Py_ssize_t nr(const real* like) noexcept nogil:
+    """Scalars of one row of the tile."""
+    return NR_BYTES // sizeof(real)
+
+
+cdef inline void copy(real* to, const real* source, Py_ssize_t n) noexcept nogil:
+    """Copy n scalars: exact, never a byte beyond."""
+    if real is float:
+        cc_copy_f32(to, source, n)
+    else:
+        cc_copy_f64(to, source, n)
