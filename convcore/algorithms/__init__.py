@@ -1,0 +1,12 @@
+"""The algorithms, in order of preference: the one place that ranks them.
+
+`plan.select` takes the first card of a list that accepts and prefers a problem. A new
+algorithm is a kernel, a card, and one line here.
+"""
+
+from convcore.algorithms.base import ConvAlgorithm, PoolAlgorithm
+from convcore.algorithms.conv_gemm import ConvGemm
+from convcore.algorithms.pool_window import PoolWindow
+
+CONV: tuple[ConvAlgorithm, ...] = (ConvGemm(),)
+POOL: tuple[PoolAlgorithm, ...] = (PoolWindow(),)

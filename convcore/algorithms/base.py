@@ -1,0 +1,59 @@
+"""What an algorithm's card says.
+
+A card is small: when the algorithm is right (`accepts`), when it is fast (`prefers`), and
+which kernel functions it is made of. Truth and taste stay apart: `accepts` never looks at
+speed, `prefers` never at correctness. Tests run every algorithm that accepts.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from convcore.problem import ConvProblem, Direction, PoolProblem
+
+
+class Verdict(NamedTuple):
+    """Yes or no, and why: what `plan.explain` prints."""
+
+    yes: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A compiled function: a module of `convcore.kernels`, and a name in it.
+
+    It is called as `function(geometry, *buffers, scratch, threads)`; the module's
+    `scratch_size(geometry, direction, itemsize, threads)` tells the scalars of scratch.
+    """
+
+    module: str
+    function: str
+
+
+class ConvAlgorithm(Protocol):
+    """The card of a convolution algorithm."""
+
+    name: str
+    summary: str
+    kernels: Mapping[Direction, Kernel]
+
+    def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:
+        """Tell whether the result is right."""
+
+    def prefers(self, problem: ConvProblem, direction: Direction) -> Verdict:
+        """Tell whether it is the one to take, given that those before it were not."""
+
+
+class PoolAlgorithm(Protocol):
+    """The card of a pooling algorithm."""
+
+    name: str
+    summary: str
+    kernels: Mapping[str, Kernel]
+
+    def accepts(self, problem: PoolProblem, direction: str) -> Verdict:
+        """Tell whether the result is right."""
+
+    def prefers(self, problem: PoolProblem, direction: str) -> Verdict:
+        """Tell whether it is the one to take, given that those before it were not."""

@@ -1,0 +1,716 @@
+"""Convolution and transposed convolution, forward and backward, for 1, 2 and 3 axes.
+
+"Convolution" is what networks call so: cross-correlation, the kernel is not turned
+around. `flip=True` turns it around along every axis, the convolution of mathematics.
+
+Each operation is one function of the rank behind three public doors; the gradients of a
+transposed convolution are the other directions of the problem that it transposes.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from convcore import plan
+from convcore.functional.call import run
+from convcore.problem import ConvProblem, Direction, Padding, Size
+from convcore.runtime.arrays import Array, batched, checked, checked_out, empty, ready
+
+Grads = tuple[Array | None, Array | None, Array | None]
+_NEEDS = ("x", "weight", "bias")
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """Who was called, for errors, and with which keyword-only arguments."""
+
+    function: str
+    ndim: int
+    flip: bool
+    algorithm: str
+
+
+
+def conv1d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    *,
+    flip: bool = False,
+    out: Array | None = None,
+    algorithm: str = "auto",
+) -> Array:
+    """Convolve along one axis.
+
+    As `conv2d`, with x (N, C_in, W) and weight (C_out, C_in / groups, KW).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[[1.0, 2.0, 3.0, 4.0]]])
+    >>> conv1d(x, np.array([[[1.0, 10.0]]]))
+    array([[[21., 32., 43.]]])
+    """
+    call = _Call("conv1d", 1, flip, algorithm)
+    return _conv(call, x, weight, bias, (stride, padding, dilation, groups), out)
+
+
+def conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    *,
+    flip: bool = False,
+    out: Array | None = None,
+    algorithm: str = "auto",
+) -> Array:
+    """Convolve along two axes.
+
+    Parameters
+    ----------
+    x : (N, C_in, H, W) or (C_in, H, W), float32 or float64
+        Input; any strides, copied once if it is not C-contiguous. N may be 0.
+    weight : (C_out, C_in / groups, KH, KW), dtype of x
+        One kernel for each pair of an output channel and an input channel of its group.
+    bias : (C_out,), dtype of x, optional
+        Added to every output of a channel.
+    stride : int or (int, int), >= 1
+        Elements of x between neighbouring windows.
+    padding : int, (int, int), ((lo, hi), (lo, hi)), "valid", "same" or "full"
+        Zeros before and after each axis of x. "valid" is none, "same" gives
+        ceil(H / stride) outputs with the odd zero at the end, "full" gives an output for
+        every window that meets x.
+    dilation : int or (int, int), >= 1
+        Elements of x between neighbouring taps of the kernel; 1 is dense.
+    groups : int
+        Parts of the channels that do not see each other; divides C_in and C_out.
+    flip : bool
+        Turn the kernel around first: the convolution of mathematics.
+    out : (N, C_out, OH, OW), dtype of x, optional
+        Where to write; C-contiguous, and not overlapping an input.
+    algorithm : str
+        "auto", or the name of one: see `convcore.explain`.
+
+    Returns
+    -------
+    y : (N, C_out, OH, OW), dtype of x
+        OH = floor((H + lo + hi - dilation * (KH - 1) - 1) / stride) + 1, OW likewise;
+        without N when x came without it.
+
+    Raises
+    ------
+    ValueError
+        For a value or shape that does not fit; the message names the argument.
+    TypeError
+        For a type or dtype that does not fit.
+
+    Notes
+    -----
+    2 * N * C_out * OH * OW * (C_in / groups) * KH * KW floating-point operations. Sums are
+    formed in the dtype of x, in an order that depends on the shape of one sample alone:
+    the same bits for any number of threads and any batch. The error is at most
+    (2 * sqrt(K) + 4) * u * (sum of |x||weight| + |bias|) for K terms.
+
+    References
+    ----------
+    .. [1] Dumoulin and Visin, A guide to convolution arithmetic for deep learning,
+       arXiv:1603.07285, sections 2 and 5.1 (dilation).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> conv2d(x, np.ones((1, 1, 2, 2)))
+    array([[[[ 8., 12.],
+             [20., 24.]]]])
+    """
+    call = _Call("conv2d", 2, flip, algorithm)
+    return _conv(call, x, weight, bias, (stride, padding, dilation, groups), out)
+
+
+def conv3d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    *,
+    flip: bool = False,
+    out: Array | None = None,
+    algorithm: str = "auto",
+) -> Array:
+    """Convolve along three axes.
+
+    As `conv2d`, with x (N, C_in, D, H, W) and weight (C_out, C_in / groups, KD, KH, KW).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv3d(np.ones((1, 2, 3, 3, 3)), np.ones((1, 2, 3, 3, 3))).item()
+    54.0
+    """
+    call = _Call("conv3d", 3, flip, algorithm)
+    return _conv(call, x, weight, bias, (stride, padding, dilation, groups), out)
+
+
+def conv1d_backward(
+    grad_output: Array,
+    x: Array,
+    weight: Array,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    *,
+    flip: bool = False,
+    needs: Collection[str] = _NEEDS,
+    algorithm: str = "auto",
+) -> Grads:
+    """Compute the gradients of `conv1d`; as `conv2d_backward`, with one spatial axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, weight = np.array([[[1.0, 2.0, 3.0]]]), np.array([[[1.0, 10.0]]])
+    >>> conv1d_backward(np.ones((1, 1, 2)), x, weight)
+    (array([[[ 1., 11., 10.]]]), array([[[3., 5.]]]), array([2.]))
+    """
+    call = _Call("conv1d_backward", 1, flip, algorithm)
+    geometry = (stride, padding, dilation, groups)
+    return _conv_backward(call, grad_output, x, weight, geometry, needs)
+
+
+def conv2d_backward(
+    grad_output: Array,
+    x: Array,
+    weight: Array,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    *,
+    flip: bool = False,
+    needs: Collection[str] = _NEEDS,
+    algorithm: str = "auto",
+) -> Grads:
+    """Compute the gradients of `conv2d` with respect to x, weight and bias.
+
+    Parameters
+    ----------
+    grad_output : (N, C_out, OH, OW) or (C_out, OH, OW), float32 or float64
+        Gradient of the loss with respect to the result of the convolution.
+    x, weight, stride, padding, dilation, groups, flip, algorithm
+        What `conv2d` was called with.
+    needs : collection of "x", "weight", "bias"
+        Which gradients to compute.
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : arrays of the shapes of x, weight, (C_out,), or None
+        None where not needed.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `conv2d`, and when grad_output does not have the shape of the result.
+
+    Notes
+    -----
+    As many operations for each of grad_x and grad_weight as `conv2d` needs. A strided
+    gradient of x is computed phase by phase; no zero is ever inserted and multiplied.
+    Elements of x that no window reaches get exactly 0. The bits of all three do not
+    depend on the number of threads.
+
+    References
+    ----------
+    .. [1] Dumoulin and Visin, arXiv:1603.07285, section 4.
+    .. [2] Goodfellow, Bengio and Courville, Deep Learning (2016), section 9.5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, weight = np.ones((1, 1, 3, 3)), np.ones((1, 1, 2, 2))
+    >>> grad_x, _, _ = conv2d_backward(np.ones((1, 1, 2, 2)), x, weight, needs=["x"])
+    >>> grad_x
+    array([[[[1., 2., 1.],
+             [2., 4., 2.],
+             [1., 2., 1.]]]])
+    """
+    call = _Call("conv2d_backward", 2, flip, algorithm)
+    geometry = (stride, padding, dilation, groups)
+    return _conv_backward(call, grad_output, x, weight, geometry, needs)
+
+
+def conv3d_backward(
+    grad_output: Array,
+    x: Array,
+    weight: Array,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    *,
+    flip: bool = False,
+    needs: Collection[str] = _NEEDS,
+    algorithm: str = "auto",
+) -> Grads:
+    """Compute the gradients of `conv3d`; as `conv2d_backward`, with three spatial axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, weight = np.ones((1, 1, 2, 2, 2)), np.ones((1, 1, 2, 2, 2))
+    >>> conv3d_backward(np.ones((1, 1, 1, 1, 1)), x, weight, needs=["bias"])
+    (None, None, array([1.]))
+    """
+    call = _Call("conv3d_backward", 3, flip, algorithm)
+    geometry = (stride, padding, dilation, groups)
+    return _conv_backward(call, grad_output, x, weight, geometry, needs)
+
+
+def conv_transpose1d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+    *,
+    flip: bool = False,
+    out: Array | None = None,
+    algorithm: str = "auto",
+) -> Array:
+    """Convolve transposed along one axis.
+
+    As `conv_transpose2d`, with x (N, C_in, W) and weight (C_in, C_out / groups, KW).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv_transpose1d(np.array([[[1.0, 2.0]]]), np.array([[[1.0, 10.0]]]), stride=2)
+    array([[[ 1., 10.,  2., 20.]]])
+    """
+    call = _Call("conv_transpose1d", 1, flip, algorithm)
+    geometry = (stride, padding, output_padding, groups, dilation)
+    return _transposed(call, x, weight, bias, geometry, out)
+
+
+def conv_transpose2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+    *,
+    flip: bool = False,
+    out: Array | None = None,
+    algorithm: str = "auto",
+) -> Array:
+    """Convolve transposed along two axes: the adjoint of `conv2d`, plus a bias.
+
+    Parameters
+    ----------
+    x : (N, C_in, H, W) or (C_in, H, W), float32 or float64
+    weight : (C_in, C_out / groups, KH, KW), dtype of x
+    bias : (C_out,), dtype of x, optional
+    stride : int or (int, int), >= 1
+        Elements of the result between the kernels that neighbours in x put there.
+    padding : int, (int, int), ((lo, hi), (lo, hi)), "valid", "same" or "full"
+        Elements cut from the result: the padding of the convolution that is transposed.
+        "same" gives H * stride + output_padding outputs.
+    output_padding : int or (int, int)
+        Elements added at the end of each axis; below the stride or the dilation.
+    groups, dilation, flip, out, algorithm
+        As in `conv2d`; groups divides C_in.
+
+    Returns
+    -------
+    y : (N, C_out, OH, OW), dtype of x
+        OH = (H - 1) * stride - lo - hi + dilation * (KH - 1) + output_padding + 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an argument that does not fit; the message names it.
+
+    Notes
+    -----
+    Computed as the gradient of x of a convolution, with its cost, bounds and promises.
+
+    References
+    ----------
+    .. [1] Dumoulin and Visin, arXiv:1603.07285, section 4.
+    .. [2] Zeiler et al., Deconvolutional Networks, CVPR 2010.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv_transpose2d(np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2)))
+    array([[[[1., 2., 1.],
+             [2., 4., 2.],
+             [1., 2., 1.]]]])
+    """
+    call = _Call("conv_transpose2d", 2, flip, algorithm)
+    geometry = (stride, padding, output_padding, groups, dilation)
+    return _transposed(call, x, weight, bias, geometry, out)
+
+
+def conv_transpose3d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+    *,
+    flip: bool = False,
+    out: Array | None = None,
+    algorithm: str = "auto",
+) -> Array:
+    """Convolve transposed along three axes.
+
+    As `conv_transpose2d`, with x (N, C_in, D, H, W) and weight
+    (C_in, C_out / groups, KD, KH, KW).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv_transpose3d(np.ones((1, 1, 1, 1, 1)), np.ones((1, 2, 2, 2, 2))).shape
+    (1, 2, 2, 2, 2)
+    """
+    call = _Call("conv_transpose3d", 3, flip, algorithm)
+    geometry = (stride, padding, output_padding, groups, dilation)
+    return _transposed(call, x, weight, bias, geometry, out)
+
+
+def conv_transpose1d_backward(
+    grad_output: Array,
+    x: Array,
+    weight: Array,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+    *,
+    flip: bool = False,
+    needs: Collection[str] = _NEEDS,
+    algorithm: str = "auto",
+) -> Grads:
+    """Compute the gradients of `conv_transpose1d`.
+
+    As `conv_transpose2d_backward`, with one spatial axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, weight = np.array([[[1.0, 2.0]]]), np.array([[[1.0, 10.0]]])
+    >>> conv_transpose1d_backward(np.ones((1, 1, 3)), x, weight)
+    (array([[[11., 11.]]]), array([[[3., 3.]]]), array([3.]))
+    """
+    call = _Call("conv_transpose1d_backward", 1, flip, algorithm)
+    geometry = (stride, padding, output_padding, groups, dilation)
+    return _transposed_backward(call, grad_output, x, weight, geometry, needs)
+
+
+def conv_transpose2d_backward(
+    grad_output: Array,
+    x: Array,
+    weight: Array,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+    *,
+    flip: bool = False,
+    needs: Collection[str] = _NEEDS,
+    algorithm: str = "auto",
+) -> Grads:
+    """Compute the gradients of `conv_transpose2d` with respect to x, weight and bias.
+
+    Parameters
+    ----------
+    grad_output : (N, C_out, OH, OW) or (C_out, OH, OW), float32 or float64
+        Gradient of the loss with respect to the result.
+    x, weight, stride, padding, output_padding, groups, dilation, flip, algorithm
+        What `conv_transpose2d` was called with.
+    needs : collection of "x", "weight", "bias"
+        Which gradients to compute.
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : arrays of the shapes of x, weight, (C_out,), or None
+        None where not needed.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `conv_transpose2d`, and when grad_output does not have the result's shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, weight = np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2))
+    >>> grads = conv_transpose2d_backward(np.ones((1, 1, 3, 3)), x, weight)
+    >>> [grad.ravel().tolist() for grad in grads]
+    [[4.0, 4.0, 4.0, 4.0], [4.0, 4.0, 4.0, 4.0], [9.0]]
+    """
+    call = _Call("conv_transpose2d_backward", 2, flip, algorithm)
+    geometry = (stride, padding, output_padding, groups, dilation)
+    return _transposed_backward(call, grad_output, x, weight, geometry, needs)
+
+
+def conv_transpose3d_backward(
+    grad_output: Array,
+    x: Array,
+    weight: Array,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+    *,
+    flip: bool = False,
+    needs: Collection[str] = _NEEDS,
+    algorithm: str = "auto",
+) -> Grads:
+    """Compute the gradients of `conv_transpose3d`.
+
+    As `conv_transpose2d_backward`, with three spatial axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, weight = np.ones((1, 1, 1, 1, 1)), np.ones((1, 1, 2, 2, 2))
+    >>> conv_transpose3d_backward(np.ones((1, 1, 2, 2, 2)), x, weight, needs=["x"])
+    (array([[[[[8.]]]]]), None, None)
+    """
+    call = _Call("conv_transpose3d_backward", 3, flip, algorithm)
+    geometry = (stride, padding, output_padding, groups, dilation)
+    return _transposed_backward(call, grad_output, x, weight, geometry, needs)
+
+
+def _conv(
+    call: _Call,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    geometry: tuple[Any, ...],
+    out: Array | None,
+) -> Array:
+    """Do `conv` in any rank; `geometry` is (stride, padding, dilation, groups)."""
+    dtype = _checked_operands(call, x, weight)
+    x, single = batched(call.function, "x", x, call.ndim)
+    problem = ConvProblem.conv(call.function, x.shape, weight.shape, *geometry)
+    operands = (x, _turned(call, weight), _bias(call, bias, problem.oc, dtype))
+    return _forward(call, problem, "fprop", operands, problem.y_shape, single, out)
+
+
+def _transposed(
+    call: _Call,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    geometry: tuple[Any, ...],
+    out: Array | None,
+) -> Array:
+    """Do `conv_transpose`; `geometry` is `ConvProblem.transposed`'s arguments."""
+    dtype = _checked_operands(call, x, weight)
+    x, single = batched(call.function, "x", x, call.ndim)
+    problem = ConvProblem.transposed(call.function, x.shape, weight.shape, *geometry)
+    operands = (x, _turned(call, weight), _bias(call, bias, problem.ic, dtype))
+    return _forward(call, problem, "dgrad", operands, problem.x_shape, single, out)
+
+
+def _forward(
+    call: _Call,
+    problem: ConvProblem,
+    direction: Direction,
+    operands: tuple[Array, Array, Array],
+    shape: tuple[int, ...],
+    single: bool,
+    out: Array | None,
+) -> Array:
+    """Write the result of a direction, with a bias, to `out` or a fresh array."""
+    x, weight, bias = operands
+    y = checked_out(
+        call.function, out, shape[1:] if single else shape, bias.dtype, operands
+    )
+    x = ready(call.function, "x", x)
+    weight = ready(call.function, "weight", weight)
+    _run(call, problem, direction, x, weight, bias, y)
+    return y
+
+
+def _conv_backward(
+    call: _Call,
+    grad_output: Array,
+    x: Array,
+    weight: Array,
+    geometry: tuple[Any, ...],
+    needs: Collection[str],
+) -> Grads:
+    """Do `conv_backward` in any rank."""
+    wanted = _checked_needs(call, needs)
+    grad_output, x, single = _checked_backward(call, grad_output, x, weight)
+    problem = ConvProblem.conv(call.function, x.shape, weight.shape, *geometry)
+    _check_grad_output(call, grad_output, problem.y_shape)
+    grad_x = grad_weight = grad_bias = None
+    dy = ready(call.function, "grad_output", grad_output)
+    if "x" in wanted:
+        grad_x = _gradient(call, problem, "dgrad", dy, weight, problem.x_shape)
+        grad_x = grad_x[0] if single else grad_x
+    if "weight" in wanted:
+        x = ready(call.function, "x", x)
+        grad_weight = _weight_gradient(call, problem, x, dy)
+    if "bias" in wanted:
+        grad_bias = _bias_gradient(call, dy)
+    return grad_x, grad_weight, grad_bias
+
+
+def _transposed_backward(
+    call: _Call,
+    grad_output: Array,
+    x: Array,
+    weight: Array,
+    geometry: tuple[Any, ...],
+    needs: Collection[str],
+) -> Grads:
+    """Do `conv_transpose_backward`: the roles of x and y are exchanged."""
+    wanted = _checked_needs(call, needs)
+    grad_output, x, single = _checked_backward(call, grad_output, x, weight)
+    problem = ConvProblem.transposed(call.function, x.shape, weight.shape, *geometry)
+    _check_grad_output(call, grad_output, problem.x_shape)
+    grad_x = grad_weight = grad_bias = None
+    dy = ready(call.function, "grad_output", grad_output)
+    if "x" in wanted:
+        grad_x = _gradient(call, problem, "fprop", dy, weight, problem.y_shape)
+        grad_x = grad_x[0] if single else grad_x
+    if "weight" in wanted:
+        x = ready(call.function, "x", x)
+        grad_weight = _weight_gradient(call, problem, dy, x)
+    if "bias" in wanted:
+        grad_bias = _bias_gradient(call, dy)
+    return grad_x, grad_weight, grad_bias
+
+
+def _gradient(
+    call: _Call,
+    problem: ConvProblem,
+    direction: Direction,
+    dy: Array,
+    weight: Array,
+    shape: tuple[int, ...],
+) -> Array:
+    """Compute a gradient of x: a direction with weights and no bias."""
+    weight = ready(call.function, "weight", _turned(call, weight))
+    grad = empty(shape, dy.dtype)
+    _run(call, problem, direction, dy, weight, np.empty(0, dy.dtype), grad)
+    return grad
+
+
+def _weight_gradient(
+    call: _Call, problem: ConvProblem, source: Array, dy: Array
+) -> Array:
+    """Compute the gradient of weight from the problem's x and gradient of y."""
+    grad = empty(problem.weight_shape, dy.dtype)
+    _run(call, problem, "wgrad", source, dy, grad)
+    return np.ascontiguousarray(_turned(call, grad))
+
+
+def _bias_gradient(call: _Call, dy: Array) -> Array:
+    """Sum every channel of dy: the same sum for whatever operation made it."""
+    channels = dy.shape[1]
+    weight_shape = (channels, 1) + (1,) * call.ndim
+    problem = ConvProblem.conv(call.function, dy.shape, weight_shape, groups=channels)
+    grad = empty((channels,), dy.dtype)
+    run(plan.select(problem, "bgrad", dy.dtype.name), dy.size, dy, grad)
+    return grad
+
+
+def _run(
+    call: _Call, problem: ConvProblem, direction: Direction, *buffers: Array
+) -> None:
+    """Choose the algorithm of a direction and run it."""
+    chosen = plan.select(problem, direction, buffers[0].dtype.name, call.algorithm)
+    run(chosen, problem.macs, *buffers)
+
+
+def _turned(call: _Call, weight: Array) -> Array:
+    """Turn a kernel around along every spatial axis if the call asks for it."""
+    return weight[(..., *(slice(None, None, -1),) * call.ndim)] if call.flip else weight
+
+
+def _checked_operands(call: _Call, x: Array, weight: Array) -> np.dtype[Any]:
+    """Check types, and give the dtype of both."""
+    if not isinstance(call.flip, bool):
+        raise TypeError(f"{call.function}: flip must be a bool, got {call.flip!r}")
+    dtype = checked(call.function, "x", x)
+    checked(call.function, "weight", weight, dtype)
+    return dtype
+
+
+def _checked_backward(
+    call: _Call, grad_output: Array, x: Array, weight: Array
+) -> tuple[Array, Array, bool]:
+    """Check the arrays of a backward pass; give grad_output and x with a batch axis."""
+    dtype = _checked_operands(call, x, weight)
+    checked(call.function, "grad_output", grad_output, dtype)
+    x, single = batched(call.function, "x", x, call.ndim)
+    if grad_output.ndim != call.ndim + 2 - single:
+        raise ValueError(
+            f"{call.function}: grad_output must have as many axes as x, got shape "
+            f"{grad_output.shape}"
+        )
+    return grad_output[None] if single else grad_output, x, single
+
+
+def _check_grad_output(call: _Call, grad: Array, shape: tuple[int, ...]) -> None:
+    if grad.shape != shape:
+        raise ValueError(
+            f"{call.function}: grad_output must have the result's shape {shape}, got "
+            f"{grad.shape}"
+        )
+
+
+def _checked_needs(call: _Call, needs: Collection[str]) -> Collection[str]:
+    if isinstance(needs, str) or not set(needs) <= set(_NEEDS):
+        raise ValueError(
+            f"{call.function}: needs must be a collection of {_NEEDS}, got {needs!r}"
+        )
+    return needs
+
+
+def _bias(
+    call: _Call, bias: Array | None, channels: int, dtype: np.dtype[Any]
+) -> Array:
+    """Check a bias; none is an empty array for the kernels."""
+    if bias is None:
+        return np.empty(0, dtype)
+    bias = ready(call.function, "bias", bias, dtype)
+    if bias.shape != (channels,):
+        raise ValueError(
+            f"{call.function}: bias must have shape ({channels},), one for each output "
+            f"channel, got {bias.shape}"
+        )
+    return bias

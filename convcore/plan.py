@@ -1,0 +1,155 @@
+"""Plans: which algorithm computes a problem, and why.
+
+>>> from convcore.problem import ConvProblem
+>>> problem = ConvProblem.parse("n1g1ic3ih224oc64kh7sh2ph3")
+>>> select(problem, "fprop", "float32").algorithm
+'gemm'
+"""
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+from convcore import algorithms
+from convcore.algorithms.base import ConvAlgorithm, Kernel, PoolAlgorithm
+from convcore.kernels import load
+from convcore.problem import ConvProblem, PoolProblem
+from convcore.runtime import cpu
+
+Problem = ConvProblem | PoolProblem
+_SUFFIX = {"float32": "float", "float64": "double"}  # C's names of the dtypes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """The choice for one problem, direction, dtype and instruction set.
+
+    `kernel(geometry, *buffers, scratch, threads)` runs it.
+    """
+
+    problem: Problem
+    direction: str
+    dtype: str
+    isa: str
+    algorithm: str
+    geometry: "array[int]"
+    kernel: Callable[..., None]
+    _module: ModuleType
+
+    def scratch_size(self, threads: int) -> int:
+        """Give the scalars of scratch that the kernel needs with so many threads."""
+        item = 4 if self.dtype == "float32" else 8
+        size: int = self._module.scratch_size(
+            self.geometry, self.direction, item, threads
+        )
+        return size
+
+
+def select(
+    problem: Problem, direction: str, dtype: str, algorithm: str = "auto"
+) -> Plan:
+    """Choose the algorithm of a problem: the first that accepts and prefers it.
+
+    Parameters
+    ----------
+    problem : ConvProblem or PoolProblem
+    direction : str
+        "fprop", "dgrad", "wgrad" or "bgrad" of a convolution; of a pooling, a name in
+        its cards' `kernels`.
+    dtype : "float32" or "float64"
+    algorithm : str
+        "auto", or the name of an algorithm that has to accept the problem.
+
+    Raises
+    ------
+    ValueError
+        When there is no such algorithm, or it does not accept the problem.
+    """
+    return _select(problem, direction, dtype, algorithm, cpu.isa())
+
+
+def explain(problem: Problem, direction: str = "fprop") -> str:
+    """Tell for each algorithm, in order, whether it accepts and prefers the problem.
+
+    Returns
+    -------
+    text : str
+        A line for the problem, then one for each algorithm; the chosen one is marked.
+
+    Examples
+    --------
+    >>> print(explain(ConvProblem.parse("n1g1ic3ih8oc4kh3")))
+    n1g1ic3ih8oc4kh3 fprop, 3888 multiply-adds
+    * gemm    accepts: every problem; prefers: nothing before it was preferred
+    """
+    lines = [_headline(problem, direction)]
+    chosen = False
+    for card in _cards(problem, direction):
+        accepts = card.accepts(problem, direction)
+        text = f"{'accepts' if accepts.yes else 'refuses'}: {accepts.why}"
+        taken = False
+        if accepts.yes:
+            prefers = card.prefers(problem, direction)
+            text += f"; {'prefers' if prefers.yes else 'leaves it'}: {prefers.why}"
+            taken = prefers.yes and not chosen
+        chosen = chosen or taken
+        lines.append(f"{'*' if taken else ' '} {card.name:<8}{text}")
+    return "\n".join(lines)
+
+
+def _headline(problem: Problem, direction: str) -> str:
+    if isinstance(problem, ConvProblem):
+        return f"{problem} {direction}, {problem.macs} multiply-adds"
+    return f"{problem} {direction}"
+
+
+def _cards(problem: Problem, direction: str) -> Sequence[Any]:
+    """List the cards of a kind of problem that have the direction."""
+    ranked: Sequence[ConvAlgorithm] | Sequence[PoolAlgorithm] = (
+        algorithms.CONV if isinstance(problem, ConvProblem) else algorithms.POOL
+    )
+    cards = [card for card in ranked if direction in card.kernels]
+    if not cards:
+        raise ValueError(f"plan: no algorithm has the direction {direction!r}")
+    return cards
+
+
+@lru_cache(maxsize=4096)
+def _select(
+    problem: Problem, direction: str, dtype: str, algorithm: str, isa: str
+) -> Plan:
+    cards = _cards(problem, direction)
+    if algorithm == "auto":
+        card = next(
+            c
+            for c in cards
+            if c.accepts(problem, direction).yes and c.prefers(problem, direction).yes
+        )
+    else:
+        named = [c for c in cards if c.name == algorithm]
+        if not named:
+            names = ", ".join(repr(c.name) for c in cards)
+            raise ValueError(
+                f'plan: algorithm must be "auto" or one of {names}, got {algorithm!r}'
+            )
+        card = named[0]
+        verdict = card.accepts(problem, direction)
+        if not verdict.yes:
+            raise ValueError(
+                f"plan: algorithm {algorithm!r} does not accept {problem}: {verdict.why}"
+            )
+    kernel: Kernel = card.kernels[direction]
+    module = load(kernel.module, isa)
+    return Plan(
+        problem,
+        direction,
+        dtype,
+        isa,
+        card.name,
+        array("q", problem.geometry),
+        getattr(module, kernel.function)[_SUFFIX[dtype]],
+        module,
+    )

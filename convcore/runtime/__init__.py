@@ -1,0 +1,1 @@
+"""What the machine gives: instruction set, threads, scratch memory, ready arrays."""

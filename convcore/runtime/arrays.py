@@ -1,0 +1,125 @@
+"""Arrays at the door: checked, and made ready for kernels that take flat buffers.
+
+This is the only place that copies an input. Whatever its strides, byte order or
+alignment, a kernel sees the same contiguous native values, so the results are the same
+bits as for a contiguous array.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+# Tests set this: fresh outputs and scratch are then NaN, so that an element that a kernel
+# forgets to write, or reads before writing it, shows.
+POISON = False
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def ready(
+    function: str, argument: str, array: Any, dtype: np.dtype[Any] | None = None
+) -> Array:
+    """Give `array` as a C-contiguous, aligned, native float array; copy if it is not.
+
+    Parameters
+    ----------
+    function, argument : str
+        Named in the error.
+    array : ndarray of float32 or float64
+    dtype : dtype, optional
+        What it has to be, that of the function's first array.
+
+    Raises
+    ------
+    TypeError
+        For anything but an ndarray, a masked array, another dtype.
+    """
+    native = checked(function, argument, array, dtype)
+    if type(array) is np.ndarray and array.dtype is native:
+        flags = array.flags
+        if flags.c_contiguous and flags.aligned:
+            return array
+    return np.require(np.asarray(array), native, ("C", "A"))
+
+
+def checked(
+    function: str, argument: str, array: Any, dtype: np.dtype[Any] | None = None
+) -> np.dtype[Any]:
+    """Check type and dtype as `ready` does, and give the native dtype."""
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+        raise TypeError(
+            f"{function}: {argument} must be a NumPy array without a mask, got "
+            f"{type(array).__name__}"
+        )
+    native = array.dtype.newbyteorder("=")
+    if native not in _FLOATS:
+        raise TypeError(
+            f"{function}: {argument} must be float32 or float64, got {array.dtype}; "
+            f"convert it with .astype(np.float32)"
+        )
+    if dtype is not None and native != dtype:
+        raise TypeError(
+            f"{function}: {argument} must have the same dtype as the other arrays, "
+            f"{dtype}, got {array.dtype}"
+        )
+    return _FLOATS[0] if native == _FLOATS[0] else _FLOATS[1]
+
+
+def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """Give a fresh output array, not initialised."""
+    out = np.empty(shape, dtype)
+    if POISON:
+        out.fill(np.nan)
+    return out
+
+
+def checked_out(
+    function: str,
+    out: Any,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    inputs: Sequence[Array | None],
+) -> Array:
+    """Give the array to write to: `out` if it fits, a fresh one when it is None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When `out` is not exactly what is needed: it is never copied.
+    """
+    if out is None:
+        return empty(shape, dtype)
+    if type(out) is not np.ndarray:
+        raise TypeError(f"{function}: out must be a NumPy array, got {type(out).__name__}")
+    if out.dtype != dtype or not out.dtype.isnative:
+        raise TypeError(f"{function}: out must be native {dtype}, got {out.dtype}")
+    if out.shape != shape:
+        raise ValueError(f"{function}: out must have shape {shape}, got {out.shape}")
+    flags = out.flags
+    if not (flags.c_contiguous and flags.aligned and flags.writeable):
+        raise ValueError(f"{function}: out must be C-contiguous, aligned and writeable")
+    for array in inputs:
+        if array is not None and np.may_share_memory(out, array):
+            raise ValueError(f"{function}: out must not overlap an input")
+    return out
+
+
+def batched(function: str, argument: str, x: Array, ndim: int) -> tuple[Array, bool]:
+    """Give x with a batch axis, and whether it came without one.
+
+    Parameters
+    ----------
+    x : (N, C, *spatial) or (C, *spatial), with `ndim` spatial axes
+    """
+    if x.ndim == ndim + 2:
+        return x, False
+    if x.ndim == ndim + 1:
+        return x[None], True
+    raise ValueError(
+        f"{function}: {argument} must have {ndim + 2} axes (batch, channels, spatial) "
+        f"or {ndim + 1} without a batch, got shape {x.shape}"
+    )

@@ -1,0 +1,105 @@
+"""How many threads a kernel uses. The results never depend on it.
+
+A call uses, in this order of precedence: one thread, in a child that was forked (OpenMP's
+threads do not survive a fork) or when the work is small; the number of `set_num_threads`;
+the number that OpenMP gives (OMP_NUM_THREADS, threadpoolctl), which without
+OMP_NUM_THREADS is held to the processors that affinity and cgroup quota leave.
+"""
+
+import os
+from pathlib import Path
+
+from convcore.kernels import probe
+
+# Below this many multiply-adds, waking a second thread costs more than it saves:
+# `python -m benchmarks.bench_threads`, 2026-11.
+SERIAL_MACS = 100_000
+_MOST_PER_CPU = 4
+
+_requested: int | None = None
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def visible_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Count the processors that this process may use: affinity and cgroup quota."""
+    if hasattr(os, "sched_getaffinity"):
+        cpus = len(os.sched_getaffinity(0))
+    else:
+        cpus = os.cpu_count() or 1
+    quota = _quota(cgroup)
+    return cpus if quota is None else max(1, min(cpus, quota))
+
+
+def _quota(cgroup: Path) -> int | None:
+    """Read the cgroup's limit in processors, rounded up; version 2, then version 1."""
+    try:
+        limit, period = (cgroup / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            limit = (cgroup / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (cgroup / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    if limit in ("max", "-1"):
+        return None
+    return -(-int(limit) // int(period))
+
+
+_CPUS = visible_cpus()
+
+
+def set_num_threads(n: int | None) -> None:
+    """Set the number of threads of every later call in this process.
+
+    Parameters
+    ----------
+    n : int or None
+        At least 1 and at most four times the visible processors; None gives the
+        decision back to OpenMP.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When n is out of range, or no integer.
+
+    Examples
+    --------
+    >>> import convcore
+    >>> convcore.set_num_threads(1)
+    >>> convcore.get_num_threads()
+    1
+    >>> convcore.set_num_threads(None)
+    """
+    global _requested
+    if n is not None:
+        if isinstance(n, bool) or not hasattr(n, "__index__"):
+            raise TypeError(f"set_num_threads: n must be an integer, got {n!r}")
+        most = _MOST_PER_CPU * _CPUS
+        if not 1 <= n <= most:
+            raise ValueError(f"set_num_threads: n must be in 1 .. {most}, got {n}")
+        n = n.__index__()
+    _requested = n
+
+
+def get_num_threads() -> int:
+    """Give the number of threads that a large call would use now."""
+    if _forked or not probe.openmp():
+        return 1
+    if _requested is not None:
+        return _requested
+    threads = probe.max_threads()
+    return threads if "OMP_NUM_THREADS" in os.environ else min(threads, _CPUS)
+
+
+def team(macs: int) -> int:
+    """Give the number of threads for a call of so many multiply-adds."""
+    return 1 if macs < SERIAL_MACS else get_num_threads()
