@@ -292,3 +292,8 @@ def dgrad(
 ):
     """Write the gradient of x, plus a bias (of a transposed convolution), to dx."""
     start(geometry, True, dy, weight, bias, dx, scratch, threads)
+
+
+def tile(Py_ssize_t item):
+    """Give MR, NR and KC: the sizes at which something changes, for tests."""
+    return MR, NR_BYTES // item, KC

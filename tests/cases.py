@@ -1,0 +1,50 @@
+"""Named convolution problems, each with the reason why it is there."""
+
+from convcore.problem import ConvProblem
+
+CASES: dict[str, str] = {
+    "smallest": "n1g1ic1ih1oc1kh1",
+    "empty batch": "n0g1ic3ih5oc2kh3",
+    "one output": "n1g1ic3ih5oc4kh5",
+    "kernel wider than the input": "n2g1ic2ih3oc3kh5ph2",
+    "padding beyond the kernel": "n2g1ic1ih2oc2kh1ph3",
+    "padding on one side": "n1g1ic2ih6oc3kh3kw2ph2_0pw0_1",
+    "stride beyond the kernel": "n2g1ic2ih11oc3kh2sh5",
+    "stride beyond the input": "n1g1ic1ih3oc1kh3sh1000",
+    "rows that no window reaches": "n1g1ic2ih8oc2kh2sh3",
+    "stride and dilation with a common factor": "n1g1ic2ih17iw13oc3kh4sh4dh2ph3",
+    "stride a multiple of the dilation": "n1g1ic2ih16oc3kh3sh6dh3ph2",
+    "dilation a multiple of the stride": "n1g1ic2ih19oc3kh3sh2dh4ph4",
+    "dilation beyond the input": "n1g1ic1iw9oc2kw3pw4dw4",
+    "first layer": "n2g1ic3ih20oc64kh7sh2ph3",
+    "map of 7 pixels": "n5g1ic20ih7oc33kh3ph1",
+    "map of 1 pixel, many samples": "n37g1ic19ih1oc23kh1",
+    "pointwise": "n2g1ic70ih13iw11oc31kh1",
+    "pointwise, strided": "n2g1ic17ih13iw11oc18kh1sh2",
+    "several blocks of terms": "n2g1ic301ih6oc9kh2",
+    "many terms, few outputs": "n1g1ic5ih24oc2kh17kw19",
+    "grouped": "n2g3ic9ih8oc12kh3ph1",
+    "depthwise": "n2g7ic7ih9oc7kh3ph1",
+    "depthwise, multiplier 3": "n2g4ic4ih9oc12kh3sh2ph1",
+    "long signal": "n2g1ic3iw501oc5kw9dw3pw12",
+    "strided signal": "n3g1ic2iw100oc4kw8sw4",
+    "volume": "n2g1ic4id5ih6iw7oc5kd3kh2kw3pd1ph0pw1",
+    "volume, strided and dilated": "n1g2ic4id7ih6iw9oc6kd2kh3kw2sd2sh1sw3dd1dh2dw1pd1",
+    "several chunks of pixels": "n3g1ic2ih60oc3kh3ph1",
+    "several tasks": "n2g1ic40ih30oc64kh3ph1",
+}
+
+
+def around_tiles(mr: int, nr: int, kc: int) -> list[ConvProblem]:
+    """List problems whose channels, pixels and terms end around a full tile."""
+    rows = [1, 2, 3, mr // 2, mr // 2 + 1, mr - 1, mr, mr + 1, 2 * mr + 3]
+    pixels = [1, nr - 1, nr, nr + 1, 2 * nr + 3, 4 * nr + 1]
+    terms = [kc - 1, kc, kc + 1, 2 * kc + 3]
+    return [
+        *(ConvProblem.parse(f"n1g1ic5iw{nr + 2}oc{oc}kw3") for oc in rows),
+        *(ConvProblem.parse(f"n1g1ic{ic}iw{nr + 2}oc3kw3") for ic in rows),
+        *(ConvProblem.parse(f"n1g1ic3iw{iw}oc{mr}kw1") for iw in pixels),
+        *(ConvProblem.parse(f"n2g1ic2ih{iw}iw3oc{mr}kh1") for iw in pixels),
+        *(ConvProblem.parse(f"n1g1ic{ic}iw5oc{mr}kw1") for ic in terms),
+        *(ConvProblem.parse(f"n1g1ic3iw5oc{oc}kw1") for oc in terms),
+    ]

@@ -1,0 +1,51 @@
+"""Shared by all tests: hypothesis profiles, poisoned outputs, threads, instruction sets.
+
+`HYPOTHESIS_PROFILE=nightly python -m pytest -m "nightly or not nightly"` digs deeper.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import convcore
+from convcore.runtime import arrays, cpu
+
+_quiet = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile(
+    "default",
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=_quiet,
+)
+settings.register_profile(
+    "nightly",
+    max_examples=3000,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=_quiet,
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _poison() -> None:
+    """Make fresh outputs and scratch NaN: what a kernel does not write shows."""
+    arrays.POISON = True
+
+
+@pytest.fixture(params=cpu.available())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set of this machine in turn."""
+    with cpu.use(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Let a test set the number of threads; give it back afterwards."""
+    yield
+    convcore.set_num_threads(None)
