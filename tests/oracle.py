@@ -1,0 +1,554 @@
+"""What the tests judge by: data, bounds, comparisons, and strategies for problems.
+
+The judge is always `convcore.reference` on wider numbers, never another kernel. Three
+grades of judgement, from strict to loose:
+
+* bits: `assert_bits_equal`, for two runs of one kernel that have to agree exactly;
+* values: `assert_exact`, on `integers`, where every sum in every order is exact;
+* bound: `assert_close_to_reference`, the library's promise about rounding, on `normal`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import strategies as st
+
+from convcore import reference
+from convcore.problem import ConvProblem, PoolProblem
+
+Array = npt.NDArray[Any]
+Direction = Literal["fprop", "dgrad", "wgrad", "bgrad"]
+
+DTYPES = (np.float32, np.float64)
+
+# Data ------------------------------------------------------------------------------
+
+
+def integers(
+    rng: np.random.Generator,
+    shape: Sequence[int],
+    dtype: npt.DTypeLike = np.float32,
+    *,
+    terms: int,
+) -> Array:
+    """Draw small integers such that any sum of `terms` products of two is exact.
+
+    Parameters
+    ----------
+    shape : ints
+    dtype : float32 or float64
+    terms : int
+        Products that are summed into one result; one more is added for a bias.
+
+    Returns
+    -------
+    values : shape, dtype
+        Within [-32, 32], closer to 0 if the sum needs it; never 0, so that a tap that
+        was left out is always seen.
+    """
+    exact = 2 ** (np.finfo(dtype).nmant + 1)  # up to here every integer is a float
+    limit = min(32, math.isqrt(exact // (terms + 1)))
+    if limit < 1:
+        raise ValueError(f"integers: {terms} terms are too many for {np.dtype(dtype)}")
+    magnitude = rng.integers(1, limit, size=tuple(shape), endpoint=True)
+    return np.asarray(magnitude * rng.choice([-1, 1], size=tuple(shape)), dtype=dtype)
+
+
+def normal(
+    rng: np.random.Generator, shape: Sequence[int], dtype: npt.DTypeLike = np.float32
+) -> Array:
+    """Draw from the standard normal distribution."""
+    return np.asarray(rng.standard_normal(tuple(shape)), dtype=dtype)
+
+
+def distinct(
+    rng: np.random.Generator, shape: Sequence[int], dtype: npt.DTypeLike = np.float32
+) -> Array:
+    """Draw integers that are all different: a shuffled range around 0, without ties."""
+    size = math.prod(shape)
+    return np.asarray(rng.permutation(size) - size // 2, dtype=dtype).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Operands:
+    """The arrays of one convolution, in one dtype.
+
+    Attributes
+    ----------
+    x, w, b, grad_y : ndarray
+        Of problem.x_shape, problem.weight_shape, (oc,), problem.y_shape.
+    transposed_b : ndarray
+        The bias of the transposed convolution: (ic,).
+    """
+
+    x: Array
+    w: Array
+    b: Array
+    grad_y: Array
+    transposed_b: Array
+
+
+def operands(
+    problem: ConvProblem,
+    rng: np.random.Generator,
+    dtype: npt.DTypeLike = np.float32,
+    kind: Literal["integers", "normal"] = "integers",
+) -> Operands:
+    """Draw all arrays of `problem`; integers are exact in every direction."""
+    directions: tuple[Direction, ...] = ("fprop", "dgrad", "wgrad")
+    most = max(int(terms(problem, d).max(initial=1)) for d in directions)
+
+    def draw(*shape: int) -> Array:
+        if kind == "normal":
+            return normal(rng, shape, dtype)
+        return integers(rng, shape, dtype, terms=most)
+
+    return Operands(
+        draw(*problem.x_shape),
+        draw(*problem.weight_shape),
+        draw(problem.oc),
+        draw(*problem.y_shape),
+        draw(problem.ic),
+    )
+
+
+# The promise about rounding --------------------------------------------------------
+
+
+def wider(dtype: npt.DTypeLike) -> type[np.floating[Any]]:
+    """Give the type to judge `dtype` by: more bits, where the machine has more."""
+    return np.float64 if np.dtype(dtype) == np.float32 else np.longdouble
+
+
+def run(problem: ConvProblem, direction: Direction, *arrays: Array | None) -> Array:
+    """Run the reference in one direction.
+
+    Parameters
+    ----------
+    direction : "fprop", "dgrad", "wgrad" or "bgrad"
+    *arrays : ndarray
+        fprop: x, w and optionally b. dgrad: grad_y, w and optionally the bias of the
+        transposed convolution. wgrad: x, grad_y. bgrad: grad_y.
+    """
+    functions: dict[Direction, Callable[..., Array]] = {
+        "fprop": reference.conv,
+        "dgrad": reference.conv_transpose,
+        "wgrad": reference.conv_grad_weight,
+        "bgrad": reference.conv_grad_bias,
+    }
+    return functions[direction](problem, *arrays)
+
+
+def terms(problem: ConvProblem, direction: Direction) -> Array:
+    """Count the products summed into each result, without the zeros of the padding.
+
+    Returns
+    -------
+    count : float64
+        Broadcasts against the direction's result.
+    """
+    if direction == "bgrad":
+        return np.full(problem.oc, float(problem.n * math.prod(problem.out_extent)))
+    # Every sample, channel and filter counts alike: one of each is enough.
+    one = replace(problem, n=1, g=1, ic=1, oc=1)
+    x, w, y = (np.ones(s) for s in (one.x_shape, one.weight_shape, one.y_shape))
+    if direction == "fprop":
+        return reference.conv(one, x, w) * (problem.ic // problem.g)
+    if direction == "dgrad":
+        return reference.conv_grad_x(one, y, w) * (problem.oc // problem.g)
+    return reference.conv_grad_weight(one, x, y) * problem.n
+
+
+def bound(
+    problem: ConvProblem,
+    direction: Direction,
+    *arrays: Array | None,
+    dtype: npt.DTypeLike,
+) -> Array:
+    """Give the largest error that the library may make, for each element of a result.
+
+    `(2 * sqrt(K) + 4) * u * (sum of |products| + |bias|)`, where K is the number of
+    products and u the unit roundoff, half the spacing of `dtype` at 1.
+
+    Parameters
+    ----------
+    direction, *arrays : as in `run`
+    dtype : float32 or float64
+        Of the result to be judged.
+    """
+    u = wider(dtype)(np.finfo(dtype).eps) / 2
+    size = run(problem, direction, *map(_magnitude, _widened(dtype, arrays)))
+    allowed: Array = (2 * np.sqrt(terms(problem, direction)) + 4) * u * size
+    return allowed
+
+
+def assert_close_to_reference(
+    actual: Array, problem: ConvProblem, direction: Direction, *arrays: Array | None
+) -> None:
+    """Hold a result of a convolution against the promise, element by element.
+
+    Parameters
+    ----------
+    actual : ndarray
+        The result, of the dtype of `arrays`.
+    direction, *arrays : as in `run`
+    """
+    dtype = np.result_type(*(a for a in arrays if a is not None))
+    expected = run(problem, direction, *_widened(dtype, arrays))
+    allowed = bound(problem, direction, *arrays, dtype=dtype)
+    if np.finfo(expected.dtype).eps == np.finfo(dtype).eps:
+        allowed = 2 * allowed  # no wider type on this machine: both results err
+    assert_within(actual, expected, allowed, dtype, f"{direction} of {problem}")
+
+
+def assert_within(
+    actual: Array | np.generic,
+    expected: Array,
+    allowed: Array | float,
+    dtype: npt.DTypeLike,
+    what: str = "result",
+) -> None:
+    """Compare with a wider result, where each element has its own allowance.
+
+    Inf and NaN have to be where they are expected, with the right sign.
+    """
+    _assert_form(actual, np.dtype(dtype), expected.shape, what)
+    with np.errstate(invalid="ignore"):
+        error = np.abs(actual - expected)
+    good = np.isfinite(expected) & (error <= allowed)
+    good |= (actual == expected) | (np.isnan(actual) & np.isnan(expected))
+    if good.all():
+        return
+    with np.errstate(all="ignore"):
+        ratio = np.where(good, 0, error / allowed)
+    ratio = np.where(good | ~np.isnan(ratio), ratio, np.inf)
+    raise AssertionError(
+        f"{what}: {_listing(~good, actual, expected)}; "
+        f"worst error is {ratio.max():.3g} times what is allowed"
+    )
+
+
+# Exact comparisons -----------------------------------------------------------------
+
+
+def assert_exact(actual: Array, expected: Array, what: str = "result") -> None:
+    """Compare dtype, shape and values; 0 and -0 are one value, and so is any NaN."""
+    _assert_form(actual, expected.dtype, expected.shape, what)
+    same = (actual == expected) | ((actual != actual) & (expected != expected))
+    if not same.all():
+        raise AssertionError(f"{what}: {_listing(~same, actual, expected)}")
+
+
+def assert_bits_equal(actual: Array, expected: Array, what: str = "result") -> None:
+    """Compare dtype, shape and every bit: NaN equals the same NaN, 0 is not -0."""
+    _assert_form(actual, expected.dtype, expected.shape, what)
+    same = (_bits(actual) == _bits(expected)).all(axis=-1)
+    if not same.all():
+        raise AssertionError(f"{what}: {_listing(~same, actual, expected)}")
+
+
+def _assert_form(
+    actual: Any, dtype: np.dtype[Any], shape: tuple[int, ...], what: str
+) -> None:
+    if not isinstance(actual, (np.ndarray, np.generic)):
+        raise AssertionError(f"{what}: got a {type(actual).__name__}, not an array")
+    if actual.dtype != dtype:
+        raise AssertionError(f"{what}: dtype is {actual.dtype}, expected {dtype}")
+    if actual.shape != shape:
+        raise AssertionError(f"{what}: shape is {actual.shape}, expected {shape}")
+
+
+def _bits(array: Array) -> Array:
+    """Give the bytes of each element, on a last axis of their own."""
+    plain = np.array(array, order="C", ndmin=1)
+    return plain.view(np.uint8).reshape(*array.shape, plain.itemsize)
+
+
+def _listing(bad: Array, actual: Any, expected: Array) -> str:
+    """Say how many elements are wrong, and show the first."""
+    where = tuple(int(i) for i in np.argwhere(bad)[0])
+    return (
+        f"{int(bad.sum())} of {bad.size} elements differ, the first at {where}: "
+        f"{actual[where]!r}, expected {expected[where]!r}"
+    )
+
+
+def _widened(
+    dtype: npt.DTypeLike, arrays: Sequence[Array | None]
+) -> list[Array | None]:
+    return [None if a is None else a.astype(wider(dtype)) for a in arrays]
+
+
+def _magnitude(array: Array | None) -> Array | None:
+    return None if array is None else np.abs(array)
+
+
+# Gradients -------------------------------------------------------------------------
+
+
+def finite_difference_check(
+    function: Callable[[Array], Any],
+    gradient: Array,
+    x: Array,
+    rng: np.random.Generator,
+    *,
+    step: float = 1e-5,
+    directions: int = 3,
+) -> None:
+    """Compare a gradient with how `function` changes along random directions.
+
+    Parameters
+    ----------
+    function : callable
+        From an array like x to a scalar. It must be smooth within `step` of x.
+    gradient : shape of x, float64
+        What is claimed to be its gradient at x.
+    x : float64
+    step : float
+        Central differences err by about step**2 and by 1e-16 / step.
+    """
+    _assert_form(x, np.dtype(np.float64), x.shape, "x")
+    _assert_form(gradient, np.dtype(np.float64), x.shape, "gradient")
+    for _ in range(directions):
+        v = rng.standard_normal(x.shape)
+        ahead, behind = float(function(x + step * v)), float(function(x - step * v))
+        numeric = (ahead - behind) / (2 * step)
+        claimed = float((gradient * v).sum())
+        allowed = 1e-6 * float(np.abs(gradient * v).sum()) + 1e-9 * abs(ahead) + 1e-9
+        # Written so that NaN fails, too.
+        if not abs(numeric - claimed) <= allowed:
+            raise AssertionError(
+                f"gradient: slope along a random direction is {claimed!r}, "
+                f"measured {numeric!r}, allowed difference {allowed:.3g}"
+            )
+
+
+def gradients_check(
+    function: Callable[..., Any],
+    arguments: Sequence[Array],
+    gradients: Sequence[Array],
+    grad_output: Array,
+    rng: np.random.Generator,
+) -> None:
+    """Check the backward pass of an operation, one argument after the other.
+
+    Parameters
+    ----------
+    function : callable
+        Gives the output of the operation from `arguments`.
+    arguments, gradients : float64
+        Each argument, and what the backward pass gave for it from `grad_output`.
+    grad_output : shape of the output
+    """
+    for place, (argument, gradient) in enumerate(
+        zip(arguments, gradients, strict=True)
+    ):
+
+        def scalar(changed: Array, place: int = place) -> Any:
+            output = function(*arguments[:place], changed, *arguments[place + 1 :])
+            return (output * grad_output).sum()
+
+        finite_difference_check(scalar, gradient, argument, rng)
+
+
+# Strategies: legal by construction -------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of one public call, and the problem that they make.
+
+    Attributes
+    ----------
+    x_shape : (N, C, *spatial)
+    weight_shape : (out, in/groups, *kernel); () for pooling
+    keywords : dict
+        As `conv*d`, `conv_transpose*d` or `*_pool*d` take them.
+    problem : ConvProblem or PoolProblem
+    """
+
+    x_shape: tuple[int, ...]
+    weight_shape: tuple[int, ...]
+    keywords: dict[str, Any] = field(hash=False)
+    problem: Any
+
+    @property
+    def ndim(self) -> int:
+        """Spatial axes."""
+        return len(self.x_shape) - 2
+
+
+@st.composite
+def conv_calls(
+    draw: st.DrawFn,
+    ndims: Sequence[int] = (1, 2, 3),
+    channels: Sequence[int] = (1, 2, 3, 5),
+    groups: Sequence[int] = (1, 1, 2, 3),
+    max_batch: int = 3,
+    max_kernel: int = 4,
+    room: int = 6,
+) -> Call:
+    """Draw the arguments of a legal convolution.
+
+    Parameters
+    ----------
+    ndims : ints
+        Ranks to draw from.
+    channels : ints
+        Channels per group to draw from, for input and output: sizes around a tile. A
+        grouped problem with 1 is depthwise, with a multiplier if there are more
+        output channels.
+    groups : ints
+    max_batch, max_kernel, room : int
+        The batch is 0 to max_batch; each input axis is at most `room` longer than
+        the shortest legal one. With three axes, half of that and kernels up to 3.
+    """
+    ndim, g, ic, oc = (
+        draw(st.sampled_from(s)) for s in (ndims, groups, channels, channels)
+    )
+    kernel, stride, dilation = _windows(draw, ndim, max_kernel)
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    padding: Any = draw(st.sampled_from(["valid", "same", "full", None, None, None]))
+    if padding is None:
+        # Wider than the kernel, too: then some windows see nothing but padding.
+        padding = tuple(
+            draw(st.tuples(st.integers(0, 3), st.integers(0, 3))) for _ in kernel
+        )
+        shortest = [max(1, r - sum(p)) for r, p in zip(reach, padding, strict=True)]
+    else:
+        shortest = reach if padding == "valid" else [1] * ndim
+    x_shape = (
+        draw(st.integers(0, max_batch)),
+        g * ic,
+        *(s + draw(st.integers(0, room if ndim < 3 else room // 2)) for s in shortest),
+    )
+    weight_shape = (g * oc, ic, *kernel)
+    keywords = {"stride": stride, "padding": padding, "dilation": dilation, "groups": g}
+    problem = ConvProblem.conv("conv", x_shape, weight_shape, **keywords)
+    return Call(x_shape, weight_shape, keywords, problem)
+
+
+def conv_problems(
+    ndims: Sequence[int] = (1, 2, 3),
+    channels: Sequence[int] = (1, 2, 3, 5),
+    groups: Sequence[int] = (1, 1, 2, 3),
+    **sizes: int,
+) -> st.SearchStrategy[ConvProblem]:
+    """Draw legal convolution problems; arguments as in `conv_calls`."""
+    calls = conv_calls(ndims, channels, groups, **sizes)
+    return calls.map(lambda call: call.problem)
+
+
+@st.composite
+def conv_transpose_calls(
+    draw: st.DrawFn,
+    ndims: Sequence[int] = (1, 2, 3),
+    channels: Sequence[int] = (1, 2, 3, 5),
+    groups: Sequence[int] = (1, 1, 2, 3),
+    max_batch: int = 3,
+    max_kernel: int = 4,
+    room: int = 4,
+) -> Call:
+    """Draw the arguments of a legal transposed convolution, as `conv_calls` does."""
+    ndim, g, ic, oc = (
+        draw(st.sampled_from(s)) for s in (ndims, groups, channels, channels)
+    )
+    kernel, stride, dilation = _windows(draw, ndim, max_kernel)
+    extra = tuple(
+        draw(st.integers(0, max(s, d) - 1))
+        for s, d in zip(stride, dilation, strict=True)
+    )
+    padding, spatial = [], []
+    for k, s, d, more in zip(kernel, stride, dilation, extra, strict=True):
+        lo, hi = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+        # (i - 1) * s - lo - hi + reach + more >= 1
+        shortest = max(1, 1 - ((k - 1) * d + more - lo - hi) // s)
+        padding.append((lo, hi))
+        spatial.append(shortest + draw(st.integers(0, room if ndim < 3 else room // 2)))
+    x_shape = (draw(st.integers(0, max_batch)), g * ic, *spatial)
+    weight_shape = (g * ic, oc, *kernel)
+    keywords: dict[str, Any] = {
+        "stride": stride,
+        "padding": tuple(padding),
+        "output_padding": extra,
+        "groups": g,
+        "dilation": dilation,
+    }
+    problem = ConvProblem.transposed(
+        "conv_transpose", x_shape, weight_shape, **keywords
+    )
+    return Call(x_shape, weight_shape, keywords, problem)
+
+
+@st.composite
+def pool_calls(
+    draw: st.DrawFn,
+    ndims: Sequence[int] = (1, 2, 3),
+    max_channels: int = 3,
+    max_batch: int = 3,
+    max_kernel: int = 4,
+    max_dilation: int = 3,
+    room: int = 6,
+) -> Call:
+    """Draw the arguments of a legal pooling.
+
+    Parameters
+    ----------
+    ndims : ints
+        Ranks to draw from.
+    max_dilation : int
+        1 for average pooling, which has no dilation: then it is left out of the
+        keywords, too.
+    """
+    ndim = draw(st.sampled_from(ndims))
+    kernel, stride, dilation = _windows(draw, ndim, max_kernel, max_dilation)
+    padding, spatial = [], []
+    for k, d in zip(kernel, dilation, strict=True):
+        reach = (k - 1) * d + 1
+        lo, hi = (draw(st.integers(0, reach // 2)) for _ in range(2))
+        padding.append((lo, hi))
+        shortest = max(1, reach - lo - hi)
+        spatial.append(shortest + draw(st.integers(0, room if ndim < 3 else room // 2)))
+    x_shape = (
+        draw(st.integers(0, max_batch)),
+        draw(st.integers(1, max_channels)),
+        *spatial,
+    )
+    keywords: dict[str, Any] = {
+        "kernel_size": kernel,
+        "stride": draw(st.sampled_from([stride, None])),
+        "padding": tuple(padding),
+        "ceil_mode": draw(st.booleans()),
+    }
+    if max_dilation > 1:
+        keywords["dilation"] = dilation
+    return Call(x_shape, (), keywords, PoolProblem.pool("pool", x_shape, **keywords))
+
+
+def pool_problems(
+    ndims: Sequence[int] = (1, 2, 3), **sizes: int
+) -> st.SearchStrategy[PoolProblem]:
+    """Draw legal pooling problems; arguments as in `pool_calls`."""
+    return pool_calls(ndims, **sizes).map(lambda call: call.problem)
+
+
+def generators() -> st.SearchStrategy[np.random.Generator]:
+    """Draw sources of data; what fails prints as its seed."""
+    return st.integers(0, 2**32 - 1).map(np.random.default_rng)
+
+
+def _windows(
+    draw: st.DrawFn, ndim: int, max_kernel: int, max_dilation: int = 3
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Draw kernel, stride and dilation, each axis on its own; less of them in 3-D."""
+    if ndim == 3:
+        max_kernel, max_dilation = min(max_kernel, 3), min(max_dilation, 2)
+    kernel, stride, dilation = (
+        tuple(draw(st.integers(1, most)) for _ in range(ndim))
+        for most in (max_kernel, 3, max_dilation)
+    )
+    return kernel, stride, dilation
