@@ -30,6 +30,7 @@ Padding = str | int | Sequence[int | Sequence[int]]
 
 MAX_BYTES = 2**63 - 1  # what a Py_ssize_t can address
 _ITEM_BYTES = 8  # every extent is checked for float64, so that dtype never matters
+_FAR = 2**62  # beyond every addressable extent
 _AXES = "dhw"
 _T = TypeVar("_T")
 
@@ -150,15 +151,18 @@ class ConvProblem:
 
     @property
     def geometry(self) -> tuple[int, ...]:
-        """The integers that a kernel reads, in the order of `Conv` in geometry.pxd."""
+        """The integers that a kernel reads, in the order of `Conv` in geometry.pxd.
+
+        All fit into 64 bits: a stride or dilation beyond every extent acts as any other.
+        """
         return (
             *(self.n, self.g, self.ic // self.g, self.oc // self.g),
             *self.in_extent,
             *self.out_extent,
             *self.kernel,
-            *self.stride,
+            *(min(s, _FAR) for s in self.stride),
             *(lo for lo, _ in self.padding),
-            *self.dilation,
+            *(min(d, _FAR) for d in self.dilation),
         )
 
     @property

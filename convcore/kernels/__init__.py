@@ -17,6 +17,14 @@ without the GIL.
 from importlib import import_module
 from types import ModuleType
 
+try:
+    from convcore.kernels import probe as probe
+except ImportError as error:
+    raise ImportError(
+        f"convcore: no compiled kernels in {__path__[0]}. In a source checkout, build "
+        "them in place with `pip install -e .`; after `pip install .`, leave the checkout."
+    ) from error
+
 
 def load(name: str, isa: str) -> ModuleType:
     """Import the copy of a kernel that was compiled for an instruction set."""

@@ -6,8 +6,8 @@
 # Layout    x (n, g*icg, id, ih, iw), weight (g*ocg, icg, kd, kh, kw), y like x, flat.
 #
 #                         q ->   NR     NR
-#                       k0   [ patch | patch ]   packed, one block of KC terms at a time
-#             k ->      |    [       |       ]   and `panels` panels, in L2
+#                       k0   [ patch | patch ]   addresses of rows of x or of packed ones,
+#             k ->      |    [       |       ]   KC terms and `panels` panels at a time
 #         m  [ weight ] k1   [       |       ]
 #         |  [ MR     ]      [ tile  | tile  ]   MR x NR, in registers
 #         v  [ MR     ]      [ tile  | tile  ]
@@ -16,10 +16,10 @@
 # Parallel  over tasks = (phase, group, block of q, block of m): each writes outputs that
 #           no other task writes. The order of every sum is that of k, so the bits are the
 #           same for any split into tasks, any thread count and any batch.
-# Scratch   all weights packed once; per thread KC * panels * NR patches and one tile
-#           for each (m, panel) of a task.
-# Cost      2 * outputs * depth FLOPs. Each patch is packed once for MB outputs m, each
-#           weight read once for `panels` * NR outputs q.
+# Scratch   all weights packed once; per thread KC * panels rows of patches, with their
+#           addresses, and one tile for each (m, panel) of a task.
+# Cost      2 * outputs * depth FLOPs. Each row of patches is found once for MB tiles m,
+#           each weight read once for `panels` * NR outputs q.
 # Why not   The whole patch matrix at once: kh * kw times the bytes of x.
 # Source    Goto and van de Geijn, ACM TOMS 34 (2008), sections 4-6; Chellapilla, Puri
 #           and Simard (2006) for the patches.
@@ -30,15 +30,17 @@ from cython.parallel cimport prange, threadid
 from convcore.kernels.geometry cimport (
     CONV_FIELDS, Conv, Window, forward_window, gradient_window, phases,
 )
-from convcore.kernels.pack cimport Run, columns, list_runs, pack_weights
-from convcore.kernels.tile cimport exact_rows, put_rows
-from convcore.kernels.vector cimport MR, NR_BYTES, copy, nr, real
+from convcore.kernels.pack cimport Run, list_runs, pack_weights, rows_of_panel
+from convcore.kernels.tile cimport exact_rows, put_rows, put_wide
+from convcore.kernels.vector cimport MR, NR_BYTES, WIDE, copy, nr, real
 
 cdef enum:
     KC = 256  # terms of one block: KC rows of NR scalars are 32 KB on AVX-512
     PATCH_BYTES = 131072  # patches of one task, a fraction of L2
     MB = 32  # tiles of m in one task
     NR_LIMIT = 32  # most scalars of one row of the tile
+    ADDRESS = 8  # bytes of an address, at most
+    ALIGNED = 16  # scalars to which each thread's scratch is rounded up
     TASKS_PER_THREAD = 4  # so that no thread waits long for the last task
     ROUND_MACS = 1000000000  # work between two looks for Ctrl-C: some 10 ms a thread
 
@@ -84,7 +86,11 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
             break
     job.macs = job.panels * lanes * job.tile_block * MR * max(job.depth, w.depth)
     job.shared = p.g * job.tiles * MR * (job.terms + 1)
-    job.private = job.panels * lanes * (job.depth + job.tile_block * MR)
+    job.shared = ((job.shared - 1) // ALIGNED + 1) * ALIGNED
+    job.private = job.panels * (
+        lanes * (job.depth + job.tile_block * MR) + job.depth * ADDRESS // item
+    )
+    job.private = ((job.private - 1) // ALIGNED + 1) * ALIGNED
     return job
 
 
@@ -138,33 +144,61 @@ cdef void write_tile(
                 to[i * w.plane + j * w.x.step] = tile[i * nr(tile) + runs[r].column + j]
 
 
-cdef void multiply_tile(
-    const Job* job, const Window* w, Py_ssize_t group, Py_ssize_t tile,
-    Py_ssize_t first, Py_ssize_t count, Py_ssize_t k, Py_ssize_t depth,
-    const real* patches, const real* shared, real* sums, real* out,
+cdef inline real* in_place(
+    const Window* w, Py_ssize_t first, Py_ssize_t count, Py_ssize_t channel, real* out
 ) noexcept nogil:
-    """Add terms k .. k + depth of one tile; the last of them completes its outputs.
+    """Give the address of outputs first .. first + count if they lie together."""
+    cdef Py_ssize_t sample = first // w.plane, pixel = first % w.plane
+    if not w.dense or pixel + count > w.plane:
+        return NULL
+    return out + (sample * w.groups * w.m + channel) * w.plane + pixel
+
+
+cdef void multiply_tiles(
+    const Job* job, const Window* w, Py_ssize_t group, Py_ssize_t tile, Py_ssize_t first,
+    Py_ssize_t count, Py_ssize_t k, Py_ssize_t depth, const real* const* rows,
+    const real* shared, real* sums, real* out,
+) noexcept nogil:
+    """Add terms k .. k + depth of one tile for `count` outputs, panel after panel.
 
     A tile of whole rows over neighbouring outputs sums in `out` itself, any other one
-    in `sums`.
+    in `sums`, from where the last block of terms puts it into its place.
     """
-    cdef Py_ssize_t index = group * job.tiles + tile
-    cdef Py_ssize_t rows = min(MR, w.m - tile * MR), channel = group * w.m + tile * MR
-    cdef Py_ssize_t sample, pixel
-    cdef const real* weights = shared + (
-        index * job.terms + w.tap_first * w.c + k
-    ) * MR
+    cdef Py_ssize_t index = group * job.tiles + tile, lanes = nr(shared), here, j
+    cdef Py_ssize_t m = min(MR, w.m - tile * MR), channel = group * w.m + tile * MR
+    cdef const real* weights = shared + (index * job.terms + w.tap_first * w.c + k) * MR
     cdef const real* bias = packed_bias(job, shared) + index * MR if k == 0 else NULL
-    if w.dense and count == nr(patches) and exact_rows(rows):
-        sample = first // w.plane
-        pixel = first % w.plane
-        if pixel + count <= w.plane:
-            out += (sample * w.groups * w.m + channel) * w.plane + pixel
-            put_rows(weights, 1, MR, patches, depth, bias, out, w.plane, rows)
-            return
-    put_rows(weights, 1, MR, patches, depth, bias, sums, nr(sums), rows)
-    if k + depth >= w.depth:
-        write_tile(w, <const real*>sums, rows, first, count, channel, out)
+    cdef real* place
+    while count > 0:
+        if m == 1 and count >= WIDE * lanes:
+            here = WIDE * lanes
+            place = in_place(w, first, here, channel, out)
+            if place:
+                put_wide(weights, MR, rows, job.depth, depth, bias, place, lanes)
+            else:
+                put_wide(weights, MR, rows, job.depth, depth, bias, sums, MR * lanes)
+                for j in range(WIDE if k + depth >= w.depth else 0):
+                    write_tile(
+                        w, <const real*>sums + j * MR * lanes, m, first + j * lanes,
+                        lanes, channel, out,
+                    )
+            first += here
+            count -= here
+            rows += WIDE * job.depth
+            sums += WIDE * MR * lanes
+            continue
+        here = min(lanes, count)
+        place = in_place(w, first, here, channel, out)
+        if place and here == lanes and exact_rows(m):
+            put_rows(weights, 1, MR, rows, depth, bias, place, w.plane, m)
+        else:
+            put_rows(weights, 1, MR, rows, depth, bias, sums, lanes, m)
+            if k + depth >= w.depth:
+                write_tile(w, <const real*>sums, m, first, here, channel, out)
+        first += lanes
+        count -= lanes
+        rows += job.depth
+        sums += MR * lanes
 
 
 cdef void run_task(
@@ -177,37 +211,35 @@ cdef void run_task(
     cdef Py_ssize_t rest = task // (job.tile_tasks * job.pixel_tasks)
     cdef Py_ssize_t group = rest % job.p.g, phase = rest // job.p.g
     cdef Window w = gradient_window(&job.p, phase) if job.gradient else forward_window(&job.p)
-    cdef Py_ssize_t lanes = nr(source), panels, blocks, depth, k, j, t, number
-    cdef Py_ssize_t first = pixel_task * job.panels * lanes, count, here
+    cdef Py_ssize_t lanes = nr(source), blocks, depth, k = 0, j, t, number
+    cdef Py_ssize_t first = pixel_task * job.panels * lanes, count
     cdef Py_ssize_t tile0 = tile_task * job.tile_block
     cdef Py_ssize_t tile1 = min(tile0 + job.tile_block, job.tiles)
-    cdef real* patches = private
-    cdef real* sums = private + job.panels * lanes * job.depth
+    cdef const real** rows = <const real**>private
+    cdef real* patches = private + job.panels * job.depth * ADDRESS // sizeof(real)
+    cdef real* sums = patches + job.panels * lanes * job.depth
     cdef Run runs[NR_LIMIT]
     if first >= w.columns:  # later phases may be smaller than the first
         return
     count = min(job.panels * lanes, w.columns - first)
-    panels = (count - 1) // lanes + 1
     blocks = (w.depth - 1) // KC + 1 if w.depth else 1
     depth = (w.depth - 1) // blocks + 1 if w.depth else 0
     source += group * w.c * w.source_plane
-    k = 0
     while True:
         depth = min(depth, w.depth - k)
-        for j in range(panels):
-            here = min(lanes, count - j * lanes)
-            number = list_runs(&w, first + j * lanes, here, runs)
-            columns(
-                &w, source, runs, number, here, k, k + depth,
-                patches + j * lanes * job.depth, lanes,
+        for j in range((count - 1) // lanes + 1 if depth else 0):
+            number = list_runs(
+                &w, first + j * lanes, min(lanes, count - j * lanes), runs
+            )
+            rows_of_panel(
+                &w, source, runs, number, k, k + depth,
+                patches + j * lanes * job.depth, rows + j * job.depth,
             )
         for t in range(tile0, tile1):
-            for j in range(panels):
-                multiply_tile(
-                    job, &w, group, t, first + j * lanes, min(lanes, count - j * lanes),
-                    k, depth, <const real*>patches + j * lanes * job.depth, shared,
-                    sums + ((t - tile0) * job.panels + j) * MR * lanes, out,
-                )
+            multiply_tiles(
+                job, &w, group, t, first, count, k, depth, <const real* const*>rows,
+                shared, sums + (t - tile0) * job.panels * MR * lanes, out,
+            )
         k += depth
         if k >= w.depth:
             return

@@ -29,7 +29,7 @@ from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, Window, forward_window
-from convcore.kernels.pack cimport RUNS, Run, columns, list_runs
+from convcore.kernels.pack cimport RUNS, Run, Term, columns, list_runs, term_at
 from convcore.kernels.tile cimport put_rows
 from convcore.kernels.vector cimport (
     MR, NR_BYTES, NV, f32v, f64v, nr, real, vec,
@@ -41,6 +41,7 @@ cdef enum:
     TASKS = 16  # tasks that a large problem is split into at least
     CHUNK = 2048  # fewest pixels of a chunk
     TURN = 16  # pixels that are turned around together
+    ADDRESS = 8  # bytes of an address, at most
     ROUND_MACS = 1000000000  # work between two looks for Ctrl-C: some 10 ms a thread
 
 cdef struct Job:
@@ -77,7 +78,7 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     job.tasks = places * job.chunks
     job.sums = job.panel_block * lanes * job.row_block
     job.shared = job.tasks * job.sums if job.chunks > 1 else 0
-    job.private = RUNS * (job.row_block + job.panel_block * lanes)
+    job.private = RUNS * (job.row_block + job.panel_block * (lanes + ADDRESS // item))
     if job.chunks == 1:
         job.private += job.sums
     return job
@@ -118,6 +119,8 @@ cdef void write_sums(
 ) noexcept nogil:
     """Put the sums of one part, [panel][row][lane], where dw has them."""
     cdef Py_ssize_t group, row0, panel0, lanes = nr(sums), j, k, o, channels, rows
+    cdef Py_ssize_t tap, place_in_dw
+    cdef Term term
     cdef real* to
     place(job, index, &group, &row0, &panel0)
     rows = min(job.row_block, job.rows - row0)
@@ -125,8 +128,11 @@ cdef void write_sums(
         channels = min(lanes, job.p.ocg - (panel0 + j) * lanes)
         to = dw + (group * job.p.ocg + (panel0 + j) * lanes) * job.rows
         for k in range(row0, row0 + rows):
+            term = term_at(&job.w, k)
+            tap = (term.z * job.w.y.taps + term.y) * job.w.x.taps + term.x
+            place_in_dw = term.c * job.taps + tap
             for o in range(channels):
-                to[o * job.rows + k % job.p.icg * job.taps + k // job.p.icg] = sums[
+                to[o * job.rows + place_in_dw] = sums[
                     (j * job.row_block + k - row0) * lanes + o
                 ]
 
@@ -140,7 +146,8 @@ cdef void run_task(
     cdef Py_ssize_t lanes = nr(x), group, row0, panel0, rows, panels, count, number, i, j
     cdef Py_ssize_t pixel = chunk * job.chunk
     cdef Py_ssize_t last = min(pixel + job.chunk, job.w.columns)
-    cdef real* patches = private
+    cdef const real** addresses = <const real**>private
+    cdef real* patches = private + job.panel_block * RUNS * ADDRESS // sizeof(real)
     cdef real* turned = patches + RUNS * job.row_block
     cdef real* sums = turned + RUNS * job.panel_block * lanes
     cdef const real* source
@@ -152,10 +159,12 @@ cdef void run_task(
     if job.chunks > 1:
         sums = shared + task * job.sums
     memset(sums, 0, job.sums * sizeof(real))
+    for i in range(panels * RUNS):
+        addresses[i] = turned + i * lanes
     while pixel < last:
         count = min(RUNS, last - pixel)
         number = list_runs(&job.w, pixel, count, runs)
-        columns(&job.w, source, runs, number, count, row0, row0 + rows, patches, RUNS)
+        columns(&job.w, source, runs, number, row0, row0 + rows, patches, RUNS)
         for j in range(panels):
             turn(
                 job, dy, group, pixel, count, (panel0 + j) * lanes,
@@ -166,7 +175,7 @@ cdef void run_task(
             while i < rows:
                 put_rows(
                     <const real*>patches + i * RUNS, RUNS, 1,
-                    <const real*>turned + j * RUNS * lanes, count, <const real*>NULL,
+                    <const real* const*>addresses + j * RUNS, count, <const real*>NULL,
                     sums + (j * job.row_block + i) * lanes, lanes, min(MR, rows - i),
                 )
                 i += MR

@@ -51,7 +51,7 @@ cdef struct Window:
     Py_ssize_t plane, source_plane     # scalars of one channel of out and of source
     Py_ssize_t height, width           # out extents, for addresses
     Py_ssize_t columns                 # samples * extents: the pixels of this grid
-    Py_ssize_t depth                   # c * taps: the terms of one output
+    Py_ssize_t taps, depth             # of this phase; c * taps: terms of one output
     Py_ssize_t tap_first               # where the taps of this phase start
     bint dense                         # step 1 along every axis: pixels lie together
 
@@ -142,7 +142,8 @@ cdef inline Window finished(Window w) noexcept nogil:
     join(&w.y, &w.x)
     join(&w.z, &w.y)
     w.columns = w.samples * w.z.extent * w.y.extent * w.x.extent
-    w.depth = w.c * w.z.taps * w.y.taps * w.x.taps
+    w.taps = w.z.taps * w.y.taps * w.x.taps
+    w.depth = w.c * w.taps
     before_y = w.z.taps * w.y.tap_base * w.x.tap_total
     before_x = w.z.taps * w.y.taps * w.x.tap_base
     w.tap_first = w.z.tap_base * w.y.tap_total * w.x.tap_total + before_y + before_x

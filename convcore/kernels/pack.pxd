@@ -7,23 +7,34 @@
 #           tap 0, c 0  [. . . . . . . .]      tap 0, c 0  [. . . .]
 #           tap 0, c 1  [. . . . . . . .]      tap 0, c 1  [. . . .]
 #           ...                                ...
+#           Terms run through blocks of CHANNELS channels, in a block through the taps, for
+#           a tap through the block's channels: the taps find the channels in L1.
 #           Outputs count through samples, rows and columns without a break, so that
 #           the lanes are full on small maps, too.
+#           A row of a panel that lies in x in one piece is not copied: the tile gets the
+#           address of each row.
 # How       A run is a piece of one output row. For each tap the runs are clipped to the
 #           source once, for all channels. What lies outside is a real zero.
 # Why not   A padded copy of x: with a dilation of 2**31 it would not fit anywhere.
 
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from convcore.kernels.geometry cimport Axis, Conv, Window, class_base, class_step
-from convcore.kernels.vector cimport MR, NR_BYTES, copy, nr, real
+from convcore.kernels.vector cimport MR, copy, nr, real
 
 cdef enum:
     RUNS = 128  # most outputs of one call of `columns`
-    CHANNELS = 16  # input channels that are packed together, to stay within L1
+    CHANNELS = 16  # channels that all taps visit before the next ones
+
+cdef struct Class:
+    Py_ssize_t before, taps, index  # taps of earlier classes, of this one; place in it
 
 cdef struct Run:
     Py_ssize_t column, count, sample, z, y, x
+
+cdef struct Term:
+    Py_ssize_t z, y, x         # the tap
+    Py_ssize_t c, first, last  # the channel, and the block of channels that it is in
 
 cdef struct Piece:
     Py_ssize_t column, count, offset
@@ -58,20 +69,60 @@ cdef inline Py_ssize_t list_runs(
     return number
 
 
+cdef inline Py_ssize_t block_end(Py_ssize_t channel, Py_ssize_t channels) noexcept nogil:
+    """Give the end of the block of channels that starts at `channel`."""
+    return min(channel + CHANNELS, channels)
+
+
+cdef inline Term term_at(const Window* w, Py_ssize_t k) noexcept nogil:
+    """Give the tap and the channel of term k."""
+    cdef Term term
+    cdef Py_ssize_t rest = k % (CHANNELS * w.taps), size
+    term.first = k // (CHANNELS * w.taps) * CHANNELS
+    term.last = block_end(term.first, w.c)
+    size = term.last - term.first
+    term.c = term.first + rest % size
+    rest = rest // size
+    term.x = rest % w.x.taps
+    term.y = rest // w.x.taps % w.y.taps
+    term.z = rest // w.x.taps // w.y.taps
+    return term
+
+
+cdef inline void next_tap(const Window* w, Term* term) noexcept nogil:
+    """Go on to the first channel of the next tap; without the divisions of `term_at`."""
+    term.x += 1
+    if term.x == w.x.taps:
+        term.x = 0
+        term.y += 1
+        if term.y == w.y.taps:
+            term.y = 0
+            term.z += 1
+            if term.z == w.z.taps:
+                term.z = 0
+                term.first = term.last
+                term.last = block_end(term.first, w.c)
+    term.c = term.first
+
+
 cdef inline Py_ssize_t clip(
-    const Window* w, const Run* runs, Py_ssize_t number,
-    Py_ssize_t jz, Py_ssize_t jy, Py_ssize_t jx, Piece* pieces,
+    const Window* w, const Run* runs, Py_ssize_t number, const Term* term,
+    Piece* pieces, Py_ssize_t* filled,
 ) noexcept nogil:
-    """Keep of each run what tap (jz, jy, jx) finds inside of the source."""
+    """Keep of each run what a tap finds inside of the source; count the scalars."""
     cdef Py_ssize_t kept = 0, i, iz, iy, low, high, left, right
-    cdef Py_ssize_t oz = w.z.off0 + w.z.off_step * jz
-    cdef Py_ssize_t oy = w.y.off0 + w.y.off_step * jy
-    cdef Py_ssize_t ox = w.x.off0 + w.x.off_step * jx
+    cdef Py_ssize_t oz = w.z.off0 + w.z.off_step * term.z
+    cdef Py_ssize_t oy = w.y.off0 + w.y.off_step * term.y
+    cdef Py_ssize_t ox = w.x.off0 + w.x.off_step * term.x
     cdef Py_ssize_t s = w.x.advance
     cdef Py_ssize_t sample = w.groups * w.c * w.source_plane
+    filled[0] = 0
     # Outputs low .. high of a row meet columns 0 .. source of the source's row.
-    low = 0 if ox >= 0 else (-ox - 1) // s + 1
-    high = 0 if ox >= w.x.source else (w.x.source - ox - 1) // s + 1
+    if s == 1:
+        low, high = -ox, w.x.source - ox
+    else:
+        low = 0 if ox >= 0 else (-ox - 1) // s + 1
+        high = 0 if ox >= w.x.source else (w.x.source - ox - 1) // s + 1
     for i in range(number):
         iz = w.z.advance * runs[i].z + oz
         iy = w.y.advance * runs[i].y + oy
@@ -87,76 +138,118 @@ cdef inline Py_ssize_t clip(
             runs[i].sample * sample
             + (iz * w.y.source + iy) * w.x.source + s * left + ox
         )
+        filled[0] += right - left
         kept += 1
     return kept
 
 
+cdef inline void every(
+    real* to, const real* source, Py_ssize_t step, Py_ssize_t count
+) noexcept nogil:
+    """Copy every `step`-th scalar; the usual steps as constants, for the vectoriser."""
+    cdef Py_ssize_t j
+    if step == 2:
+        for j in range(count):
+            to[j] = source[2 * j]
+    elif step == 4:
+        for j in range(count):
+            to[j] = source[4 * j]
+    else:
+        for j in range(count):
+            to[j] = source[step * j]
+
+
+cdef inline void copy_row(
+    const Piece* pieces, Py_ssize_t kept, const real* plane, Py_ssize_t step,
+    real* to, Py_ssize_t filled, Py_ssize_t length,
+) noexcept nogil:
+    """Write one row of patches from its pieces, `filled` scalars, and zeros between."""
+    cdef Py_ssize_t i
+    if filled < length:
+        memset(to, 0, length * sizeof(real))
+    for i in range(kept):
+        if step == 1:
+            copy(to + pieces[i].column, plane + pieces[i].offset, pieces[i].count)
+        else:
+            every(to + pieces[i].column, plane + pieces[i].offset, step, pieces[i].count)
+
+
 cdef inline void columns(
     const Window* w, const real* source, const Run* runs, Py_ssize_t number,
-    Py_ssize_t count, Py_ssize_t k_first, Py_ssize_t k_last, real* to, Py_ssize_t ld,
+    Py_ssize_t k_first, Py_ssize_t k_last, real* to, Py_ssize_t ld,
 ) noexcept nogil:
-    """Write rows k_first .. k_last of the patches of `count` outputs, `ld` apart.
+    """Write rows k_first .. k_last of the patches of some runs, `ld` apart.
 
-    `source` is channel 0 of the group in sample 0; with `count` below `ld`, the rest of
-    each row is zero.
+    `source` is channel 0 of the group in sample 0. What the runs do not fill is zero.
     """
     cdef Piece pieces[RUNS]
-    cdef Py_ssize_t k = k_first, tap, c, c_last, i, j, filled, kept
-    cdef Py_ssize_t s = w.x.advance
-    cdef const real* plane
-    cdef const real* piece
-    cdef real* into
+    cdef Py_ssize_t k = k_first, c, c_last, kept, filled
+    cdef Term term = term_at(w, k_first)
     while k < k_last:
-        tap = k // w.c
-        c = k % w.c
-        c_last = min(w.c, c + k_last - k)
-        kept = clip(
-            w, runs, number, tap // (w.y.taps * w.x.taps),
-            tap // w.x.taps % w.y.taps, tap % w.x.taps, pieces,
-        )
-        filled = 0
-        for i in range(kept):
-            filled += pieces[i].count
-        k += c_last - c
-        if filled == ld and kept == 1 and s == 1 and ld == nr(source):
-            piece = source + c * w.source_plane + pieces[0].offset
-            for c in range(c, c_last):  # the usual case: one whole row of the tile
-                memcpy(to, piece, NR_BYTES)
-                piece += w.source_plane
-                to += ld
-            continue
-        for c in range(c, c_last):
-            plane = source + c * w.source_plane
-            if filled < ld:
-                memset(to, 0, ld * sizeof(real))
-            for i in range(kept):
-                piece = plane + pieces[i].offset
-                into = to + pieces[i].column
-                if s == 1:
-                    copy(into, piece, pieces[i].count)
-                else:
-                    for j in range(pieces[i].count):
-                        into[j] = piece[j * s]
+        kept = clip(w, runs, number, &term, pieces, &filled)
+        c_last = min(term.last, term.c + k_last - k)
+        k += c_last - term.c
+        for c in range(term.c, c_last):
+            copy_row(
+                pieces, kept, source + c * w.source_plane, w.x.advance, to, filled, ld
+            )
             to += ld
+        next_tap(w, &term)
 
 
-cdef inline Py_ssize_t tap_position(
-    const Conv* p, bint gradient, Py_ssize_t kz, Py_ssize_t ky, Py_ssize_t kx
+cdef inline void rows_of_panel(
+    const Window* w, const real* source, const Run* runs, Py_ssize_t number,
+    Py_ssize_t k_first, Py_ssize_t k_last, real* to, const real** rows,
 ) noexcept nogil:
-    """Give a tap's place in the packed weights: class by class in a gradient of x."""
-    cdef Py_ssize_t nz = p.kernel[0], ny = p.kernel[1], nx = p.kernel[2]
-    cdef Py_ssize_t sz, sy, sx, cz, cy, cx
-    if not gradient:
-        return (kz * ny + ky) * nx + kx
-    sz, sy, sx = class_step(p, 0), class_step(p, 1), class_step(p, 2)
-    cz = (nz - kz % sz - 1) // sz + 1  # taps of this class along each axis
-    cy = (ny - ky % sy - 1) // sy + 1
-    cx = (nx - kx % sx - 1) // sx + 1
-    return (
-        class_base(nz, sz, kz % sz) * ny * nx
-        + cz * (class_base(ny, sy, ky % sy) * nx + cy * class_base(nx, sx, kx % sx))
-        + (kz // sz * cy + ky // sy) * cx + kx // sx
+    """Find rows k_first .. k_last of one panel: addresses of NR scalars each.
+
+    A row that is in the source in one piece stays there, any other one is written to
+    its place in `to`.
+    """
+    cdef Piece pieces[RUNS]
+    cdef Py_ssize_t k = k_first, c, c_last, kept, filled, lanes = nr(source)
+    cdef Term term = term_at(w, k_first)
+    cdef const real* plane
+    while k < k_last:
+        kept = clip(w, runs, number, &term, pieces, &filled)
+        c_last = min(term.last, term.c + k_last - k)
+        k += c_last - term.c
+        plane = source + term.c * w.source_plane
+        if kept == 1 and filled == lanes and w.x.advance == 1:
+            plane += pieces[0].offset
+            for c in range(term.c, c_last):
+                rows[0] = plane
+                rows += 1
+                plane += w.source_plane
+            to += (c_last - term.c) * lanes
+        else:
+            for c in range(term.c, c_last):
+                copy_row(pieces, kept, plane, w.x.advance, to, filled, lanes)
+                rows[0] = to
+                rows += 1
+                plane += w.source_plane
+                to += lanes
+        next_tap(w, &term)
+
+
+cdef inline Class class_of(const Conv* p, bint gradient, Py_ssize_t t) noexcept nogil:
+    """Find the class of tap t, and its place in it; without a gradient all are one."""
+    cdef Class found
+    cdef Py_ssize_t ny = p.kernel[1], nx = p.kernel[2]
+    cdef Py_ssize_t z = t // (ny * nx), y = t // nx % ny, x = t % nx
+    cdef Py_ssize_t sz = 1, sy = 1, sx = 1, cz, cy, cx
+    if gradient:
+        sz, sy, sx = class_step(p, 0), class_step(p, 1), class_step(p, 2)
+    cz = (p.kernel[0] - z % sz - 1) // sz + 1  # taps of this class along each axis
+    cy = (ny - y % sy - 1) // sy + 1
+    cx = (nx - x % sx - 1) // sx + 1
+    found.before = (
+        class_base(p.kernel[0], sz, z % sz) * ny * nx
+        + cz * (class_base(ny, sy, y % sy) * nx + cy * class_base(nx, sx, x % sx))
     )
+    found.taps = cz * cy * cx
+    found.index = (z // sz * cy + y // sy) * cx + x // sx
+    return found
 
 
 cdef inline void pack_weights(
@@ -169,7 +262,8 @@ cdef inline void pack_weights(
     """
     cdef Py_ssize_t taps = p.kernel[0] * p.kernel[1] * p.kernel[2]
     cdef Py_ssize_t outputs, terms, output_step, term_step
-    cdef Py_ssize_t rows, block, i, c, t, position, last = 0
+    cdef Py_ssize_t rows, block, i, c, t, k, last = 0
+    cdef Class tap
     if gradient:
         outputs, terms, output_step, term_step = p.icg, p.ocg, taps, p.icg * taps
     else:
@@ -180,14 +274,11 @@ cdef inline void pack_weights(
         memset(to, 0, taps * terms * MR * sizeof(real))
     while last < terms:
         block = last
-        last = min(block + CHANNELS, terms)
+        last = block_end(block, terms)
         for t in range(taps):
-            position = tap_position(
-                p, gradient, t // (p.kernel[1] * p.kernel[2]),
-                t // p.kernel[2] % p.kernel[1], t % p.kernel[2],
-            )
+            tap = class_of(p, gradient, t)
+            k = tap.before * terms + block * tap.taps + tap.index * (last - block)
             for c in range(block, last):
                 for i in range(rows):
-                    to[(position * terms + c) * MR + i] = weight[
-                        i * output_step + c * term_step + t
-                    ]
+                    to[k * MR + i] = weight[i * output_step + c * term_step + t]
+                k += 1

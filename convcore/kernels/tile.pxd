@@ -1,52 +1,58 @@
 # The register tile: the one loop in which the arithmetic of convolution happens.
 #
-# What      acc[i, v] = sum over k of a[i * a_row + k * a_step] * b[k, v]
-#           for `rows` rows i and NV vectors v.
-# Layout    a: scalars, broadcast.        b: rows of NV vectors, NR scalars.
+# What      acc[i, v] = sum over k of a[i * a_row + k * a_step] * b[k][v]
+#           for `rows` rows i and NV vectors v, or several times NV for few rows.
+# Layout    a: scalars, broadcast.        b: addresses of rows of NR scalars.
 #
 #               k ->                        v ->
-#           i  [a a a a ...]           k  [bbbb|bbbb]
-#           |  [a a a a ...]           |  [bbbb|bbbb]
-#           v  [a a a a ...]           v  [bbbb|bbbb]
+#           i  [a a a a ...]           k  *-> [bbbb|bbbb]
+#           |  [a a a a ...]           |  *-> [bbbb|bbbb]
+#           v  [a a a a ...]           v  *-> [bbbb|bbbb]
 #
+#           A row of b lies where it already is, if it is there in one piece, so that most
+#           patches of a dense convolution are never copied.
 # Order     Each element of acc is one chain of fused multiply-adds in ascending k, from
-#           zero, whatever `rows` is: a tail sums as a full tile does.
-# Cost      MR * NV multiply-adds for MR + NV loads a step. On AVX-512 28 for 16.
+#           zero, whatever the shape of the tile is: a tail sums as a full tile does.
+# Cost      MR * NV multiply-adds for MR + NV + 1 loads a step. On AVX-512 28 for 17.
+#           A tile of one row has NV chains and waits for each sum; so few rows take WIDE
+#           panels at once.
 # Why not   Plain float arrays instead of vector types: GCC 12 keeps them in registers
-#           for one caller and spills for the next.
+#           for one caller and spills for the next. One packed panel for b: it copies
+#           every patch, for depthwise layers as much work as the sums.
 # Source    Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication,
-#           ACM TOMS 34 (2008), section 6; BLIS for the names MR and NR.
+#           ACM TOMS 34 (2008), section 6; BLIS for the names MR and NR; Dukhan, The
+#           Indirect Convolution Algorithm, arXiv:1907.02129, for the addresses.
 
 from convcore.kernels.vector cimport (
-    MR, MR_HALF, NV, TILE, f32v, f64v, real, vec, ahead, lanes_from, zero_lanes,
+    MR, MR_HALF, MR_QUARTER, NV, TILE, WIDE, f32v, f64v, real, vec, ahead, lanes_from,
+    zero_lanes,
 )
 
 
 cdef inline void multiply(
-    const vec* a, Py_ssize_t a_row, Py_ssize_t a_step,
-    const vec* b, Py_ssize_t depth, vec* acc, const int rows,
+    const vec* a, Py_ssize_t a_row, Py_ssize_t a_step, const vec* const* b,
+    Py_ssize_t depth, vec* acc, const int rows,
 ) noexcept nogil:
     """Sum `depth` outer products into `acc`; `rows` is a constant at every call."""
     cdef Py_ssize_t k
     cdef int i
     cdef vec b0, b1, s
     for i in range(rows):
-        acc[NV * i] = zero_lanes(b)
-        acc[NV * i + 1] = zero_lanes(b)
+        acc[NV * i] = zero_lanes(a)
+        acc[NV * i + 1] = zero_lanes(a)
     for k in range(depth):
-        b0 = b[0]
-        b1 = b[1]
+        b0 = b[k][0]
+        b1 = b[k][1]
         for i in range(rows):
             s = lanes_from(a, i * a_row)
             acc[NV * i] = acc[NV * i] + s * b0
             acc[NV * i + 1] = acc[NV * i + 1] + s * b1
         a = ahead(a, a_step)
-        b += NV
 
 
 cdef inline void put(
-    const vec* a, Py_ssize_t a_row, Py_ssize_t a_step, const vec* b, Py_ssize_t depth,
-    const vec* bias, vec* to, Py_ssize_t to_row, const int rows,
+    const vec* a, Py_ssize_t a_row, Py_ssize_t a_step, const vec* const* b,
+    Py_ssize_t depth, const vec* bias, vec* to, Py_ssize_t to_row, const int rows,
 ) noexcept nogil:
     """Do `put_rows` for a constant number of rows."""
     cdef vec acc[TILE]
@@ -68,28 +74,28 @@ cdef inline void put(
 
 
 cdef inline void put_vectors(
-    const vec* a, Py_ssize_t a_row, Py_ssize_t a_step, const vec* b, Py_ssize_t depth,
-    const vec* bias, vec* to, Py_ssize_t to_row, Py_ssize_t rows,
+    const vec* a, Py_ssize_t a_row, Py_ssize_t a_step, const vec* const* b,
+    Py_ssize_t depth, const vec* bias, vec* to, Py_ssize_t to_row, Py_ssize_t rows,
 ) noexcept nogil:
     """Choose the smallest tile that holds `rows`."""
-    if rows > MR // 2:
+    if rows > MR_HALF:
         put(a, a_row, a_step, b, depth, bias, to, to_row, MR)
-    elif rows > 2:
+    elif rows > MR_QUARTER:
         put(a, a_row, a_step, b, depth, bias, to, to_row, MR_HALF)
-    elif rows == 2:
-        put(a, a_row, a_step, b, depth, bias, to, to_row, 2)
+    elif rows > 1:
+        put(a, a_row, a_step, b, depth, bias, to, to_row, MR_QUARTER)
     else:
         put(a, a_row, a_step, b, depth, bias, to, to_row, 1)
 
 
 cdef inline bint exact_rows(Py_ssize_t rows) noexcept nogil:
     """Tell whether there is a tile of exactly so many rows."""
-    return rows == MR or rows == MR_HALF or rows == 2 or rows == 1
+    return rows == MR or rows == MR_HALF or rows == MR_QUARTER or rows == 1
 
 
 cdef inline void put_rows(
-    const real* a, Py_ssize_t a_row, Py_ssize_t a_step, const real* b, Py_ssize_t depth,
-    const real* bias, real* to, Py_ssize_t to_row, Py_ssize_t rows,
+    const real* a, Py_ssize_t a_row, Py_ssize_t a_step, const real* const* b,
+    Py_ssize_t depth, const real* bias, real* to, Py_ssize_t to_row, Py_ssize_t rows,
 ) noexcept nogil:
     """Write product + bias to rows of NR scalars `to_row` apart; without bias, add it.
 
@@ -98,11 +104,57 @@ cdef inline void put_rows(
     """
     if real is float:
         put_vectors(
-            <const f32v*>a, a_row, a_step, <const f32v*>b, depth, <const f32v*>bias,
-            <f32v*>to, to_row, rows,
+            <const f32v*>a, a_row, a_step, <const f32v* const*>b, depth,
+            <const f32v*>bias, <f32v*>to, to_row, rows,
         )
     else:
         put_vectors(
-            <const f64v*>a, a_row, a_step, <const f64v*>b, depth, <const f64v*>bias,
-            <f64v*>to, to_row, rows,
+            <const f64v*>a, a_row, a_step, <const f64v* const*>b, depth,
+            <const f64v*>bias, <f64v*>to, to_row, rows,
+        )
+
+
+cdef inline void put_wide_vectors(
+    const vec* a, Py_ssize_t a_step, const vec* const* b, Py_ssize_t b_panel,
+    Py_ssize_t depth, const vec* bias, vec* to, Py_ssize_t to_panel,
+) noexcept nogil:
+    """Do `put_wide` on vectors."""
+    cdef vec acc[WIDE * NV]
+    cdef vec* row
+    cdef vec s
+    cdef Py_ssize_t k
+    cdef int j
+    for j in range(WIDE * NV):
+        acc[j] = zero_lanes(a)
+    for k in range(depth):
+        s = lanes_from(a, 0)
+        for j in range(WIDE):
+            acc[NV * j] = acc[NV * j] + s * b[j * b_panel + k][0]
+            acc[NV * j + 1] = acc[NV * j + 1] + s * b[j * b_panel + k][1]
+        a = ahead(a, a_step)
+    for j in range(WIDE):
+        row = <vec*>ahead(<const vec*>to, j * to_panel)
+        if bias:
+            s = lanes_from(bias, 0)
+            row[0] = acc[NV * j] + s
+            row[1] = acc[NV * j + 1] + s
+        else:
+            row[0] = row[0] + acc[NV * j]
+            row[1] = row[1] + acc[NV * j + 1]
+
+
+cdef inline void put_wide(
+    const real* a, Py_ssize_t a_step, const real* const* b, Py_ssize_t b_panel,
+    Py_ssize_t depth, const real* bias, real* to, Py_ssize_t to_panel,
+) noexcept nogil:
+    """Do `put_rows` for one row and WIDE panels, `b_panel` addresses apart."""
+    if real is float:
+        put_wide_vectors(
+            <const f32v*>a, a_step, <const f32v* const*>b, b_panel, depth,
+            <const f32v*>bias, <f32v*>to, to_panel,
+        )
+    else:
+        put_wide_vectors(
+            <const f64v*>a, a_step, <const f64v* const*>b, b_panel, depth,
+            <const f64v*>bias, <f64v*>to, to_panel,
         )

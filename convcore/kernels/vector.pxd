@@ -33,6 +33,8 @@ cdef extern from *:
     #endif
     #define CC_NV 2
     #define CC_MR_HALF (CC_MR / 2)
+    #define CC_MR_QUARTER ((CC_MR + 3) / 4)
+    #define CC_WIDE 4
     #define CC_TILE (CC_MR * CC_NV)
     #define CC_NR_BYTES (CC_NV * CC_VEC_BYTES)
 
@@ -70,7 +72,9 @@ cdef extern from *:
     enum:
         VEC_BYTES "CC_VEC_BYTES"  # bytes of one vector
         MR "CC_MR"                # rows of the register tile
-        MR_HALF "CC_MR_HALF"      # rows of a tile for few channels
+        MR_HALF "CC_MR_HALF"      # rows of the tiles for few channels
+        MR_QUARTER "CC_MR_QUARTER"
+        WIDE "CC_WIDE"            # panels of the tile for one channel
         NV "CC_NV"                # vectors of one row of the tile
         TILE "CC_TILE"            # vectors of the tile
         NR_BYTES "CC_NR_BYTES"    # bytes of one row of the tile
