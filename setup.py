@@ -31,7 +31,11 @@ class Isa:
 ISAS = (
     Isa("baseline"),
     Isa("x86_64_v3", ("-march=x86-64-v3",), ("x86_64", "AMD64")),
-    Isa("x86_64_v4", ("-march=x86-64-v4", "-mprefer-vector-width=512"), ("x86_64", "AMD64")),
+    Isa(
+        "x86_64_v4",
+        ("-march=x86-64-v4", "-mprefer-vector-width=512"),
+        ("x86_64", "AMD64"),
+    ),
 )
 
 # Never -ffast-math or a relative of it: linked in, it changes the floating-point mode of
@@ -86,7 +90,9 @@ def extensions() -> list[Extension]:
             if source.stem != PROBE
         ]
         if isa is isas[0]:
-            modules.append(Extension(f"convcore.kernels.{PROBE}", [f"{KERNELS}/probe.pyx"]))
+            modules.append(
+                Extension(f"convcore.kernels.{PROBE}", [f"{KERNELS}/probe.pyx"])
+            )
         built += cythonize(
             modules,
             build_dir=f"build/cython/{isa.package}",
@@ -104,7 +110,9 @@ class Build(build_ext):
         if not self.parallel:
             self.parallel = os.cpu_count()
         if self.compiler.compiler_type == "msvc":
-            raise SystemExit("convcore: the kernels need GNU vector types: GCC or clang")
+            raise SystemExit(
+                "convcore: the kernels need GNU vector types: GCC or clang"
+            )
         common = [*REQUIRED, *(f for f in WELCOME if self.compiles(TRIVIAL, (f,)))]
         compile_openmp, link_openmp = self.openmp()
         for extension in self.extensions:

@@ -24,10 +24,10 @@ ALLOWED: dict[str, set[str]] = {
     "algorithms": {"problem"},
     "plan": {"algorithms", "kernels", "problem", "runtime"},
     "reference": {"problem"},
-    "functional": {"plan", "problem", "runtime"},
-    "init": {"arguments"},
-    "nn": {"arguments", "functional", "init", "runtime.arrays"},
-    "optim": {"arguments", "nn"},
+    "functional": {"arguments", "plan", "problem", "runtime"},
+    "init": {"arguments", "runtime.arrays"},
+    "nn": {"arguments", "functional", "init", "problem", "runtime.arrays"},
+    "optim": {"arguments", "nn", "runtime.arrays"},
     "train": {"arguments", "functional", "nn", "optim", "runtime.arrays"},
     "viz": {"arguments", "runtime.arrays"},
 }
@@ -50,9 +50,15 @@ def imports(file: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
             module = node.module or ""
-            found |= {f"{module}.{a.name}" if module == "convcore" else module
-                      for a in node.names}
+            found |= {_target(module, alias.name) for alias in node.names}
     return found
+
+
+def _target(module: str, name: str) -> str:
+    """What `from module import name` imports: a module of its own, if there is one."""
+    place = ROOT.joinpath(*module.split("."))
+    own = (place / name).is_dir() or list(place.glob(f"{name}.py*"))
+    return f"{module}.{name}" if own and module else module
 
 
 FILES = sorted(f for f in PACKAGE.rglob("*.py") if room_of(f) not in OPEN)
@@ -120,7 +126,9 @@ def test_stubs_name_what_is_compiled(file: Path) -> None:
 def test_every_kernel_is_there_for_every_instruction_set(isa: str) -> None:
     for file in KERNELS.glob("*.pyx"):
         if file.stem != "probe":
-            assert load(file.stem, isa).__name__ == f"convcore.kernels.{isa}.{file.stem}"
+            assert (
+                load(file.stem, isa).__name__ == f"convcore.kernels.{isa}.{file.stem}"
+            )
 
 
 def test_the_build_keeps_the_floating_point_mode() -> None:

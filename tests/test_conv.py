@@ -272,11 +272,15 @@ def test_dilation_is_a_kernel_stuffed_with_zeros(call: oracle.Call) -> None:
     rng = np.random.default_rng(0)
     keywords = dict(call.keywords)
     dh, dw = keywords.pop("dilation")
-    x, w = (oracle.integers(rng, s, terms=2000) for s in (call.x_shape, call.weight_shape))
+    x, w = (
+        oracle.integers(rng, s, terms=2000) for s in (call.x_shape, call.weight_shape)
+    )
     kh, kw = w.shape[2:]
     stuffed = np.zeros((*w.shape[:2], (kh - 1) * dh + 1, (kw - 1) * dw + 1), w.dtype)
     stuffed[:, :, ::dh, ::dw] = w
-    oracle.assert_exact(F.conv2d(x, w, **call.keywords), F.conv2d(x, stuffed, **keywords))
+    oracle.assert_exact(
+        F.conv2d(x, w, **call.keywords), F.conv2d(x, stuffed, **keywords)
+    )
 
 
 @given(oracle.conv_calls(ndims=(2,)))
@@ -292,8 +296,9 @@ def test_padding_is_zeros_around_x(call: oracle.Call) -> None:
 
 def test_pointwise_is_a_matrix_product() -> None:
     rng = np.random.default_rng(0)
-    x, w = oracle.integers(rng, (2, 5, 3, 4), terms=5), oracle.integers(
-        rng, (7, 5, 1, 1), terms=5
+    x, w = (
+        oracle.integers(rng, (2, 5, 3, 4), terms=5),
+        oracle.integers(rng, (7, 5, 1, 1), terms=5),
     )
     right = np.einsum("nchw,oc->nohw", x, w[:, :, 0, 0])
     oracle.assert_exact(F.conv2d(x, w), right)
@@ -303,7 +308,8 @@ def test_pointwise_is_a_matrix_product() -> None:
 def test_unbatched_is_a_batch_of_one(ndim: int) -> None:
     rng = np.random.default_rng(0)
     x, w, b = (
-        oracle.normal(rng, s) for s in ((2, 6, 5, 4)[: ndim + 1], (3, 2) + (3,) * ndim, (3,))
+        oracle.normal(rng, s)
+        for s in ((2, 6, 5, 4)[: ndim + 1], (3, 2) + (3,) * ndim, (3,))
     )
     y = CONV[ndim](x, w, b, padding=1)
     oracle.assert_bits_equal(y, CONV[ndim](x[None], w, b, padding=1)[0])
@@ -664,15 +670,19 @@ def test_a_signal_is_answered_in_the_middle(direction: str) -> None:
 
     problem = ConvProblem.parse("n200g1ic64ih56oc64kh3ph1")
     x, w = np.ones(problem.x_shape, "f4"), np.ones(problem.weight_shape, "f4")
+
+    def work() -> None:
+        for _ in range(1000):  # whatever the machine's speed, it ends in a call
+            if direction == "fprop":
+                F.conv2d(x, w, padding=1)
+            else:
+                F.conv2d_backward(x, x, w, padding=1, needs=["weight"])
+
     before = signal.signal(signal.SIGALRM, stop)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.02)
         with pytest.raises(Stop):
-            for _ in range(1000):  # whatever the machine's speed, it ends in a call
-                if direction == "fprop":
-                    F.conv2d(x, w, padding=1)
-                else:
-                    F.conv2d_backward(x, x, w, padding=1, needs=["weight"])
+            work()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -43,7 +43,9 @@ def test_named_cases_are_spelt_as_str_spells_them(text: str) -> None:
     assert ConvProblem.parse(str(problem)) == problem
 
 
-@pytest.mark.parametrize("text", ["", "n1", "n1ic1oc1", "n1ic1ih3oc1", "n1ic1ih3oc1kh3x"])
+@pytest.mark.parametrize(
+    "text", ["", "n1", "n1ic1oc1", "n1ic1ih3oc1", "n1ic1ih3oc1kh3x"]
+)
 def test_what_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"ConvProblem.parse: "):
         ConvProblem.parse(text)
@@ -95,7 +97,11 @@ def test_transposed_exchanges_x_and_y(call: oracle.Call) -> None:
 @pytest.mark.parametrize(("stride", "kernel"), [(1, 3), (2, 3), (2, 4), (3, 2)])
 def test_transposed_same_gives_extent_times_stride(stride: int, kernel: int) -> None:
     p = ConvProblem.transposed(
-        "conv_transpose1d", (1, 1, 7), (1, 1, kernel), stride, "same",
+        "conv_transpose1d",
+        (1, 1, 7),
+        (1, 1, kernel),
+        stride,
+        "same",
         output_padding=max(stride - kernel, 0),
     )
     assert p.x_shape[2] == 7 * stride

@@ -32,7 +32,6 @@ class _Call:
     algorithm: str
 
 
-
 def conv1d(
     x: Array,
     weight: Array,
@@ -658,7 +657,11 @@ def _run(
 
 def _turned(call: _Call, weight: Array) -> Array:
     """Turn a kernel around along every spatial axis if the call asks for it."""
-    return weight[(..., *(slice(None, None, -1),) * call.ndim)] if call.flip else weight
+    if not call.flip:
+        return weight
+    index: tuple[Any, ...] = (..., *(slice(None, None, -1),) * call.ndim)
+    turned: Array = weight[index]
+    return turned
 
 
 def _checked_operands(call: _Call, x: Array, weight: Array) -> np.dtype[Any]:

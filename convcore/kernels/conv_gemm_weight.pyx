@@ -90,7 +90,7 @@ cdef void turn(
 ) noexcept nogil:
     """Write pixels first .. first + count as rows of NR channels; missing ones are zero."""
     cdef Py_ssize_t lanes = nr(dy), plane = job.w.plane, column = 0
-    cdef Py_ssize_t sample, pixel, length, i, j, last
+    cdef Py_ssize_t sample, pixel, length, i, j
     cdef const real* source
     if channels < lanes:
         memset(to, 0, count * lanes * sizeof(real))
@@ -226,9 +226,8 @@ cdef inline void sum_vectors(const vec* source, Py_ssize_t steps, vec* sums) noe
     """Add `steps` rows of the tile to NV vectors."""
     cdef Py_ssize_t i
     for i in range(steps):
-        sums[0] = sums[0] + source[0]
-        sums[1] = sums[1] + source[1]
-        source += NV
+        sums[0] = sums[0] + source[NV * i]
+        sums[1] = sums[1] + source[NV * i + 1]
 
 
 cdef void sum_channel(

@@ -67,7 +67,9 @@ cdef inline Py_ssize_t class_step(const Conv* p, int axis) noexcept nogil:
     return p.stride[axis] // gcd(p.stride[axis], p.dilation[axis])
 
 
-cdef inline Py_ssize_t class_base(Py_ssize_t taps, Py_ssize_t step, Py_ssize_t first) noexcept nogil:
+cdef inline Py_ssize_t class_base(
+    Py_ssize_t taps, Py_ssize_t step, Py_ssize_t first
+) noexcept nogil:
     """Count the taps in the classes before that of tap `first` < step."""
     cdef Py_ssize_t rest = taps % step
     return first * (taps // step) + (first if first < rest else rest)

@@ -217,18 +217,17 @@ cdef inline void rows_of_panel(
         plane = source + term.c * w.source_plane
         if kept == 1 and filled == lanes and w.x.advance == 1:
             plane += pieces[0].offset
-            for c in range(term.c, c_last):
-                rows[0] = plane
-                rows += 1
-                plane += w.source_plane
-            to += (c_last - term.c) * lanes
+            for c in range(c_last - term.c):
+                rows[c] = plane + c * w.source_plane
         else:
-            for c in range(term.c, c_last):
-                copy_row(pieces, kept, plane, w.x.advance, to, filled, lanes)
-                rows[0] = to
-                rows += 1
-                plane += w.source_plane
-                to += lanes
+            for c in range(c_last - term.c):
+                rows[c] = to + c * lanes
+                copy_row(
+                    pieces, kept, plane + c * w.source_plane, w.x.advance,
+                    to + c * lanes, filled, lanes,
+                )
+        rows += c_last - term.c
+        to += (c_last - term.c) * lanes
         next_tap(w, &term)
 
 

@@ -94,7 +94,9 @@ def checked_out(
     if out is None:
         return empty(shape, dtype)
     if type(out) is not np.ndarray:
-        raise TypeError(f"{function}: out must be a NumPy array, got {type(out).__name__}")
+        raise TypeError(
+            f"{function}: out must be a NumPy array, got {type(out).__name__}"
+        )
     if out.dtype != dtype or not out.dtype.isnative:
         raise TypeError(f"{function}: out must be native {dtype}, got {out.dtype}")
     if out.shape != shape:

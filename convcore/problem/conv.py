@@ -1,38 +1,30 @@
-"""Problems: the checked, frozen integers of one convolution or one pooling.
+"""The problem of a convolution, in all its directions."""
 
-Every shape rule of the library, and every error about a shape, lives here.
-What passes is folded to three spatial axes (D, H, W), leading ones for the lower
-ranks, so that everything behind this door has one code path for 1-D, 2-D and 3-D.
-
-Along one axis, with `lo` and `hi` elements of padding::
-
-    input   i elements          |<- lo ->|<------ i ------>|<- hi ->|
-    window  reach = (k-1)*d + 1 |<- reach ->|
-    output  o = (lo + i + hi - reach) // s + 1      windows, s apart
-
-All arithmetic is done in Python integers, which do not overflow; a problem whose
-arrays could not be addressed with 63 bits is refused.
-"""
-
-import operator
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-Triple = tuple[int, int, int]
-Pair = tuple[int, int]
+from convcore.problem.rules import (
+    Padding,
+    Pair,
+    Size,
+    Triple,
+    check_addressable,
+    check_extents,
+    fold,
+    integer,
+    paddings,
+    rank,
+    sizes,
+)
+
 Direction = Literal["fprop", "dgrad", "wgrad", "bgrad"]
-Size = int | Sequence[int]
-Padding = str | int | Sequence[int | Sequence[int]]
 
-MAX_BYTES = 2**63 - 1  # what a Py_ssize_t can address
-_ITEM_BYTES = 8  # every extent is checked for float64, so that dtype never matters
 _FAR = 2**62  # beyond every addressable extent
 _AXES = "dhw"
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +83,11 @@ class ConvProblem:
         ValueError, TypeError
             When a value, or the type of one, is not legal.
         """
-        ndim = _rank(function, "x", x_shape)
-        strides = _sizes(function, "stride", stride, ndim)
-        dilations = _sizes(function, "dilation", dilation, ndim)
-        pads = _paddings(function, padding, ndim)
-        group_count = _integer(function, "groups", groups)
+        ndim = rank(function, "x", x_shape)
+        strides = sizes(function, "stride", stride, ndim)
+        dilations = sizes(function, "dilation", dilation, ndim)
+        pads = paddings(function, padding, ndim)
+        group_count = integer(function, "groups", groups)
         return _conv(
             function, x_shape, weight_shape, strides, pads, dilations, group_count
         )
@@ -124,14 +116,21 @@ class ConvProblem:
             Elements that the last window does not reach, added at the end of each
             axis; below the stride or the dilation.
         """
-        ndim = _rank(function, "x", x_shape)
-        strides = _sizes(function, "stride", stride, ndim)
-        dilations = _sizes(function, "dilation", dilation, ndim)
-        extra = _sizes(function, "output_padding", output_padding, ndim, least=0)
-        pads = _paddings(function, padding, ndim)
-        group_count = _integer(function, "groups", groups)
+        ndim = rank(function, "x", x_shape)
+        strides = sizes(function, "stride", stride, ndim)
+        dilations = sizes(function, "dilation", dilation, ndim)
+        extra = sizes(function, "output_padding", output_padding, ndim, least=0)
+        pads = paddings(function, padding, ndim)
+        group_count = integer(function, "groups", groups)
         return _transposed(
-            function, x_shape, weight_shape, strides, pads, extra, dilations, group_count
+            function,
+            x_shape,
+            weight_shape,
+            strides,
+            pads,
+            extra,
+            dilations,
+            group_count,
         )
 
     @property
@@ -173,7 +172,9 @@ class ConvProblem:
     @property
     def macs(self) -> int:
         """Multiply-adds of each direction, padding included."""
-        return self.n * self.oc * prod(self.out_extent) * self.taps * (self.ic // self.g)
+        return (
+            self.n * self.oc * prod(self.out_extent) * self.taps * (self.ic // self.g)
+        )
 
     def terms(self, direction: Direction) -> int:
         """Most terms that are summed into one element of the direction's result."""
@@ -215,7 +216,9 @@ class ConvProblem:
             raise ValueError(f"ConvProblem.parse: cannot read {text!r}")
         firsts = [axis for axis in _AXES if "i" + axis in fields]
         if not firsts or not {"n", "ic", "oc"} <= fields.keys():
-            raise ValueError(f"ConvProblem.parse: {text!r} lacks n, ic, oc or an extent")
+            raise ValueError(
+                f"ConvProblem.parse: {text!r} lacks n, ic, oc or an extent"
+            )
         axes = _AXES[_AXES.index(firsts[0]) :]
 
         def read(letter: str, default: str | None = None) -> list[str]:
@@ -223,7 +226,9 @@ class ConvProblem:
             for axis in axes:
                 value = fields.get(letter + axis, values[-1] if values else default)
                 if value is None:
-                    raise ValueError(f"ConvProblem.parse: {text!r} lacks {letter + axis}")
+                    raise ValueError(
+                        f"ConvProblem.parse: {text!r} lacks {letter + axis}"
+                    )
                 values.append(value)
             return values
 
@@ -239,165 +244,6 @@ class ConvProblem:
             [int(v) for v in read("d", "1")],
             g,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class PoolProblem:
-    """One pooling: each output is the maximum or the mean of one window of x.
-
-    Parameters
-    ----------
-    ndim : int
-        Spatial axes that the caller has, 1 to 3.
-    n, c : int
-        Samples and channels; every channel is pooled by itself.
-    in_extent, kernel, stride, dilation, out_extent : (int, int, int)
-        Along (D, H, W); a dilation of 1 is dense.
-    padding : three (lo, hi) pairs
-        Elements before and after each axis; they never win a maximum.
-    ceil_mode : bool
-        Whether a last window that hangs over the padded end counts, too. One that
-        would start behind the input and its padding at the low side is dropped.
-    """
-
-    ndim: int
-    n: int
-    c: int
-    in_extent: Triple
-    kernel: Triple
-    stride: Triple
-    padding: tuple[Pair, Pair, Pair]
-    dilation: Triple
-    ceil_mode: bool
-    out_extent: Triple
-
-    @staticmethod
-    def pool(
-        function: str,
-        x_shape: tuple[int, ...],
-        kernel_size: Size,
-        stride: Size | None = None,
-        padding: Padding = 0,
-        dilation: Size = 1,
-        ceil_mode: bool = False,
-    ) -> "PoolProblem":
-        """Check the arguments of `function`, named in errors, and build its problem.
-
-        Parameters
-        ----------
-        x_shape : (N, C, *spatial)
-        kernel_size, stride, dilation : int or ints; the stride defaults to the kernel
-        padding : int, ints, or (lo, hi) pairs, each at most half of the window's reach
-
-        Raises
-        ------
-        ValueError, TypeError
-            When a value, or the type of one, is not legal.
-        """
-        ndim = _rank(function, "x", x_shape)
-        kernel = _sizes(function, "kernel_size", kernel_size, ndim)
-        strides = kernel if stride is None else _sizes(function, "stride", stride, ndim)
-        dilations = _sizes(function, "dilation", dilation, ndim)
-        pads = _paddings(function, padding, ndim)
-        if isinstance(pads, str):
-            raise TypeError(f"{function}: padding must be integers, got {pads!r}")
-        if not isinstance(ceil_mode, bool):
-            raise TypeError(f"{function}: ceil_mode must be a bool, got {ceil_mode!r}")
-        return _pool(function, x_shape, kernel, strides, pads, dilations, ceil_mode)
-
-    @property
-    def x_shape(self) -> tuple[int, ...]:
-        """Shape of x: (n, c, *spatial), in the caller's rank."""
-        return (self.n, self.c, *self.in_extent[-self.ndim :])
-
-    @property
-    def y_shape(self) -> tuple[int, ...]:
-        """Shape of y: (n, c, *spatial), in the caller's rank."""
-        return (self.n, self.c, *self.out_extent[-self.ndim :])
-
-
-# Arguments to canonical tuples ---------------------------------------------------
-
-
-def _integer(function: str, argument: str, value: Any) -> int:
-    """Give `value` as an int; a bool, a float or a string is not an index."""
-    if type(value) is int:
-        return value
-    if not isinstance(value, bool) and type(value).__name__ != "bool":
-        try:
-            return operator.index(value)
-        except TypeError:
-            pass
-    raise TypeError(f"{function}: {argument} must be an integer, got {value!r}")
-
-
-def _sizes(
-    function: str, argument: str, value: Any, ndim: int, least: int = 1
-) -> tuple[int, ...]:
-    """Give one int of at least `least` per axis, from one int or one per axis."""
-    if isinstance(value, (tuple, list)):
-        sizes = tuple(_integer(function, argument, v) for v in value)
-        if len(sizes) != ndim:
-            raise ValueError(
-                f"{function}: {argument} must be one integer or {ndim}, got {value!r}"
-            )
-    else:
-        sizes = (_integer(function, argument, value),) * ndim
-    if min(sizes) < least:
-        raise ValueError(f"{function}: {argument} must be >= {least}, got {value!r}")
-    return sizes
-
-
-def _paddings(function: str, value: Any, ndim: int) -> str | tuple[Pair, ...]:
-    """Give one (lo, hi) pair per axis, or the padding's name."""
-    if isinstance(value, str):
-        if value in ("valid", "same", "full"):
-            return value
-        raise ValueError(
-            f'{function}: padding must be "valid", "same", "full" or integers, '
-            f"got {value!r}"
-        )
-    if isinstance(value, (tuple, list)):
-        if len(value) != ndim:
-            raise ValueError(
-                f"{function}: padding must have {ndim} entries, got {value!r}"
-            )
-        entries = list(value)
-    else:
-        entries = [value] * ndim
-    pairs = []
-    for entry in entries:
-        if isinstance(entry, (tuple, list)):
-            if len(entry) != 2:
-                raise ValueError(
-                    f"{function}: padding pairs must be (lo, hi), got {value!r}"
-                )
-            lo, hi = (_integer(function, "padding", e) for e in entry)
-        else:
-            lo = hi = _integer(function, "padding", entry)
-        if lo < 0 or hi < 0:
-            raise ValueError(f"{function}: padding must be >= 0, got {value!r}")
-        pairs.append((lo, hi))
-    return tuple(pairs)
-
-
-def _rank(function: str, argument: str, shape: tuple[int, ...]) -> int:
-    """Give the spatial rank of a batched shape."""
-    if not 3 <= len(shape) <= 5:
-        raise ValueError(
-            f"{function}: {argument} must have 1 to 3 spatial axes behind "
-            f"(batch, channels), got shape {shape}"
-        )
-    return len(shape) - 2
-
-
-def _fold(values: Sequence[_T], one: _T) -> tuple[_T, _T, _T]:
-    """Put ones in front until there are three axes."""
-    d, h, w = (one,) * (3 - len(values)) + tuple(values)
-    return d, h, w
-
-
-# Canonical tuples to problems, once per set of arguments -------------------------
 
 
 @lru_cache(maxsize=4096)
@@ -438,26 +284,26 @@ def _conv(
             f"{padding!r}"
         )
     for i, (lo, hi) in zip(x_shape[2:], pads, strict=True):
-        _check_addressable(function, "the padded extent of x", (lo + i + hi,))
+        check_addressable(function, "the padded extent of x", (lo + i + hi,))
     problem = ConvProblem(
         ndim,
         n,
         g,
         ic,
         oc,
-        _fold(x_shape[2:], 1),
-        _fold(kernel, 1),
-        _fold(stride, 1),
-        _fold(pads, (0, 0)),
-        _fold(dilation, 1),
-        _fold(out, 1),
+        fold(x_shape[2:], 1),
+        fold(kernel, 1),
+        fold(stride, 1),
+        fold(pads, (0, 0)),
+        fold(dilation, 1),
+        fold(out, 1),
     )
     for role, shape in (
         ("x", problem.x_shape),
         ("weight", problem.weight_shape),
         ("the output", problem.y_shape),
     ):
-        _check_addressable(function, role, shape)
+        check_addressable(function, role, shape)
     return problem
 
 
@@ -507,85 +353,27 @@ def _transposed(
     # Elements that output_padding adds are reached by no window, so they come off the
     # high padding of the problem (where that is too small, the floor drops them).
     high = tuple(
-        max(hi - extra, 0)
-        for (_, hi), extra in zip(pads, output_padding, strict=True)
+        max(hi - extra, 0) for (_, hi), extra in zip(pads, output_padding, strict=True)
     )
-    _check_addressable(function, "the output", (n, weight_shape[1] * g, *out))
+    check_addressable(function, "the output", (n, weight_shape[1] * g, *out))
     spread = tuple(o + lo + hi for o, (lo, hi) in zip(out, pads, strict=True))
     for extent in spread:
-        _check_addressable(function, "the spread input", (extent,))
+        check_addressable(function, "the spread input", (extent,))
     for role, shape in (("x", x_shape), ("weight", weight_shape)):
-        _check_addressable(function, role, shape)
+        check_addressable(function, role, shape)
     return ConvProblem(
         len(x_shape) - 2,
         n,
         g,
         weight_shape[1] * g,
         channels,
-        _fold(out, 1),
-        _fold(kernel, 1),
-        _fold(stride, 1),
-        _fold([(lo, hi) for (lo, _), hi in zip(pads, high, strict=True)], (0, 0)),
-        _fold(dilation, 1),
-        _fold(x_shape[2:], 1),
+        fold(out, 1),
+        fold(kernel, 1),
+        fold(stride, 1),
+        fold([(lo, hi) for (lo, _), hi in zip(pads, high, strict=True)], (0, 0)),
+        fold(dilation, 1),
+        fold(x_shape[2:], 1),
     )
-
-
-@lru_cache(maxsize=4096)
-def _pool(
-    function: str,
-    x_shape: tuple[int, ...],
-    kernel: tuple[int, ...],
-    stride: tuple[int, ...],
-    padding: tuple[Pair, ...],
-    dilation: tuple[int, ...],
-    ceil_mode: bool,
-) -> PoolProblem:
-    ndim = len(x_shape) - 2
-    _check_extents(function, "x", x_shape)
-    reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
-    for pair, r in zip(padding, reach, strict=True):
-        if 2 * max(pair) > r:
-            raise ValueError(
-                f"{function}: padding must be at most half of the window's reach "
-                f"{reach}, got {padding}"
-            )
-    out = tuple(
-        _pool_extent(i, lo, hi, r, s, ceil_mode)
-        for i, (lo, hi), r, s in zip(x_shape[2:], padding, reach, stride, strict=True)
-    )
-    if min(out) < 1:
-        raise ValueError(
-            f"{function}: the window must fit into the padded input, got kernel_size "
-            f"{kernel} with dilation {dilation} over x {x_shape} with padding {padding}"
-        )
-    problem = PoolProblem(
-        ndim,
-        x_shape[0],
-        x_shape[1],
-        _fold(x_shape[2:], 1),
-        _fold(kernel, 1),
-        _fold(stride, 1),
-        _fold(padding, (0, 0)),
-        _fold(dilation, 1),
-        ceil_mode,
-        _fold(out, 1),
-    )
-    for i, (lo, hi) in zip(x_shape[2:], padding, strict=True):
-        _check_addressable(function, "the padded extent of x", (lo + i + hi,))
-    _check_addressable(function, "x", problem.x_shape)
-    _check_addressable(function, "the output", problem.y_shape)
-    return problem
-
-
-def _pool_extent(i: int, lo: int, hi: int, reach: int, s: int, ceil_mode: bool) -> int:
-    """Count the windows of one axis."""
-    room = lo + i + hi - reach
-    if not ceil_mode:
-        return room // s + 1
-    windows = -(-room // s) + 1
-    # A window has to start inside the input or the padding before it.
-    return windows - 1 if (windows - 1) * s >= i + lo else windows
 
 
 def _named_padding(
@@ -629,18 +417,6 @@ def _transposed_padding(
     return padding
 
 
-# Rules -----------------------------------------------------------------------------
-
-
-def _check_extents(function: str, argument: str, shape: tuple[int, ...]) -> None:
-    """The batch may be 0, every other extent is at least 1."""
-    if min(shape[1:]) < 1 or shape[0] < 0:
-        raise ValueError(
-            f"{function}: every extent of {argument} but the batch must be >= 1, "
-            f"got shape {shape}"
-        )
-
-
 def _check_weight(
     function: str, x_shape: tuple[int, ...], weight_shape: tuple[int, ...], g: int
 ) -> None:
@@ -650,24 +426,13 @@ def _check_weight(
             f"{function}: weight must have {len(x_shape)} axes as x with its batch "
             f"has, got weight {weight_shape}, x {x_shape}"
         )
-    _check_extents(function, "x", x_shape)
+    check_extents(function, "x", x_shape)
     if min(weight_shape) < 1:
         raise ValueError(
             f"{function}: every extent of weight must be >= 1, got shape {weight_shape}"
         )
     if g < 1:
         raise ValueError(f"{function}: groups must be >= 1, got {g}")
-
-
-def _check_addressable(function: str, role: str, shape: tuple[int, ...]) -> None:
-    """Refuse what 63 bits cannot address."""
-    if prod(shape) * _ITEM_BYTES > MAX_BYTES:
-        raise ValueError(
-            f"{function}: {role} must be addressable with 63 bits, got shape {shape}"
-        )
-
-
-# Spelling --------------------------------------------------------------------------
 
 
 def _spell(

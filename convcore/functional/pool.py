@@ -1,0 +1,626 @@
+"""Max and average pooling, forward and backward, for 1, 2 and 3 axes.
+
+Each operation is one function of the rank behind three public doors; the doors for two
+axes hold the documentation of all three.
+"""
+
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from convcore.functional._pooling import (
+    average,
+    average_backward,
+    divisor_buffer,
+    gradient_array,
+    index_array,
+    input_array,
+    input_shape_of,
+    start,
+)
+from convcore.problem import Padding, PoolProblem, Size
+from convcore.runtime.arrays import Array, empty, ready
+
+__all__ = [
+    "avg_pool1d",
+    "avg_pool1d_backward",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "avg_pool3d",
+    "avg_pool3d_backward",
+    "max_pool1d",
+    "max_pool1d_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "max_pool3d",
+    "max_pool3d_backward",
+]
+
+# Maximum ---------------------------------------------------------------------------
+
+
+@overload
+def max_pool1d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+) -> Array: ...
+@overload
+def max_pool1d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    *,
+    return_indices: Literal[True],
+) -> tuple[Array, Array]: ...
+def max_pool1d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Array | tuple[Array, Array]:
+    """Take the maximum of each window along one axis.
+
+    As `max_pool2d`, with x (N, C, W) or (C, W).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[[1.0, 3.0, 3.0, 2.0]]])
+    >>> max_pool1d(x, 2, stride=1, return_indices=True)
+    (array([[[3., 3., 3.]]]), array([[[1, 1, 2]]]))
+    """
+    window = (kernel_size, stride, padding, dilation, ceil_mode)
+    return _max_pool("max_pool1d", 1, x, window, return_indices)
+
+
+@overload
+def max_pool2d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+) -> Array: ...
+@overload
+def max_pool2d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    *,
+    return_indices: Literal[True],
+) -> tuple[Array, Array]: ...
+def max_pool2d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Array | tuple[Array, Array]:
+    """Take the maximum of each window along two axes.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) or (C, H, W), float32 or float64
+        Input; any strides, copied once if it is not C-contiguous. N may be 0.
+    kernel_size : int or (int, int), >= 1
+        Elements of a window along each axis.
+    stride : int or (int, int), >= 1, optional
+        Elements of x between neighbouring windows; by default `kernel_size`.
+    padding : int, (int, int) or ((lo, hi), (lo, hi))
+        Elements before and after each axis of x that never win; at most half of what
+        a window spans.
+    dilation : int or (int, int), >= 1
+        Elements of x between neighbouring elements of a window; 1 is dense.
+    ceil_mode : bool
+        Whether a last window that hangs over the padded end counts, too. One that would
+        start in the padding at the end is left out.
+    return_indices : bool
+        Whether to tell where the maxima were.
+
+    Returns
+    -------
+    y : (N, C, OH, OW), dtype of x
+        OH = floor((H + lo + hi - dilation * (KH - 1) - 1) / stride) + 1, with ceil for
+        floor in `ceil_mode`, OW likewise; without N when x came without it. NaN where
+        a window holds one; -inf where a dilated window steps over x.
+    indices : (N, C, OH, OW) int64
+        With `return_indices`: row * W + column, in its own channel, of the first NaN
+        of each window, or else of the first of equal maxima, in row-major order; 0
+        where a window steps over x.
+
+    Raises
+    ------
+    ValueError
+        For a value or shape that does not fit; the message names the argument.
+    TypeError
+        For a type or dtype that does not fit.
+
+    Notes
+    -----
+    Bound by memory: x is read once, y (8 bytes more with an index) written once.
+    Nothing is rounded, and nothing depends on the number of threads. Between 0 and -0,
+    which are equal, the zero that comes out without indices may have either sign.
+
+    References
+    ----------
+    .. [1] Goodfellow, Bengio and Courville, Deep Learning (2016), section 9.3.
+    .. [2] Gil and Kimmel, IEEE TPAMI 24 (2002) (one axis after the other).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[[[1.0, 2.0, 5.0], [4.0, 3.0, 0.0]]]])
+    >>> max_pool2d(x, 2, stride=1, return_indices=True)
+    (array([[[[4., 5.]]]]), array([[[[3, 2]]]]))
+    """
+    window = (kernel_size, stride, padding, dilation, ceil_mode)
+    return _max_pool("max_pool2d", 2, x, window, return_indices)
+
+
+@overload
+def max_pool3d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+) -> Array: ...
+@overload
+def max_pool3d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    *,
+    return_indices: Literal[True],
+) -> tuple[Array, Array]: ...
+def max_pool3d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Array | tuple[Array, Array]:
+    """Take the maximum of each window along three axes.
+
+    As `max_pool2d`, with x (N, C, D, H, W) or (C, D, H, W); indices are
+    (slice * H + row) * W + column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.arange(16.0).reshape(1, 1, 4, 2, 2)
+    >>> y, indices = max_pool3d(x, 2, return_indices=True)
+    >>> y.ravel(), indices.ravel()
+    (array([ 7., 15.]), array([ 7, 15]))
+    """
+    window = (kernel_size, stride, padding, dilation, ceil_mode)
+    return _max_pool("max_pool3d", 3, x, window, return_indices)
+
+
+def max_pool1d_backward(
+    grad_output: Array,
+    indices: Array,
+    input_shape: tuple[int, ...],
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+) -> Array:
+    """Compute the gradient of `max_pool1d`; as `max_pool2d_backward`, with one axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grad, indices = np.array([[[1.0, 2.0, 4.0]]]), np.array([[[1, 1, 2]]])
+    >>> max_pool1d_backward(grad, indices, (1, 1, 4), 2, stride=1)
+    array([[[0., 3., 4., 0.]]])
+    """
+    window = (kernel_size, stride, padding, dilation, ceil_mode)
+    name = "max_pool1d_backward"
+    return _max_pool_backward(name, 1, grad_output, indices, input_shape, window)
+
+
+def max_pool2d_backward(
+    grad_output: Array,
+    indices: Array,
+    input_shape: tuple[int, ...],
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+) -> Array:
+    """Compute the gradient of `max_pool2d`: each goes to the element that won.
+
+    Parameters
+    ----------
+    grad_output : (N, C, OH, OW) or (C, OH, OW), float32 or float64
+        Gradient of the loss with respect to the maxima.
+    indices : shape of grad_output, int64
+        What `max_pool2d` gave with `return_indices`. Each has to be in its own window.
+    input_shape : (N, C, H, W) or (C, H, W)
+        Shape of the x that was pooled.
+    kernel_size, stride, padding, dilation, ceil_mode
+        What `max_pool2d` was called with.
+
+    Returns
+    -------
+    grad_x : input_shape, dtype of grad_output
+        Elements that won no window get exactly 0. The gradient of a window that steps
+        over x goes nowhere: it has no element.
+
+    Raises
+    ------
+    ValueError
+        For a value or shape that does not fit, and when an index is not in its own
+        window: checked before anything is written, and no gradient is ever lost.
+    TypeError
+        For a type or dtype that does not fit.
+
+    Notes
+    -----
+    The gradients of an element that won several windows are added in the dtype of
+    grad_output, in the row-major order of the windows, whatever the number of threads.
+    Memory: grad_output and twice the indices are read, grad_x is written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grad, indices = np.ones((1, 1, 2, 2)), np.full((1, 1, 2, 2), 4)
+    >>> max_pool2d_backward(grad, indices, (1, 1, 3, 3), 2, stride=1)
+    array([[[[0., 0., 0.],
+             [0., 4., 0.],
+             [0., 0., 0.]]]])
+    """
+    window = (kernel_size, stride, padding, dilation, ceil_mode)
+    name = "max_pool2d_backward"
+    return _max_pool_backward(name, 2, grad_output, indices, input_shape, window)
+
+
+def max_pool3d_backward(
+    grad_output: Array,
+    indices: Array,
+    input_shape: tuple[int, ...],
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+) -> Array:
+    """Compute the gradient of `max_pool3d`; as `max_pool2d_backward`, with three axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grad, indices = np.ones((1, 1, 1, 1, 1)), np.full((1, 1, 1, 1, 1), 6)
+    >>> max_pool3d_backward(grad, indices, (1, 1, 2, 2, 2), 2).ravel()
+    array([0., 0., 0., 0., 0., 0., 1., 0.])
+    """
+    window = (kernel_size, stride, padding, dilation, ceil_mode)
+    name = "max_pool3d_backward"
+    return _max_pool_backward(name, 3, grad_output, indices, input_shape, window)
+
+
+def _max_pool(
+    function: str, ndim: int, x: Array, window: tuple[Any, ...], return_indices: bool
+) -> Array | tuple[Array, Array]:
+    """Do `max_pool` in any rank; `window` is the rest of `PoolProblem.pool`."""
+    if not isinstance(return_indices, bool):
+        raise TypeError(
+            f"{function}: return_indices must be a bool, got {return_indices!r}"
+        )
+    x, single = input_array(function, x, ndim)
+    problem = PoolProblem.pool(function, x.shape, *window)
+    x = ready(function, "x", x)
+    y = empty(problem.y_shape, x.dtype)
+    indices = np.empty(problem.y_shape if return_indices else 0, np.int64)
+    start(problem, "max_fprop", x.dtype, x, y, indices)
+    if single:
+        y, indices = y[0], indices[0] if return_indices else indices
+    return (y, indices) if return_indices else y
+
+
+def _max_pool_backward(
+    function: str,
+    ndim: int,
+    grad_output: Array,
+    indices: Array,
+    input_shape: tuple[int, ...],
+    window: tuple[Any, ...],
+) -> Array:
+    """Do `max_pool_backward` in any rank."""
+    shape, single = input_shape_of(function, input_shape, ndim)
+    problem = PoolProblem.pool(function, shape, *window)
+    grad_output = gradient_array(function, grad_output, problem, single)
+    indices = index_array(function, indices, grad_output)
+    dtype = grad_output.dtype
+    found = np.empty(1, np.int64)
+    start(problem, "max_check", dtype, indices, found)
+    if found[0] >= 0:
+        where = tuple(map(int, np.unravel_index(found[0], indices.shape)))
+        raise ValueError(
+            f"{function}: indices must each lie in their own window of a channel "
+            f"{shape[2:]}, got {indices[where]} at {where}"
+        )
+    grad_x = empty(problem.x_shape, dtype)
+    start(problem, "max_dgrad", dtype, grad_output, indices, grad_x)
+    return grad_x[0] if single else grad_x
+
+
+# Average ---------------------------------------------------------------------------
+
+
+def avg_pool1d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Array:
+    """Take the mean of each window along one axis.
+
+    As `avg_pool2d`, with x (N, C, W) or (C, W); `divisor_override`, which torch has for
+    two and three axes only, is there for one, too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[[1.0, 2.0, 3.0, 4.0, 5.0]]])
+    >>> avg_pool1d(x, 2, ceil_mode=True)
+    array([[[1.5, 3.5, 5. ]]])
+    """
+    window = (kernel_size, stride, padding, 1, ceil_mode)
+    divisor = (count_include_pad, divisor_override)
+    return _avg_pool("avg_pool1d", 1, x, window, divisor)
+
+
+def avg_pool2d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Array:
+    """Take the mean of each window along two axes.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) or (C, H, W), float32 or float64
+        Input; any strides, copied once if it is not C-contiguous. N may be 0.
+    kernel_size : int or (int, int), >= 1
+        Elements of a window along each axis.
+    stride : int or (int, int), >= 1, optional
+        Elements of x between neighbouring windows; by default `kernel_size`.
+    padding : int, (int, int) or ((lo, hi), (lo, hi))
+        Zeros before and after each axis of x; at most half of a window.
+    ceil_mode : bool
+        Whether a last window that hangs over the padded end counts, too. One that would
+        start in the padding at the end is left out.
+    count_include_pad : bool
+        Whether the mean divides by the zeros of the padding, too. It never does by what
+        hangs over the padded end.
+    divisor_override : int, >= 1, optional
+        Divide every sum by this instead.
+
+    Returns
+    -------
+    y : (N, C, OH, OW), dtype of x
+        OH = floor((H + lo + hi - KH) / stride) + 1, with ceil for floor in `ceil_mode`,
+        OW likewise; without N when x came without it.
+
+    Raises
+    ------
+    ValueError
+        For a value or shape that does not fit; the message names the argument.
+    TypeError
+        For a type or dtype that does not fit.
+
+    Notes
+    -----
+    Bound by memory: x is read once, y written once. Sums are of float64 whatever the
+    dtype, divided and then rounded once: a mean of finite float32 never overflows.
+    Their order depends on the shape of one channel alone: the same bits for any number
+    of threads and any batch.
+
+    References
+    ----------
+    .. [1] LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to
+       document recognition, Proc. IEEE 86 (1998), section II.A (sub-sampling).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> avg_pool2d(x, 2, stride=1)
+    array([[[[2., 3.],
+             [5., 6.]]]])
+    """
+    window = (kernel_size, stride, padding, 1, ceil_mode)
+    divisor = (count_include_pad, divisor_override)
+    return _avg_pool("avg_pool2d", 2, x, window, divisor)
+
+
+def avg_pool3d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Array:
+    """Take the mean of each window along three axes.
+
+    As `avg_pool2d`, with x (N, C, D, H, W) or (C, D, H, W).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> avg_pool3d(np.arange(16.0).reshape(1, 1, 4, 2, 2), 2).ravel()
+    array([ 3.5, 11.5])
+    """
+    window = (kernel_size, stride, padding, 1, ceil_mode)
+    divisor = (count_include_pad, divisor_override)
+    return _avg_pool("avg_pool3d", 3, x, window, divisor)
+
+
+def avg_pool1d_backward(
+    grad_output: Array,
+    input_shape: tuple[int, ...],
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Array:
+    """Compute the gradient of `avg_pool1d`; as `avg_pool2d_backward`, with one axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> avg_pool1d_backward(np.array([[[2.0, 4.0]]]), (1, 1, 5), 2, stride=3)
+    array([[[1., 1., 0., 2., 2.]]])
+    """
+    window = (kernel_size, stride, padding, 1, ceil_mode)
+    divisor = (count_include_pad, divisor_override)
+    name = "avg_pool1d_backward"
+    return _avg_pool_backward(name, 1, grad_output, input_shape, window, divisor)
+
+
+def avg_pool2d_backward(
+    grad_output: Array,
+    input_shape: tuple[int, ...],
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Array:
+    """Compute the gradient of `avg_pool2d`: each is shared out among its window.
+
+    Parameters
+    ----------
+    grad_output : (N, C, OH, OW) or (C, OH, OW), float32 or float64
+        Gradient of the loss with respect to the means.
+    input_shape : (N, C, H, W) or (C, H, W)
+        Shape of the x that was pooled.
+    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        What `avg_pool2d` was called with.
+
+    Returns
+    -------
+    grad_x : input_shape, dtype of grad_output
+        Elements in no window get exactly 0.
+
+    Raises
+    ------
+    ValueError
+        For a value or shape that does not fit; the message names the argument.
+    TypeError
+        For a type or dtype that does not fit.
+
+    Notes
+    -----
+    Every element gathers from the windows that hold it, in row-major order, in float64,
+    and is rounded once. Where all windows have the same divisor, it divides the sum;
+    otherwise each part is divided, axis by axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> avg_pool2d_backward(np.full((1, 1, 2, 2), 4.0), (1, 1, 3, 3), 2, stride=1)
+    array([[[[1., 2., 1.],
+             [2., 4., 2.],
+             [1., 2., 1.]]]])
+    """
+    window = (kernel_size, stride, padding, 1, ceil_mode)
+    divisor = (count_include_pad, divisor_override)
+    name = "avg_pool2d_backward"
+    return _avg_pool_backward(name, 2, grad_output, input_shape, window, divisor)
+
+
+def avg_pool3d_backward(
+    grad_output: Array,
+    input_shape: tuple[int, ...],
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Array:
+    """Compute the gradient of `avg_pool3d`; as `avg_pool2d_backward`, with three axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> avg_pool3d_backward(np.array([[[[[16.0]]]]]), (1, 1, 2, 2, 2), 2).ravel()
+    array([2., 2., 2., 2., 2., 2., 2., 2.])
+    """
+    window = (kernel_size, stride, padding, 1, ceil_mode)
+    divisor = (count_include_pad, divisor_override)
+    name = "avg_pool3d_backward"
+    return _avg_pool_backward(name, 3, grad_output, input_shape, window, divisor)
+
+
+def _avg_pool(
+    function: str,
+    ndim: int,
+    x: Array,
+    window: tuple[Any, ...],
+    divisor: tuple[bool, int | None],
+) -> Array:
+    """Do `avg_pool` in any rank; `window` is the rest of `PoolProblem.pool`."""
+    x, single = input_array(function, x, ndim)
+    problem = PoolProblem.pool(function, x.shape, *window)
+    y = average(function, problem, divisor_buffer(function, *divisor), x)
+    return y[0] if single else y
+
+
+def _avg_pool_backward(
+    function: str,
+    ndim: int,
+    grad_output: Array,
+    input_shape: tuple[int, ...],
+    window: tuple[Any, ...],
+    divisor: tuple[bool, int | None],
+) -> Array:
+    """Do `avg_pool_backward` in any rank."""
+    shape, single = input_shape_of(function, input_shape, ndim)
+    problem = PoolProblem.pool(function, shape, *window)
+    buffer = divisor_buffer(function, *divisor)
+    grad_output = gradient_array(function, grad_output, problem, single)
+    grad_x = average_backward(problem, buffer, grad_output)
+    return grad_x[0] if single else grad_x

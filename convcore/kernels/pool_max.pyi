@@ -1,0 +1,25 @@
+from typing import Any
+
+import numpy as np
+
+_Geometry = Any  # a buffer of int64: PoolProblem.geometry
+_Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
+_Index = np.ndarray[Any, np.dtype[np.int64]]
+
+def scratch_size(
+    geometry: _Geometry, direction: str, item: int, threads: int
+) -> int: ...
+def fprop(
+    geometry: _Geometry, x: _Real, y: _Real, index: _Index, scratch: _Real, threads: int
+) -> None: ...
+def check(
+    geometry: _Geometry, index: _Index, found: _Index, scratch: _Real, threads: int
+) -> None: ...
+def dgrad(
+    geometry: _Geometry,
+    dy: _Real,
+    index: _Index,
+    dx: _Real,
+    scratch: _Real,
+    threads: int,
+) -> None: ...

@@ -1,0 +1,9 @@
+from typing import Any
+
+import numpy as np
+
+_Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
+
+def tile_bytes() -> int: ...
+def fma(sums: _Real, factor: float, term: float, steps: int, threads: int) -> int: ...
+def copy(source: _Real, to: _Real, threads: int) -> None: ...

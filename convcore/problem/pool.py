@@ -1,0 +1,227 @@
+"""The problem of a pooling."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from convcore.problem.rules import (
+    MAX_BYTES,
+    Padding,
+    Pair,
+    Size,
+    Triple,
+    check_addressable,
+    check_extents,
+    fold,
+    paddings,
+    rank,
+    sizes,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolProblem:
+    """One pooling: each output is the maximum or the mean of one window of x.
+
+    Parameters
+    ----------
+    ndim : int
+        Spatial axes that the caller has, 1 to 3.
+    n, c : int
+        Samples and channels; every channel is pooled by itself.
+    in_extent, kernel, stride, dilation, out_extent : (int, int, int)
+        Along (D, H, W); a dilation of 1 is dense, a kernel of 0 adaptive.
+    padding : three (lo, hi) pairs
+        Elements before and after each axis; they never win a maximum.
+    ceil_mode : bool
+        Whether a last window that hangs over the padded end counts, too. One that
+        would start behind the input and its padding at the low side is dropped.
+    """
+
+    ndim: int
+    n: int
+    c: int
+    in_extent: Triple
+    kernel: Triple
+    stride: Triple
+    padding: tuple[Pair, Pair, Pair]
+    dilation: Triple
+    ceil_mode: bool
+    out_extent: Triple
+
+    @staticmethod
+    def pool(
+        function: str,
+        x_shape: tuple[int, ...],
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Padding = 0,
+        dilation: Size = 1,
+        ceil_mode: bool = False,
+    ) -> "PoolProblem":
+        """Check the arguments of `function`, named in errors, and build its problem.
+
+        Parameters
+        ----------
+        x_shape : (N, C, *spatial)
+        kernel_size, stride, dilation : int or ints; the stride defaults to the kernel
+        padding : int, ints, or (lo, hi) pairs, each at most half of the window's reach
+
+        Raises
+        ------
+        ValueError, TypeError
+            When a value, or the type of one, is not legal.
+        """
+        ndim = rank(function, "x", x_shape)
+        kernel = sizes(function, "kernel_size", kernel_size, ndim)
+        strides = kernel if stride is None else sizes(function, "stride", stride, ndim)
+        dilations = sizes(function, "dilation", dilation, ndim)
+        pads = paddings(function, padding, ndim)
+        if isinstance(pads, str):
+            raise TypeError(f"{function}: padding must be integers, got {pads!r}")
+        if not isinstance(ceil_mode, bool):
+            raise TypeError(f"{function}: ceil_mode must be a bool, got {ceil_mode!r}")
+        return _pool(function, x_shape, kernel, strides, pads, dilations, ceil_mode)
+
+    @staticmethod
+    def adaptive(
+        function: str,
+        x_shape: tuple[int, ...],
+        output_size: int | Sequence[int | None],
+    ) -> "PoolProblem":
+        """Check the arguments of `function`, and build a pooling into so many windows.
+
+        Window o of an axis of i elements covers `floor(o * i / size)` up to, but not
+        with, `ceil((o + 1) * i / size)`. Windows may differ in length: the kernel is 0.
+
+        Parameters
+        ----------
+        x_shape : (N, C, *spatial)
+        output_size : int or ints; None in place of one keeps the extent of x
+        """
+        ndim = rank(function, "x", x_shape)
+        check_extents(function, "x", x_shape)
+        extents = x_shape[2:]
+        asked: Any = output_size
+        if isinstance(asked, (tuple, list)) and len(asked) == ndim:
+            asked = [
+                i if size is None else size
+                for i, size in zip(extents, asked, strict=True)
+            ]
+        out = sizes(function, "output_size", asked, ndim)
+        for i, size in zip(extents, out, strict=True):
+            if i * size > MAX_BYTES:
+                raise ValueError(
+                    f"{function}: output_size times the extent of x must be < 2**63, "
+                    f"got {output_size!r}, x {x_shape}"
+                )
+        check_addressable(function, "x", x_shape)
+        check_addressable(function, "the output", (*x_shape[:2], *out))
+        return PoolProblem(
+            ndim,
+            x_shape[0],
+            x_shape[1],
+            fold(extents, 1),
+            kernel=(0, 0, 0),
+            stride=(1, 1, 1),
+            padding=((0, 0), (0, 0), (0, 0)),
+            dilation=(1, 1, 1),
+            ceil_mode=False,
+            out_extent=fold(out, 1),
+        )
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Shape of x: (n, c, *spatial), in the caller's rank."""
+        return (self.n, self.c, *self.in_extent[-self.ndim :])
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        """Shape of y: (n, c, *spatial), in the caller's rank."""
+        return (self.n, self.c, *self.out_extent[-self.ndim :])
+
+    @property
+    def geometry(self) -> tuple[int, ...]:
+        """The integers that a kernel reads, in the order of `Pool` in windows.pxd."""
+        axes = zip(
+            self.in_extent,
+            self.out_extent,
+            self.kernel,
+            self.stride,
+            self.padding,
+            self.dilation,
+            strict=True,
+        )
+        return (self.n * self.c, *(number for axis in axes for number in _clip(*axis)))
+
+
+@lru_cache(maxsize=4096)
+def _pool(
+    function: str,
+    x_shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[Pair, ...],
+    dilation: tuple[int, ...],
+    ceil_mode: bool,
+) -> PoolProblem:
+    ndim = len(x_shape) - 2
+    check_extents(function, "x", x_shape)
+    reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+    for pair, r in zip(padding, reach, strict=True):
+        if 2 * max(pair) > r:
+            raise ValueError(
+                f"{function}: padding must be at most half of the window's reach "
+                f"{reach}, got {padding}"
+            )
+    out = tuple(
+        _pool_extent(i, lo, hi, r, s, ceil_mode)
+        for i, (lo, hi), r, s in zip(x_shape[2:], padding, reach, stride, strict=True)
+    )
+    if min(out) < 1:
+        raise ValueError(
+            f"{function}: the window must fit into the padded input, got kernel_size "
+            f"{kernel} with dilation {dilation} over x {x_shape} with padding {padding}"
+        )
+    problem = PoolProblem(
+        ndim,
+        x_shape[0],
+        x_shape[1],
+        fold(x_shape[2:], 1),
+        fold(kernel, 1),
+        fold(stride, 1),
+        fold(padding, (0, 0)),
+        fold(dilation, 1),
+        ceil_mode,
+        fold(out, 1),
+    )
+    for i, (lo, hi) in zip(x_shape[2:], padding, strict=True):
+        check_addressable(function, "the padded extent of x", (lo + i + hi,))
+    check_addressable(function, "x", problem.x_shape)
+    check_addressable(function, "the output", problem.y_shape)
+    return problem
+
+
+def _pool_extent(i: int, lo: int, hi: int, reach: int, s: int, ceil_mode: bool) -> int:
+    """Count the windows of one axis."""
+    room = lo + i + hi - reach
+    if not ceil_mode:
+        return room // s + 1
+    windows = -(-room // s) + 1
+    # A window has to start inside the input or the padding before it.
+    return windows - 1 if (windows - 1) * s >= i + lo else windows
+
+
+def _clip(
+    i: int, out: int, kernel: int, stride: int, padding: Pair, dilation: int
+) -> tuple[int, ...]:
+    """Give the integers of one axis to a kernel, none larger than the padded extent.
+
+    What is cut off changes no window: taps behind the padded extent meet nothing, and
+    a longer stride leads to no second window.
+    """
+    padded = sum(padding) + i
+    kernel = min(kernel, (padded - 1) // dilation + 1)
+    dilation = dilation if kernel > 1 else 1
+    return (i, out, kernel, min(stride, padded), *padding, dilation)

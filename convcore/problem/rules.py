@@ -1,0 +1,113 @@
+"""Arguments to canonical tuples, and the rules that all problems share.
+
+Each function names the public function and the argument in its error.
+"""
+
+import operator
+from collections.abc import Sequence
+from math import prod
+from typing import Any, TypeVar
+
+Triple = tuple[int, int, int]
+Pair = tuple[int, int]
+Size = int | Sequence[int]
+Padding = str | int | Sequence[int | Sequence[int]]
+
+MAX_BYTES = 2**63 - 1  # what a Py_ssize_t can address
+_ITEM_BYTES = 8  # every extent is checked for float64, so that dtype never matters
+_T = TypeVar("_T")
+
+
+def integer(function: str, argument: str, value: Any) -> int:
+    """Give `value` as an int; a bool, a float or a string is not an index."""
+    if type(value) is int:
+        return value
+    if not isinstance(value, bool) and type(value).__name__ != "bool":
+        try:
+            return operator.index(value)
+        except TypeError:
+            pass
+    raise TypeError(f"{function}: {argument} must be an integer, got {value!r}")
+
+
+def sizes(
+    function: str, argument: str, value: Any, ndim: int, least: int = 1
+) -> tuple[int, ...]:
+    """Give one int of at least `least` per axis, from one int or one per axis."""
+    if isinstance(value, (tuple, list)):
+        sizes = tuple(integer(function, argument, v) for v in value)
+        if len(sizes) != ndim:
+            raise ValueError(
+                f"{function}: {argument} must be one integer or {ndim}, got {value!r}"
+            )
+    else:
+        sizes = (integer(function, argument, value),) * ndim
+    if min(sizes) < least:
+        raise ValueError(f"{function}: {argument} must be >= {least}, got {value!r}")
+    return sizes
+
+
+def paddings(function: str, value: Any, ndim: int) -> str | tuple[Pair, ...]:
+    """Give one (lo, hi) pair per axis, or the padding's name."""
+    if isinstance(value, str):
+        if value in ("valid", "same", "full"):
+            return value
+        raise ValueError(
+            f'{function}: padding must be "valid", "same", "full" or integers, '
+            f"got {value!r}"
+        )
+    if isinstance(value, (tuple, list)):
+        if len(value) != ndim:
+            raise ValueError(
+                f"{function}: padding must have {ndim} entries, got {value!r}"
+            )
+        entries = list(value)
+    else:
+        entries = [value] * ndim
+    pairs = []
+    for entry in entries:
+        if isinstance(entry, (tuple, list)):
+            if len(entry) != 2:
+                raise ValueError(
+                    f"{function}: padding pairs must be (lo, hi), got {value!r}"
+                )
+            lo, hi = (integer(function, "padding", e) for e in entry)
+        else:
+            lo = hi = integer(function, "padding", entry)
+        if lo < 0 or hi < 0:
+            raise ValueError(f"{function}: padding must be >= 0, got {value!r}")
+        pairs.append((lo, hi))
+    return tuple(pairs)
+
+
+def rank(function: str, argument: str, shape: tuple[int, ...]) -> int:
+    """Give the spatial rank of a batched shape."""
+    if not 3 <= len(shape) <= 5:
+        raise ValueError(
+            f"{function}: {argument} must have 1 to 3 spatial axes behind "
+            f"(batch, channels), got shape {shape}"
+        )
+    return len(shape) - 2
+
+
+def fold(values: Sequence[_T], one: _T) -> tuple[_T, _T, _T]:
+    """Put ones in front until there are three axes."""
+    d, h, w = (one,) * (3 - len(values)) + tuple(values)
+    return d, h, w
+
+
+def check_extents(function: str, argument: str, shape: tuple[int, ...]) -> None:
+    """Refuse empty extents: the batch may be 0, every other one is at least 1."""
+    if min(shape[1:]) < 1 or shape[0] < 0:
+        raise ValueError(
+            f"{function}: every extent of {argument} but the batch must be >= 1, "
+            f"got shape {shape}"
+        )
+
+
+def check_addressable(function: str, role: str, shape: tuple[int, ...]) -> None:
+    """Refuse what 63 bits cannot address."""
+    if prod(shape) * _ITEM_BYTES > MAX_BYTES:
+        raise ValueError(
+            f"{function}: {role} must be addressable with 63 bits, got shape {shape}"
+        )
