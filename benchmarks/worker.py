@@ -1,0 +1,130 @@
+"""One library in a process of its own: requests come in, one line of JSON each.
+
+    python -m benchmarks.worker PEER THREADS
+
+=======================================  =============================================
+request                                  answer
+=======================================  =============================================
+(at the start)                           {"versions": {name: version}}
+{"do": "prepare", "case": {fields},      {"repetitions": n, "digest": [numbers]}
+ "limit": seconds}
+{"do": "run"}                            {"seconds": of one call}
+{"do": "output"}                         {"shape": [...], "values": [...]}
+=======================================  =============================================
+
+What cannot be done answers {"unsupported": reason}, what fails {"error": message}.
+The end of the input ends the worker.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from time import perf_counter
+from typing import IO, Any
+
+import numpy as np
+
+from benchmarks import timing
+from benchmarks.case import Array, Case, data
+from benchmarks.peers import Peer, Unsupported, load
+
+_DIGEST_ELEMENTS = 1_000_003  # elements that a digest looks at, at most
+
+
+class Server:
+    """Answers requests with one library.
+
+    Parameters
+    ----------
+    peer : Peer
+        Already started.
+    """
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._call: Callable[[], Any] | None = None
+        self._repetitions = 1
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what is asked."""
+        if request["do"] == "prepare":
+            self._call = None  # free the last case before the next one is built
+            case = Case.from_json(request["case"])
+            call = self._peer.prepare(case, data(case))
+            start = perf_counter()
+            result = call()
+            seconds = perf_counter() - start
+            if seconds > request["limit"]:
+                raise Unsupported(f"{seconds:.1f} s a call")
+            digest = digest_of(self._peer.output(result))
+            del result
+            self._repetitions = timing.calibrate(call)
+            self._call = call
+            return {"repetitions": self._repetitions, "digest": digest}
+        if self._call is None:
+            raise RuntimeError("nothing is prepared")
+        if request["do"] == "run":
+            return {"seconds": timing.sample(self._call, self._repetitions)}
+        if request["do"] == "output":
+            output = self._peer.output(self._call())
+            return {"shape": output.shape, "values": output.ravel().tolist()}
+        raise ValueError(f"unknown request {request['do']!r}")
+
+
+def digest_of(output: Array) -> list[float]:
+    """Sum up an output so that two libraries can be compared.
+
+    Parameters
+    ----------
+    output : C-contiguous array
+
+    Returns
+    -------
+    list of float
+        The element count, then, over at most a million elements spread evenly: their
+        norm, and their products with two waves, which tell permutations apart.
+    """
+    flat = output.ravel()
+    values = flat[:: flat.size // _DIGEST_ELEMENTS + 1].astype(np.float64)
+    at = np.arange(values.size)
+    waves = [float((values * np.cos(k * at)).sum()) for k in (0.1, 2.3)]
+    return [float(flat.size), float(np.sqrt((values * values).sum())), *waves]
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    name, threads = sys.argv[1], int(sys.argv[2])
+    replies = _private_stdout()
+    try:
+        peer = load(name)
+        first: dict[str, Any] = {"versions": peer.start(threads)}
+    except Exception as error:
+        _send(replies, {"error": f"{type(error).__name__}: {error}"})
+        return
+    _send(replies, first)
+    server = Server(peer)
+    for line in sys.stdin:
+        try:
+            reply = server.answer(json.loads(line))
+        except Unsupported as reason:
+            reply = {"unsupported": str(reason)}
+        except Exception as error:
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        _send(replies, reply)
+
+
+def _private_stdout() -> IO[str]:
+    """Keep stdout for replies: what libraries print goes to stderr."""
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return replies
+
+
+def _send(replies: IO[str], reply: dict[str, Any]) -> None:
+    replies.write(json.dumps(reply) + "\n")
+    replies.flush()
+
+
+if __name__ == "__main__":
+    main()
