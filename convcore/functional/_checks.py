@@ -1,0 +1,65 @@
+"""What the operations that are plain NumPy, and their layers, check alike."""
+
+from collections.abc import Collection
+from typing import Any
+
+from convcore.arguments import integer, real
+from convcore.runtime.arrays import Array, ready
+
+
+def axis(function: str, argument: str, dim: Any, ndim: int) -> int:
+    """Give an axis of an array with `ndim` axes as an index from 0."""
+    index = integer(function, argument, dim, -(2**63))
+    if not -ndim <= index < ndim:
+        raise ValueError(
+            f"{function}: {argument} must name one of {ndim} axes, got {dim!r}"
+        )
+    return index % ndim
+
+
+def like(function: str, argument: str, array: Any, other: str, model: Array) -> Array:
+    """Make `array` ready, and check that its shape and dtype are those of `model`."""
+    found = ready(function, argument, array, model.dtype)
+    if found.shape != model.shape:
+        raise ValueError(
+            f"{function}: {argument} must have the shape of {other} {model.shape}, "
+            f"got {found.shape}"
+        )
+    return found
+
+
+def vector(function: str, argument: str, array: Any, length: int, x: Array) -> Array:
+    """Make `array` ready, and check that it has one element for each channel of x."""
+    found = ready(function, argument, array, x.dtype)
+    if found.shape != (length,):
+        raise ValueError(
+            f"{function}: {argument} must have shape ({length},), one element per "
+            f"channel of x, got {found.shape}"
+        )
+    return found
+
+
+def share(function: str, argument: str, value: Any) -> float:
+    """Give a float from 0 to 1."""
+    number = real(function, argument, value, least=0)
+    if number > 1:
+        raise ValueError(f"{function}: {argument} must be <= 1, got {value!r}")
+    return number
+
+
+def reduction(function: str, value: Any) -> str:
+    """Check how a loss is reduced."""
+    if not isinstance(value, str) or value not in ("mean", "sum", "none"):
+        raise ValueError(
+            f'{function}: reduction must be "mean", "sum" or "none", got {value!r}'
+        )
+    return value
+
+
+def needed(
+    function: str, needs: Collection[str], names: tuple[str, ...]
+) -> tuple[bool, ...]:
+    """Tell for each of the names whether its gradient is asked for."""
+    if isinstance(needs, str) or not set(needs) <= set(names):
+        raise ValueError(f"{function}: needs must be names from {names}, got {needs!r}")
+    return tuple(name in needs for name in names)

@@ -1,0 +1,134 @@
+"""The fully connected layer: a convolution with a 1 x 1 kernel over one position.
+
+So it runs on the register tile of the convolutions, and its bits depend on no BLAS and
+no number of threads.
+"""
+
+from collections.abc import Collection
+from math import prod
+
+from convcore.functional._checks import needed
+from convcore.functional.conv import conv1d, conv1d_backward
+from convcore.runtime.arrays import Array, ready
+
+__all__ = ["linear", "linear_backward"]
+
+
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """Multiply each row of x by a matrix: y[o] = sum over i of weight[o, i] * x[i].
+
+    Parameters
+    ----------
+    x : (..., in) float32 or float64
+        Rows; any number of leading axes.
+    weight : (out, in), dtype of x
+        The matrix.
+    bias : (out,), dtype of x, optional
+        Added to each row of the result.
+
+    Returns
+    -------
+    y : (..., out), dtype of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        When shapes do not fit, or dtypes differ or are not legal.
+
+    Notes
+    -----
+    Sums and bits as in `conv1d` with a kernel of 1; 2 * rows * in * out operations.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> linear(np.array([1.0, 2.0]), np.array([[3.0, 4.0]]), np.array([0.5]))
+    array([11.5])
+    """
+    x, weight = _checked("linear", x, weight)
+    if bias is not None:
+        bias = ready("linear", "bias", bias, x.dtype)
+        if bias.shape != weight.shape[:1]:
+            raise ValueError(
+                f"linear: bias must have shape {weight.shape[:1]} as weight "
+                f"{weight.shape} has outputs, got {bias.shape}"
+            )
+    y = conv1d(_columns(x), weight[:, :, None], bias)
+    return y.reshape(*x.shape[:-1], weight.shape[0])
+
+
+def linear_backward(
+    grad_output: Array,
+    x: Array,
+    weight: Array,
+    needs: Collection[str] = ("x", "weight", "bias"),
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Take the gradients of `linear`.
+
+    Parameters
+    ----------
+    grad_output : (..., out), dtype of x
+        Gradient of the output.
+    x : (..., in) float32 or float64
+        Input of the forward call.
+    weight : (out, in), dtype of x
+        The matrix.
+    needs : names among "x", "weight", "bias"
+        Gradients to compute.
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : (..., in), (out, in), (out,), dtype of x
+        None where not needed; the last two are sums over all rows.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When shapes do not fit, dtypes differ or are not legal, or `needs` has another
+        name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, weight = np.array([1.0, 2.0]), np.array([[3.0, 4.0]])
+    >>> [grad.tolist() for grad in linear_backward(np.array([10.0]), x, weight)]
+    [[30.0, 40.0], [[10.0, 20.0]], [10.0]]
+    """
+    name = "linear_backward"
+    needed(name, needs, ("x", "weight", "bias"))
+    x, weight = _checked(name, x, weight)
+    grad_output = ready(name, "grad_output", grad_output, x.dtype)
+    if grad_output.shape != (*x.shape[:-1], weight.shape[0]):
+        raise ValueError(
+            f"{name}: grad_output must have shape "
+            f"{(*x.shape[:-1], weight.shape[0])}, got {grad_output.shape}"
+        )
+    grad_x, grad_weight, grad_bias = conv1d_backward(
+        _columns(grad_output), _columns(x), weight[:, :, None], needs=needs
+    )
+    return (
+        None if grad_x is None else grad_x.reshape(x.shape),
+        None if grad_weight is None else grad_weight.reshape(weight.shape),
+        grad_bias,
+    )
+
+
+def _checked(function: str, x: Array, weight: Array) -> tuple[Array, Array]:
+    x = ready(function, "x", x)
+    weight = ready(function, "weight", weight, x.dtype)
+    if weight.ndim != 2 or 0 in weight.shape:
+        raise ValueError(
+            f"{function}: weight must have shape (out, in), both >= 1, "
+            f"got {weight.shape}"
+        )
+    if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"{function}: weight expects rows of {weight.shape[1]}, got x {x.shape}; "
+            f"weight {weight.shape}"
+        )
+    return x, weight
+
+
+def _columns(x: Array) -> Array:
+    """View (..., channels) as a batch of one position each: (rows, channels, 1)."""
+    return x.reshape(prod(x.shape[:-1]), x.shape[-1], 1)

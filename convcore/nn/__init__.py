@@ -1,0 +1,107 @@
+"""Layers: thin objects that hold parameters, around the functions of `functional`.
+
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(6 * 14 * 14, 10), rng=0)
+    criterion = nn.CrossEntropyLoss()
+
+    scores = model(x)                                 inference: keeps nothing
+    scores, backward = model.forward(x)               training
+    loss, loss_backward = criterion.forward(scores, target)
+    backward(loss_backward())                         adds to the parameters' .grad
+
+First weights
+-------------
+Weights are drawn by `init.he_uniform` (zero mean, variance 2 / fan_in: right before a
+ReLU), biases are 0. Each layer takes `rng`, a generator or a seed. Without one, the
+seed is made of the layer's class and the shape of its weight: every run draws the same,
+no state is shared, and the order of construction does not matter. But layers of one
+class and shape then start equal. So give the network an rng: `Sequential(..., rng=0)`,
+and `Residual` and `Concat` likewise, draw all layers inside anew from one source, and
+`reset_parameters` does so at any time. In depth, equal starts do little harm, as the
+layers see other inputs; side by side they would stay equal: `Concat` refuses them.
+"""
+
+from convcore.nn.activation import (
+    LeakyReLU,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
+from convcore.nn.container import Concat, Residual, Sequential
+from convcore.nn.conv import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+)
+from convcore.nn.dropout import Dropout
+from convcore.nn.layer import Backward, Layer
+from convcore.nn.linear import Linear
+from convcore.nn.loss import CrossEntropyLoss, LossBackward, MSELoss
+from convcore.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from convcore.nn.parameter import Parameter
+from convcore.nn.pool import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    GlobalAvgPool1d,
+    GlobalAvgPool2d,
+    GlobalAvgPool3d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
+from convcore.nn.serialize import load_npz, save_npz
+from convcore.nn.shape import Flatten
+
+__all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
+    "Backward",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "Concat",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Flatten",
+    "GlobalAvgPool1d",
+    "GlobalAvgPool2d",
+    "GlobalAvgPool3d",
+    "Layer",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
+    "LossBackward",
+    "MSELoss",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
+    "Parameter",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "load_npz",
+    "save_npz",
+]

@@ -1,0 +1,61 @@
+"""Dropout: zeros at random while training."""
+
+# ruff: noqa: D102 (__call__ and forward have the docstrings of Layer)
+
+import numpy as np
+
+from convcore import functional as F
+from convcore.arguments import Seed, generator
+from convcore.functional._checks import share
+from convcore.nn.layer import Backward, Layer
+from convcore.nn.weights import default_generator
+from convcore.runtime.arrays import Array
+
+__all__ = ["Dropout"]
+
+
+class Dropout(Layer):
+    """Set elements to 0 at random in `forward`; pass everything on in `layer(x)`.
+
+    Parameters
+    ----------
+    p : float
+        Probability of a zero, 0 <= p <= 1; what stays is divided by 1 - p.
+    rng : numpy.random.Generator or int, optional
+        Source of the masks, drawn from at each `forward`. By default every Dropout has
+        one with the same seed; `reset_parameters` of the whole network gives each its
+        own.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When an argument has a wrong value or type.
+
+    See Also
+    --------
+    convcore.functional.dropout
+
+    Examples
+    --------
+    >>> layer = Dropout(0.5, rng=0)
+    >>> y, backward = layer.forward(np.ones((2, 4), np.float32))
+    >>> bool((backward(np.ones((2, 4), np.float32)) == y).all())
+    True
+    """
+
+    def __init__(self, p: float = 0.5, rng: Seed | None = None) -> None:
+        self.p = share("Dropout", "p", p)
+        self.rng = default_generator(self) if rng is None else generator("Dropout", rng)
+
+    def __call__(self, x: Array) -> Array:
+        return x
+
+    def forward(self, x: Array) -> tuple[Array, Backward]:
+        y, mask = F.dropout(x, self.p, rng=self.rng)
+        return y, lambda grad_y: F.dropout_backward(grad_y, mask, self.p)
+
+    def _reset(self, rng: np.random.Generator) -> None:
+        self.rng = np.random.default_rng(rng.integers(2**63, size=2).tolist())
+
+    def _arguments(self) -> str:
+        return f"p={self.p}"

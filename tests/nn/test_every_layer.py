@@ -1,0 +1,323 @@
+"""What every layer has to do: one table, one test per duty."""
+
+import copy
+import pickle
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convcore import functional as F
+from convcore import nn
+from tests import oracle
+
+F64: dict[str, Any] = {"dtype": np.float64}
+
+# Name: how to make the layer, shape of x, and the functional form of `layer(x)`.
+Row = tuple[Callable[[], nn.Layer], tuple[int, ...], Callable[[Any, Any], Any]]
+
+
+def conv(function: Callable[..., Any], **options: Any) -> Callable[[Any, Any], Any]:
+    return lambda layer, x: function(
+        x, layer.weight.value, layer.bias and layer.bias.value, **options
+    )
+
+
+def plain(function: Callable[..., Any], *args: Any) -> Callable[[Any, Any], Any]:
+    return lambda layer, x: function(x, *args)
+
+
+def batch_norm(layer: Any, x: Any) -> Any:
+    return F.batch_norm(
+        x,
+        layer.running_mean,
+        layer.running_var,
+        layer.weight.value,
+        layer.bias.value,
+        eps=layer.eps,
+    )
+
+
+SPACE = {1: (9,), 2: (9, 6), 3: (5, 4, 6)}
+
+
+def ranked(n: int) -> dict[str, Row]:
+    """The layers that exist for n axes."""
+    x = (2, 4, *SPACE[n])
+    strided = {"stride": 2, "padding": 1, "dilation": 2, "groups": 2}
+    spread = {**strided, "output_padding": 1}
+    window = (3, 2, 1)
+
+    def layer(name: str, *args: Any, **options: Any) -> Callable[[], nn.Layer]:
+        return partial(getattr(nn, f"{name}{n}d"), *args, **options)
+
+    def function(name: str) -> Callable[..., Any]:
+        found: Callable[..., Any] = getattr(F, f"{name}{n}d")
+        return found
+
+    table: dict[str, Row] = {
+        "Conv": (
+            layer("Conv", 4, 6, (2,) * n, **strided, flip=True, **F64),
+            x,
+            conv(function("conv"), **strided, flip=True),
+        ),
+        "ConvTranspose": (
+            layer("ConvTranspose", 4, 6, 3, **spread, bias=False, **F64),
+            x,
+            conv(function("conv_transpose"), **spread),
+        ),
+        "MaxPool": (
+            layer("MaxPool", *window, ceil_mode=True),
+            x,
+            plain(function("max_pool"), *window, 1, True),
+        ),
+        "AvgPool": (
+            layer("AvgPool", *window, True, False),
+            x,
+            plain(function("avg_pool"), *window, True, False),
+        ),
+        "AdaptiveAvgPool": (
+            layer("AdaptiveAvgPool", 3),
+            x,
+            plain(function("adaptive_avg_pool"), 3),
+        ),
+        "GlobalAvgPool": (
+            layer("GlobalAvgPool"),
+            x,
+            plain(function("global_avg_pool")),
+        ),
+        "BatchNorm": (layer("BatchNorm", 4, **F64), x, batch_norm),
+    }
+    return {f"{name}{n}d": row for name, row in table.items()}
+
+
+X = (3, 5)
+TABLE: dict[str, Row] = {
+    **ranked(1),
+    **ranked(2),
+    **ranked(3),
+    "Linear": (lambda: nn.Linear(5, 4, **F64), X, conv(F.linear)),
+    "ReLU": (nn.ReLU, X, plain(F.relu)),
+    "LeakyReLU": (lambda: nn.LeakyReLU(0.2), X, plain(F.leaky_relu, 0.2)),
+    "Sigmoid": (nn.Sigmoid, X, plain(F.sigmoid)),
+    "Tanh": (nn.Tanh, X, plain(F.tanh)),
+    "Softmax": (lambda: nn.Softmax(0), X, plain(F.softmax, 0)),
+    "LogSoftmax": (nn.LogSoftmax, X, plain(F.log_softmax, 1)),
+    "Dropout": (lambda: nn.Dropout(0.4, rng=1), X, lambda layer, x: x),
+    "Flatten": (lambda: nn.Flatten(2), (2, 3, 4, 5), plain(F.flatten, 2)),
+    "Sequential": (
+        lambda: nn.Sequential(nn.Linear(5, 4, **F64), nn.Tanh()),
+        X,
+        lambda layer, x: F.tanh(layer[0](x)),
+    ),
+    "Residual": (
+        lambda: nn.Residual(nn.Linear(5, 5, **F64), nn.Tanh()),
+        X,
+        lambda layer, x: layer.body(x) + F.tanh(x),
+    ),
+    "Concat": (
+        lambda: nn.Concat(nn.Linear(5, 4, **F64), nn.Tanh(), nn.Sequential()),
+        X,
+        lambda layer, x: np.concatenate([layer.branches[0](x), F.tanh(x), x], axis=1),
+    ),
+}
+NAMES = sorted(TABLE)
+
+
+def make(name: str) -> tuple[Any, Any]:
+    """A layer with parameters that are all random, and an input without ties."""
+    factory, shape, _ = TABLE[name]
+    layer, rng = factory(), np.random.default_rng(0)
+    for parameter in layer.parameters():
+        parameter.value = parameter.value + 0.1 * oracle.normal(
+            rng, parameter.value.shape, np.float64
+        )
+    x = oracle.distinct(rng, shape, np.float64) / 16 + 0.01
+    return layer, x
+
+
+def test_the_table_has_every_layer() -> None:
+    layers = {
+        name
+        for name in nn.__all__
+        if isinstance(getattr(nn, name), type)
+        and issubclass(getattr(nn, name), nn.Layer)
+        and name != "Layer"
+    }
+    assert set(TABLE) == layers
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inference_is_the_functional_form(name: str) -> None:
+    layer, x = make(name)
+    oracle.assert_bits_equal(layer(x), TABLE[name][2](layer, x))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inference_keeps_nothing(name: str) -> None:
+    layer, x = make(name)
+    before = pickle.dumps(layer)
+    layer(x)
+    assert pickle.dumps(layer) == before
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if n != "Dropout" and "BatchNorm" not in n]
+)
+def test_training_gives_the_output_of_inference(name: str) -> None:
+    layer, x = make(name)
+    y, _ = layer.forward(x)
+    oracle.assert_bits_equal(y, layer(x))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_are_slopes(name: str) -> None:
+    """With respect to x and to every parameter, through the layer."""
+    layer, x = make(name)
+    rng = np.random.default_rng(1)
+    start = copy.deepcopy(layer)
+    y, backward = layer.forward(x)
+    g = oracle.normal(rng, y.shape, np.float64)
+    grad_x = backward(g)
+    values = [parameter.value for parameter in start.parameters()]
+
+    def forward(x: Any, *new: Any) -> Any:
+        fresh = copy.deepcopy(start)
+        for parameter, value in zip(fresh.parameters(), new, strict=True):
+            parameter.value = value
+        return fresh.forward(x)[0]
+
+    grads = [parameter.grad for parameter in layer.parameters()]
+    assert all(grad is not None for grad in grads)
+    oracle.gradients_check(forward, [x, *values], [grad_x, *grads], g, rng)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_add_up(name: str) -> None:
+    """A layer that stands twice in a network: two closures, one sum."""
+    layer, x = make(name)
+    other = x[::-1].copy()
+    twin = copy.deepcopy(layer)
+    passes = [layer.forward(x), layer.forward(other)]
+    grads = [backward(np.ones_like(y)) for y, backward in reversed(passes)]
+    singles = []
+    for part in (x, other):
+        twin.zero_grad()
+        y, backward = twin.forward(part)
+        oracle.assert_bits_equal(backward(np.ones_like(y)), grads.pop())
+        singles.append([parameter.grad for parameter in twin.parameters()])
+    for parameter, one, two in zip(layer.parameters(), *singles, strict=True):
+        assert parameter.grad is not None
+        oracle.assert_bits_equal(parameter.grad, two + one)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_closure_may_be_called_again(name: str) -> None:
+    layer, x = make(name)
+    y, backward = layer.forward(x)
+    oracle.assert_bits_equal(backward(np.ones_like(y)), backward(np.ones_like(y)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_threads_do_not_meet(name: str) -> None:
+    """Each pass has its own closure; the layers take turns only in `add_grad`."""
+    layer, x = make(name)
+    inputs = [x, x[::-1].copy(), -x, x * 0.5]
+    results: list[Any] = [None] * len(inputs)
+    gate = threading.Barrier(len(inputs))
+
+    def work(index: int) -> None:
+        gate.wait()
+        for _ in range(5):
+            y, backward = layer.forward(inputs[index])
+            results[index] = y, backward(np.ones_like(y))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(inputs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for part, (y, grad) in zip(inputs, results, strict=True):
+        assert y.shape == layer(part).shape
+        if name != "Dropout":  # which draws from one source in turn
+            right, backward = layer.forward(part)
+            oracle.assert_bits_equal(y, right)
+            oracle.assert_bits_equal(grad, backward(np.ones_like(right)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("way", ["pickle", "deepcopy"])
+def test_copies_are_equal_and_apart(name: str, way: str) -> None:
+    layer, x = make(name)
+    twin = (
+        pickle.loads(pickle.dumps(layer)) if way == "pickle" else copy.deepcopy(layer)
+    )
+    assert repr(twin) == repr(layer)
+    y, backward = layer.forward(x)
+    twin_y, twin_backward = twin.forward(x)
+    oracle.assert_bits_equal(twin_y, y)
+    oracle.assert_bits_equal(twin_backward(np.ones_like(y)), backward(np.ones_like(y)))
+    for parameter in twin.parameters():
+        parameter.value[...] = 7
+    for parameter in layer.parameters():
+        assert (parameter.value != 7).any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_state_makes_an_equal_layer(name: str) -> None:
+    layer, x = make(name)
+    layer.forward(x)
+    twin = TABLE[name][0]()
+    twin.load_state_dict(layer.state_dict())
+    oracle.assert_bits_equal(twin(x), layer(x))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reset_depends_on_the_seed_alone(name: str) -> None:
+    one, _ = make(name)
+    two = TABLE[name][0]()
+    one.reset_parameters(5)
+    two.reset_parameters(np.random.default_rng(5))
+    for key, value in one.state_dict().items():
+        oracle.assert_bits_equal(value, two.state_dict()[key])
+    two.reset_parameters(6)
+    for (key, drawn), start in zip(
+        two.named_parameters(), one.parameters(), strict=True
+    ):
+        if key.endswith("weight") and drawn.value.ndim > 1:
+            assert (drawn.value != start.value).all()
+    for parameter in one.parameters():
+        assert parameter.version > 0
+
+
+REPR = {
+    "Conv1d": "Conv1d(4, 6, kernel_size=(2,), stride=2, padding=1, dilation=2, "
+    "groups=2, flip=True, weight=(6, 2, 2))",
+    "ConvTranspose2d": "ConvTranspose2d(4, 6, kernel_size=(3, 3), stride=2, padding=1, "
+    "dilation=2, groups=2, output_padding=1, bias=False, weight=(4, 3, 3, 3))",
+    "MaxPool2d": "MaxPool2d(kernel_size=3, stride=2, padding=1, ceil_mode=True)",
+    "AvgPool3d": "AvgPool3d(kernel_size=3, stride=2, padding=1, ceil_mode=True, "
+    "count_include_pad=False)",
+    "AdaptiveAvgPool1d": "AdaptiveAvgPool1d(output_size=3)",
+    "GlobalAvgPool1d": "GlobalAvgPool1d()",
+    "BatchNorm2d": "BatchNorm2d(4)",
+    "Linear": "Linear(5, 4, weight=(4, 5))",
+    "ReLU": "ReLU()",
+    "LeakyReLU": "LeakyReLU(negative_slope=0.2)",
+    "Softmax": "Softmax(dim=0)",
+    "LogSoftmax": "LogSoftmax(dim=1)",
+    "Dropout": "Dropout(p=0.4)",
+    "Flatten": "Flatten(start_dim=2)",
+    "Residual": """Residual(
+  (): Linear(5, 5, weight=(5, 5))
+  (downsample): Tanh()
+)""",
+}
+
+
+@pytest.mark.parametrize("name", sorted(REPR))
+def test_repr_shows_arguments_and_weights(name: str) -> None:
+    assert repr(make(name)[0]) == REPR[name]
