@@ -32,7 +32,9 @@ def test_the_last_algorithms_take_everything() -> None:
         for direction in last.kernels:
             assert last.accepts(ConvProblem.parse(text), direction).yes
             assert last.prefers(ConvProblem.parse(text), direction).yes
-    assert all(algorithms.POOL[-1].accepts(pool, d).yes for d in algorithms.POOL[-1].kernels)
+    assert all(
+        algorithms.POOL[-1].accepts(pool, d).yes for d in algorithms.POOL[-1].kernels
+    )
 
 
 def test_names_are_unique() -> None:
@@ -78,4 +80,6 @@ def test_explain_lists_every_algorithm() -> None:
 )
 def test_errors(direction: str, algorithm: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        plan.select(ConvProblem.parse("n1g1ic1ih3oc1kh3"), direction, "float32", algorithm)
+        plan.select(
+            ConvProblem.parse("n1g1ic1ih3oc1kh3"), direction, "float32", algorithm
+        )

@@ -1,0 +1,61 @@
+"""Scalar arguments: the checks that initialisers, optimisers and training share.
+
+Each function gives the value back in its one canonical type, or raises with the text
+`function: argument rule, got what`. Shapes are checked in `problem`, arrays in
+`runtime.arrays`.
+"""
+
+import math
+import operator
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+Seed = int | np.random.Generator
+
+
+def integer(function: str, argument: str, value: Any, least: int) -> int:
+    """Give `value` as an int of at least `least`; a bool or a float is none."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{function}: {argument} must be an integer, got {value!r}")
+    number = operator.index(value)
+    if number < least:
+        raise ValueError(f"{function}: {argument} must be >= {least}, got {value!r}")
+    return number
+
+
+def real(
+    function: str,
+    argument: str,
+    value: Any,
+    least: float = -math.inf,
+    below: float = math.inf,
+) -> float:
+    """Give `value` as a finite float with `least <= value < below`."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{function}: {argument} must be a real number, got {value!r}")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{function}: {argument} must be finite, got {value!r}")
+    if number < least:
+        raise ValueError(f"{function}: {argument} must be >= {least}, got {value!r}")
+    if number >= below:
+        raise ValueError(f"{function}: {argument} must be < {below}, got {value!r}")
+    return number
+
+
+def generator(function: str, rng: Any, argument: str = "rng") -> np.random.Generator:
+    """Give the Generator itself, or a new one from an int seed.
+
+    None is refused: it would seed from the operating system, and no run could be
+    repeated.
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if isinstance(rng, bool) or not hasattr(rng, "__index__"):
+        raise TypeError(
+            f"{function}: {argument} must be a numpy.random.Generator or an int seed, "
+            f"got {rng!r}"
+        )
+    return np.random.default_rng(integer(function, argument, rng, 0))

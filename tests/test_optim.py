@@ -1,0 +1,504 @@
+"""Optimisers and schedules: the formulas, all-or-nothing steps, errors."""
+
+import math
+import random
+import signal
+from time import perf_counter
+
+import numpy as np
+import pytest
+
+from convcore import nn, optim
+from tests.interrupts import interrupt_everywhere
+
+FLOATS = (np.float32, np.float64)
+OPTIMISERS = [
+    pytest.param(optim.SGD, {"lr": 0.125}, id="sgd"),
+    pytest.param(optim.SGD, {"lr": 0.125, "momentum": 0.5}, id="momentum"),
+    pytest.param(
+        optim.SGD,
+        {"lr": 0.125, "momentum": 0.5, "nesterov": True, "weight_decay": 0.25},
+        id="nesterov",
+    ),
+    pytest.param(optim.Adam, {"lr": 0.125}, id="adam"),
+    pytest.param(
+        optim.Adam,
+        {"lr": 0.1, "betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.01},
+        id="adam-decay",
+    ),
+]
+
+
+def parameter(values, dtype=np.float64):
+    return nn.Parameter(np.array(values, dtype))
+
+
+def take(optimiser, *gradients):
+    """One step with these gradients, None where a parameter has none."""
+    optimiser.zero_grad()
+    for target, gradient in zip(optimiser.parameters, gradients, strict=True):
+        if gradient is not None:
+            target.add_grad(np.asarray(gradient, target.value.dtype))
+    optimiser.step()
+
+
+# Every number below is exact in binary, so results are compared exactly.
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(
+    ("settings", "start", "steps"),
+    [
+        # p - 0.5 g
+        ({}, 1.0, [(0.5, 0.75), (-4.0, 2.75)]),
+        # v = 2, 3, -2.5; p - 0.5 v
+        ({"momentum": 0.5}, 1.0, [(2.0, 0.0), (2.0, -1.5), (-4.0, -0.25)]),
+        # v = 2, 3; g + v / 2 = 3, 3.5
+        ({"momentum": 0.5, "nesterov": True}, 1.0, [(2.0, -0.5), (2.0, -2.25)]),
+        # g = 1 + 4/4 = 2, then 1 + 3/4 = 1.75
+        ({"weight_decay": 0.25}, 4.0, [(1.0, 3.0), (1.0, 2.125)]),
+        # the same g, v = 2, then 1 + 1.75
+        ({"weight_decay": 0.25, "momentum": 0.5}, 4.0, [(1.0, 3.0), (1.0, 1.625)]),
+    ],
+)
+def test_sgd_by_hand(settings, start, steps, dtype):
+    target = parameter([start], dtype)
+    optimiser = optim.SGD([target], lr=0.5, **settings)
+    for gradient, expected in steps:
+        take(optimiser, [gradient])
+        assert target.value.tolist() == [expected]
+        assert target.value.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_adam_by_hand(dtype):
+    target = parameter([1.0], dtype)
+    optimiser = optim.Adam([target], lr=1, betas=(0.5, 0.75), eps=2)
+    # m = 1, v = 1; 1 / (1 - 1/2) * 1 / (sqrt(1) / sqrt(1/4) + 2) = 1/2
+    take(optimiser, [2.0])
+    assert target.value.tolist() == [0.5]
+    # m = -1/2, v = 7/4; 1 / (3/4) * -1/2 / (sqrt(7/4) / sqrt(7/16) + 2) = -1/6
+    take(optimiser, [-2.0])
+    assert target.value[0] == pytest.approx(2 / 3, rel=4 * float(np.finfo(dtype).eps))
+
+
+def test_adam_decay_by_hand():
+    target = parameter([4.0])
+    # g = 1 + 4/4 = 2, and the rest as above
+    take(optim.Adam([target], 1, (0.5, 0.75), 2, weight_decay=0.25), [1.0])
+    assert target.value.tolist() == [3.5]
+
+
+@pytest.mark.parametrize("gradient", [1e-3, -5.0, 1e6])
+def test_first_step_of_adam_is_lr_whatever_the_gradient(gradient):
+    target = parameter([1.0])
+    take(optim.Adam([target], lr=0.25, eps=0), [gradient])
+    step = -math.copysign(0.25, gradient)
+    assert target.value[0] == pytest.approx(1 + step, rel=1e-15)
+
+
+def torch_sgd(p, gradients, lr, momentum=0.0, nesterov=False, weight_decay=0.0):
+    """The scalar loop of torch's documentation."""
+    buffer = None
+    for g in gradients:
+        g = g + weight_decay * p
+        if momentum:
+            buffer = g if buffer is None else momentum * buffer + g
+            g = g + momentum * buffer if nesterov else buffer
+        p = p - lr * g
+    return p
+
+
+def torch_adam(p, gradients, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    """The scalar loop of torch's documentation."""
+    m = v = 0.0
+    for t, g in enumerate(gradients, 1):
+        g = g + weight_decay * p
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g * g
+        m_hat, v_hat = m / (1 - betas[0] ** t), v / (1 - betas[1] ** t)
+        p = p - lr * m_hat / (math.sqrt(v_hat) + eps)
+    return p
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(("kind", "settings"), OPTIMISERS)
+def test_equals_the_scalar_loops(kind, settings, dtype):
+    draw = np.random.default_rng(0)
+    start, gradients = draw.standard_normal(6), draw.standard_normal((40, 6))
+    target = parameter(start.reshape(2, 3), dtype)
+    optimiser = kind([target], **settings)
+    for gradient in gradients:
+        take(optimiser, gradient.reshape(2, 3))
+    loop = torch_sgd if kind is optim.SGD else torch_adam
+    expected = [loop(p, g, **settings) for p, g in zip(start, gradients.T, strict=True)]
+    # Each of 40 steps rounds about ten times, relative to values below 10.
+    np.testing.assert_allclose(
+        target.value.ravel(), expected, rtol=0, atol=40 * 10 * 10 * np.finfo(dtype).eps
+    )
+
+
+@pytest.mark.parametrize(("kind", "settings"), OPTIMISERS)
+def test_updates_in_place_and_tells_the_parameter(kind, settings):
+    target, still = parameter([1.0, 2.0]), parameter([3.0])
+    array, version, other = target.value, target.version, still.version
+    optimiser = kind([target, still], **settings)
+    take(optimiser, [1.0, 1.0], None)
+    assert target.value is array
+    assert array[0] < 1
+    assert target.version > version
+    assert still.value.tolist() == [3.0]
+    assert still.version == other
+    optimiser.zero_grad()
+    assert target.grad is None or not target.grad.any()
+
+
+@pytest.mark.parametrize(("kind", "settings"), OPTIMISERS)
+def test_parameters_count_their_own_steps(kind, settings):
+    """A parameter that had no gradient at first is not behind in its averages."""
+    both, late, alone = parameter([1.0]), parameter([1.0]), parameter([1.0])
+    optimiser, single = kind([both, late], **settings), kind([alone], **settings)
+    take(optimiser, [1.0], None)
+    take(optimiser, [1.0], [0.5])
+    take(single, [0.5])
+    assert late.value.tolist() == alone.value.tolist()
+    assert optimiser.updates == 3
+
+
+def test_parameters_do_not_mix():
+    """Many parameters in one optimiser move as each would alone."""
+    draw = np.random.default_rng(1)
+    starts = [draw.standard_normal(shape) for shape in [(3,), (2, 2), (4, 1, 2)]]
+    together, alone = ([parameter(start) for start in starts] for _ in range(2))
+    optimiser = optim.Adam(together)
+    singles = [optim.Adam([p]) for p in alone]
+    for _ in range(3):
+        gradients = [draw.standard_normal(start.shape) for start in starts]
+        take(optimiser, *gradients)
+        for single, gradient in zip(singles, gradients, strict=True):
+            take(single, gradient)
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(one.value, other.value)
+
+
+def test_a_parameter_given_twice_moves_once():
+    target = parameter([1.0])
+    take(optim.SGD([target, target], lr=0.5), [1.0])
+    assert target.value.tolist() == [0.5]
+
+
+def everything(optimiser):
+    """All that a step may change, as bytes."""
+    arrays = [p.value for p in optimiser.parameters]
+    return [a.tobytes() for a in [*arrays, *optimiser.state_dict().values()]]
+
+
+def two_parameters():
+    return [parameter([1.0, -2.0]), parameter([[3.0]])]
+
+
+@pytest.mark.parametrize(("kind", "settings"), OPTIMISERS)
+def test_a_step_is_all_or_nothing_under_interrupts(kind, settings):
+    states = []
+
+    def prepare():
+        nonlocal optimiser
+        optimiser = kind(two_parameters(), **settings)
+        take(optimiser, [1.0, 2.0], [[3.0]])
+        for target in optimiser.parameters:
+            target.add_grad(np.ones(target.value.shape))
+        return optimiser.step
+
+    def check():
+        states.append(everything(optimiser))
+        # New values always have a new version; a new version may have old values.
+        versions = [p.version for p in optimiser.parameters]
+        assert states[-1] == before or versions == newer
+
+    optimiser = None
+    step = prepare()
+    before = everything(optimiser)
+    newer = [p.version + 1 for p in optimiser.parameters]
+    step()
+    after = everything(optimiser)
+    files = ("optimizer.py", "sgd.py", "adam.py", "parameter.py")
+    interrupts = interrupt_everywhere(prepare, check, files)
+    assert interrupts > 100
+    assert all(state in (before, after) for state in states)
+    assert states[0] == before
+    assert states[-1] == after
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer signal")
+def test_a_step_is_all_or_nothing_under_signals():
+    """Signals also come while C code runs; there they have to wait for the end."""
+    draw = random.Random(0)
+    optimiser = optim.SGD([parameter(np.zeros(3000)) for _ in range(100)], lr=1)
+    take(optimiser, *[np.ones(3000)] * 100)
+    usual = math.inf
+    for _ in range(5):
+        start = perf_counter()
+        optimiser.step()
+        usual = min(usual, perf_counter() - start)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    interrupts = 0
+    try:
+        for _ in range(300):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.01, 1) * usual)
+                optimiser.step()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                interrupts += 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            values = {p.value[0] for p in optimiser.parameters}
+            assert values == {-optimiser.updates / 100}
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupts > 10
+
+
+@pytest.mark.parametrize(("kind", "settings"), OPTIMISERS)
+def test_a_failing_update_changes_nothing(kind, settings, monkeypatch):
+    optimiser = kind(two_parameters(), **settings)
+    take(optimiser, [1.0, 2.0], [[3.0]])
+    before = everything(optimiser)
+    update = optimiser._update
+
+    def fail(value, *rest):
+        if value.ndim == 2:
+            raise MemoryError
+        return update(value, *rest)
+
+    monkeypatch.setattr(optimiser, "_update", fail)
+    with pytest.raises(MemoryError):
+        optimiser.step()
+    assert everything(optimiser) == before
+
+
+@pytest.mark.parametrize(("kind", "settings"), OPTIMISERS)
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (
+            lambda p: setattr(p, "grad", np.ones((1, 1), np.float32)),
+            TypeError,
+            "must be float64, got float32",
+        ),
+        (
+            lambda p: setattr(p, "grad", np.ones(1)),
+            ValueError,
+            r"must have shape \(1, 1\), got \(1,\)",
+        ),
+        (
+            lambda p: p.value.setflags(write=False),
+            ValueError,
+            "must be writeable, got a read-only array",
+        ),
+    ],
+)
+def test_a_bad_gradient_changes_nothing(kind, settings, spoil, error, message):
+    optimiser = kind(two_parameters(), **settings)
+    take(optimiser, [1.0, 2.0], [[3.0]])
+    before = everything(optimiser)
+    spoil(optimiser.parameters[1])
+    with pytest.raises(error, match=rf"^{kind.__name__}.step: .*{message}"):
+        optimiser.step()
+    assert everything(optimiser) == before
+
+
+@pytest.mark.parametrize(("kind", "settings"), OPTIMISERS)
+def test_state_dict_takes_up_where_it_was(kind, settings, tmp_path):
+    gradients = [[0.5, 1.0], [[2.0]]]
+    first = kind(two_parameters(), **settings)
+    for _ in range(3):
+        take(first, *gradients)
+    np.savez(tmp_path / "state.npz", **first.state_dict())
+    values = [nn.Parameter(p.value.copy()) for p in first.parameters]
+    second = kind(values, **{**settings, "lr": 77.0})
+    with np.load(tmp_path / "state.npz", allow_pickle=False) as state:
+        second.load_state_dict(state)
+    assert second.lr == settings["lr"]
+    assert everything(second) == everything(first)
+    take(first, *gradients)
+    take(second, *gradients)
+    assert everything(second) == everything(first)
+
+
+def test_loading_is_all_or_nothing_under_interrupts():
+    def prepare():
+        nonlocal optimiser
+        optimiser = optim.Adam(two_parameters(), lr=0.5)
+        return lambda: optimiser.load_state_dict(state)
+
+    optimiser = None
+    prepare()
+    before = everything(optimiser)
+    state = {
+        n: a / 2 if n != "steps" else a + 7 for n, a in optimiser.state_dict().items()
+    }
+    optimiser.load_state_dict(state)
+    after, seen = everything(optimiser), []
+    interrupt_everywhere(
+        prepare, lambda: seen.append(everything(optimiser)), ("optimizer.py",)
+    )
+    assert all(found in (before, after) for found in seen)
+    assert seen[0] == before
+    assert seen[-1] == after
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"mean.0": None}, ValueError, r"got \[\] more and \['mean.0'\] less"),
+        ({"extra": np.ones(1)}, ValueError, r"got \['extra'\] more and \[\] less"),
+        ({"mean.1": np.ones(1)}, ValueError, r"mean.1 must have shape \(1, 1\), got"),
+        ({"mean.1": np.ones((1, 1), int)}, TypeError, "mean.1 must be float64, got i"),
+        ({"lr": np.array(math.nan)}, ValueError, "lr must be finite, got nan"),
+        ({"beta1": np.array(1.0)}, ValueError, "beta1 must be < 1.0, got 1.0"),
+        ({"steps": np.array([1, -1])}, ValueError, r"steps must be >= 0, got \[ 1 -1"),
+    ],
+)
+def test_a_bad_state_dict_changes_nothing(change, error, message):
+    optimiser = optim.Adam(two_parameters())
+    take(optimiser, [1.0, 2.0], [[3.0]])
+    before = everything(optimiser)
+    state = {
+        name: array + (array.dtype.kind == "f")
+        for name, array in optimiser.state_dict().items()
+        if name not in ("beta1", "beta2")
+    } | {"beta1": np.array(0.5), "beta2": np.array(0.5)}
+    state = {n: a for n, a in (state | change).items() if a is not None}
+    with pytest.raises(error, match=f"^Adam.load_state_dict: .*{message}"):
+        optimiser.load_state_dict(state)
+    assert everything(optimiser) == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"lr": -0.1}, ValueError, "lr must be >= 0, got -0.1"),
+        ({"lr": math.nan}, ValueError, "lr must be finite, got nan"),
+        ({"lr": math.inf}, ValueError, "lr must be finite, got inf"),
+        ({"lr": "0.1"}, TypeError, "lr must be a real number, got '0.1'"),
+        ({"lr": True}, TypeError, "lr must be a real number, got True"),
+        ({"momentum": -0.5}, ValueError, "momentum must be >= 0, got -0.5"),
+        ({"momentum": 1}, ValueError, "momentum must be < 1, got 1"),
+        ({"momentum": math.nan}, ValueError, "momentum must be finite, got nan"),
+        ({"weight_decay": -1}, ValueError, "weight_decay must be >= 0, got -1"),
+        ({"weight_decay": None}, TypeError, "weight_decay must be a real number"),
+        ({"nesterov": True}, ValueError, "nesterov needs a momentum > 0, got 0"),
+    ],
+)
+def test_bad_settings_of_sgd(settings, error, message):
+    with pytest.raises(error, match=f"^SGD: {message}"):
+        optim.SGD([parameter([1.0])], **{"lr": 0.1, **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"lr": math.nan}, ValueError, "lr must be finite, got nan"),
+        ({"betas": (1.0, 0.9)}, ValueError, "beta1 must be < 1.0, got 1.0"),
+        ({"betas": (0.9, -0.1)}, ValueError, "beta2 must be >= 0, got -0.1"),
+        ({"betas": (0.9, math.nan)}, ValueError, "beta2 must be finite, got nan"),
+        ({"betas": (0.9,)}, ValueError, "betas must be two numbers, got "),
+        ({"betas": 0.9}, ValueError, "betas must be two numbers, got 0.9"),
+        ({"eps": -1e-8}, ValueError, "eps must be >= 0, got -1e-08"),
+        ({"weight_decay": math.inf}, ValueError, "weight_decay must be finite"),
+    ],
+)
+def test_bad_settings_of_adam(settings, error, message):
+    with pytest.raises(error, match=f"^Adam: {message}"):
+        optim.Adam([parameter([1.0])], **settings)
+
+
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam])
+def test_bad_parameters(kind):
+    with pytest.raises(ValueError, match="parameters must hold at least one, got none"):
+        kind([], lr=0.1)
+    with pytest.raises(TypeError, match=r"parameters must be nn\.Parameter, got nda"):
+        kind([np.ones(3)], lr=0.1)
+    fixed = parameter([1.0])
+    fixed.value.setflags(write=False)
+    with pytest.raises(ValueError, match="must be writeable, got a read-only array"):
+        kind([fixed], lr=0.1)
+
+
+def test_bad_lr_later():
+    optimiser = optim.SGD([parameter([1.0])], lr=0.1)
+    with pytest.raises(ValueError, match=r"^SGD: lr must be finite, got nan"):
+        optimiser.lr = math.nan
+    assert optimiser.lr == 0.1
+    optimiser.lr = np.float32(0.5)
+    assert optimiser.lr == 0.5
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda o: optim.StepLR(o, 2, 0.5), [8, 8, 4, 4, 2, 2]),
+        (lambda o: optim.StepLR(o, 1), [8, 0.8, 0.08]),
+        (lambda o: optim.CosineLR(o, 2), [8, 4, 0, 0, 0]),
+        (lambda o: optim.CosineLR(o, 3, 2.0), [8, 6.5, 3.5, 2, 2]),
+    ],
+)
+def test_schedules_by_hand(make, expected):
+    optimiser = optim.SGD([parameter([1.0])], lr=8)
+    schedule = make(optimiser)
+    rates = [optimiser.lr]
+    for _ in expected[1:]:
+        schedule.step()
+        rates.append(optimiser.lr)
+    assert rates == pytest.approx(expected, rel=1e-15, abs=1e-15)
+
+
+def test_schedule_takes_up_where_it_was():
+    first = optim.CosineLR(optim.SGD([parameter([1.0])], lr=8), 10)
+    for _ in range(3):
+        first.step()
+    second = optim.CosineLR(optim.SGD([parameter([1.0])], lr=1), 10)
+    second.load_state_dict(first.state_dict())
+    assert second.optimizer.lr == first.optimizer.lr
+    first.step()
+    second.step()
+    assert second.optimizer.lr == first.optimizer.lr
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda o: optim.StepLR(o, 0), ValueError, "StepLR: step_size must be >= 1"),
+        (lambda o: optim.StepLR(o, 1.5), TypeError, "StepLR: step_size must be an int"),
+        (lambda o: optim.StepLR(o, 1, -1), ValueError, "StepLR: gamma must be >= 0"),
+        (lambda o: optim.CosineLR(o, 0), ValueError, "CosineLR: t_max must be >= 1"),
+        (
+            lambda o: optim.CosineLR(o, 1, math.nan),
+            ValueError,
+            "CosineLR: eta_min must be finite",
+        ),
+        (
+            lambda o: optim.CosineLR(None, 1),
+            TypeError,
+            "CosineLR: optimizer must be an Optimizer, got NoneType",
+        ),
+        (
+            lambda o: optim.StepLR(o, 1).load_state_dict({"epoch": 1}),
+            ValueError,
+            "StepLR.load_state_dict: state must have the names base_lr and epoch",
+        ),
+        (
+            lambda o: optim.StepLR(o, 1).load_state_dict({"epoch": -1, "base_lr": 1}),
+            ValueError,
+            "StepLR.load_state_dict: epoch must be >= 0, got -1",
+        ),
+    ],
+)
+def test_bad_schedules(call, error, message):
+    optimiser = optim.SGD([parameter([1.0])], lr=8)
+    with pytest.raises(error, match=f"^{message}"):
+        call(optimiser)
+    assert optimiser.lr == 8
