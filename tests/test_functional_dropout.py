@@ -40,6 +40,15 @@ def test_the_mask_depends_on_the_seed_alone() -> None:
     assert (F.dropout(x, rng=source)[1] != mask).any()
 
 
+def test_without_dropping_even_a_draw_of_0_stays() -> None:
+    class Zeros(np.random.Generator):
+        def random(self, size: Any = None, *args: Any, **options: Any) -> Any:
+            return np.zeros(size, np.float32)
+
+    _, mask = F.dropout(np.ones(5), 0.0, rng=Zeros(np.random.PCG64(0)))
+    assert mask.all()
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_dropped_is_exactly_0(value: float) -> None:
     y, mask = F.dropout(np.full(100, value), 0.5, rng=0)

@@ -54,6 +54,26 @@ def test_error_is_within_the_promise(dtype: Any) -> None:
     oracle.assert_within(F.linear(x, weight), right, allowed, dtype)
 
 
+@pytest.mark.parametrize("dtype", oracle.DTYPES)
+@pytest.mark.parametrize(("inputs", "outputs"), [(1000, 70), (3, 300)])
+def test_bits_of_a_row_do_not_depend_on_other_rows(
+    inputs: int, outputs: int, dtype: Any
+) -> None:
+    rng = np.random.default_rng(0)
+    x, weight, g = (
+        oracle.normal(rng, s, dtype)
+        for s in ((301, inputs), (outputs, inputs), (301, outputs))
+    )
+    y = F.linear(x, weight)
+    grad_x = F.linear_backward(g, x, weight, ["x"])[0]
+    assert grad_x is not None
+    for lo, hi in ((0, 1), (150, 151), (300, 301), (17, 201)):
+        oracle.assert_bits_equal(F.linear(x[lo:hi], weight), y[lo:hi])
+        part = F.linear_backward(g[lo:hi], x[lo:hi], weight, ["x"])[0]
+        assert part is not None
+        oracle.assert_bits_equal(part, grad_x[lo:hi])
+
+
 @pytest.mark.parametrize("leading", [(), (4,), (2, 3)])
 def test_gradients_are_slopes(leading: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)

@@ -605,6 +605,15 @@ def test_window_that_steps_over_the_input(ndim: int) -> None:
     assert_exact(grad_x, np.zeros_like(x))
 
 
+def test_rows_of_windows_that_step_over_the_input() -> None:
+    full, thin = np.ones((1, 1, 3, 5), np.float32), np.ones((1, 1, 1, 5), np.float32)
+    window = ((2, 1), 1, (1, 0), (2, 1))
+    assert (F.max_pool2d(full, *window) == 1).all()  # leaves ones in the same scratch
+    y, index = F.max_pool2d(thin, *window, return_indices=True)
+    assert_exact(y, np.full((1, 1, 1, 5), -INF, np.float32))
+    assert_exact(index, np.zeros((1, 1, 1, 5), np.int64))
+
+
 def test_gradient_past_windows_that_step_over_the_input() -> None:
     # Windows over -2, 1; -1, 2; 0, 3; ...: with two elements, the third holds the 0.
     x = np.array([[[4.0, 9.0]]])
@@ -729,15 +738,29 @@ def test_every_index_is_used_or_refused(call: Call, rng: np.random.Generator) ->
         assert str(error.value).endswith(f"got {index[where]} at {place}")
 
 
-def test_first_bad_index_is_told_whoever_finds_it() -> None:
-    shape = (1, 36, 32, 1024)  # enough rows for several parts
-    x = np.zeros(shape, np.float32)
-    y, index = F.max_pool2d(x, 2, return_indices=True)
-    for bad in [(0, 35, 15, 511), (0, 20, 3, 100), (0, 2, 1, 5)]:
+@pytest.mark.parametrize(
+    ("shape", "kernel", "places"),
+    [
+        ((1, 36, 32, 1024), 2, [(0, 35, 15, 511), (0, 1, 3, 100), (0, 0, 1, 5)]),
+        # A round is 64 parts of 64 blocks, a row three blocks: the second round starts
+        # in the middle of row 1365.
+        (
+            (1, 2, 1024, 1100),
+            1,
+            [(0, 1, 1023, 1099), (0, 1, 341, 512), (0, 1, 341, 511)],
+        ),
+    ],
+    ids=["several parts", "several rounds"],
+)
+def test_first_bad_index_is_told_whoever_finds_it(
+    shape: Any, kernel: int, places: list[tuple[int, ...]]
+) -> None:
+    y, index = F.max_pool2d(np.zeros(shape, np.float32), kernel, return_indices=True)
+    for bad in places:
         index[bad] = -1
         for n in (1, 2, 3, 8):
             with team_of(n), pytest.raises(ValueError, match="indices") as error:
-                F.max_pool2d_backward(y, index, shape, 2)
+                F.max_pool2d_backward(y, index, shape, kernel)
             assert str(error.value).endswith(f"got -1 at {bad}")
 
 

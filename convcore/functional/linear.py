@@ -1,11 +1,14 @@
-"""The fully connected layer: a convolution with a 1 x 1 kernel over one position.
+"""The fully connected layer: a convolution with a kernel of 1 over one sample.
 
-So it runs on the register tile of the convolutions, and its bits depend on no BLAS and
-no number of threads.
+The rows are the positions of that sample. So they fill the register tile of the
+convolutions, as a batch with one position each would not, and the bits depend on no
+BLAS, no number of threads, and no other row.
 """
 
 from collections.abc import Collection
 from math import prod
+
+import numpy as np
 
 from convcore.functional._checks import needed
 from convcore.functional.conv import conv1d, conv1d_backward
@@ -53,8 +56,8 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
                 f"linear: bias must have shape {weight.shape[:1]} as weight "
                 f"{weight.shape} has outputs, got {bias.shape}"
             )
-    y = conv1d(_columns(x), weight[:, :, None], bias)
-    return y.reshape(*x.shape[:-1], weight.shape[0])
+    y = conv1d(_positions(x), weight[:, :, None], bias)
+    return _rows(y, (*x.shape[:-1], weight.shape[0]))
 
 
 def linear_backward(
@@ -104,10 +107,10 @@ def linear_backward(
             f"{(*x.shape[:-1], weight.shape[0])}, got {grad_output.shape}"
         )
     grad_x, grad_weight, grad_bias = conv1d_backward(
-        _columns(grad_output), _columns(x), weight[:, :, None], needs=needs
+        _positions(grad_output), _positions(x), weight[:, :, None], needs=needs
     )
     return (
-        None if grad_x is None else grad_x.reshape(x.shape),
+        None if grad_x is None else _rows(grad_x, x.shape),
         None if grad_weight is None else grad_weight.reshape(weight.shape),
         grad_bias,
     )
@@ -129,6 +132,16 @@ def _checked(function: str, x: Array, weight: Array) -> tuple[Array, Array]:
     return x, weight
 
 
-def _columns(x: Array) -> Array:
-    """View (..., channels) as a batch of one position each: (rows, channels, 1)."""
-    return x.reshape(prod(x.shape[:-1]), x.shape[-1], 1)
+def _positions(x: Array) -> Array:
+    """View (..., channels) as one sample with a position per row: (1, channels, rows).
+
+    No rows are no sample, since the batch may be 0 but an extent may not.
+    """
+    rows = prod(x.shape[:-1])
+    lines = x.reshape(*((1, rows) if rows else (0, 1)), x.shape[-1])
+    return np.moveaxis(lines, -1, 1)
+
+
+def _rows(y: Array, shape: tuple[int, ...]) -> Array:
+    """Turn the result back: (1, channels, rows) to (..., channels)."""
+    return np.ascontiguousarray(np.moveaxis(y, 1, -1)).reshape(shape)

@@ -34,12 +34,13 @@ from convcore.kernels.blocks cimport (
 )
 from convcore.kernels.vector cimport real
 from convcore.kernels.windows cimport (
-    Pool, checked, first_of, is_empty, is_tap, over_first, over_stop, start_of, stop_of,
+    Axis, Pool, checked, first_of, is_empty, is_tap, over_first, over_stop, start_of, stop_of,
 )
 
 cdef enum:
     BAND = 65536  # cells of dx that one task owns: a part of L2
-    SLICES = 64  # parts of the indices that are checked at once
+    SLICES = 64  # parts of the indices that are checked in a round
+    SLICE = 32768  # most indices of one part: some 0.1 ms
     NOWHERE = 0x7FFFFFFFFFFFFFFF  # index of padding: behind every element
 
 
@@ -248,6 +249,21 @@ cdef void max_gradient_task(
         )
 
 
+cdef inline double windows_over(const Axis* a, Py_ssize_t cells) noexcept nogil:
+    """Bound the windows that lie over some of `cells` neighbours."""
+    cells = min(cells, a.extent)
+    return min(a.out, ((a.kernel - 1) * a.dilation + cells - 1) // a.stride + 1)
+
+
+cdef Py_ssize_t band_work(const Pool* p) noexcept nogil:
+    """Bound the cells and windows that a band looks at."""
+    cdef Py_ssize_t rows = BAND // p.x.extent + 2, slabs = rows // p.y.extent + 2
+    cdef double windows = windows_over(&p.z, slabs) * windows_over(&p.x, BAND)
+    windows *= windows_over(&p.y, rows)
+    cdef double cells = <double>p.z.extent * p.y.extent * p.x.extent
+    return <Py_ssize_t>min(min(cells, BAND) + windows, ROUND_WORK)
+
+
 cdef Py_ssize_t first_outside(
     const Pool* p, const Blocks* b, const long long* index, Py_ssize_t begin, Py_ssize_t end
 ) noexcept nogil:
@@ -317,7 +333,9 @@ def check(
     """
     cdef Pool p = checked(geometry, -1, index.shape[0], threads)
     cdef Blocks b = cut(p.planes, p.z.out, p.y.out, p.x.out, SPAN)
-    cdef Py_ssize_t i, begin = 0, step = max(1, ROUND_WORK // (SLICES * b.block))
+    cdef Py_ssize_t i, begin = 0, step = min(
+        max(1, SLICE // b.block), (b.count + SLICES - 1) // SLICES
+    )
     cdef Py_ssize_t places[SLICES]
     found[0] = -1
     while begin < b.count:
@@ -341,14 +359,13 @@ def dgrad(
 ):
     """Write the gradient of x; `check` has found every index in its own window."""
     cdef Pool p = checked(geometry, dx.shape[0], dy.shape[0], threads)
-    cdef Py_ssize_t bands, work, i, begin = 0, end
+    cdef Py_ssize_t bands, i, begin = 0, end
     cdef Rounds r
     checked(geometry, dx.shape[0], index.shape[0], threads)
     if p.planes == 0:
         return
     bands = (dx.shape[0] // p.planes - 1) // BAND + 1
-    work = (dx.shape[0] + dy.shape[0]) // (p.planes * bands)
-    r = rounds(p.planes * bands, work, threads)
+    r = rounds(p.planes * bands, band_work(&p), threads)
     while begin < r.tasks:
         end = min(begin + r.step, r.tasks)
         with nogil:

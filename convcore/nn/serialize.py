@@ -185,8 +185,6 @@ def _name(member: zipfile.ZipInfo) -> str:
     """Give the name of the array in a member."""
     if not member.filename.endswith(_SUFFIX):
         raise ValueError(f"{member.filename!r} does not end with {_SUFFIX}")
-    if member.flag_bits & 1:
-        raise ValueError(f"{member.filename} is encrypted")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{member.filename} is neither stored nor deflated")
     return member.filename.removesuffix(_SUFFIX)
@@ -230,7 +228,5 @@ def _array(stream: IO[bytes], member: zipfile.ZipInfo) -> Array:
             raise ValueError(f"{member.filename} ends after {filled} bytes of data")
         data[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
         filled += len(chunk)
-    if stream.read(1):  # also makes zipfile compare the checksum
-        raise ValueError(f"{member.filename} has more data than it declares")
     array = flat.reshape(shape, order="F" if fortran else "C")
     return np.ascontiguousarray(array, dtype.newbyteorder("=")).reshape(shape)

@@ -129,9 +129,10 @@ def activation_grid(
         shown = f", first {most}" if array.ndim == 3 and len(array) > most else ""
         extents = " × ".join(map(str, array.shape))
         ax.set_title(f"{name}  {extents}{shown}", loc="left", fontsize=9)
-    figure.supxlabel(
-        "white 0, red positive, blue negative; each row on its own scale", fontsize=8
-    )
+    legend = "white 0, red positive, blue negative; each row on its own scale"
+    if any(array.ndim == 1 for array in arrays):
+        legend += "; black edge: the largest"
+    figure.supxlabel(legend, fontsize=8)
     return figure
 
 

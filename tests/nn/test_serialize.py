@@ -253,6 +253,43 @@ def test_bombs(path: Path) -> None:
         layer.load(path, max_bytes=10)
 
 
+def test_sizes_in_the_directory_are_not_believed(path: Path) -> None:
+    """2 GB declared everywhere, 16 bytes there: nothing is allocated for that."""
+    data = header(FLOATS % "(500000000,)", b"x" * 16)
+    archive(path, ("a.npy", data), packing=zipfile.ZIP_STORED)
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    size = len(data) - 16 + 2 * 10**9
+    content[entry + 20 : entry + 28] = struct.pack("<II", size, size)
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=rf"its arrays take {size} bytes, the file has"
+    ):
+        nn.load_npz(path)
+
+
+def test_data_that_ends_early(path: Path) -> None:
+    """36 bytes declared everywhere, 16 packed, with their right checksum."""
+    data = header(FLOATS % "(9,)", b"x" * 16)
+    archive(path, ("a.npy", data))
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    content[entry + 24 : entry + 28] = struct.pack("<I", len(data) + 20)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.npy ends after 16 bytes of data"):
+        nn.load_npz(path)
+
+
+def test_encrypted_members(path: Path) -> None:
+    archive(path, ("a.npy", ONES), packing=zipfile.ZIP_STORED)
+    content = bytearray(path.read_bytes())
+    for place in (6, content.index(b"PK\x01\x02") + 8):
+        content[place] |= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"load_npz: {path}: .*encrypted"):
+        nn.load_npz(path)
+
+
 def test_other_packings(path: Path) -> None:
     archive(path, ("a.npy", ONES), packing=zipfile.ZIP_BZIP2)
     with pytest.raises(ValueError, match=r"a\.npy is neither stored nor deflated"):
