@@ -16,7 +16,8 @@
 # Cost      MR * NV multiply-adds for MR + NV + 1 loads a step. On AVX-512 28 for 17.
 #           A tile of one row has NV chains and waits for each sum; so few rows take WIDE
 #           panels at once.
-# Why not   Plain float arrays instead of vector types: GCC 12 keeps them in registers
+# Why not   The rows as an argument: GCC 12 keeps one copy for all of them, with a branch
+#           after every row (30 % slower on 7 x 7 maps). Plain float arrays instead of vector types: GCC 12 keeps them in registers
 #           for one caller and spills for the next. One packed panel for b: it copies
 #           every patch, for depthwise layers as much work as the sums.
 # Source    Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication,
@@ -29,13 +30,44 @@ from convcore.kernels.vector cimport (
 )
 
 
+cdef struct full:
+    char _
+
+cdef struct half:
+    char _
+
+cdef struct quarter:
+    char _
+
+cdef struct single:
+    char _
+
+ctypedef fused shape:  # of a tile, as a type: its rows are a constant of each function
+    full
+    half
+    quarter
+    single
+
+
+cdef inline int rows_of(shape* tile) noexcept nogil:
+    """Count the rows of a tile."""
+    if shape is full:
+        return MR
+    elif shape is half:
+        return MR_HALF
+    elif shape is quarter:
+        return MR_QUARTER
+    else:
+        return 1
+
+
 cdef inline void multiply(
     const vec* a, Py_ssize_t a_row, Py_ssize_t a_step, const vec* const* b,
-    Py_ssize_t depth, vec* acc, const int rows,
+    Py_ssize_t depth, vec* acc, shape* tile,
 ) noexcept nogil:
-    """Sum `depth` outer products into `acc`; `rows` is a constant at every call."""
+    """Sum `depth` outer products into `acc`."""
     cdef Py_ssize_t k
-    cdef int i
+    cdef int i, rows = rows_of(tile)
     cdef vec b0, b1, s
     for i in range(rows):
         acc[NV * i] = zero_lanes(a)
@@ -52,14 +84,14 @@ cdef inline void multiply(
 
 cdef inline void put(
     const vec* a, Py_ssize_t a_row, Py_ssize_t a_step, const vec* const* b,
-    Py_ssize_t depth, const vec* bias, vec* to, Py_ssize_t to_row, const int rows,
+    Py_ssize_t depth, const vec* bias, vec* to, Py_ssize_t to_row, shape* tile,
 ) noexcept nogil:
-    """Do `put_rows` for a constant number of rows."""
+    """Do `put_rows` for one shape of the tile."""
     cdef vec acc[TILE]
     cdef vec* row
     cdef vec s
-    cdef int i
-    multiply(a, a_row, a_step, b, depth, acc, rows)
+    cdef int i, rows = rows_of(tile)
+    multiply(a, a_row, a_step, b, depth, acc, tile)
     if bias:
         for i in range(rows):
             row = <vec*>ahead(<const vec*>to, i * to_row)
@@ -79,13 +111,13 @@ cdef inline void put_vectors(
 ) noexcept nogil:
     """Choose the smallest tile that holds `rows`."""
     if rows > MR_HALF:
-        put(a, a_row, a_step, b, depth, bias, to, to_row, MR)
+        put(a, a_row, a_step, b, depth, bias, to, to_row, <full*>NULL)
     elif rows > MR_QUARTER:
-        put(a, a_row, a_step, b, depth, bias, to, to_row, MR_HALF)
+        put(a, a_row, a_step, b, depth, bias, to, to_row, <half*>NULL)
     elif rows > 1:
-        put(a, a_row, a_step, b, depth, bias, to, to_row, MR_QUARTER)
+        put(a, a_row, a_step, b, depth, bias, to, to_row, <quarter*>NULL)
     else:
-        put(a, a_row, a_step, b, depth, bias, to, to_row, 1)
+        put(a, a_row, a_step, b, depth, bias, to, to_row, <single*>NULL)
 
 
 cdef inline bint exact_rows(Py_ssize_t rows) noexcept nogil:
