@@ -211,7 +211,7 @@ cdef void run_task(
     cdef Py_ssize_t rest = task // (job.tile_tasks * job.pixel_tasks)
     cdef Py_ssize_t group = rest % job.p.g, phase = rest // job.p.g
     cdef Window w = gradient_window(&job.p, phase) if job.gradient else forward_window(&job.p)
-    cdef Py_ssize_t lanes = nr(source), blocks, depth, k = 0, j, t, number
+    cdef Py_ssize_t lanes = nr(source), blocks, depth, k = 0, j, t, number, here
     cdef Py_ssize_t first = pixel_task * job.panels * lanes, count
     cdef Py_ssize_t tile0 = tile_task * job.tile_block
     cdef Py_ssize_t tile1 = min(tile0 + job.tile_block, job.tiles)
@@ -235,11 +235,16 @@ cdef void run_task(
                 &w, source, runs, number, k, k + depth,
                 patches + j * lanes * job.depth, rows + j * job.depth,
             )
-        for t in range(tile0, tile1):
-            multiply_tiles(
-                job, &w, group, t, first, count, k, depth, <const real* const*>rows,
-                shared, sums + (t - tile0) * job.panels * MR * lanes, out,
-            )
+        j = 0
+        while j < count:
+            here = count if w.m == 1 else min(lanes, count - j)
+            for t in range(tile0, tile1):
+                multiply_tiles(
+                    job, &w, group, t, first + j, here, k, depth,
+                    <const real* const*>rows + j // lanes * job.depth, shared,
+                    sums + ((t - tile0) * job.panels * lanes + j) * MR, out,
+                )
+            j += here
         k += depth
         if k >= w.depth:
             return

@@ -9,6 +9,8 @@
 #         are local and indexed by constants once loops are unrolled, or they leave the
 #         registers.
 #
+# Rows    The usual numbers of channels, 32, 64, 128 ..., leave 8, 4 or 2 behind full tiles.
+#
 #             vector bytes   MR   NV   registers used (MR*NV + NV + 1)   of
 #   AVX-512        64        14    2              31                     32
 #   AVX2+FMA       32         6    2              15                     16
@@ -21,19 +23,22 @@ cdef extern from *:
     #if defined(__AVX512F__)
       #define CC_VEC_BYTES 64
       #define CC_MR 14
+      #define CC_MR_HALF 8
     #elif defined(__AVX2__)
       #define CC_VEC_BYTES 32
       #define CC_MR 6
+      #define CC_MR_HALF 4
     #elif defined(__aarch64__)
       #define CC_VEC_BYTES 16
       #define CC_MR 12
+      #define CC_MR_HALF 8
     #else
       #define CC_VEC_BYTES 16
       #define CC_MR 6
+      #define CC_MR_HALF 4
     #endif
     #define CC_NV 2
-    #define CC_MR_HALF (CC_MR / 2)
-    #define CC_MR_QUARTER ((CC_MR + 3) / 4)
+    #define CC_MR_QUARTER (CC_MR_HALF / 2)
     #define CC_WIDE 4
     #define CC_TILE (CC_MR * CC_NV)
     #define CC_NR_BYTES (CC_NV * CC_VEC_BYTES)
