@@ -6,6 +6,9 @@ from time import perf_counter
 SAMPLE_SECONDS = 0.02  # below it, clock and scheduler are part of the result
 MAX_REPETITIONS = 100_000
 LONG_SECONDS = 0.2  # calls of this length are their own warm-up
+# A process that slept 0.1 s computes at half its speed for some 30 ms on a virtual
+# machine (two threads, 28 ms of CPU time for what takes 15 ms a little later).
+WARM_SECONDS = 0.1
 WARM_CALLS = 2  # the first builds plans and primitives, the second has warm pages
 
 Call = Callable[[], object]
@@ -41,12 +44,15 @@ def calibrate(call: Call) -> int:
 def sample(call: Call, repetitions: int) -> float:
     """Measure the seconds of one call, as the mean of `repetitions`.
 
-    Another process had the caches and the threads slept, so a call is made
-    before the clock starts; a slow one is its own warm-up, and its time the sample.
+    Another process had the caches and the threads slept, so calls are made for
+    `WARM_SECONDS` before the clock starts; a slow call is its own warm-up, and its
+    time the sample.
     """
-    first = _time(call, 1)
-    if first > LONG_SECONDS:
-        return first
+    end = perf_counter() + WARM_SECONDS
+    while perf_counter() < end:
+        seconds = _time(call, 1)
+        if seconds > LONG_SECONDS:
+            return seconds
     return _time(call, repetitions) / repetitions
 
 
