@@ -20,11 +20,13 @@
 from libc.string cimport memset
 
 from convcore.kernels.geometry cimport Axis, Conv, Window, class_base, class_step
-from convcore.kernels.vector cimport MR, copy, nr, real
+from convcore.kernels.vector cimport (
+    MR, NR_BYTES, NV, f32v, f64v, real, vec, ahead, copy, merge, nr, zero_lanes,
+)
 
 cdef enum:
     RUNS = 128  # most outputs of one call of `columns`
-    CHANNELS = 16  # channels that all taps visit before the next ones
+    CHANNELS = 32  # channels that all taps visit before the next ones
 
 cdef struct Class:
     Py_ssize_t before, taps, index  # taps of earlier classes, of this one; place in it
@@ -38,6 +40,7 @@ cdef struct Term:
 
 cdef struct Piece:
     Py_ssize_t column, count, offset
+    unsigned long long lanes  # a bit for each column, if there are at most 32
 
 
 cdef inline Py_ssize_t list_runs(
@@ -134,6 +137,9 @@ cdef inline Py_ssize_t clip(
             continue
         pieces[kept].column = runs[i].column + left - runs[i].x
         pieces[kept].count = right - left
+        pieces[kept].lanes = (
+            ((<unsigned long long>1 << (right - left)) - 1) << pieces[kept].column
+        )
         pieces[kept].offset = (
             runs[i].sample * sample
             + (iz * w.y.source + iy) * w.x.source + s * left + ox
@@ -172,6 +178,32 @@ cdef inline void copy_row(
             copy(to + pieces[i].column, plane + pieces[i].offset, pieces[i].count)
         else:
             every(to + pieces[i].column, plane + pieces[i].offset, step, pieces[i].count)
+
+
+cdef inline void assemble_vectors(
+    const Piece* pieces, Py_ssize_t kept, const vec* plane, vec* to
+) noexcept nogil:
+    """Do `assemble` on vectors."""
+    cdef Py_ssize_t i, v, lanes = NR_BYTES // NV // (4 if vec is f32v else 8)
+    cdef vec row
+    for v in range(NV):
+        row = zero_lanes(plane)
+        for i in range(kept):
+            row = merge(
+                row, ahead(plane, pieces[i].offset - pieces[i].column + v * lanes),
+                pieces[i].lanes >> (v * lanes),
+            )
+        to[v] = row
+
+
+cdef inline void assemble(
+    const Piece* pieces, Py_ssize_t kept, const real* plane, real* to
+) noexcept nogil:
+    """Write one row of a panel from its pieces in registers, zeros between them."""
+    if real is float:
+        assemble_vectors(pieces, kept, <const f32v*>plane, <f32v*>to)
+    else:
+        assemble_vectors(pieces, kept, <const f64v*>plane, <f64v*>to)
 
 
 cdef inline void columns(
@@ -222,10 +254,13 @@ cdef inline void rows_of_panel(
         else:
             for c in range(c_last - term.c):
                 rows[c] = to + c * lanes
-                copy_row(
-                    pieces, kept, plane + c * w.source_plane, w.x.advance,
-                    to + c * lanes, filled, lanes,
-                )
+                if w.x.advance == 1:
+                    assemble(pieces, kept, plane + c * w.source_plane, to + c * lanes)
+                else:
+                    copy_row(
+                        pieces, kept, plane + c * w.source_plane, w.x.advance,
+                        to + c * lanes, filled, lanes,
+                    )
         rows += c_last - term.c
         to += (c_last - term.c) * lanes
         next_tap(w, &term)

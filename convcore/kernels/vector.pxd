@@ -50,7 +50,8 @@ cdef extern from *:
     #define cc_all_f32(s) ((float)(s) - (cc_f32v){0})
     #define cc_all_f64(s) ((double)(s) - (cc_f64v){0})
 
-    /* Copy n < NR elements: exact, never a byte beyond. */
+    /* merge: the lanes whose bits are set from memory, which is not touched elsewhere.
+       copy: n scalars, never a byte beyond. */
     #if defined(__AVX512F__)
       #include <immintrin.h>
       static inline void cc_copy_f32(float *to, const float *from, Py_ssize_t n) {
@@ -67,7 +68,39 @@ cdef extern from *:
               to += 8; from += 8; n -= 8;
           }
       }
+      static inline cc_f32v cc_merge_f32(cc_f32v v, const float *p, unsigned long long b) {
+          return (cc_f32v)_mm512_mask_loadu_ps((__m512)v, (__mmask16)b, p);
+      }
+      static inline cc_f64v cc_merge_f64(cc_f64v v, const double *p, unsigned long long b) {
+          return (cc_f64v)_mm512_mask_loadu_pd((__m512d)v, (__mmask8)b, p);
+      }
     #else
+      #if defined(__AVX2__)
+      #include <immintrin.h>
+      static inline cc_f32v cc_merge_f32(cc_f32v v, const float *p, unsigned long long b) {
+          __m256i lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+          __m256i set = _mm256_and_si256(_mm256_set1_epi32((int)b), lane);
+          __m256i mask = _mm256_cmpeq_epi32(set, lane);
+          __m256 loaded = _mm256_maskload_ps(p, mask);
+          return (cc_f32v)_mm256_blendv_ps((__m256)v, loaded, _mm256_castsi256_ps(mask));
+      }
+      static inline cc_f64v cc_merge_f64(cc_f64v v, const double *p, unsigned long long b) {
+          __m256i lane = _mm256_setr_epi64x(1, 2, 4, 8);
+          __m256i set = _mm256_and_si256(_mm256_set1_epi64x((long long)b), lane);
+          __m256i mask = _mm256_cmpeq_epi64(set, lane);
+          __m256d loaded = _mm256_maskload_pd(p, mask);
+          return (cc_f64v)_mm256_blendv_pd((__m256d)v, loaded, _mm256_castsi256_pd(mask));
+      }
+      #else
+      static inline cc_f32v cc_merge_f32(cc_f32v v, const float *p, unsigned long long b) {
+          for (int i = 0; i < CC_VEC_BYTES / 4; i++) if (b >> i & 1) v[i] = p[i];
+          return v;
+      }
+      static inline cc_f64v cc_merge_f64(cc_f64v v, const double *p, unsigned long long b) {
+          for (int i = 0; i < CC_VEC_BYTES / 8; i++) if (b >> i & 1) v[i] = p[i];
+          return v;
+      }
+      #endif
       #define cc_copy_f32(to, from, n) memcpy(to, from, (size_t)(n) * sizeof(float))
       #define cc_copy_f64(to, from, n) memcpy(to, from, (size_t)(n) * sizeof(double))
     #endif
@@ -85,6 +118,8 @@ cdef extern from *:
         NR_BYTES "CC_NR_BYTES"    # bytes of one row of the tile
     f32v cc_all_f32(float s) nogil
     f64v cc_all_f64(double s) nogil
+    f32v cc_merge_f32(f32v v, const float* source, unsigned long long lanes) nogil
+    f64v cc_merge_f64(f64v v, const double* source, unsigned long long lanes) nogil
     void cc_copy_f32(float* to, const float* source, Py_ssize_t n) nogil
     void cc_copy_f64(double* to, const double* source, Py_ssize_t n) nogil
 
@@ -119,6 +154,16 @@ cdef inline const vec* ahead(const vec* a, Py_ssize_t scalars) noexcept nogil:
         return <const vec*>(<const float*>a + scalars)
     else:
         return <const vec*>(<const double*>a + scalars)
+
+
+cdef inline vec merge(
+    vec v, const vec* source, unsigned long long lanes
+) noexcept nogil:
+    """Replace the lanes whose bits are set by those in memory; touch no others there."""
+    if vec is f32v:
+        return cc_merge_f32(v, <const float*>source, lanes)
+    else:
+        return cc_merge_f64(v, <const double*>source, lanes)
 
 
 cdef inline Py_ssize_t nr(const real* like) noexcept nogil:
