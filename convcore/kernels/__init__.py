@@ -14,9 +14,18 @@ A kernel gets flat buffers and a geometry, checks their sizes and nothing else, 
 without the GIL.
 """
 
+import os
 from importlib import import_module
 from types import ModuleType
 
+# How long GCC's OpenMP lets a thread wait by turning before it sleeps. Its own 300,000
+# turns take a processor from those who need it, the thread that is waited for among
+# them; 20,000 are enough from one layer to the next (docs/decisions.md). It reads the
+# variable when it is loaded, by the first kernel of a process.
+_TURNS = {"GOMP_SPINCOUNT": "20000"}
+_ours = not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys()
+if _ours:
+    os.environ.update(_TURNS)
 try:
     from convcore.kernels import probe as probe
 except ImportError as error:
@@ -24,6 +33,9 @@ except ImportError as error:
         f"convcore: no compiled kernels in {__path__[0]}. In a source checkout, build "
         "them in place with `pip install -e .`; after `pip install .`, leave the checkout."
     ) from error
+finally:
+    if _ours:
+        del os.environ["GOMP_SPINCOUNT"]
 
 
 def load(name: str, isa: str) -> ModuleType:

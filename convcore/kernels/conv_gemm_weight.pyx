@@ -17,8 +17,8 @@
 #           in a fixed tree. So the bits are the same for any thread count.
 # Scratch   per thread the patches and dy of RUNS pixels and the sums of one task; with
 #           several chunks the sums of all tasks instead, of which there are < 2 * TASKS.
-# Cost      2 * oc * icg * taps * pixels FLOPs; RB rows share each turned dy, OB lanes each
-#           patch.
+# Cost      2 * oc * icg * taps * pixels FLOPs; RB rows share each turned dy, all lanes
+#           of a task each patch.
 # Why not   One private dw for each thread, added at the end: bits that depend on the
 #           thread count, and dw times threads of memory.
 # Source    as conv_gemm.pyx; Higham, Accuracy and Stability of Numerical Algorithms (2002),
@@ -37,7 +37,8 @@ from convcore.kernels.vector cimport (
 
 cdef enum:
     RB = 512  # most rows k of one task
-    OB = 4  # panels of NR lanes o in one task
+    SUM_BYTES = 393216  # of the sums of one task: with its patches they stay in L2
+    FEWEST = 4  # panels of a task: fewer would pack the same patches too often
     TASKS = 16  # tasks that a large problem is split into at least
     CHUNK = 2048  # fewest pixels of a chunk
     TURN = 16  # pixels that are turned around together
@@ -57,7 +58,7 @@ cdef struct Job:
 cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     """Split the work: by the problem alone, never by the number of threads."""
     cdef Job job
-    cdef Py_ssize_t lanes = NR_BYTES // item, places, wanted, possible, row_blocks
+    cdef Py_ssize_t lanes = NR_BYTES // item, places, possible, row_blocks
     job.p = p[0]
     job.w = forward_window(p)
     job.taps = p.kernel[0] * p.kernel[1] * p.kernel[2]
@@ -66,13 +67,18 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     job.row_block = ((job.rows - 1) // row_blocks // MR + 1) * MR
     job.row_tasks = (job.rows - 1) // job.row_block + 1
     job.panels = (p.ocg - 1) // lanes + 1
-    job.panel_tasks = (job.panels - 1) // OB + 1
+    possible = job.w.columns // CHUNK + 1
+    job.panel_block = max(SUM_BYTES // (job.row_block * NR_BYTES), 1)
+    while True:
+        job.panel_tasks = (job.panels - 1) // job.panel_block + 1
+        places = p.g * job.row_tasks * job.panel_tasks
+        if places * possible >= TASKS or job.panel_block <= FEWEST:
+            break
+        job.panel_block = max(job.panel_block // 2, FEWEST)
     job.panel_block = (job.panels - 1) // job.panel_tasks + 1
     job.panel_tasks = (job.panels - 1) // job.panel_block + 1
     places = p.g * job.row_tasks * job.panel_tasks
-    wanted = (TASKS - 1) // places + 1
-    possible = job.w.columns // CHUNK + 1
-    job.chunks = min(wanted, possible)
+    job.chunks = min((TASKS - 1) // places + 1, possible)
     job.chunk = max((job.w.columns - 1) // job.chunks + 1, 1)
     job.chunks = max((job.w.columns - 1) // job.chunk + 1, 1)
     job.tasks = places * job.chunks

@@ -1,7 +1,7 @@
 # What    What this processor, this compiler and this OpenMP can do.
 # Assumes nothing: compiled once, for any processor of the architecture.
 
-from convcore.kernels.omp cimport cc_max_threads, cc_openmp
+from convcore.kernels.omp cimport cc_max_threads, cc_openmp, cc_processors
 
 cdef extern from *:
     """
@@ -49,6 +49,11 @@ def openmp():
 def max_threads():
     """Give the threads that OpenMP would use: OMP_NUM_THREADS, affinity, its callers."""
     return cc_max_threads()
+
+
+def processors():
+    """Count the processors that OpenMP may use: those of the process's affinity."""
+    return cc_processors()
 
 
 def compiler():

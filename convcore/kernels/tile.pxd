@@ -17,9 +17,10 @@
 #           A tile of one row has NV chains and waits for each sum; so few rows take WIDE
 #           panels at once.
 # Why not   The rows as an argument: GCC 12 keeps one copy for all of them, with a branch
-#           after every row (30 % slower on 7 x 7 maps). Plain float arrays instead of vector types: GCC 12 keeps them in registers
-#           for one caller and spills for the next. One packed panel for b: it copies
-#           every patch, for depthwise layers as much work as the sums.
+#           after every row (30 % slower on 7 x 7 maps). Plain float arrays instead of
+#           vector types: it keeps them in registers for one caller and spills for the
+#           next. One packed panel for b: it copies every patch, for depthwise layers as
+#           much work as the sums.
 # Source    Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication,
 #           ACM TOMS 34 (2008), section 6; BLIS for the names MR and NR; Dukhan, The
 #           Indirect Convolution Algorithm, arXiv:1907.02129, for the addresses.

@@ -31,10 +31,9 @@ if hasattr(os, "register_at_fork"):
 
 def visible_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Count the processors that this process may use: affinity and cgroup quota."""
-    if hasattr(os, "sched_getaffinity"):
-        cpus = len(os.sched_getaffinity(0))
-    else:
-        cpus = os.cpu_count() or 1
+    # Not os.sched_getaffinity: with OMP_PROC_BIND, OpenMP ties this thread to one
+    # processor and knows the others as well.
+    cpus = probe.processors()
     quota = _quota(cgroup)
     return cpus if quota is None else max(1, min(cpus, quota))
 
