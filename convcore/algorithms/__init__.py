@@ -6,7 +6,8 @@ algorithm is a kernel, a card, and one line here.
 
 from convcore.algorithms.base import ConvAlgorithm, PoolAlgorithm
 from convcore.algorithms.conv_gemm import ConvGemm
+from convcore.algorithms.conv_phases import ConvPhases
 from convcore.algorithms.pool_window import PoolWindow
 
-CONV: tuple[ConvAlgorithm, ...] = (ConvGemm(),)
+CONV: tuple[ConvAlgorithm, ...] = (ConvPhases(), ConvGemm())
 POOL: tuple[PoolAlgorithm, ...] = (PoolWindow(),)

@@ -40,7 +40,7 @@ cdef struct Term:
 
 cdef struct Piece:
     Py_ssize_t column, count, offset
-    unsigned long long lanes  # a bit for each column, if there are at most 32
+    unsigned long long lanes  # a bit for each column, in a panel
 
 
 cdef inline Py_ssize_t list_runs(
@@ -108,6 +108,15 @@ cdef inline void next_tap(const Window* w, Term* term) noexcept nogil:
     term.c = term.first
 
 
+cdef inline unsigned long long lane_bits(
+    Py_ssize_t column, Py_ssize_t count
+) noexcept nogil:
+    """Set a bit for each of `count` columns from `column` on; beyond a panel none."""
+    if column + count > 32:
+        return 0
+    return ((<unsigned long long>1 << count) - 1) << column
+
+
 cdef inline Py_ssize_t clip(
     const Window* w, const Run* runs, Py_ssize_t number, const Term* term,
     Piece* pieces, Py_ssize_t* filled,
@@ -137,9 +146,7 @@ cdef inline Py_ssize_t clip(
             continue
         pieces[kept].column = runs[i].column + left - runs[i].x
         pieces[kept].count = right - left
-        pieces[kept].lanes = (
-            ((<unsigned long long>1 << (right - left)) - 1) << pieces[kept].column
-        )
+        pieces[kept].lanes = lane_bits(pieces[kept].column, right - left)
         pieces[kept].offset = (
             runs[i].sample * sample
             + (iz * w.y.source + iy) * w.x.source + s * left + ox
