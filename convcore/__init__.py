@@ -1,7 +1,8 @@
 """Convolution, pooling and their backward passes for NumPy arrays.
 
 `convcore.functional` has the operations as functions of arrays, `convcore.nn` the layers
-made of them, `convcore.reference` the same operations from their definitions. Importing
+made of them; `import convcore.reference` for the same operations from their definitions.
+Importing
 compiles nothing, starts no thread, and leaves the floating-point mode alone.
 
 Examples

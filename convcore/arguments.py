@@ -25,6 +25,13 @@ def integer(function: str, argument: str, value: Any, least: int) -> int:
     return number
 
 
+def boolean(function: str, argument: str, value: Any) -> bool:
+    """Give `value` if it is True or False; no number and no string is."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{function}: {argument} must be a bool, got {value!r}")
+    return value
+
+
 def real(
     function: str,
     argument: str,
@@ -35,7 +42,10 @@ def real(
     """Give `value` as a finite float with `least <= value < below`."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{function}: {argument} must be a real number, got {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number):
         raise ValueError(f"{function}: {argument} must be finite, got {value!r}")
     if number < least:

@@ -71,6 +71,16 @@ def select(
     return _select(problem, direction, dtype, algorithm, cpu.isa())
 
 
+def check_algorithm(function: str, algorithm: str) -> None:
+    """Refuse an algorithm that no convolution has, in the name of `function`."""
+    names = ["auto", *(card.name for card in algorithms.CONV)]
+    if algorithm not in names:
+        raise ValueError(
+            f"{function}: algorithm must be one of {', '.join(map(repr, names))}, got "
+            f"{algorithm!r}"
+        )
+
+
 def explain(problem: Problem, direction: str = "fprop") -> str:
     """Tell for each algorithm, in order, whether it accepts and prefers the problem.
 
@@ -85,6 +95,10 @@ def explain(problem: Problem, direction: str = "fprop") -> str:
     n1g1ic3ih8oc4kh3 fprop, 3888 multiply-adds
     * gemm    accepts: every problem; prefers: nothing before it was preferred
     """
+    if not isinstance(problem, ConvProblem | PoolProblem):
+        raise TypeError(
+            f"explain: problem must be a ConvProblem or PoolProblem, got {problem!r}"
+        )
     lines = [_headline(problem, direction)]
     chosen = False
     for card in _cards(problem, direction):

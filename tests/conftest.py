@@ -4,13 +4,13 @@
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 import convcore
-from convcore.runtime import arrays, cpu
+from convcore.runtime import arrays, cpu, threads
 
 _quiet = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(
@@ -45,7 +45,13 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
-def threads() -> Iterator[None]:
+def team(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Have every call use so many threads, on any machine and for any work."""
+    return lambda n: monkeypatch.setattr(threads, "team", lambda work: n)
+
+
+@pytest.fixture
+def own_threads() -> Iterator[None]:
     """Let a test set the number of threads; give it back afterwards."""
     yield
     convcore.set_num_threads(None)

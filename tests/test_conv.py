@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ import scipy.signal
 from hypothesis import given
 from hypothesis import strategies as st
 
-import convcore
 from convcore import algorithms, plan, reference
 from convcore import functional as F
 from convcore.functional.call import run
@@ -336,7 +335,10 @@ BIG = [
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("text", BIG)
 def test_bits_do_not_depend_on_threads(
-    text: str, direction: oracle.Direction, isa: str, threads: None
+    text: str,
+    direction: oracle.Direction,
+    isa: str,
+    team: Callable[[int], None],
 ) -> None:
     problem = ConvProblem.parse(text)
     for dtype in oracle.DTYPES:
@@ -345,10 +347,10 @@ def test_bits_do_not_depend_on_threads(
         for algorithm, own in accepting(problem):
             if own != direction:
                 continue
-            convcore.set_num_threads(1)
+            team(1)
             alone = compute(problem, algorithm, direction, *arrays)
             for n in (2, 3, 8, 8):
-                convcore.set_num_threads(n)
+                team(n)
                 oracle.assert_bits_equal(
                     compute(problem, algorithm, direction, *arrays),
                     alone,
@@ -556,8 +558,13 @@ def test_only_what_is_needed_is_computed() -> None:
     ]
     with pytest.raises(ValueError, match="conv2d_backward: needs must be"):
         F.conv2d_backward(g, x, w, needs=["w"])
-    with pytest.raises(ValueError, match="conv2d_backward: needs must be"):
+    with pytest.raises(TypeError, match="conv2d_backward: needs must be"):
         F.conv2d_backward(g, x, w, needs="weight")
+    with pytest.raises(TypeError, match="conv2d_backward: needs must be"):
+        F.conv2d_backward(g, x, w, needs=5)  # type: ignore[arg-type]
+    names = (name for name in ["x", "bias"])  # an iterator is used up only once
+    grads = F.conv2d_backward(g, x, w, needs=names)  # type: ignore[arg-type]
+    assert [r is None for r in grads] == [False, True, False]
 
 
 # Errors ----------------------------------------------------------------------------
@@ -595,7 +602,8 @@ ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"bias": np.ones(2, "f4")}, ValueError, r"conv2d: bias must have shape \(1,\)"),
     ({"bias": np.ones(1)}, TypeError, "conv2d: bias must have the same dtype"),
     ({"flip": 1}, TypeError, "conv2d: flip must be a bool, got 1"),
-    ({"algorithm": "magic"}, ValueError, "algorithm must be .*'magic'"),
+    ({"algorithm": "magic"}, ValueError, "conv2d: algorithm must be .*'magic'"),
+    ({"algorithm": []}, ValueError, r"conv2d: algorithm must be .*\[\]"),
 ]
 
 

@@ -184,7 +184,7 @@ def test_quick_demo_from_the_command_line(extras, tmp_path):
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
 
 
-def test_same_numbers_for_every_thread_count(few, threads, capsys):
+def test_same_numbers_for_every_thread_count(few, own_threads, capsys):
     outputs = []
     for count in ("1", "2", "3"):
         assert cli.main([*SHORT, "--threads", count]) == 0
@@ -289,3 +289,19 @@ def test_info_and_version(capsys):
 def test_run_gives_the_accuracy(few, capsys):
     accuracy = demo.run(demo.Settings(quick=True, epochs=1, out=None))
     assert f"held-out accuracy {accuracy:.2%}" in capsys.readouterr().out
+
+
+def test_the_demo_reads_98_percent_of_digits_that_it_has_not_seen(extras, tmp_path):
+    """The whole run, as a user starts it."""
+    command = [sys.executable, "-m", "convcore", "demo", "--no-pictures", "--out", "."]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=True
+    )
+    line = next(
+        line
+        for line in done.stdout.splitlines()
+        if line.startswith("held-out accuracy")
+    )
+    right, held_out = line.partition(": ")[2].split(" of ")
+    assert int(held_out) == 450
+    assert int(right) >= 0.98 * 450

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import convcore
 from convcore import functional as F
 from tests import oracle
 
@@ -221,12 +220,12 @@ def test_a_large_batch_norm_does_not_depend_on_the_batch() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_bits_do_not_depend_on_threads(name: str, threads: None) -> None:
+def test_bits_do_not_depend_on_threads(name: str, team: Callable[[int], None]) -> None:
     plain = arguments(name, np.float32, batch=200)
-    convcore.set_num_threads(1)
+    team(1)
     right = TABLE[name][0](*plain)
     for count in (2, 3, 8):
-        convcore.set_num_threads(count)
+        team(count)
         oracle.assert_bits_equal(TABLE[name][0](*plain), right)
 
 

@@ -89,7 +89,8 @@ def test_verbose_prints_a_line_for_each_call() -> None:
 # Threads ---------------------------------------------------------------------------
 
 
-def test_set_num_threads(threads: None) -> None:
+@pytest.mark.usefixtures("own_threads")
+def test_set_num_threads() -> None:
     if not runtime_threads.probe.openmp():
         pytest.skip("built without OpenMP")
     convcore.set_num_threads(3)
@@ -284,3 +285,37 @@ def test_mixed_dtypes_are_refused() -> None:
 
 def test_outputs_are_poisoned_in_tests() -> None:
     assert np.isnan(arrays.empty((2, 3), np.dtype(np.float32))).all()
+
+
+# Leaks -----------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_memory_does_not_grow() -> None:
+    """Ten thousand calls, right and wrong ones, in a process of their own."""
+    code = """
+import numpy as np
+from convcore import functional as F
+x, w = np.ones((2, 3, 9, 9), "f4"), np.ones((4, 3, 3, 3), "f4")
+def megabytes():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
+def calls(number):
+    for i in range(number):
+        y = F.conv2d(x, w)
+        F.conv2d_backward(y, x, w)
+        F.max_pool2d(x, 3)
+        for wrong in ({"stride": 0}, {"groups": 2}, {"out": x}):
+            try:
+                F.conv2d(x, w, **wrong)
+            except (ValueError, TypeError):
+                pass
+            else:
+                raise AssertionError(wrong)
+calls(500)
+before = megabytes()
+calls(10_000)
+print(megabytes() - before)
+"""
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 2

@@ -477,3 +477,73 @@ def test_bad_arguments_of_fit(change, error, message):
 def test_bad_arguments_of_the_others(call, error, message):
     with pytest.raises(error, match=f"^{message}"):
         call()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            {"schedule": "cos"},
+            TypeError,
+            "schedule must be an optim.Schedule, got 'cos'",
+        ),
+        ({"schedule": optim.CosineLR}, TypeError, "schedule must be an optim.Schedule"),
+        ({"metrics": [train.accuracy]}, TypeError, "metrics must map names"),
+        ({"metrics": {"a": 3}}, TypeError, "metrics must map names"),
+        ({"loss": None}, TypeError, "loss must have a method forward"),
+        ({"loss": nn.CrossEntropyLoss}, TypeError, "loss must have a method forward"),
+        ({"callbacks": 3}, TypeError, "callbacks must be a sequence"),
+    ],
+)
+def test_helpers_are_checked_before_any_step(change, error, message):
+    x, y = images(8)
+    model = small_cnn()
+    before = state(model)
+    arguments = {
+        "loss": nn.CrossEntropyLoss(),
+        "optimizer": optim.SGD(model.parameters(), lr=0.1),
+        "epochs": 1,
+        "validation": (x, y),
+        "progress": False,
+        **change,
+    }
+    with pytest.raises(error, match=f"fit: {message}"):
+        fit(model, x, y, **arguments)
+    assert state(model) == before
+
+
+def test_validation_is_tried_before_any_step():
+    x, y = images(8)
+    model = small_cnn()
+    before = state(model)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    for wrong in ((x[:, :0], y), (x, y + 100)):
+        with pytest.raises(ValueError, match="must"):
+            fit(
+                model,
+                x,
+                y,
+                loss=nn.CrossEntropyLoss(),
+                optimizer=optimizer,
+                epochs=1,
+                validation=wrong,
+                progress=False,
+            )
+    assert state(model) == before
+
+
+def test_a_schedule_of_another_optimizer_is_refused():
+    x, y = images(8)
+    model = small_cnn()
+    mine, other = (optim.SGD(model.parameters(), lr=0.1) for _ in "ab")
+    with pytest.raises(ValueError, match="fit: schedule must be made for optimizer"):
+        fit(
+            model,
+            x,
+            y,
+            loss=nn.CrossEntropyLoss(),
+            optimizer=mine,
+            epochs=1,
+            schedule=optim.StepLR(other, 1),
+            progress=False,
+        )

@@ -1,10 +1,12 @@
 """What the operations that are plain NumPy, and their layers, check alike."""
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Any
 
 from convcore.arguments import integer, real
 from convcore.runtime.arrays import Array, ready
+
+GRADIENTS = ("x", "weight", "bias")
 
 
 def axis(function: str, argument: str, dim: Any, ndim: int) -> int:
@@ -57,9 +59,15 @@ def reduction(function: str, value: Any) -> str:
 
 
 def needed(
-    function: str, needs: Collection[str], names: tuple[str, ...]
+    function: str, needs: Iterable[str], names: tuple[str, ...] = GRADIENTS
 ) -> tuple[bool, ...]:
     """Tell for each of the names whether its gradient is asked for."""
-    if isinstance(needs, str) or not set(needs) <= set(names):
-        raise ValueError(f"{function}: needs must be names from {names}, got {needs!r}")
-    return tuple(name in needs for name in names)
+    if isinstance(needs, str) or not isinstance(needs, Iterable):
+        raise TypeError(
+            f"{function}: needs must be a collection of names from {names}, got "
+            f"{needs!r}"
+        )
+    asked = tuple(needs)
+    if any(name not in names for name in asked):
+        raise ValueError(f"{function}: needs must be names from {names}, got {asked!r}")
+    return tuple(name in asked for name in names)

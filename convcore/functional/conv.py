@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from convcore import plan
+from convcore.functional._checks import GRADIENTS, needed
 from convcore.functional.call import run
 from convcore.problem import ConvProblem, Direction, Padding, Size
 from convcore.runtime.arrays import Array, batched, checked, checked_out, empty, ready
 
 Grads = tuple[Array | None, Array | None, Array | None]
-_NEEDS = ("x", "weight", "bias")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ def conv1d_backward(
     groups: int = 1,
     *,
     flip: bool = False,
-    needs: Collection[str] = _NEEDS,
+    needs: Collection[str] = GRADIENTS,
     algorithm: str = "auto",
 ) -> Grads:
     """Compute the gradients of `conv1d`; as `conv2d_backward`, with one spatial axis.
@@ -201,7 +201,7 @@ def conv2d_backward(
     groups: int = 1,
     *,
     flip: bool = False,
-    needs: Collection[str] = _NEEDS,
+    needs: Collection[str] = GRADIENTS,
     algorithm: str = "auto",
 ) -> Grads:
     """Compute the gradients of `conv2d` with respect to x, weight and bias.
@@ -262,7 +262,7 @@ def conv3d_backward(
     groups: int = 1,
     *,
     flip: bool = False,
-    needs: Collection[str] = _NEEDS,
+    needs: Collection[str] = GRADIENTS,
     algorithm: str = "auto",
 ) -> Grads:
     """Compute the gradients of `conv3d`; as `conv2d_backward`, with three spatial axes.
@@ -412,7 +412,7 @@ def conv_transpose1d_backward(
     dilation: Size = 1,
     *,
     flip: bool = False,
-    needs: Collection[str] = _NEEDS,
+    needs: Collection[str] = GRADIENTS,
     algorithm: str = "auto",
 ) -> Grads:
     """Compute the gradients of `conv_transpose1d`.
@@ -442,7 +442,7 @@ def conv_transpose2d_backward(
     dilation: Size = 1,
     *,
     flip: bool = False,
-    needs: Collection[str] = _NEEDS,
+    needs: Collection[str] = GRADIENTS,
     algorithm: str = "auto",
 ) -> Grads:
     """Compute the gradients of `conv_transpose2d` with respect to x, weight and bias.
@@ -490,7 +490,7 @@ def conv_transpose3d_backward(
     dilation: Size = 1,
     *,
     flip: bool = False,
-    needs: Collection[str] = _NEEDS,
+    needs: Collection[str] = GRADIENTS,
     algorithm: str = "auto",
 ) -> Grads:
     """Compute the gradients of `conv_transpose3d`.
@@ -570,19 +570,19 @@ def _conv_backward(
     needs: Collection[str],
 ) -> Grads:
     """Do `conv_backward` in any rank."""
-    wanted = _checked_needs(call, needs)
+    needs_x, needs_weight, needs_bias = needed(call.function, needs)
     grad_output, x, single = _checked_backward(call, grad_output, x, weight)
     problem = ConvProblem.conv(call.function, x.shape, weight.shape, *geometry)
     _check_grad_output(call, grad_output, problem.y_shape)
     grad_x = grad_weight = grad_bias = None
     dy = ready(call.function, "grad_output", grad_output)
-    if "x" in wanted:
+    if needs_x:
         grad_x = _gradient(call, problem, "dgrad", dy, weight, problem.x_shape)
         grad_x = grad_x[0] if single else grad_x
-    if "weight" in wanted:
+    if needs_weight:
         x = ready(call.function, "x", x)
         grad_weight = _weight_gradient(call, problem, x, dy)
-    if "bias" in wanted:
+    if needs_bias:
         grad_bias = _bias_gradient(call, dy)
     return grad_x, grad_weight, grad_bias
 
@@ -596,19 +596,19 @@ def _transposed_backward(
     needs: Collection[str],
 ) -> Grads:
     """Do `conv_transpose_backward`: the roles of x and y are exchanged."""
-    wanted = _checked_needs(call, needs)
+    needs_x, needs_weight, needs_bias = needed(call.function, needs)
     grad_output, x, single = _checked_backward(call, grad_output, x, weight)
     problem = ConvProblem.transposed(call.function, x.shape, weight.shape, *geometry)
     _check_grad_output(call, grad_output, problem.x_shape)
     grad_x = grad_weight = grad_bias = None
     dy = ready(call.function, "grad_output", grad_output)
-    if "x" in wanted:
+    if needs_x:
         grad_x = _gradient(call, problem, "fprop", dy, weight, problem.y_shape)
         grad_x = grad_x[0] if single else grad_x
-    if "weight" in wanted:
+    if needs_weight:
         x = ready(call.function, "x", x)
         grad_weight = _weight_gradient(call, problem, dy, x)
-    if "bias" in wanted:
+    if needs_bias:
         grad_bias = _bias_gradient(call, dy)
     return grad_x, grad_weight, grad_bias
 
@@ -668,6 +668,7 @@ def _checked_operands(call: _Call, x: Array, weight: Array) -> np.dtype[Any]:
     """Check types, and give the dtype of both."""
     if not isinstance(call.flip, bool):
         raise TypeError(f"{call.function}: flip must be a bool, got {call.flip!r}")
+    plan.check_algorithm(call.function, call.algorithm)
     dtype = checked(call.function, "x", x)
     checked(call.function, "weight", weight, dtype)
     return dtype
@@ -682,8 +683,8 @@ def _checked_backward(
     x, single = batched(call.function, "x", x, call.ndim)
     if grad_output.ndim != call.ndim + 2 - single:
         raise ValueError(
-            f"{call.function}: grad_output must have as many axes as x, got shape "
-            f"{grad_output.shape}"
+            f"{call.function}: grad_output must have as many axes as x, got shapes "
+            f"{grad_output.shape} and {x.shape[1:] if single else x.shape}"
         )
     return grad_output[None] if single else grad_output, x, single
 
@@ -694,14 +695,6 @@ def _check_grad_output(call: _Call, grad: Array, shape: tuple[int, ...]) -> None
             f"{call.function}: grad_output must have the result's shape {shape}, got "
             f"{grad.shape}"
         )
-
-
-def _checked_needs(call: _Call, needs: Collection[str]) -> Collection[str]:
-    if isinstance(needs, str) or not set(needs) <= set(_NEEDS):
-        raise ValueError(
-            f"{call.function}: needs must be a collection of {_NEEDS}, got {needs!r}"
-        )
-    return needs
 
 
 def _bias(

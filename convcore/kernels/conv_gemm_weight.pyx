@@ -43,7 +43,7 @@ cdef enum:
     CHUNK = 2048  # fewest pixels of a chunk
     TURN = 16  # pixels that are turned around together
     ADDRESS = 8  # bytes of an address, at most
-    ROUND_MACS = 1000000000  # work between two looks for Ctrl-C: some 10 ms a thread
+    ROUND_MACS = 300000000  # work between two looks for Ctrl-C: a few ms a thread
 
 cdef struct Job:
     Conv p

@@ -39,7 +39,7 @@ cdef enum:
     ADDRESS = 8  # bytes of an address, at most
     ALIGNED = 16  # scalars to which each thread's scratch is rounded up
     TASKS_PER_THREAD = 4  # so that no thread waits long for the last task
-    ROUND_MACS = 1000000000  # work between two looks for Ctrl-C: some 10 ms a thread
+    ROUND_MACS = 300000000  # work between two looks for Ctrl-C: a few ms a thread
 
 cdef struct Job:
     Conv p

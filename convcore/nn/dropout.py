@@ -8,7 +8,6 @@ from convcore import functional as F
 from convcore.arguments import Seed, generator
 from convcore.functional._checks import share
 from convcore.nn.layer import Backward, Layer
-from convcore.nn.weights import default_generator
 from convcore.runtime.arrays import Array
 
 __all__ = ["Dropout"]
@@ -21,10 +20,10 @@ class Dropout(Layer):
     ----------
     p : float
         Probability of a zero, 0 <= p <= 1; what stays is divided by 1 - p.
-    rng : numpy.random.Generator or int, optional
-        Source of the masks, drawn from at each `forward`. By default every Dropout has
-        one with the same seed; `reset_parameters` of the whole network gives each its
-        own.
+    rng : numpy.random.Generator or int
+        Source of the masks, drawn from at each `forward`. There is no default: two
+        layers with one seed would drop the same elements. `reset_parameters` of the
+        whole network gives each layer its own.
 
     Raises
     ------
@@ -43,9 +42,9 @@ class Dropout(Layer):
     True
     """
 
-    def __init__(self, p: float = 0.5, rng: Seed | None = None) -> None:
+    def __init__(self, p: float = 0.5, *, rng: Seed) -> None:
         self.p = share("Dropout", "p", p)
-        self.rng = default_generator(self) if rng is None else generator("Dropout", rng)
+        self.rng = generator("Dropout", rng)
 
     def __call__(self, x: Array) -> Array:
         return x

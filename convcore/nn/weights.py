@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convcore import init
-from convcore.arguments import Seed, generator
+from convcore.arguments import Seed, boolean, generator
 from convcore.nn.layer import Layer
 from convcore.nn.parameter import Parameter
 from convcore.runtime.arrays import Array
@@ -37,6 +37,7 @@ class WeightLayer(Layer):
         transposed: bool = False,
     ) -> None:
         """Make the parameters; what `_reset` needs to draw them again is kept."""
+        boolean(type(self).__name__, "bias", bias)
         self._draw = weight_init, groups, transposed
         draw = default_generator(self, shape) if rng is None else rng
         weight = self._drawn(shape, generator(type(self).__name__, draw), dtype)

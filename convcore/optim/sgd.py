@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from convcore.arguments import real
+from convcore.arguments import boolean, real
 from convcore.nn import Parameter
 from convcore.optim.optimizer import Optimizer
 from convcore.runtime.arrays import Array
@@ -61,13 +61,14 @@ class SGD(Optimizer):
         parameters: Iterable[Parameter],
         lr: float,
         momentum: float = 0,
+        *,
         nesterov: bool = False,
         weight_decay: float = 0,
     ) -> None:
         settings = {
             "lr": lr,
             "momentum": momentum,
-            "nesterov": nesterov,
+            "nesterov": boolean("SGD", "nesterov", nesterov),
             "weight_decay": weight_decay,
         }
         super().__init__(parameters, settings, ("momentum",) if momentum else ())

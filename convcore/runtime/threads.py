@@ -3,7 +3,9 @@
 A call uses, in this order of precedence: one thread, in a child that was forked (OpenMP's
 threads do not survive a fork) or when the work is small; the number of `set_num_threads`;
 the number that OpenMP gives (OMP_NUM_THREADS, threadpoolctl), which without
-OMP_NUM_THREADS is held to the processors that affinity and cgroup quota leave.
+OMP_NUM_THREADS is held to the processors that affinity and the container's cgroup quota
+leave. It is never more than four for each of those: GCC's OpenMP ends the process when it
+cannot make a thread.
 """
 
 import os
@@ -95,7 +97,7 @@ def get_num_threads() -> int:
         return 1
     if _requested is not None:
         return _requested
-    threads = probe.max_threads()
+    threads = min(probe.max_threads(), _MOST_PER_CPU * _CPUS)
     return threads if "OMP_NUM_THREADS" in os.environ else min(threads, _CPUS)
 
 

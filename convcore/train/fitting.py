@@ -131,6 +131,13 @@ def fit(
     elif metrics:
         raise ValueError("fit: metrics must come with validation data, got none")
     _check_trained(model, optimizer)
+    _check_helpers(optimizer, loss, metrics, schedule)
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"fit: callbacks must be a sequence, got {callbacks!r:.60}")
+    if validation is not None:
+        loss(
+            model(validation[0][:1]), validation[1][:1]
+        )  # raises what would come later
     listeners = [*callbacks, *progress_bars(progress)]
     check_callbacks(listeners)
 
@@ -230,6 +237,29 @@ def _number(loss: Any) -> float:
     if np.ndim(loss):
         raise ValueError(f"fit: loss must be one number, got shape {np.shape(loss)}")
     return float(loss)
+
+
+def _check_helpers(optimizer: Any, loss: Any, metrics: Any, schedule: Any) -> None:
+    """Raise when a loss, a metric or a schedule could not be used."""
+    if isinstance(loss, type) or not callable(getattr(loss, "forward", None)):
+        raise TypeError(
+            "fit: loss must have a method forward, as nn.CrossEntropyLoss() has, got "
+            f"{loss!r:.60}"
+        )
+    if metrics is not None and not (
+        isinstance(metrics, Mapping) and all(map(callable, metrics.values()))
+    ):
+        raise TypeError(
+            f"fit: metrics must map names to functions, got {metrics!r:.60}"
+        )
+    if schedule is None:
+        return
+    if not isinstance(schedule, Schedule):
+        raise TypeError(
+            f"fit: schedule must be an optim.Schedule, got {schedule!r:.60}"
+        )
+    if schedule.optimizer is not optimizer:
+        raise ValueError("fit: schedule must be made for optimizer, got one of another")
 
 
 def _check_trained(model: Any, optimizer: Any) -> None:

@@ -224,7 +224,7 @@ def test_a_shared_layer_is_drawn_once() -> None:
 
 
 def test_dropouts_of_a_chain_get_masks_of_their_own() -> None:
-    model = nn.Sequential(nn.Dropout(), nn.Dropout(), rng=0)
+    model = nn.Sequential(nn.Dropout(rng=1), nn.Dropout(rng=1), rng=0)
     x = np.ones((4, 50), np.float32)
     masks = [layer.forward(x)[0] for layer in model]
     assert (masks[0] != masks[1]).any()

@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import pytest
 
 from convcore import nn
 from tests import oracle
@@ -25,12 +26,19 @@ def test_masks_can_be_repeated() -> None:
     oracle.assert_bits_equal(twin.forward(x)[0], one.forward(x)[0])
 
 
-def test_default_is_the_same_in_every_process() -> None:
-    x = np.ones((4, 50), np.float32)
-    oracle.assert_bits_equal(nn.Dropout().forward(x)[0], nn.Dropout().forward(x)[0])
+def test_two_in_a_row_need_masks_of_their_own() -> None:
+    """With one mask for both, the mean of ones came out as 2."""
+    x = np.ones((100, 100), np.float32)
+    with pytest.raises(TypeError, match="rng"):
+        nn.Dropout(0.5)  # type: ignore[call-arg]
+    draw = np.random.default_rng(0)
+    model = nn.Sequential(nn.Dropout(0.5, rng=draw), nn.Dropout(0.5, rng=draw))
+    y, _ = model.forward(x)
+    # The elements are 4 with probability 1/4: a standard deviation of sqrt(3) / 100.
+    assert abs(float(y.mean()) - 1) < 6 * 3**0.5 / 100
 
 
 def test_inference_passes_everything_on() -> None:
-    layer, x = nn.Dropout(1.0), np.ones(3)
+    layer, x = nn.Dropout(1.0, rng=0), np.ones(3)
     assert layer(x) is x
     np.testing.assert_array_equal(layer.forward(x)[0], 0)
