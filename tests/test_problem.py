@@ -44,7 +44,7 @@ def test_named_cases_are_spelt_as_str_spells_them(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "n1", "n1ic1oc1", "n1ic1ih3oc1", "n1ic1ih3oc1kh3x"]
+    "text", ["", "n1", "n1ic1oc1", "n1n2ic1ih3oc1kh1", "n1ic1ih3oc1", "n1ic1ih3oc1kh3x"]
 )
 def test_what_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"ConvProblem.parse: "):

@@ -211,8 +211,9 @@ class ConvProblem:
         (1, 112, 112)
         """
         field = re.compile(r"(oc|ic|n|g|[iksp][dhw]|d[dhw])(\d+(?:_\d+)?)")
-        fields = dict(field.findall(text))
-        if "".join(k + v for k, v in field.findall(text)) != text:
+        found = field.findall(text)
+        fields = dict(found)
+        if "".join(k + v for k, v in found) != text or len(fields) < len(found):
             raise ValueError(f"ConvProblem.parse: cannot read {text!r}")
         firsts = [axis for axis in _AXES if "i" + axis in fields]
         if not firsts or not {"n", "ic", "oc"} <= fields.keys():
