@@ -35,7 +35,6 @@ class ConvAlgorithm(Protocol):
     """The card of a convolution algorithm."""
 
     name: str
-    summary: str
     kernels: Mapping[Direction, Kernel]
 
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:
@@ -49,7 +48,6 @@ class PoolAlgorithm(Protocol):
     """The card of a pooling algorithm."""
 
     name: str
-    summary: str
     kernels: Mapping[str, Kernel]
 
     def accepts(self, problem: PoolProblem, direction: str) -> Verdict:

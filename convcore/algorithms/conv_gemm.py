@@ -19,7 +19,6 @@ class ConvGemm:
     """The card of `kernels/conv_gemm.pyx` and `kernels/conv_gemm_weight.pyx`."""
 
     name = "gemm"
-    summary = "blocked matrix product over packed patches"
     kernels: Mapping[Direction, Kernel] = {
         "fprop": Kernel("conv_gemm", "fprop"),
         "dgrad": Kernel("conv_gemm", "dgrad"),

@@ -23,7 +23,6 @@ class ConvPhases:
     """The card of `kernels/conv_phases.pyx`."""
 
     name = "phases"
-    summary = "gradient of x of a strided convolution, all phases at once"
     kernels: Mapping[Direction, Kernel] = {"dgrad": Kernel("conv_phases", "dgrad")}
 
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:

@@ -19,7 +19,6 @@ class PoolWindow:
     """The card of `kernels/pool_max.pyx` and `kernels/pool_average.pyx`."""
 
     name = "window"
-    summary = "maxima and means of windows, columns first"
     kernels: Mapping[str, Kernel] = {
         "max_fprop": Kernel("pool_max", "fprop"),
         "max_check": Kernel("pool_max", "check"),

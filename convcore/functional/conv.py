@@ -428,7 +428,7 @@ def conv_transpose1d_backward(
     """
     call = _Call("conv_transpose1d_backward", 1, flip, algorithm)
     geometry = (stride, padding, output_padding, groups, dilation)
-    return _transposed_backward(call, grad_output, x, weight, geometry, needs)
+    return _conv_backward(call, grad_output, x, weight, geometry, needs, True)
 
 
 def conv_transpose2d_backward(
@@ -476,7 +476,7 @@ def conv_transpose2d_backward(
     """
     call = _Call("conv_transpose2d_backward", 2, flip, algorithm)
     geometry = (stride, padding, output_padding, groups, dilation)
-    return _transposed_backward(call, grad_output, x, weight, geometry, needs)
+    return _conv_backward(call, grad_output, x, weight, geometry, needs, True)
 
 
 def conv_transpose3d_backward(
@@ -506,7 +506,7 @@ def conv_transpose3d_backward(
     """
     call = _Call("conv_transpose3d_backward", 3, flip, algorithm)
     geometry = (stride, padding, output_padding, groups, dilation)
-    return _transposed_backward(call, grad_output, x, weight, geometry, needs)
+    return _conv_backward(call, grad_output, x, weight, geometry, needs, True)
 
 
 def _conv(
@@ -568,46 +568,28 @@ def _conv_backward(
     weight: Array,
     geometry: tuple[Any, ...],
     needs: Collection[str],
+    transposed: bool = False,
 ) -> Grads:
-    """Do `conv_backward` in any rank."""
+    """Do the backward pass of a convolution, or of a transposed one, in any rank.
+
+    The latter exchanges the roles of x and y in its problem, and so the directions.
+    """
     needs_x, needs_weight, needs_bias = needed(call.function, needs)
     grad_output, x, single = _checked_backward(call, grad_output, x, weight)
-    problem = ConvProblem.conv(call.function, x.shape, weight.shape, *geometry)
-    _check_grad_output(call, grad_output, problem.y_shape)
+    make = ConvProblem.transposed if transposed else ConvProblem.conv
+    problem = make(call.function, x.shape, weight.shape, *geometry)
+    result = problem.x_shape if transposed else problem.y_shape
+    _check_grad_output(call, grad_output, result)
     grad_x = grad_weight = grad_bias = None
     dy = ready(call.function, "grad_output", grad_output)
     if needs_x:
-        grad_x = _gradient(call, problem, "dgrad", dy, weight, problem.x_shape)
+        direction: Direction = "fprop" if transposed else "dgrad"
+        grad_x = _gradient(call, problem, direction, dy, weight, x.shape)
         grad_x = grad_x[0] if single else grad_x
     if needs_weight:
         x = ready(call.function, "x", x)
-        grad_weight = _weight_gradient(call, problem, x, dy)
-    if needs_bias:
-        grad_bias = _bias_gradient(call, dy)
-    return grad_x, grad_weight, grad_bias
-
-
-def _transposed_backward(
-    call: _Call,
-    grad_output: Array,
-    x: Array,
-    weight: Array,
-    geometry: tuple[Any, ...],
-    needs: Collection[str],
-) -> Grads:
-    """Do `conv_transpose_backward`: the roles of x and y are exchanged."""
-    needs_x, needs_weight, needs_bias = needed(call.function, needs)
-    grad_output, x, single = _checked_backward(call, grad_output, x, weight)
-    problem = ConvProblem.transposed(call.function, x.shape, weight.shape, *geometry)
-    _check_grad_output(call, grad_output, problem.x_shape)
-    grad_x = grad_weight = grad_bias = None
-    dy = ready(call.function, "grad_output", grad_output)
-    if needs_x:
-        grad_x = _gradient(call, problem, "fprop", dy, weight, problem.y_shape)
-        grad_x = grad_x[0] if single else grad_x
-    if needs_weight:
-        x = ready(call.function, "x", x)
-        grad_weight = _weight_gradient(call, problem, dy, x)
+        source, target = (dy, x) if transposed else (x, dy)
+        grad_weight = _weight_gradient(call, problem, source, target)
     if needs_bias:
         grad_bias = _bias_gradient(call, dy)
     return grad_x, grad_weight, grad_bias

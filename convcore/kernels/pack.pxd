@@ -19,7 +19,7 @@
 
 from libc.string cimport memset
 
-from convcore.kernels.geometry cimport Axis, Conv, Window, class_base, class_step
+from convcore.kernels.geometry cimport Conv, Window, class_base, class_step
 from convcore.kernels.vector cimport (
     MR, NR_BYTES, NV, f32v, f64v, real, vec, ahead, copy, merge, nr, zero_lanes,
 )
