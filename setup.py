@@ -45,6 +45,7 @@ WELCOME = (
     "-fno-math-errno",
     "-fno-trapping-math",
     "-fno-loop-interchange",  # GCC swaps the loops of the tile otherwise
+    "-fno-inline-functions-called-once",  # a tile in a large function: spilled vectors
     "-ffp-contract=fast",
     "-Wno-unused-function",
     "-Wno-ignored-attributes",

@@ -191,3 +191,96 @@ cdef inline void put_wide(
             <const f64v*>a, a_step, <const f64v* const*>b, b_panel, depth,
             <const f64v*>bias, <f64v*>to, to_panel,
         )
+
+
+cdef inline void sum_rows(
+    const vec* const* a, const Py_ssize_t* at, const vec* b, Py_ssize_t depth,
+    const vec* start, vec* to, shape* tile,
+) noexcept nogil:
+    """Do `sum_scattered` for one shape of the tile and whole rows."""
+    cdef vec acc[TILE]
+    cdef Py_ssize_t k
+    cdef int i, rows = rows_of(tile)
+    cdef vec b0, b1, s
+    for i in range(rows):
+        acc[NV * i] = zero_lanes(b)
+        acc[NV * i + 1] = zero_lanes(b)
+    for k in range(depth):
+        b0 = b[NV * k]
+        b1 = b[NV * k + 1]
+        for i in range(rows):
+            s = lanes_from(a[i], at[k])
+            acc[NV * i] = acc[NV * i] + s * b0
+            acc[NV * i + 1] = acc[NV * i + 1] + s * b1
+    if start:
+        b0, b1 = start[0], start[1]
+        for i in range(rows):
+            to[NV * i] = acc[NV * i] + b0
+            to[NV * i + 1] = acc[NV * i + 1] + b1
+    else:
+        for i in range(rows):
+            to[NV * i] = to[NV * i] + acc[NV * i]
+            to[NV * i + 1] = to[NV * i + 1] + acc[NV * i + 1]
+
+
+cdef inline void sum_half_rows(
+    const vec* const* a, const Py_ssize_t* at, const vec* b, Py_ssize_t depth,
+    const vec* start, vec* to, shape* tile,
+) noexcept nogil:
+    """Do `sum_scattered` for one shape of the tile and the first vector of each row."""
+    cdef vec acc[TILE]
+    cdef Py_ssize_t k
+    cdef int i, rows = rows_of(tile)
+    cdef vec b0
+    for i in range(rows):
+        acc[i] = zero_lanes(b)
+    for k in range(depth):
+        b0 = b[NV * k]
+        for i in range(rows):
+            acc[i] = acc[i] + lanes_from(a[i], at[k]) * b0
+    if start:
+        b0 = start[0]
+        for i in range(rows):
+            to[NV * i] = acc[i] + b0
+    else:
+        for i in range(rows):
+            to[NV * i] = to[NV * i] + acc[i]
+
+
+cdef inline void sum_vectors(
+    const vec* const* a, const Py_ssize_t* at, const vec* b, Py_ssize_t depth,
+    const vec* start, vec* to, Py_ssize_t rows, bint narrow,
+) noexcept nogil:
+    """Choose the smallest tile that holds `rows`."""
+    if narrow:
+        if rows > MR_HALF:
+            sum_half_rows(a, at, b, depth, start, to, <full*>NULL)
+        else:
+            sum_half_rows(a, at, b, depth, start, to, <half*>NULL)
+    elif rows > MR_HALF:
+        sum_rows(a, at, b, depth, start, to, <full*>NULL)
+    elif rows > MR_QUARTER:
+        sum_rows(a, at, b, depth, start, to, <half*>NULL)
+    else:
+        sum_rows(a, at, b, depth, start, to, <quarter*>NULL)
+
+
+cdef inline void sum_scattered(
+    const real* const* a, const Py_ssize_t* at, const real* b, Py_ssize_t depth,
+    const real* start, real* to, Py_ssize_t rows, bint narrow,
+) noexcept nogil:
+    """Write start + the product of scalars a[i][at[k]] and rows b[k] of NR scalars.
+
+    Without a start, add it to what is there. `narrow` leaves the second half of each row alone. The smallest
+    tile that holds `rows` is used: a and the result have to go on for MR rows.
+    """
+    if real is float:
+        sum_vectors(
+            <const f32v* const*>a, at, <const f32v*>b, depth, <const f32v*>start,
+            <f32v*>to, rows, narrow,
+        )
+    else:
+        sum_vectors(
+            <const f64v* const*>a, at, <const f64v*>b, depth, <const f64v*>start,
+            <f64v*>to, rows, narrow,
+        )

@@ -47,26 +47,63 @@ cdef extern from *:
     typedef double cc_f64v __attribute__((vector_size(CC_VEC_BYTES), aligned(8), may_alias));
 
     /* Every lane the scalar s: s - 0 is s for every s, the sign of zero included. */
+    #define cc_prefetch(p) __builtin_prefetch(p)
     #define cc_all_f32(s) ((float)(s) - (cc_f32v){0})
     #define cc_all_f64(s) ((double)(s) - (cc_f64v){0})
+
+    /* low: a0 b0 a1 b1 ..., as many as fit; high: the ones after them. */
+    #if defined(__clang__)
+      #define CC_MIX(i, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+    #else
+      typedef int cc_i32v __attribute__((vector_size(CC_VEC_BYTES)));
+      typedef long long cc_i64v __attribute__((vector_size(CC_VEC_BYTES)));
+      #define CC_MIX(i, a, b, ...) __builtin_shuffle(a, b, (i){__VA_ARGS__})
+    #endif
+    #define CC_LOW_16(i, a, b) \
+        CC_MIX(i, a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+    #define CC_HIGH_16(i, a, b) \
+        CC_MIX(i, a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+    #define CC_LOW_8(i, a, b) CC_MIX(i, a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+    #define CC_HIGH_8(i, a, b) CC_MIX(i, a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+    #define CC_LOW_4(i, a, b) CC_MIX(i, a, b, 0, 4, 1, 5)
+    #define CC_HIGH_4(i, a, b) CC_MIX(i, a, b, 2, 6, 3, 7)
+    #define CC_LOW_2(i, a, b) CC_MIX(i, a, b, 0, 2)
+    #define CC_HIGH_2(i, a, b) CC_MIX(i, a, b, 1, 3)
+    #if CC_VEC_BYTES == 64
+      #define cc_low_f32(a, b) CC_LOW_16(cc_i32v, a, b)
+      #define cc_high_f32(a, b) CC_HIGH_16(cc_i32v, a, b)
+      #define cc_low_f64(a, b) CC_LOW_8(cc_i64v, a, b)
+      #define cc_high_f64(a, b) CC_HIGH_8(cc_i64v, a, b)
+    #elif CC_VEC_BYTES == 32
+      #define cc_low_f32(a, b) CC_LOW_8(cc_i32v, a, b)
+      #define cc_high_f32(a, b) CC_HIGH_8(cc_i32v, a, b)
+      #define cc_low_f64(a, b) CC_LOW_4(cc_i64v, a, b)
+      #define cc_high_f64(a, b) CC_HIGH_4(cc_i64v, a, b)
+    #else
+      #define cc_low_f32(a, b) CC_LOW_4(cc_i32v, a, b)
+      #define cc_high_f32(a, b) CC_HIGH_4(cc_i32v, a, b)
+      #define cc_low_f64(a, b) CC_LOW_2(cc_i64v, a, b)
+      #define cc_high_f64(a, b) CC_HIGH_2(cc_i64v, a, b)
+    #endif
 
     /* merge: the lanes whose bits are set from memory, which is not touched elsewhere.
        copy: n scalars, never a byte beyond. */
     #if defined(__AVX512F__)
       #include <immintrin.h>
+      static inline unsigned cc_first(Py_ssize_t n, int lanes) {
+          return n <= 0 ? 0u : n >= lanes ? (1u << lanes) - 1 : (1u << n) - 1;
+      }
       static inline void cc_copy_f32(float *to, const float *from, Py_ssize_t n) {
-          while (n > 0) {
-              __mmask16 m = n >= 16 ? 0xFFFF : (__mmask16)((1u << n) - 1);
-              _mm512_mask_storeu_ps(to, m, _mm512_maskz_loadu_ps(m, from));
-              to += 16; from += 16; n -= 16;
-          }
+          for (; n >= 16; n -= 16, to += 16, from += 16)
+              _mm512_storeu_ps(to, _mm512_loadu_ps(from));
+          __mmask16 m = (__mmask16)cc_first(n, 16);
+          _mm512_mask_storeu_ps(to, m, _mm512_maskz_loadu_ps(m, from));
       }
       static inline void cc_copy_f64(double *to, const double *from, Py_ssize_t n) {
-          while (n > 0) {
-              __mmask8 m = n >= 8 ? 0xFF : (__mmask8)((1u << n) - 1);
-              _mm512_mask_storeu_pd(to, m, _mm512_maskz_loadu_pd(m, from));
-              to += 8; from += 8; n -= 8;
-          }
+          for (; n >= 8; n -= 8, to += 8, from += 8)
+              _mm512_storeu_pd(to, _mm512_loadu_pd(from));
+          __mmask8 m = (__mmask8)cc_first(n, 8);
+          _mm512_mask_storeu_pd(to, m, _mm512_maskz_loadu_pd(m, from));
       }
       static inline cc_f32v cc_merge_f32(cc_f32v v, const float *p, unsigned long long b) {
           return (cc_f32v)_mm512_mask_loadu_ps((__m512)v, (__mmask16)b, p);
@@ -116,8 +153,13 @@ cdef extern from *:
         NV "CC_NV"                # vectors of one row of the tile
         TILE "CC_TILE"            # vectors of the tile
         NR_BYTES "CC_NR_BYTES"    # bytes of one row of the tile
+    void prefetch "cc_prefetch"(const void* p) nogil  # harmless for any address
     f32v cc_all_f32(float s) nogil
     f64v cc_all_f64(double s) nogil
+    f32v cc_low_f32(f32v a, f32v b) nogil
+    f32v cc_high_f32(f32v a, f32v b) nogil
+    f64v cc_low_f64(f64v a, f64v b) nogil
+    f64v cc_high_f64(f64v a, f64v b) nogil
     f32v cc_merge_f32(f32v v, const float* source, unsigned long long lanes) nogil
     f64v cc_merge_f64(f64v v, const double* source, unsigned long long lanes) nogil
     void cc_copy_f32(float* to, const float* source, Py_ssize_t n) nogil
@@ -154,6 +196,22 @@ cdef inline const vec* ahead(const vec* a, Py_ssize_t scalars) noexcept nogil:
         return <const vec*>(<const float*>a + scalars)
     else:
         return <const vec*>(<const double*>a + scalars)
+
+
+cdef inline vec interleave_low(vec a, vec b) noexcept nogil:
+    """Give a0 b0 a1 b1 ... of the first halves of two vectors."""
+    if vec is f32v:
+        return cc_low_f32(a, b)
+    else:
+        return cc_low_f64(a, b)
+
+
+cdef inline vec interleave_high(vec a, vec b) noexcept nogil:
+    """Give the same of the second halves."""
+    if vec is f32v:
+        return cc_high_f32(a, b)
+    else:
+        return cc_high_f64(a, b)
 
 
 cdef inline vec merge(

@@ -1,0 +1,308 @@
+# Bands: the part of the source that a box of outputs reads, so that every window is whole.
+#
+# What      A box is a block of outputs (samples, z, y, x). The windows of its outputs
+#           together read a box of the source, some of which may lie outside of it. If
+#           none does, the band is the source itself; otherwise a copy of a few channels,
+#           with real zeros around.
+# Layout         x x x x x x              0 0 0 0 0 0 0 0
+#                x x x x x x   box  ->    0 x x x x x x 0   pitch scalars a row,
+#                x x x x x x              0 x x x x x x 0   sheet a plane z,
+#                                         0 x x x x x x 0   plane a channel
+#           An output is an address, a term (channel, tap) a distance from it: the sum of
+#           the two is where the term's scalar lies, for any stride, dilation and rank.
+# Cost      Each scalar of a band is copied once, and read for every tap and output channel.
+# Why not   Patches: `taps` copies of every scalar. Addresses without a copy: windows at
+#           the border would need a branch for every tap.
+
+from convcore.kernels.geometry cimport Axis, Window
+from convcore.kernels.vector cimport (
+    MR, VEC_BYTES, f32v, f64v, real, vec, ahead, copy, prefetch, zero_lanes,
+)
+
+cdef enum:
+    BAND_BYTES = 262144  # of a band, a fraction of L2
+    LINE = 64  # bytes of a cache line
+    SLACK = 16  # scalars of room behind a band
+    AHEAD = 2  # channels from the one that is copied to the one that is fetched
+
+cdef struct Boxes:                     # a partition of all outputs
+    Py_ssize_t[3] count                # outputs of a box along z, y, x
+    Py_ssize_t[3] number               # boxes along each
+    Py_ssize_t samples, sample_number  # samples of a box, boxes along the batch
+    Py_ssize_t boxes, outputs          # boxes; outputs of the largest
+    Py_ssize_t scalars                 # of the largest band
+
+cdef struct Box:
+    Py_ssize_t sample, samples         # the first, and how many
+    Py_ssize_t[3] first                # along z, y, x
+    Py_ssize_t[3] count
+
+cdef struct Span:
+    Py_ssize_t first, extent           # of the source, along one axis
+
+cdef struct Band:
+    Span[3] spans
+    Py_ssize_t pitch, sheet, plane     # scalars from row to row, z to z, channel to channel
+    Py_ssize_t sample                  # from sample to sample
+    bint copied
+
+
+cdef inline Span span_of(const Axis* a, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+    """Give what `count` outputs read along an axis."""
+    cdef Span s
+    cdef Py_ssize_t reach = a.off_step * (a.taps - 1)
+    s.first = a.advance * first + a.off0 + min(0, reach)
+    s.extent = a.advance * (count - 1) + max(reach, -reach) + 1
+    return s
+
+
+cdef inline bint inside(const Span* s, const Axis* a) noexcept nogil:
+    """Tell whether the source holds all of a span."""
+    return s.first >= 0 and s.first + s.extent <= a.source
+
+
+cdef inline Band band_of(const Window* w, const Box* box, Py_ssize_t channels) noexcept nogil:
+    """Describe the band of a box, `channels` at a time."""
+    cdef Band b
+    b.spans[0] = span_of(&w.z, box.first[0], box.count[0])
+    b.spans[1] = span_of(&w.y, box.first[1], box.count[1])
+    b.spans[2] = span_of(&w.x, box.first[2], box.count[2])
+    b.copied = not (
+        inside(&b.spans[0], &w.z) and inside(&b.spans[1], &w.y)
+        and inside(&b.spans[2], &w.x)
+    )
+    if b.copied:
+        b.pitch = b.spans[2].extent
+        b.sheet = b.pitch * b.spans[1].extent
+        b.plane = b.sheet * b.spans[0].extent
+        b.sample = b.plane * channels
+    else:
+        b.pitch = w.x.source
+        b.sheet = b.pitch * w.y.source
+        b.plane = w.source_plane
+        b.sample = b.plane * w.groups * w.c
+    return b
+
+
+cdef inline void copy_vectors(const vec* source, vec* to, Py_ssize_t n) noexcept nogil:
+    """Copy n scalars, in whole vectors: up to a vector more is read and written."""
+    cdef Py_ssize_t i = 0, lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    while i < n:
+        (<vec*>ahead(<const vec*>to, i))[0] = ahead(source, i)[0]
+        i += lanes
+
+
+cdef inline void clear_vectors(vec* to, Py_ssize_t n) noexcept nogil:
+    """Write n zeros, in whole vectors."""
+    cdef Py_ssize_t i = 0, lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    while i < n:
+        (<vec*>ahead(<const vec*>to, i))[0] = zero_lanes(<const vec*>to)
+        i += lanes
+
+
+cdef inline void clear(real* to, Py_ssize_t n) noexcept nogil:
+    """Write n zeros, in whole vectors."""
+    if real is float:
+        clear_vectors(<f32v*>to, n)
+    else:
+        clear_vectors(<f64v*>to, n)
+
+
+cdef inline void copy_whole(const real* source, real* to, Py_ssize_t n) noexcept nogil:
+    """Copy n scalars, in whole vectors."""
+    if real is float:
+        copy_vectors(<const f32v*>source, <f32v*>to, n)
+    else:
+        copy_vectors(<const f64v*>source, <f64v*>to, n)
+
+
+cdef inline void fetch(const real* source, Py_ssize_t n) noexcept nogil:
+    """Ask for n scalars, for later."""
+    cdef Py_ssize_t i = 0
+    while i < n:
+        prefetch(source + i)
+        i += LINE // sizeof(real)
+
+
+cdef inline void copy_plane(
+    const Window* w, const Band* b, const real* source, real* to
+) noexcept nogil:
+    """Copy the band of one channel of one sample; meanwhile fetch a later channel's.
+
+    Whole vectors are written, rows in their order: what is too much of one row the next
+    one puts right. Behind the band there has to be room for a vector.
+    """
+    cdef Py_ssize_t i, j, z, y
+    cdef Py_ssize_t left = min(max(-b.spans[2].first, 0), b.pitch)
+    cdef Py_ssize_t right = max(min(w.x.source - b.spans[2].first, b.pitch), left)
+    cdef Py_ssize_t lanes = VEC_BYTES // sizeof(real)
+    cdef const real* row
+    cdef const real* last = source + w.source_plane - lanes  # vector of this channel
+    clear(to, left)
+    for i in range(b.spans[0].extent):
+        z = b.spans[0].first + i
+        for j in range(b.spans[1].extent):
+            y = b.spans[1].first + j
+            if 0 <= z < w.z.source and 0 <= y < w.y.source and left < right:
+                row = source + (z * w.y.source + y) * w.x.source + b.spans[2].first + left
+                fetch(row + AHEAD * w.source_plane, right - left)
+                if row + right - left <= last:
+                    copy_whole(row, to + left, right - left)
+                else:
+                    copy(to + left, row, right - left)
+                clear(to + right, b.pitch - right + left)
+            else:
+                clear(to + left, b.pitch)
+            to += b.pitch
+
+
+cdef inline const real* fill(
+    const Window* w, const Band* b, const Box* box, const real* source,
+    Py_ssize_t channel, Py_ssize_t channels, real* to,
+) noexcept nogil:
+    """Give the band's first scalar, for some channels; copy them to `to` if need be.
+
+    `source` is channel 0 of the group in sample 0.
+    """
+    cdef Py_ssize_t n, c
+    source += (box.sample * w.groups * w.c + channel) * w.source_plane
+    if not b.copied:
+        return source + (
+            b.spans[0].first * b.sheet + b.spans[1].first * b.pitch + b.spans[2].first
+        )
+    for n in range(box.samples):
+        for c in range(channels):
+            copy_plane(
+                w, b, source + (n * w.groups * w.c + c) * w.source_plane,
+                to + n * b.sample + c * b.plane,
+            )
+    return to
+
+
+cdef inline void list_outputs(
+    const Window* w, const Band* b, const Box* box, Py_ssize_t* places
+) noexcept nogil:
+    """Write where in a band each output of a box looks: the place of its lowest tap."""
+    cdef Py_ssize_t n, z, y, x, at
+    for n in range(box.samples):
+        for z in range(box.count[0]):
+            for y in range(box.count[1]):
+                at = n * b.sample + w.z.advance * z * b.sheet + w.y.advance * y * b.pitch
+                for x in range(box.count[2]):
+                    places[0] = at + w.x.advance * x
+                    places += 1
+
+
+cdef inline Py_ssize_t lowest(const Axis* a) noexcept nogil:
+    """How far the first tap lies above the lowest one."""
+    return max(0, -a.off_step * (a.taps - 1))
+
+
+cdef inline void list_terms(
+    const Window* w, const Band* b, Py_ssize_t channels, Py_ssize_t* distances
+) noexcept nogil:
+    """Write how far from its output each term lies: channel after channel, tap by tap."""
+    cdef Py_ssize_t c, z, y, x, at
+    for c in range(channels):
+        for z in range(w.z.taps):
+            for y in range(w.y.taps):
+                at = (
+                    c * b.plane + (lowest(&w.z) + w.z.off_step * z) * b.sheet
+                    + (lowest(&w.y) + w.y.off_step * y) * b.pitch
+                )
+                for x in range(w.x.taps):
+                    distances[0] = at + lowest(&w.x) + w.x.off_step * x
+                    distances += 1
+
+
+cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return (a + b - 1) // b
+
+
+cdef inline Py_ssize_t volume(const Band* b) noexcept nogil:
+    """Count the scalars of one channel of a band of one sample."""
+    return b.spans[0].extent * b.spans[1].extent * b.spans[2].extent
+
+
+cdef inline bint padded(const Window* w) noexcept nogil:
+    """Tell whether any window leaves the source."""
+    cdef Box box
+    cdef int i
+    for i in range(3):
+        box.first[i] = 0
+    box.count[0], box.count[1], box.count[2] = w.z.extent, w.y.extent, w.x.extent
+    return band_of(w, &box, 1).copied
+
+
+cdef inline Py_ssize_t reach(
+    const Window* w, const Boxes* boxes, Py_ssize_t channels
+) noexcept nogil:
+    """Count the scalars that lie between the first and the last of a box's band."""
+    cdef Band b
+    cdef Box box
+    cdef int i
+    for i in range(3):
+        box.first[i], box.count[i] = 0, boxes.count[i]
+    b = band_of(w, &box, 1)
+    return boxes.samples * channels * volume(&b)
+
+
+cdef inline Boxes choose_boxes(
+    const Window* w, Py_ssize_t channels, Py_ssize_t wanted, Py_ssize_t item
+) noexcept nogil:
+    """Make boxes of about `wanted` outputs: of whole rows, planes, samples if they are small.
+
+    They are smaller where the band of `channels` channels would have too many bytes.
+    """
+    cdef Boxes b
+    cdef Py_ssize_t[3] extent
+    cdef Py_ssize_t left = wanted
+    cdef int i, j
+    extent[0], extent[1], extent[2] = w.z.extent, w.y.extent, w.x.extent
+    for j in range(3):
+        i = 2 - j
+        b.count[i] = max(1, min(extent[i], left))
+        left = left // b.count[i] if b.count[i] == extent[i] else 1
+    b.samples = max(1, min(w.samples, left))
+    while reach(w, &b, channels) > BAND_BYTES // item:
+        if b.samples > 1:
+            b.samples = b.samples // 2
+        elif b.count[0] > 1:
+            b.count[0] = b.count[0] // 2
+        elif b.count[1] > 1:
+            b.count[1] = b.count[1] // 2
+        elif b.count[2] > 1:
+            b.count[2] = b.count[2] // 2
+        else:
+            break
+    for i in range(3):
+        b.number[i] = ceil_div(extent[i], b.count[i])
+        b.count[i] = ceil_div(extent[i], b.number[i])
+    if b.number[2] > 1:  # whole tiles
+        b.count[2] = min(extent[2], ceil_div(b.count[2], MR) * MR)
+        b.number[2] = ceil_div(extent[2], b.count[2])
+    b.sample_number = ceil_div(w.samples, b.samples)
+    b.boxes = b.sample_number * b.number[0] * b.number[1] * b.number[2]
+    b.outputs = b.samples * b.count[0] * b.count[1] * b.count[2]
+    b.scalars = reach(w, &b, channels) + SLACK if padded(w) else 0
+    return b
+
+
+cdef inline Box box_at(const Boxes* b, const Window* w, Py_ssize_t index) noexcept nogil:
+    """Give a box; it may be empty for a window that is smaller than that of the boxes."""
+    cdef Box box
+    cdef Py_ssize_t[3] extent
+    cdef int i, j
+    extent[0], extent[1], extent[2] = w.z.extent, w.y.extent, w.x.extent
+    for j in range(3):
+        i = 2 - j
+        box.first[i] = index % b.number[i] * b.count[i]
+        box.count[i] = max(0, min(b.count[i], extent[i] - box.first[i]))
+        index = index // b.number[i]
+    box.sample = index * b.samples
+    box.samples = min(b.samples, w.samples - box.sample)
+    return box
+
+
+cdef inline Py_ssize_t outputs_of(const Box* box) noexcept nogil:
+    return box.samples * box.count[0] * box.count[1] * box.count[2]

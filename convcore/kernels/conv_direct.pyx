@@ -1,0 +1,450 @@
+# Convolution and its gradient of x with the channels of the output in the lanes.
+#
+# What      out[m, q] = bias[m] + sum over k of weight[m, k] * source[place[q] + distance[k]]
+#           with the windows of geometry.pxd: m a channel of the output's group, q an
+#           output, k a (channel, tap). In a band (band.pxd) the scalar that output q meets
+#           in term k lies at the sum of two numbers, so nothing is gathered or packed.
+# Layout    x (n, g*icg, id, ih, iw), weight (g*ocg, icg, kd, kh, kw), y like x, flat.
+#
+#                 distance k ->                m -> NR
+#         place   [ source      ]         k  [ weight ]       added to sums [q, m],
+#           q     [ MR outputs  ]    x    |  [        ]       at last transposed into out
+#           v     [ a scalar k  ]         v  [        ]
+#
+# Assumes   flat native buffers of the sizes that the geometry tells; extents >= 1.
+# Parallel  over tasks = (group, box of outputs, block of m): each writes outputs, of all
+#           phases, that no other task writes. A sum is formed in blocks of `channels` channels,
+#           which depend on one sample's shape alone, so the bits are the same for any
+#           split into tasks, any thread count and any batch.
+# Scratch   all weights packed once; per thread a band, the sums of a box, and two lists.
+# Cost      2 * outputs * depth FLOPs; each scalar of the source is copied once a task, if
+#           there is padding, and the sums are transposed once.
+# Why not   Pixels in the lanes (conv_gemm.pyx): every row of a patch that is broken at
+#           the end of a row of x has to be assembled, for each tap again.
+# Source    Georganas et al., Anatomy of High-Performance Deep Learning Convolutions on
+#           SIMD Architectures, SC 2018, section II, for the lanes; Dukhan, The Indirect
+#           Convolution Algorithm, arXiv:1907.02129, for the addresses.
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython.parallel cimport prange, threadid
+from libc.math cimport sqrt
+from libc.string cimport memset
+
+from convcore.kernels.band cimport (
+    BAND_BYTES, SLACK, Band, Box, Boxes, band_of, box_at, ceil_div, choose_boxes,
+    fill, list_outputs, list_terms, outputs_of, padded, reach, volume,
+)
+from convcore.kernels.geometry cimport (
+    CONV_FIELDS, Conv, Window, forward_window, gradient_window, phases,
+)
+from convcore.kernels.pack cimport class_of, Class
+from convcore.kernels.tile cimport sum_scattered
+from convcore.kernels.transpose cimport MOST_LANES, collect, spread, spread_pair, turn
+from convcore.kernels.vector cimport MR, NR_BYTES, NV, copy, nr, real
+
+cdef enum:
+    CHAIN = 8  # terms of one block of a sum, times the root of all terms
+    OUTPUTS = 64  # most tiles of outputs in a box
+    SUM_BYTES = 524288  # of the sums of a task, a fraction of L2
+    PANELS = 8  # panels of m in a task
+    TASKS_PER_THREAD = 4  # so that no thread waits long for the last task
+    ROUND_MACS = 300000000  # work between two looks for Ctrl-C: a few ms a thread
+    FEW_TAPS = 128
+    NR_LIMIT = 32  # most scalars of one row of the tile
+    ALIGNED = 16  # scalars to which each part of the scratch is rounded up
+
+cdef struct Job:
+    Conv p
+    bint gradient
+    Py_ssize_t phase_count, taps, terms            # taps of a kernel; c * taps
+    Py_ssize_t panels, panel_block, panel_tasks    # of m: in a group, in a task
+    Py_ssize_t channels                            # of one block of a sum
+    Boxes boxes
+    Py_ssize_t distances                           # most terms of a block
+    Py_ssize_t paired                              # phases that are written together
+    Py_ssize_t band, lists, room                   # scalars of a band, lists, sums of a panel
+    Py_ssize_t tasks, macs                         # macs of one task
+    Py_ssize_t shared, private                     # scratch in scalars
+    Class[FEW_TAPS] classes                        # of the taps of a gradient, if they are few
+
+
+cdef inline Py_ssize_t aligned(Py_ssize_t scalars) noexcept nogil:
+    return ceil_div(scalars, ALIGNED) * ALIGNED
+
+
+cdef inline Window window_of(const Conv* p, bint gradient, Py_ssize_t phase) noexcept nogil:
+    """Give the windows of a direction."""
+    return gradient_window(p, phase) if gradient else forward_window(p)
+
+
+cdef inline Py_ssize_t chain(Py_ssize_t terms) noexcept nogil:
+    """Choose how many terms are summed one after the other, before the next block.
+
+    A sum of K equal terms in blocks of L is wrong by up to (L + K / L) / 4 units: with
+    L = 8 * sqrt(K) that stays within 2 * sqrt(K) + 4.
+    """
+    return <Py_ssize_t>(CHAIN * sqrt(<double>terms))
+
+
+cdef Py_ssize_t channels_of(const Window* w, Py_ssize_t item) noexcept nogil:
+    """Choose how many channels are summed at a time: by one sample's shape alone."""
+    cdef Band b
+    cdef Box one
+    cdef Py_ssize_t blocks
+    one.sample, one.samples = 0, 1
+    for i in range(3):
+        one.first[i], one.count[i] = 0, 1
+    b = band_of(w, &one, 1)
+    blocks = ceil_div(w.c, max(1, min(
+        chain(w.depth) // max(w.taps, 1), BAND_BYTES // item // volume(&b)
+    )))
+    return ceil_div(w.c, blocks)
+
+
+cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) noexcept nogil:
+    """Split the work into enough tasks for `threads`, as large as the caches like."""
+    cdef Job job
+    cdef Window w
+    cdef Py_ssize_t lanes = NR_BYTES // item, wanted, phase, most
+    job.p = p[0]
+    job.gradient = gradient
+    job.phase_count = phases(p, 0) * phases(p, 1) * phases(p, 2) if gradient else 1
+    job.taps = p.kernel[0] * p.kernel[1] * p.kernel[2]
+    for i in range(min(job.taps, FEW_TAPS) if gradient else 0):
+        job.classes[i] = class_of(p, True, i)
+    job.channels = 0
+    job.distances = 0
+    for phase in range(job.phase_count):  # a phase has most taps, not always the first
+        w = window_of(p, gradient, phase)
+        if w.depth:
+            most = channels_of(&w, item)
+            job.channels = min(job.channels, most) if job.channels else most
+            job.distances = max(job.distances, w.taps)
+    job.channels = max(job.channels, 1)
+    job.distances *= job.channels
+    w = window_of(p, gradient, 0)
+    job.terms = w.c * job.taps
+    job.panels = ceil_div(w.m, lanes)
+    job.panel_block = min(job.panels, PANELS)
+    wanted = min(OUTPUTS * MR, SUM_BYTES // (job.panel_block * NR_BYTES))
+    while True:
+        job.panel_tasks = ceil_div(job.panels, job.panel_block)
+        job.panel_block = ceil_div(job.panels, job.panel_tasks)
+        job.boxes = choose_boxes(&w, job.channels, wanted, item)
+        job.tasks = p.g * job.boxes.boxes * job.panel_tasks
+        if job.tasks >= TASKS_PER_THREAD * threads:
+            break
+        if wanted > 4 * MR:
+            wanted = wanted // 2
+        elif job.panel_block > 1:
+            job.panel_block = job.panel_block // 2
+        elif wanted > MR:
+            wanted = wanted // 2
+        else:
+            break
+    job.band = 0
+    for phase in range(job.phase_count):
+        w = window_of(p, gradient, phase)
+        if padded(&w):
+            job.band = max(job.band, reach(&w, &job.boxes, job.channels) + SLACK)
+    job.macs = job.boxes.outputs * job.panel_block * lanes * job.distances * ceil_div(w.c, job.channels)
+    # `collect` may write a few rows too many, before the next panel or the biases come.
+    job.shared = aligned(p.g * job.panels * lanes * (job.terms + 1) + MOST_LANES * lanes)
+    job.band = aligned(job.band)
+    job.lists = aligned((job.boxes.outputs + MR + job.distances) * sizeof(Py_ssize_t) // item)
+    job.room = (job.boxes.outputs + MOST_LANES) * lanes
+    job.paired = 2 if gradient and phases(p, 2) == 2 else 1
+    job.private = job.band + job.lists + job.paired * job.room * job.panel_block
+    return job
+
+
+cdef inline Py_ssize_t rows_of_group(const Job* job) noexcept nogil:
+    """Count the outputs m of a group."""
+    return job.p.icg if job.gradient else job.p.ocg
+
+
+cdef void pack_gradient(
+    const Job* job, const real* weight, Py_ssize_t first, Py_ssize_t rows, real* to
+) noexcept nogil:
+    """Pack the weights of input channels first .. first + rows: a row for each (oc, tap).
+
+    For one output channel this is the transpose of a (rows, taps) matrix, whose rows then
+    go where the phase of their tap has them.
+    """
+    cdef real block[MOST_LANES * NR_LIMIT]
+    cdef Class tap
+    cdef Py_ssize_t lanes = nr(weight), half = lanes // NV, c, t, j, i
+    cdef Py_ssize_t icg = job.p.icg, ocg = job.p.ocg, taps = job.taps
+    cdef const real* source
+    cdef const real* last = weight + ocg * icg * taps - half * taps - half
+    if taps == 1:
+        for c in range(ocg):
+            copy(to + c * lanes, weight + c * icg + first, rows)
+        return
+    for c in range(ocg):
+        t = 0
+        while t < taps:
+            source = weight + (c * icg + first) * taps + t
+            if rows == lanes and source + half * taps <= last:
+                for j in range(NV):
+                    turn(source + j * half * taps, taps, block + j * half, lanes)
+            else:
+                collect(source, taps, rows, min(half, taps - t), block, lanes)
+            for i in range(min(half, taps - t)):
+                tap = job.classes[t + i] if taps <= FEW_TAPS else class_of(&job.p, True, t + i)
+                copy(
+                    to + (tap.before * ocg + c * tap.taps + tap.index) * lanes,
+                    <const real*>block + i * lanes, lanes,
+                )
+            t += half
+
+
+cdef void pack_panel(
+    const Job* job, Py_ssize_t index, const real* weight, const real* bias, real* shared
+) noexcept nogil:
+    """Pack weights and biases of panel `index`, counted through the groups."""
+    cdef Py_ssize_t lanes = nr(weight), group = index // job.panels, i
+    cdef Py_ssize_t first = index % job.panels * lanes, m = rows_of_group(job)
+    cdef Py_ssize_t rows = min(lanes, m - first)
+    cdef real* to = shared + index * lanes * job.terms
+    cdef real* biases = shared + job.p.g * job.panels * lanes * job.terms + index * lanes
+    weight += group * job.p.ocg * job.p.icg * job.taps
+    if rows < lanes:
+        memset(to, 0, lanes * job.terms * sizeof(real))
+    if job.gradient:
+        pack_gradient(job, weight, first, rows, to)
+    else:
+        collect(weight + first * job.terms, job.terms, rows, job.terms, to, lanes)
+    for i in range(lanes):
+        biases[i] = bias[group * m + first + i] if bias and i < rows else 0
+
+
+cdef inline real* line_of(
+    const Window* w, const Box* box, Py_ssize_t channel, Py_ssize_t n, Py_ssize_t z,
+    Py_ssize_t y, real* out,
+) noexcept nogil:
+    """Give the address of the first output of a line of a box."""
+    return out + ((box.sample + n) * w.groups * w.m + channel) * w.plane + (
+        (w.z.start + w.z.step * (box.first[0] + z)) * w.height
+        + w.y.start + w.y.step * (box.first[1] + y)
+    ) * w.width + w.x.start + w.x.step * box.first[2]
+
+
+cdef void write_panel(
+    const Window* w, const Box* box, const real* sums, Py_ssize_t channel,
+    Py_ssize_t rows, real* out,
+) noexcept nogil:
+    """Put the sums of one panel where they belong."""
+    cdef Py_ssize_t run = box.count[2], lines = box.count[1], sheets = box.count[0], n, z, y
+    cdef real* to
+    if w.dense and run == w.x.extent:
+        run, lines = run * lines, 1
+        if box.count[1] == w.y.extent:
+            run, sheets = run * sheets, 1
+    for n in range(box.samples):
+        for z in range(sheets):
+            for y in range(lines):
+                to = line_of(w, box, channel, n, z, y, out)
+                spread(sums, nr(sums), run, rows, to, w.plane, w.x.step)
+                sums += run * nr(sums)
+
+
+cdef void write_pair(
+    const Window* w, const Box* box, const real* even, const real* odd,
+    Py_ssize_t even_count, Py_ssize_t channel, Py_ssize_t rows, real* out,
+) noexcept nogil:
+    """Put the sums of two phases that alternate along the rows where they belong.
+
+    The window and the box are those of the odd phase.
+    """
+    cdef Py_ssize_t n, z, y
+    cdef real* to
+    for n in range(box.samples):
+        for z in range(box.count[0]):
+            for y in range(box.count[1]):
+                to = line_of(w, box, channel, n, z, y, out)
+                spread_pair(
+                    even, odd, nr(even), even_count + box.count[2], rows, to, w.plane
+                )
+                even += even_count * nr(even)
+                odd += box.count[2] * nr(odd)
+
+
+cdef inline void multiply_panel(
+    const real* band, const Py_ssize_t* places, const Py_ssize_t* distances,
+    Py_ssize_t depth, const real* weights, const real* start, Py_ssize_t outputs,
+    bint narrow, real* sums,
+) noexcept nogil:
+    """Add one block of terms of one panel, for all outputs of a box."""
+    cdef const real* a[MR]
+    cdef Py_ssize_t q = 0, i
+    while q < outputs:
+        for i in range(MR):
+            a[i] = band + places[q + i]
+        sum_scattered(
+            <const real* const*>a, distances, weights, depth, start,
+            sums + q * nr(band), min(MR, outputs - q), narrow,
+        )
+        q += MR
+
+
+cdef void sum_box(
+    const Job* job, const Window* w, const Box* box, Py_ssize_t group, Py_ssize_t panel0,
+    Py_ssize_t panel1, const real* source, const real* shared, real* private, real* sums,
+) noexcept nogil:
+    """Compute the outputs of a box, [panel][output][lane]."""
+    cdef Py_ssize_t lanes = nr(source), outputs = outputs_of(box), most = chain(w.depth)
+    cdef Py_ssize_t c = 0, channels, j, k, q, depth, here
+    cdef Py_ssize_t* places = <Py_ssize_t*>(private + job.band)
+    cdef Py_ssize_t* distances = places + job.boxes.outputs + MR
+    cdef Band b = band_of(w, box, job.channels)
+    cdef const real* band
+    cdef const real* weights
+    cdef const real* biases = (
+        shared + (job.p.g * job.panels * job.terms + group * job.panels) * lanes
+    )
+    if w.depth == 0:
+        for j in range(panel0, panel1):
+            for q in range(outputs):
+                copy(sums + (j - panel0) * job.room + q * lanes, biases + j * lanes, lanes)
+        return
+    list_outputs(w, &b, box, places)
+    for q in range(MR):
+        places[outputs + q] = places[outputs - 1]
+    list_terms(w, &b, job.channels, distances)
+    while c < w.c:
+        channels = min(job.channels, w.c - c)
+        depth = channels * w.taps
+        band = fill(w, &b, box, source + group * w.c * w.source_plane, c, channels, private)
+        for j in range(panel0, panel1):
+            weights = shared + lanes * (
+                (group * job.panels + j) * job.terms + w.tap_first * w.c + c * w.taps
+            )
+            k = 0
+            while k < depth:
+                here = min(most, depth - k)
+                multiply_panel(
+                    band, places, distances + k, here, weights + k * lanes,
+                    biases + j * lanes if c + k == 0 else NULL, outputs,
+                    w.m - j * lanes <= lanes // 2, sums + (j - panel0) * job.room,
+                )
+                k += here
+        c += channels
+
+
+cdef void run_task(
+    const Job* job, Py_ssize_t task, const real* source, const real* shared,
+    real* private, real* out,
+) noexcept nogil:
+    """Compute the outputs of one task, phase after phase."""
+    cdef Py_ssize_t lanes = nr(source), rest = task // job.panel_tasks
+    cdef Py_ssize_t panel0 = task % job.panel_tasks * job.panel_block
+    cdef Py_ssize_t panel1 = min(panel0 + job.panel_block, job.panels)
+    cdef Py_ssize_t group = rest // job.boxes.boxes, phase, j, channel, rows
+    cdef real* even = private + job.band + job.lists
+    cdef real* sums
+    cdef const real* both
+    cdef Window w
+    cdef Box box
+    cdef Py_ssize_t count = 0  # outputs of an even phase along a row
+    for phase in range(job.phase_count):
+        w = window_of(&job.p, job.gradient, phase)
+        box = box_at(&job.boxes, &w, rest % job.boxes.boxes)
+        sums = even + phase % job.paired * job.room * job.panel_block
+        if outputs_of(&box):
+            sum_box(job, &w, &box, group, panel0, panel1, source, shared, private, sums)
+        if phase % job.paired == 0:
+            count = box.count[2]
+        for j in range(panel0, panel1):
+            both = even + (j - panel0) * job.room
+            channel = group * w.m + j * lanes
+            rows = min(lanes, w.m - j * lanes)
+            if job.paired == 1:
+                write_panel(&w, &box, both, channel, rows, out)
+            elif phase % 2 == 1:
+                w.x.start = 0  # where the even phase starts
+                write_pair(
+                    &w, &box, both, both + job.room * job.panel_block, count, channel,
+                    rows, out,
+                )
+
+
+cdef int run(
+    const Job* job, const real* source, const real* weight, const real* bias, real* out,
+    real* scratch, int threads,
+) except -1:
+    """Pack the weights, then do the tasks round by round."""
+    cdef Py_ssize_t i, begin = 0, end, panels = job.p.g * job.panels
+    cdef Py_ssize_t each = max(ROUND_MACS // max(job.macs, 1), TASKS_PER_THREAD) * threads
+    with nogil:
+        for i in prange(panels, num_threads=threads, schedule="static"):
+            pack_panel(job, i, weight, bias, scratch)
+    while begin < job.tasks:
+        end = min(begin + each, job.tasks)
+        with nogil:
+            for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+                run_task(
+                    job, i, source, <const real*>scratch,
+                    scratch + job.shared + threadid() * job.private, out,
+                )
+        PyErr_CheckSignals()
+        begin = end
+    return 0
+
+
+cdef int check(bint right) except -1:
+    """Refuse buffers that the geometry does not describe: a bug in the caller."""
+    if not right:
+        raise ValueError("conv_direct: a buffer does not have the size of its problem")
+    return 0
+
+
+cdef int start(
+    const long long[::1] geometry, bint gradient, const real[::1] source,
+    const real[::1] weight, const real[::1] bias, real[::1] out, real[::1] scratch,
+    int threads,
+) except -1:
+    """Check the sizes and run the direction."""
+    cdef const Conv* p
+    cdef Job job
+    cdef Py_ssize_t pixels, planes
+    check(geometry.shape[0] == CONV_FIELDS and threads >= 1)
+    p = <const Conv*>&geometry[0]
+    job = make_job(p, gradient, sizeof(real), threads)
+    pixels = p.n * p.g * p.icg * p.in_extent[0] * p.in_extent[1] * p.in_extent[2]
+    planes = p.n * p.g * p.ocg * p.out_extent[0] * p.out_extent[1] * p.out_extent[2]
+    check(source.shape[0] == (planes if gradient else pixels))
+    check(out.shape[0] == (pixels if gradient else planes))
+    check(weight.shape[0] == p.g * p.ocg * p.icg * job.taps)
+    check(bias.shape[0] == 0 or bias.shape[0] == p.g * (p.icg if gradient else p.ocg))
+    check(scratch.shape[0] >= job.shared + threads * job.private)
+    if job.tasks == 0:
+        return 0
+    return run(
+        &job, &source[0], &weight[0], &bias[0] if bias.shape[0] else NULL, &out[0],
+        &scratch[0], threads,
+    )
+
+
+def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, int threads):
+    """Give the scalars of scratch that fprop or dgrad needs."""
+    cdef Job job
+    check(geometry.shape[0] == CONV_FIELDS and threads >= 1)
+    job = make_job(<const Conv*>&geometry[0], direction == "dgrad", item, threads)
+    return job.shared + threads * job.private
+
+
+def fprop(
+    const long long[::1] geometry, const real[::1] x, const real[::1] weight,
+    const real[::1] bias, real[::1] y, real[::1] scratch, int threads,
+):
+    """Write the convolution of x to y; an empty bias is none."""
+    start(geometry, False, x, weight, bias, y, scratch, threads)
+
+
+def dgrad(
+    const long long[::1] geometry, const real[::1] dy, const real[::1] weight,
+    const real[::1] bias, real[::1] dx, real[::1] scratch, int threads,
+):
+    """Write the gradient of x, plus a bias (of a transposed convolution), to dx."""
+    start(geometry, True, dy, weight, bias, dx, scratch, threads)

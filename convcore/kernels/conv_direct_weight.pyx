@@ -1,0 +1,303 @@
+# The gradient of weight with the channels of the output in the lanes.
+#
+# What      dw[o, k] = sum over q of dy[o, q] * x[place[q] + distance[k]]
+#           with the bands of band.pxd: k a (channel, tap), q an output in any sample.
+# Layout    The same register tile as in conv_direct.pyx, terms and outputs exchanged:
+#
+#                  place q ->                   o -> NR
+#         distance [ x          ]         q  [ dy turned ]       added to sums [k, o],
+#             k    [ MR terms   ]    x    |  [           ]       at last transposed into dw
+#             v    [ a scalar q ]         v  [           ]
+#
+#           dy is turned around a box at a time: one transposition for all the terms.
+# Assumes   flat native buffers of the sizes that the geometry tells; extents >= 1.
+# Parallel  over tasks = (group, block of channels, block of o, chunk of boxes). A task owns
+#           its sums. Boxes and chunks depend on the problem alone; the sums of chunks are
+#           added in a fixed tree. So the bits are the same for any thread count.
+# Scratch   per thread a band, the turned dy of a box and the sums of one task; with
+#           several chunks the sums of all tasks instead, of which there are < 2 * TASKS.
+# Cost      2 * oc * icg * taps * pixels FLOPs. Each scalar of x is copied once for a block
+#           of o, if there is padding, each of dy turned once for a block of channels.
+# Why not   One private dw for each thread, added at the end: bits that depend on the
+#           thread count. Packed patches (conv_gemm_weight.pyx): taps copies of x.
+# Source    as conv_direct.pyx; Higham, Accuracy and Stability of Numerical Algorithms
+#           (2002), section 4.2, for sums in blocks.
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython.parallel cimport prange, threadid
+from libc.string cimport memset
+
+from convcore.kernels.band cimport (
+    Band, Box, Boxes, band_of, box_at, ceil_div, choose_boxes, fill, list_outputs,
+    list_terms, outputs_of,
+)
+from convcore.kernels.geometry cimport CONV_FIELDS, Conv, Window, forward_window
+from convcore.kernels.tile cimport sum_scattered
+from convcore.kernels.transpose cimport MOST_LANES, collect, spread
+from convcore.kernels.vector cimport MR, NR_BYTES, nr, real
+
+cdef enum:
+    OUTPUTS = 64  # most tiles of outputs in a box
+    QC = 16  # tiles of outputs that are summed at a time
+    TERMS = 128  # of the channels of a band, or more: whole tiles
+    SUM_BYTES = 8388608  # of all sums, if they are of chunks
+    PANELS = 8  # most panels of o in a task
+    TASKS = 16  # tasks that a large problem is split into at least
+    ALIGNED = 16  # scalars to which each part of the scratch is rounded up
+    ROUND_MACS = 300000000  # work between two looks for Ctrl-C: a few ms a thread
+
+cdef struct Job:
+    Conv p
+    Window w
+    Boxes boxes
+    Py_ssize_t taps, terms                           # of a kernel, of a group
+    Py_ssize_t channels, channel_tasks               # of a task; tasks along c
+    Py_ssize_t block                                 # channels of a band
+    Py_ssize_t panels, panel_block, panel_tasks      # panels of NR channels o
+    Py_ssize_t chunk, chunks                         # boxes of a chunk
+    Py_ssize_t tasks, sums                           # scalars of one task's sums
+    Py_ssize_t shared, private                       # scratch in scalars
+
+
+cdef inline Py_ssize_t aligned(Py_ssize_t scalars) noexcept nogil:
+    return ceil_div(scalars, ALIGNED) * ALIGNED
+
+
+cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
+    """Split the work: by the problem alone, never by the number of threads."""
+    cdef Job job
+    cdef Py_ssize_t lanes = NR_BYTES // item, parts, size, most
+    job.p = p[0]
+    job.w = forward_window(p)
+    job.taps = p.kernel[0] * p.kernel[1] * p.kernel[2]
+    job.terms = p.icg * job.taps
+    job.channels = min(p.icg, max(1, SUM_BYTES // (job.taps * NR_BYTES)))
+    job.channel_tasks = ceil_div(p.icg, job.channels)
+    job.channels = ceil_div(p.icg, job.channel_tasks)
+    job.block = min(job.channels, max(1, TERMS // job.taps // MR) * MR)
+    job.boxes = choose_boxes(&job.w, job.block, OUTPUTS * MR, item)
+    job.panels = ceil_div(p.ocg, lanes)
+    job.panel_block = min(job.panels, PANELS)
+    size = lanes * (job.channels * job.taps + MOST_LANES)
+    while True:
+        job.panel_tasks = ceil_div(job.panels, job.panel_block)
+        job.panel_block = ceil_div(job.panels, job.panel_tasks)
+        parts = p.g * job.channel_tasks * job.panel_tasks
+        # Chunks first, they repeat no work; but their sums have to fit into caches.
+        most = min(job.boxes.boxes, SUM_BYTES // item // (parts * job.panel_block * size))
+        job.chunks = max(1, min(ceil_div(TASKS, parts), most))
+        if parts * job.chunks >= TASKS or job.panel_block == 1:
+            break
+        job.panel_block = job.panel_block // 2
+    job.chunk = max(1, ceil_div(job.boxes.boxes, job.chunks))
+    job.chunks = max(1, ceil_div(job.boxes.boxes, job.chunk))
+    job.tasks = parts * job.chunks
+    job.sums = job.panel_block * size
+    job.shared = job.tasks * job.sums if job.chunks > 1 else 0
+    job.private = (
+        aligned(job.boxes.scalars)
+        + (job.boxes.outputs + MOST_LANES) * job.panel_block * lanes
+        + aligned(
+            (job.boxes.outputs + job.block * job.taps) * sizeof(Py_ssize_t) // item
+        )
+    )
+    if job.chunks == 1:
+        job.private += job.sums
+    return job
+
+
+cdef void turn_panel(
+    const Job* job, const Box* box, const real* dy, Py_ssize_t group, Py_ssize_t panel,
+    real* to,
+) noexcept nogil:
+    """Write the outputs of a box as rows of NR channels."""
+    cdef const Window* w = &job.w
+    cdef Py_ssize_t lanes = nr(dy), channels = min(lanes, job.p.ocg - panel * lanes)
+    cdef Py_ssize_t run = box.count[2], lines = box.count[1], sheets = box.count[0], n, z, y
+    cdef const real* source
+    if run == w.x.extent:
+        run, lines = run * lines, 1
+        if box.count[1] == w.y.extent:
+            run, sheets = run * sheets, 1
+    for n in range(box.samples):
+        for z in range(sheets):
+            for y in range(lines):
+                source = dy + (
+                    ((box.sample + n) * job.p.g + group) * job.p.ocg + panel * lanes
+                ) * w.plane + (
+                    (box.first[0] + z) * w.y.extent + box.first[1] + y
+                ) * w.x.extent + box.first[2]
+                collect(source, w.plane, channels, run, to, lanes)
+                to += run * lanes
+
+
+cdef inline void place(
+    const Job* job, Py_ssize_t part, Py_ssize_t* group, Py_ssize_t* channel, Py_ssize_t* panel
+) noexcept nogil:
+    """Find the part of dw that a task sums."""
+    panel[0] = part % job.panel_tasks * job.panel_block
+    channel[0] = part // job.panel_tasks % job.channel_tasks * job.channels
+    group[0] = part // (job.panel_tasks * job.channel_tasks)
+
+
+cdef void write_sums(
+    const Job* job, Py_ssize_t part, const real* sums, real* dw
+) noexcept nogil:
+    """Put the sums of one part, [panel][term][lane], where dw has them."""
+    cdef Py_ssize_t group, channel, panel, lanes = nr(sums), j, terms
+    place(job, part, &group, &channel, &panel)
+    terms = min(job.channels, job.p.icg - channel) * job.taps
+    for j in range(panel, min(panel + job.panel_block, job.panels)):
+        spread(
+            sums, lanes, terms, min(lanes, job.p.ocg - j * lanes),
+            dw + (group * job.p.ocg + j * lanes) * job.terms + channel * job.taps,
+            job.terms, 1,
+        )
+        sums += (job.channels * job.taps + MOST_LANES) * lanes
+
+
+cdef inline void multiply_panel(
+    const real* band, const Py_ssize_t* places, Py_ssize_t outputs,
+    const Py_ssize_t* distances, Py_ssize_t terms, const real* turned, bint narrow,
+    real* sums,
+) noexcept nogil:
+    """Add the outputs of one box to the sums of one panel."""
+    cdef const real* a[MR]
+    cdef Py_ssize_t k, q = 0, i
+    while q < outputs:
+        k = 0
+        while k < terms:
+            for i in range(MR):
+                a[i] = band + distances[min(k + i, terms - 1)]
+            sum_scattered(
+                <const real* const*>a, places + q, turned + q * nr(band),
+                min(QC * MR, outputs - q), <const real*>NULL, sums + k * nr(band),
+                min(MR, terms - k), narrow,
+            )
+            k += MR
+        q += QC * MR
+
+
+cdef void run_task(
+    const Job* job, Py_ssize_t task, const real* x, const real* dy, real* shared,
+    real* private, real* dw,
+) noexcept nogil:
+    """Sum one chunk of boxes for one part of dw."""
+    cdef const Window* w = &job.w
+    cdef Py_ssize_t part = task // job.chunks, first = task % job.chunks * job.chunk
+    cdef Py_ssize_t lanes = nr(x), group, channel, panel, panels, channels, terms, i, j, c
+    cdef real* copied = private
+    cdef real* turned = copied + aligned(job.boxes.scalars)
+    cdef Py_ssize_t room = (job.boxes.outputs + MOST_LANES) * lanes
+    cdef Py_ssize_t* places = <Py_ssize_t*>(turned + room * job.panel_block)
+    cdef Py_ssize_t* distances = places + job.boxes.outputs
+    cdef real* sums = shared + task * job.sums
+    cdef Box box
+    cdef Band b
+    cdef const real* band
+    if job.chunks == 1:
+        sums = private + job.private - job.sums
+    place(job, part, &group, &channel, &panel)
+    panels = min(job.panel_block, job.panels - panel)
+    memset(sums, 0, job.sums * sizeof(real))
+    x += group * w.c * w.source_plane
+    for i in range(first, min(first + job.chunk, job.boxes.boxes)):
+        box = box_at(&job.boxes, w, i)
+        b = band_of(w, &box, job.block)
+        list_outputs(w, &b, &box, places)
+        list_terms(w, &b, job.block, distances)
+        for j in range(panels):
+            turn_panel(
+                job, &box, dy, group, panel + j, turned + j * room
+            )
+        c = 0
+        while c < job.channels and channel + c < job.p.icg:
+            channels = min(min(job.block, job.channels - c), job.p.icg - channel - c)
+            terms = channels * job.taps
+            band = fill(w, &b, &box, x, channel + c, channels, copied)
+            for j in range(panels):
+                multiply_panel(
+                    band, <const Py_ssize_t*>places, outputs_of(&box),
+                    <const Py_ssize_t*>distances, terms,
+                    <const real*>turned + j * room,
+                    job.p.ocg - (panel + j) * lanes <= lanes // 2,
+                    sums + (j * (job.channels * job.taps + MOST_LANES) + c * job.taps) * lanes,
+                )
+            c += channels
+    if job.chunks == 1:
+        write_sums(job, part, <const real*>sums, dw)
+
+
+cdef void add_chunks(
+    const Job* job, Py_ssize_t part, real* shared, real* dw
+) noexcept nogil:
+    """Add the chunks of one part of dw in a tree: neighbours, then pairs of them, ..."""
+    cdef real* sums = shared + part * job.chunks * job.sums
+    cdef Py_ssize_t apart = 1, chunk, i
+    while apart < job.chunks:
+        chunk = 0
+        while chunk + apart < job.chunks:
+            for i in range(job.sums):
+                sums[chunk * job.sums + i] += sums[(chunk + apart) * job.sums + i]
+            chunk += 2 * apart
+        apart *= 2
+    write_sums(job, part, <const real*>sums, dw)
+
+
+cdef int run(
+    const Job* job, const real* x, const real* dy, real* dw, real* scratch, int threads
+) except -1:
+    """Do the tasks round by round, then add their chunks."""
+    cdef Py_ssize_t i, begin = 0, end, each
+    each = ROUND_MACS // max(job.sums * job.chunk * job.boxes.outputs, 1)
+    each = max(each, 1) * threads
+    while begin < job.tasks:
+        end = min(begin + each, job.tasks)
+        with nogil:
+            for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+                run_task(
+                    job, i, x, dy, scratch,
+                    scratch + job.shared + threadid() * job.private, dw,
+                )
+        PyErr_CheckSignals()
+        begin = end
+    if job.chunks > 1:
+        with nogil:
+            for i in prange(job.tasks // job.chunks, num_threads=threads, schedule="static"):
+                add_chunks(job, i, scratch, dw)
+    return 0
+
+
+cdef int check(bint right) except -1:
+    """Refuse buffers that the geometry does not describe: a bug in the caller."""
+    if not right:
+        raise ValueError("conv_direct_weight: a buffer does not have its problem's size")
+    return 0
+
+
+def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, int threads):
+    """Give the scalars of scratch that wgrad needs."""
+    cdef Job job
+    check(geometry.shape[0] == CONV_FIELDS and threads >= 1)
+    job = make_job(<const Conv*>&geometry[0], item)
+    return job.shared + threads * job.private
+
+
+def wgrad(
+    const long long[::1] geometry, const real[::1] x, const real[::1] dy,
+    real[::1] dw, real[::1] scratch, int threads,
+):
+    """Write the gradient of weight to dw."""
+    cdef const Conv* p
+    cdef Job job
+    check(geometry.shape[0] == CONV_FIELDS and threads >= 1)
+    p = <const Conv*>&geometry[0]
+    job = make_job(p, sizeof(real))
+    check(x.shape[0] == p.n * p.g * p.icg * job.w.source_plane)
+    check(dy.shape[0] == p.n * p.g * p.ocg * job.w.plane)
+    check(dw.shape[0] == p.g * p.ocg * job.terms)
+    check(scratch.shape[0] >= job.shared + threads * job.private)
+    if p.n == 0:
+        dw[:] = 0
+    else:
+        run(&job, &x[0], &dy[0], &dw[0], &scratch[0], threads)
