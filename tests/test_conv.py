@@ -132,20 +132,36 @@ def test_error_is_within_the_promise(
         )
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("sign", ["normal", "positive"])
+LONG_SUMS = (
+    "n2g1ic230ih14iw13oc210kh3ph1",
+    "n3g1ic13ih5oc11kh3ph1",
+    "n1g1ic65iw70oc66kw1",
+    "n1g1ic300iw33oc300kw1",
+    "n1g1ic2iw3000oc16kw1200",
+    "n4g1ic5ih40oc7kh11sh4",
+    "n700g1ic3iw1oc20kw1",
+    "n1g5ic5iw9000oc10kw9pw4",
+)
+
+
+@pytest.mark.parametrize("dtype", oracle.DTYPES)
+@pytest.mark.parametrize("data", ["normal", "positive", "equal"])
+@pytest.mark.parametrize("spelling", LONG_SUMS)
 def test_long_sums_are_within_the_promise(
-    direction: oracle.Direction, sign: str, isa: str
+    spelling: str, data: str, dtype: Any, isa: str
 ) -> None:
-    """Positive data lets rounding errors add up; blocks of terms keep them small."""
-    problem = ConvProblem.parse("n2g1ic230ih14iw13oc210kh3ph1")
-    a = oracle.operands(problem, np.random.default_rng(1), np.float32, kind="normal")
-    arrays = arguments(direction, a)
-    if sign == "positive":
-        arrays = tuple(np.abs(array) for array in arrays)
-    oracle.assert_close_to_reference(
-        compute(problem, "gemm", direction, *arrays), problem, direction, *arrays
-    )
+    """Rounding errors of equal terms all have one sign: blocks of terms keep them small."""
+    problem = ConvProblem.parse(spelling)
+    a = oracle.operands(problem, np.random.default_rng(1), dtype, kind="normal")
+    for algorithm, direction in accepting(problem):
+        arrays = arguments(direction, a)
+        if data == "positive":
+            arrays = tuple(np.abs(array) for array in arrays)
+        if data == "equal":
+            arrays = tuple(np.full_like(array, 0.7) for array in arrays)
+        oracle.assert_close_to_reference(
+            compute(problem, algorithm, direction, *arrays), problem, direction, *arrays
+        )
 
 
 @given(oracle.conv_problems(), st.sampled_from(cpu.available()))

@@ -12,10 +12,14 @@ from convcore.problem import ConvProblem, Direction
 
 MOST_TAPS = 4096
 MOST_WINDOW = 32768  # scalars of one channel from a window's first tap to its last
+MOST_PHASES = 64  # of a strided gradient, one after the other in each task
+# The rest is taste: `python -m benchmarks.bench_conv`, 2026-11.
+FEW_CHANNELS = 8  # of the result: most lanes would be empty
+FEW_TERMS = 64  # of a pointwise product: it is as fast as memory, and better in place
 
 
 class ConvDirect:
-    """The card of `kernels/conv_direct.pyx`."""
+    """The card of `kernels/conv_direct.pyx` and `kernels/conv_direct_weight.pyx`."""
 
     name = "direct"
     kernels: Mapping[Direction, Kernel] = {
@@ -25,15 +29,27 @@ class ConvDirect:
     }
 
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:
-        """Accept windows that fit into a band."""
+        """Accept windows that fit into a band, and a bounded number of phases."""
         reach = zip(problem.kernel, problem.dilation, strict=True)
-        if prod(problem.kernel) > MOST_TAPS:
+        if problem.taps > MOST_TAPS:
             return Verdict(False, f"more than {MOST_TAPS} taps")
         if prod((k - 1) * d + 1 for k, d in reach) > MOST_WINDOW:
             return Verdict(False, f"a window spans more than {MOST_WINDOW} scalars")
+        phases = prod(map(min, problem.stride, problem.in_extent))
+        if direction == "dgrad" and phases > MOST_PHASES:
+            return Verdict(False, f"the stride has more than {MOST_PHASES} phases")
         return Verdict(True, "windows of a bounded size")
 
     def prefers(self, problem: ConvProblem, direction: Direction) -> Verdict:
-        """Prefer enough output channels to fill the lanes."""
-        channels = problem.oc if direction == "fprop" else problem.ic
-        return Verdict(channels // problem.g > 8, "channels fill the lanes")
+        """Prefer what fills the lanes with channels."""
+        lanes = problem.ic if direction == "dgrad" else problem.oc
+        if lanes // problem.g <= FEW_CHANNELS:
+            return Verdict(False, f"at most {FEW_CHANNELS} channels of a group in the lanes")
+        pointwise = problem.taps == 1 and prod(problem.stride) == 1
+        if (
+            pointwise
+            and direction != "wgrad"
+            and problem.terms(direction) <= FEW_TERMS
+        ):
+            return Verdict(False, "pointwise, with few terms")
+        return Verdict(True, "channels fill the lanes")

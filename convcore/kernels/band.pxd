@@ -138,21 +138,21 @@ cdef inline void copy_plane(
     cdef Py_ssize_t lanes = VEC_BYTES // sizeof(real)
     cdef const real* row
     cdef const real* last = source + w.source_plane - lanes  # vector of this channel
-    clear(to, left)
     for i in range(b.spans[0].extent):
         z = b.spans[0].first + i
         for j in range(b.spans[1].extent):
             y = b.spans[1].first + j
             if 0 <= z < w.z.source and 0 <= y < w.y.source and left < right:
                 row = source + (z * w.y.source + y) * w.x.source + b.spans[2].first + left
+                clear(to, left)
                 fetch(row + AHEAD * w.source_plane, right - left)
                 if row + right - left <= last:
                     copy_whole(row, to + left, right - left)
                 else:
                     copy(to + left, row, right - left)
-                clear(to + right, b.pitch - right + left)
+                clear(to + right, b.pitch - right)
             else:
-                clear(to + left, b.pitch)
+                clear(to, b.pitch)
             to += b.pitch
 
 

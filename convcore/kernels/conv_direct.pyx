@@ -27,7 +27,6 @@
 
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
-from libc.math cimport sqrt
 from libc.string cimport memset
 
 from convcore.kernels.band cimport (
@@ -38,12 +37,11 @@ from convcore.kernels.geometry cimport (
     CONV_FIELDS, Conv, Window, forward_window, gradient_window, phases,
 )
 from convcore.kernels.pack cimport class_of, Class
-from convcore.kernels.tile cimport sum_scattered
+from convcore.kernels.tile cimport chain, partial_chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, collect, spread, spread_pair, turn
 from convcore.kernels.vector cimport MR, NR_BYTES, NV, copy, nr, real
 
 cdef enum:
-    CHAIN = 8  # terms of one block of a sum, times the root of all terms
     OUTPUTS = 64  # most tiles of outputs in a box
     SUM_BYTES = 524288  # of the sums of a task, a fraction of L2
     PANELS = 8  # panels of m in a task
@@ -75,15 +73,6 @@ cdef inline Py_ssize_t aligned(Py_ssize_t scalars) noexcept nogil:
 cdef inline Window window_of(const Conv* p, bint gradient, Py_ssize_t phase) noexcept nogil:
     """Give the windows of a direction."""
     return gradient_window(p, phase) if gradient else forward_window(p)
-
-
-cdef inline Py_ssize_t chain(Py_ssize_t terms) noexcept nogil:
-    """Choose how many terms are summed one after the other, before the next block.
-
-    A sum of K equal terms in blocks of L is wrong by up to (L + K / L) / 4 units: with
-    L = 8 * sqrt(K) that stays within 2 * sqrt(K) + 4.
-    """
-    return <Py_ssize_t>(CHAIN * sqrt(<double>terms))
 
 
 cdef Py_ssize_t channels_of(const Window* w, Py_ssize_t item) noexcept nogil:
@@ -308,6 +297,8 @@ cdef void sum_box(
             for q in range(outputs):
                 copy(sums + (j - panel0) * job.room + q * lanes, biases + j * lanes, lanes)
         return
+    if w.taps > most:
+        most = partial_chain(w.depth)
     list_outputs(w, &b, box, places)
     for q in range(MR):
         places[outputs + q] = places[outputs - 1]

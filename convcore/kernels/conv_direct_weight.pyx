@@ -32,13 +32,13 @@ from convcore.kernels.band cimport (
     list_terms, outputs_of,
 )
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, Window, forward_window
-from convcore.kernels.tile cimport sum_scattered
+from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, collect, spread
 from convcore.kernels.vector cimport MR, NR_BYTES, nr, real
 
 cdef enum:
     OUTPUTS = 64  # most tiles of outputs in a box
-    QC = 16  # tiles of outputs that are summed at a time
+    RUN = 448  # most outputs that are summed at a time: their turned dy fits into L2
     TERMS = 128  # of the channels of a band, or more: whole tiles
     SUM_BYTES = 8388608  # of all sums, if they are of chunks
     PANELS = 8  # most panels of o in a task
@@ -103,6 +103,7 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     )
     if job.chunks == 1:
         job.private += job.sums
+    job.private += lanes
     return job
 
 
@@ -158,24 +159,28 @@ cdef void write_sums(
 
 cdef inline void multiply_panel(
     const real* band, const Py_ssize_t* places, Py_ssize_t outputs,
-    const Py_ssize_t* distances, Py_ssize_t terms, const real* turned, bint narrow,
-    real* sums,
+    const Py_ssize_t* distances, Py_ssize_t terms, const real* turned, const real* start,
+    Py_ssize_t most, bint narrow, real* sums,
 ) noexcept nogil:
-    """Add the outputs of one box to the sums of one panel."""
+    """Add the outputs of one box to the sums of one panel, `most` at a time.
+
+    With a start, a row of NR scalars, the sums begin with it.
+    """
     cdef const real* a[MR]
-    cdef Py_ssize_t k, q = 0, i
+    cdef Py_ssize_t k, q = 0, i, here
     while q < outputs:
+        here = min(most, outputs - q)
         k = 0
         while k < terms:
             for i in range(MR):
                 a[i] = band + distances[min(k + i, terms - 1)]
             sum_scattered(
                 <const real* const*>a, places + q, turned + q * nr(band),
-                min(QC * MR, outputs - q), <const real*>NULL, sums + k * nr(band),
-                min(MR, terms - k), narrow,
+                here, start, sums + k * nr(band), min(MR, terms - k), narrow,
             )
             k += MR
-        q += QC * MR
+        q += here
+        start = NULL
 
 
 cdef void run_task(
@@ -192,14 +197,16 @@ cdef void run_task(
     cdef Py_ssize_t* places = <Py_ssize_t*>(turned + room * job.panel_block)
     cdef Py_ssize_t* distances = places + job.boxes.outputs
     cdef real* sums = shared + task * job.sums
+    cdef real* zeros = private + job.private - lanes
+    cdef Py_ssize_t most = min(RUN, chain(w.columns))
     cdef Box box
     cdef Band b
     cdef const real* band
     if job.chunks == 1:
-        sums = private + job.private - job.sums
+        sums = zeros - job.sums
     place(job, part, &group, &channel, &panel)
     panels = min(job.panel_block, job.panels - panel)
-    memset(sums, 0, job.sums * sizeof(real))
+    memset(zeros, 0, NR_BYTES)
     x += group * w.c * w.source_plane
     for i in range(first, min(first + job.chunk, job.boxes.boxes)):
         box = box_at(&job.boxes, w, i)
@@ -220,6 +227,7 @@ cdef void run_task(
                     band, <const Py_ssize_t*>places, outputs_of(&box),
                     <const Py_ssize_t*>distances, terms,
                     <const real*>turned + j * room,
+                    <const real*>zeros if i == first else <const real*>NULL, most,
                     job.p.ocg - (panel + j) * lanes <= lanes // 2,
                     sums + (j * (job.channels * job.taps + MOST_LANES) + c * job.taps) * lanes,
                 )

@@ -31,7 +31,7 @@ from convcore.kernels.geometry cimport (
     CONV_FIELDS, Conv, Window, forward_window, gradient_window, phases,
 )
 from convcore.kernels.pack cimport Run, list_runs, pack_weights, rows_of_panel
-from convcore.kernels.tile cimport exact_rows, put_rows, put_wide
+from convcore.kernels.tile cimport SHORT, chain, exact_rows, partial_chain, put_rows, put_wide
 from convcore.kernels.vector cimport MR, NR_BYTES, WIDE, copy, nr, real
 
 cdef enum:
@@ -211,7 +211,7 @@ cdef void run_task(
     cdef Py_ssize_t rest = task // (job.tile_tasks * job.pixel_tasks)
     cdef Py_ssize_t group = rest % job.p.g, phase = rest // job.p.g
     cdef Window w = gradient_window(&job.p, phase) if job.gradient else forward_window(&job.p)
-    cdef Py_ssize_t lanes = nr(source), blocks, depth, k = 0, j, t, number, here
+    cdef Py_ssize_t lanes = nr(source), blocks, depth, k = 0, j, t, number, here, most
     cdef Py_ssize_t first = pixel_task * job.panels * lanes, count
     cdef Py_ssize_t tile0 = tile_task * job.tile_block
     cdef Py_ssize_t tile1 = min(tile0 + job.tile_block, job.tiles)
@@ -222,7 +222,8 @@ cdef void run_task(
     if first >= w.columns:  # later phases may be smaller than the first
         return
     count = min(job.panels * lanes, w.columns - first)
-    blocks = (w.depth - 1) // KC + 1 if w.depth else 1
+    most = partial_chain(w.depth) if w.taps > SHORT else min(KC, chain(w.depth))
+    blocks = (w.depth - 1) // most + 1 if w.depth else 1
     depth = (w.depth - 1) // blocks + 1 if w.depth else 0
     source += group * w.c * w.source_plane
     while True:

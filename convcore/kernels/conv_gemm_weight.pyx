@@ -30,7 +30,7 @@ from libc.string cimport memset
 
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, Window, forward_window
 from convcore.kernels.pack cimport RUNS, Run, Term, columns, list_runs, term_at
-from convcore.kernels.tile cimport put_rows
+from convcore.kernels.tile cimport chain, put_rows
 from convcore.kernels.vector cimport (
     MR, NR_BYTES, NV, f32v, f64v, nr, real, vec,
 )
@@ -168,7 +168,7 @@ cdef void run_task(
     for i in range(panels * RUNS):
         addresses[i] = turned + i * lanes
     while pixel < last:
-        count = min(RUNS, last - pixel)
+        count = min(min(RUNS, chain(job.w.columns)), last - pixel)
         number = list_runs(&job.w, pixel, count, runs)
         columns(&job.w, source, runs, number, row0, row0 + rows, patches, RUNS)
         for j in range(panels):
@@ -236,26 +236,56 @@ cdef inline void sum_vectors(const vec* source, Py_ssize_t steps, vec* sums) noe
         sums[1] = sums[1] + source[NV * i + 1]
 
 
+cdef inline void sum_rows(const real* source, Py_ssize_t steps, real* sums) noexcept nogil:
+    """Add `steps` rows of NR scalars."""
+    if real is float:
+        sum_vectors(<const f32v*>source, steps, <f32v*>sums)
+    else:
+        sum_vectors(<const f64v*>source, steps, <f64v*>sums)
+
+
+cdef inline void flush(real* sums, real* totals) noexcept nogil:
+    """Add NR sums to their totals, and begin them again."""
+    sum_rows(<const real*>sums, 1, totals)
+    memset(sums, 0, NR_BYTES)
+
+
 cdef void sum_channel(
     const Conv* p, Py_ssize_t channel, Py_ssize_t plane, const real* dy, real* sums, real* db
 ) noexcept nogil:
-    """Sum one channel of dy over all samples and pixels; `sums` is room for NR scalars."""
+    """Sum one channel of dy over all samples and pixels.
+
+    `sums` is room for 2 * NR scalars: sums of at most `most` terms each, and totals.
+    """
     cdef Py_ssize_t lanes = nr(dy), steps = plane // lanes, apart = lanes // 2, n, i
+    cdef Py_ssize_t most = chain(p.n * plane), taken = 0, here, left
+    cdef real* totals = sums + lanes
     cdef const real* source
-    memset(sums, 0, NR_BYTES)
+    memset(sums, 0, 2 * NR_BYTES)
     for n in range(p.n):
         source = dy + (n * p.g * p.ocg + channel) * plane
-        if real is float:
-            sum_vectors(<const f32v*>source, steps, <f32v*>sums)
-        else:
-            sum_vectors(<const f64v*>source, steps, <f64v*>sums)
+        left = steps
+        while left:
+            here = min(left, most - taken)
+            sum_rows(source, here, sums)
+            source += here * lanes
+            left -= here
+            taken += here
+            if taken == most:
+                flush(sums, totals)
+                taken = 0
         for i in range(plane - steps * lanes):
-            sums[i] += source[steps * lanes + i]
+            sums[i] += source[i]
+        taken += 1
+        if taken == most:
+            flush(sums, totals)
+            taken = 0
+    flush(sums, totals)
     while apart:
         for i in range(apart):
-            sums[i] += sums[i + apart]
+            totals[i] += totals[i + apart]
         apart = apart // 2
-    db[channel] = sums[0]
+    db[channel] = totals[0]
 
 
 cdef int check(bint right) except -1:
@@ -270,7 +300,7 @@ def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, 
     cdef Job job
     check(geometry.shape[0] == CONV_FIELDS and threads >= 1)
     if direction == "bgrad":
-        return threads * NR_BYTES // item
+        return 2 * threads * NR_BYTES // item
     job = make_job(<const Conv*>&geometry[0], item)
     return job.shared + threads * job.private
 
@@ -306,12 +336,12 @@ def bgrad(
     p = <const Conv*>&geometry[0]
     plane = p.out_extent[0] * p.out_extent[1] * p.out_extent[2]
     check(db.shape[0] == p.g * p.ocg and dy.shape[0] == p.n * p.g * p.ocg * plane)
-    check(scratch.shape[0] >= threads * lanes)
+    check(scratch.shape[0] >= 2 * threads * lanes)
     if p.n == 0:
         db[:] = 0
         return
     with nogil:
         for channel in prange(p.g * p.ocg, num_threads=threads, schedule="static"):
             sum_channel(
-                p, channel, plane, &dy[0], &scratch[0] + threadid() * lanes, &db[0]
+                p, channel, plane, &dy[0], &scratch[0] + 2 * threadid() * lanes, &db[0]
             )

@@ -25,11 +25,17 @@
 #           ACM TOMS 34 (2008), section 6; BLIS for the names MR and NR; Dukhan, The
 #           Indirect Convolution Algorithm, arXiv:1907.02129, for the addresses.
 
+from libc.math cimport sqrt
+
 from convcore.kernels.vector cimport (
     MR, MR_HALF, MR_QUARTER, NV, TILE, WIDE, f32v, f64v, real, vec, ahead, lanes_from,
     zero_lanes,
 )
 
+
+cdef enum:
+    CHAIN = 8  # terms of one block of a sum, times the root of all terms
+    SHORT = 96  # terms of a block that needs no others to be right
 
 cdef struct full:
     char _
@@ -60,6 +66,23 @@ cdef inline int rows_of(shape* tile) noexcept nogil:
         return MR_QUARTER
     else:
         return 1
+
+
+cdef inline Py_ssize_t chain(Py_ssize_t terms) noexcept nogil:
+    """Choose how many terms are summed one after the other, before the next block.
+
+    A sum of K equal terms in blocks of L is wrong by up to (L + K / L) / 4 units in the
+    last place: with L = 8 * sqrt(K) that is at most 2 * sqrt(K) + 1 for every K >= 64.
+    """
+    return <Py_ssize_t>(CHAIN * sqrt(<double>terms))
+
+
+cdef inline Py_ssize_t partial_chain(Py_ssize_t terms) noexcept nogil:
+    """Choose the same for blocks of a few taps out of many.
+
+    At a border most taps meet padding, and all terms of one block may be the only ones.
+    """
+    return min(chain(terms), SHORT)
 
 
 cdef inline void multiply(
