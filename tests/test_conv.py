@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,11 +55,11 @@ def compute(
         "bgrad": (problem.oc,),
     }
     dtype = arrays[0].dtype
-    if direction in ("fprop", "dgrad") and (len(arrays) == 2 or arrays[2] is None):
-        arrays = (*arrays[:2], np.empty(0, dtype))
+    if direction in ("fprop", "dgrad") and len(arrays) == 2:
+        arrays = (*arrays, None)
     out = np.full(shapes[direction], np.nan, dtype)
     chosen = plan.select(problem, direction, dtype.name, algorithm)
-    run(chosen, 10**9, *arrays, out)
+    run(replace(chosen, work=10**9), *arrays, out)  # enough for all threads
     return out
 
 
@@ -661,7 +662,7 @@ def test_kernels_refuse_buffers_of_another_size() -> None:
         chosen = plan.select(problem, direction, "float32")
         arrays = [np.ones(size, np.float32) for size in buffers]
         with pytest.raises(ValueError, match="buffer does not have"):
-            run(chosen, 1, *arrays)
+            run(chosen, *arrays)
 
 
 # Interruption ----------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """What all poolings do alike: check their arrays, and run a direction of a problem."""
 
-from math import prod
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from convcore import plan
 from convcore.arguments import integer
 from convcore.functional.call import run
 from convcore.problem import PoolProblem
-from convcore.runtime.arrays import Array, batched, checked, empty, ready
+from convcore.runtime.arrays import NAMES, Array, batched, checked, empty, ready
 
 Shape = tuple[int, ...]
 
@@ -85,7 +85,14 @@ def divisor_buffer(
             raise ValueError(
                 f"{function}: divisor_override must be < 2**63, got {divisor_override}"
             )
-    return np.array([divisor, count_include_pad], _INT64)
+    return _divisor_buffer(divisor, count_include_pad)
+
+
+@lru_cache(maxsize=64)
+def _divisor_buffer(divisor: int, count_include_pad: bool) -> Array:
+    buffer = np.array([divisor, count_include_pad], _INT64)
+    buffer.flags.writeable = False
+    return buffer
 
 
 def average(function: str, problem: PoolProblem, divisor: Array, x: Array) -> Array:
@@ -104,9 +111,10 @@ def average_backward(problem: PoolProblem, divisor: Array, grad_output: Array) -
 
 
 def start(
-    problem: PoolProblem, direction: str, dtype: np.dtype[Any], *buffers: Array
+    problem: PoolProblem,
+    direction: str,
+    dtype: np.dtype[Any],
+    *buffers: Array | None,
 ) -> None:
     """Choose the algorithm of a direction and run it."""
-    taps = prod(map(min, problem.kernel, problem.in_extent))
-    work = prod(problem.x_shape) + prod(problem.y_shape) * taps
-    run(plan.select(problem, direction, dtype.name), work, *buffers)
+    run(plan.select(problem, direction, NAMES[dtype.char]), *buffers)

@@ -339,11 +339,12 @@ def _max_pool(
     problem = PoolProblem.pool(function, x.shape, *window)
     x = ready(function, "x", x)
     y = empty(problem.y_shape, x.dtype)
-    indices = np.empty(problem.y_shape if return_indices else 0, np.int64)
+    indices = np.empty(problem.y_shape, np.int64) if return_indices else None
     start(problem, "max_fprop", x.dtype, x, y, indices)
-    if single:
-        y, indices = y[0], indices[0] if return_indices else indices
-    return (y, indices) if return_indices else y
+    y = y[0] if single else y
+    if indices is None:
+        return y
+    return y, indices[0] if single else indices
 
 
 def _max_pool_backward(
