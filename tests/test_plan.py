@@ -71,9 +71,9 @@ def test_scratch_is_bounded_by_tiles() -> None:
     weights = 64 * (64 * 9 + 1)
     for direction in ("fprop", "dgrad", "wgrad"):
         chosen = plan.select(problem, direction, "float32")
-        two, three = chosen.scratch_size(2), chosen.scratch_size(3)
-        assert (three - two) * 4 <= 8 << 20
-        assert two * 4 <= 2 * weights * 4 + 2 * (8 << 20)
+        two, three = chosen.scratch_bytes(2), chosen.scratch_bytes(3)
+        assert three - two <= 8 << 20
+        assert two <= 2 * weights * 4 + 2 * (8 << 20)
 
 
 def test_explain_lists_every_algorithm() -> None:

@@ -8,27 +8,29 @@ transposed convolution are the other directions of the problem that it transpose
 """
 
 from collections.abc import Collection
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from convcore import plan
+from convcore.arguments import exact
 from convcore.functional._checks import GRADIENTS, needed
 from convcore.functional.call import run
 from convcore.problem import ConvProblem, Direction, Padding, Size
+from convcore.runtime import cpu
 from convcore.runtime.arrays import (
     NAMES,
     Array,
-    batched,
+    batched_shape,
+    check_out,
     checked,
-    checked_out,
     empty,
     flat,
     ready,
 )
 
 Grads = tuple[Array | None, Array | None, Array | None]
-_Options = tuple[bool, str]  # flip, algorithm
 
 
 def conv1d(
@@ -55,9 +57,8 @@ def conv1d(
     >>> conv1d(x, np.array([[[1.0, 10.0]]]))
     array([[[21., 32., 43.]]])
     """
-    geometry = (stride, padding, dilation, groups)
-    options = (flip, algorithm)
-    return _forward("conv1d", 1, (x, weight, bias, out), geometry, options)
+    how = (stride, padding, dilation, groups, algorithm)
+    return _forward("conv1d", 1, (x, weight, bias, out), how, flip)
 
 
 def conv2d(
@@ -133,9 +134,8 @@ def conv2d(
     array([[[[ 8., 12.],
              [20., 24.]]]])
     """
-    geometry = (stride, padding, dilation, groups)
-    options = (flip, algorithm)
-    return _forward("conv2d", 2, (x, weight, bias, out), geometry, options)
+    how = (stride, padding, dilation, groups, algorithm)
+    return _forward("conv2d", 2, (x, weight, bias, out), how, flip)
 
 
 def conv3d(
@@ -161,9 +161,8 @@ def conv3d(
     >>> conv3d(np.ones((1, 2, 3, 3, 3)), np.ones((1, 2, 3, 3, 3))).item()
     54.0
     """
-    geometry = (stride, padding, dilation, groups)
-    options = (flip, algorithm)
-    return _forward("conv3d", 3, (x, weight, bias, out), geometry, options)
+    how = (stride, padding, dilation, groups, algorithm)
+    return _forward("conv3d", 3, (x, weight, bias, out), how, flip)
 
 
 def conv1d_backward(
@@ -188,10 +187,9 @@ def conv1d_backward(
     >>> conv1d_backward(np.ones((1, 1, 2)), x, weight)
     (array([[[ 1., 11., 10.]]]), array([[[3., 5.]]]), array([2.]))
     """
-    geometry = (stride, padding, dilation, groups)
-    options = (flip, algorithm)
+    how = (stride, padding, dilation, groups, algorithm)
     operands = (grad_output, x, weight, needs)
-    return _backward("conv1d_backward", 1, operands, geometry, options)
+    return _backward("conv1d_backward", 1, operands, how, flip)
 
 
 def conv2d_backward(
@@ -250,10 +248,9 @@ def conv2d_backward(
              [2., 4., 2.],
              [1., 2., 1.]]]])
     """
-    geometry = (stride, padding, dilation, groups)
-    options = (flip, algorithm)
+    how = (stride, padding, dilation, groups, algorithm)
     operands = (grad_output, x, weight, needs)
-    return _backward("conv2d_backward", 2, operands, geometry, options)
+    return _backward("conv2d_backward", 2, operands, how, flip)
 
 
 def conv3d_backward(
@@ -278,10 +275,9 @@ def conv3d_backward(
     >>> conv3d_backward(np.ones((1, 1, 1, 1, 1)), x, weight, needs=["bias"])
     (None, None, array([1.]))
     """
-    geometry = (stride, padding, dilation, groups)
-    options = (flip, algorithm)
+    how = (stride, padding, dilation, groups, algorithm)
     operands = (grad_output, x, weight, needs)
-    return _backward("conv3d_backward", 3, operands, geometry, options)
+    return _backward("conv3d_backward", 3, operands, how, flip)
 
 
 def conv_transpose1d(
@@ -308,10 +304,8 @@ def conv_transpose1d(
     >>> conv_transpose1d(np.array([[[1.0, 2.0]]]), np.array([[[1.0, 10.0]]]), stride=2)
     array([[[ 1., 10.,  2., 20.]]])
     """
-    geometry = (stride, padding, output_padding, groups, dilation)
-    operands = (x, weight, bias, out)
-    options = (flip, algorithm)
-    return _forward("conv_transpose1d", 1, operands, geometry, options, True)
+    how = (stride, padding, output_padding, groups, dilation, algorithm)
+    return _forward("conv_transpose1d", 1, (x, weight, bias, out), how, flip, True)
 
 
 def conv_transpose2d(
@@ -372,10 +366,8 @@ def conv_transpose2d(
              [2., 4., 2.],
              [1., 2., 1.]]]])
     """
-    geometry = (stride, padding, output_padding, groups, dilation)
-    operands = (x, weight, bias, out)
-    options = (flip, algorithm)
-    return _forward("conv_transpose2d", 2, operands, geometry, options, True)
+    how = (stride, padding, output_padding, groups, dilation, algorithm)
+    return _forward("conv_transpose2d", 2, (x, weight, bias, out), how, flip, True)
 
 
 def conv_transpose3d(
@@ -403,10 +395,8 @@ def conv_transpose3d(
     >>> conv_transpose3d(np.ones((1, 1, 1, 1, 1)), np.ones((1, 2, 2, 2, 2))).shape
     (1, 2, 2, 2, 2)
     """
-    geometry = (stride, padding, output_padding, groups, dilation)
-    operands = (x, weight, bias, out)
-    options = (flip, algorithm)
-    return _forward("conv_transpose3d", 3, operands, geometry, options, True)
+    how = (stride, padding, output_padding, groups, dilation, algorithm)
+    return _forward("conv_transpose3d", 3, (x, weight, bias, out), how, flip, True)
 
 
 def conv_transpose1d_backward(
@@ -434,11 +424,9 @@ def conv_transpose1d_backward(
     >>> conv_transpose1d_backward(np.ones((1, 1, 3)), x, weight)
     (array([[[11., 11.]]]), array([[[3., 3.]]]), array([3.]))
     """
-    geometry = (stride, padding, output_padding, groups, dilation)
+    how = (stride, padding, output_padding, groups, dilation, algorithm)
     operands = (grad_output, x, weight, needs)
-    options = (flip, algorithm)
-    name = "conv_transpose1d_backward"
-    return _backward(name, 1, operands, geometry, options, True)
+    return _backward("conv_transpose1d_backward", 1, operands, how, flip, True)
 
 
 def conv_transpose2d_backward(
@@ -484,11 +472,9 @@ def conv_transpose2d_backward(
     >>> [grad.ravel().tolist() for grad in grads]
     [[4.0, 4.0, 4.0, 4.0], [4.0, 4.0, 4.0, 4.0], [9.0]]
     """
-    geometry = (stride, padding, output_padding, groups, dilation)
+    how = (stride, padding, output_padding, groups, dilation, algorithm)
     operands = (grad_output, x, weight, needs)
-    options = (flip, algorithm)
-    name = "conv_transpose2d_backward"
-    return _backward(name, 2, operands, geometry, options, True)
+    return _backward("conv_transpose2d_backward", 2, operands, how, flip, True)
 
 
 def conv_transpose3d_backward(
@@ -516,52 +502,54 @@ def conv_transpose3d_backward(
     >>> conv_transpose3d_backward(np.ones((1, 1, 2, 2, 2)), x, weight, needs=["x"])
     (array([[[[[8.]]]]]), None, None)
     """
-    geometry = (stride, padding, output_padding, groups, dilation)
+    how = (stride, padding, output_padding, groups, dilation, algorithm)
     operands = (grad_output, x, weight, needs)
-    options = (flip, algorithm)
-    name = "conv_transpose3d_backward"
-    return _backward(name, 3, operands, geometry, options, True)
+    return _backward("conv_transpose3d_backward", 3, operands, how, flip, True)
+
+
+class _Job(NamedTuple):
+    """What the shapes of a call decide, for one direction of its problem."""
+
+    plan: plan.Plan
+    result: tuple[int, ...]  # shape; without a batch where x has none
+    channels: int  # of the result
 
 
 def _forward(
     function: str,
     ndim: int,
     operands: tuple[Array, Array, Array | None, Array | None],
-    geometry: tuple[Any, ...],
-    options: _Options,
+    how: tuple[Any, ...],
+    flip: bool,
     transposed: bool = False,
 ) -> Array:
     """Do a convolution, or a transposed one, in any rank.
 
     The latter is the gradient of x of its problem. `operands` are x, weight, bias and
-    out; `geometry` is the rest of what makes the problem.
+    out; `how` is the rest of what makes the problem, and the algorithm.
     """
     x, weight, bias, out = operands
-    dtype = _checked_operands(function, x, weight, options)
-    x, single = batched(function, "x", x, ndim)
-    direction: Direction
-    if transposed:
-        problem = ConvProblem.transposed(function, x.shape, weight.shape, *geometry)
-        direction, shape, channels = "dgrad", problem.x_shape, problem.ic
-    else:
-        problem = ConvProblem.conv(function, x.shape, weight.shape, *geometry)
-        direction, shape, channels = "fprop", problem.y_shape, problem.oc
+    dtype = _checked_operands(function, x, weight, flip)
+    direction: Direction = "dgrad" if transposed else "fprop"
+    shapes = (x.shape, weight.shape)
+    job = _job(function, ndim, direction, shapes, dtype, how, transposed)
     if bias is not None:
-        bias = _checked_bias(function, bias, channels, dtype)
-    if single:
-        shape = shape[1:]
-    y = checked_out(function, out, shape, dtype, (x, weight, bias))
-    x, weight = flat(x, dtype), flat(_turned(weight, options), dtype)
-    _run(problem, direction, options, x, weight, bias, y)
-    return y
+        bias = _checked_bias(function, bias, job.channels, dtype)
+    if out is None:
+        out = empty(job.result, dtype)
+    else:
+        check_out(function, out, job.result, dtype, (x, weight, bias))
+    weight = _turned(weight) if flip else weight
+    run(job.plan, flat(x, dtype), flat(weight, dtype), bias, out)
+    return out
 
 
 def _backward(
     function: str,
     ndim: int,
     operands: tuple[Array, Array, Array, Collection[str]],
-    geometry: tuple[Any, ...],
-    options: _Options,
+    how: tuple[Any, ...],
+    flip: bool,
     transposed: bool = False,
 ) -> Grads:
     """Do the backward pass of a convolution, or of a transposed one, in any rank.
@@ -571,86 +559,104 @@ def _backward(
     """
     grad_output, x, weight, needs = operands
     needs_x, needs_weight, needs_bias = needed(function, needs)
-    dtype = _checked_operands(function, x, weight, options)
+    dtype = _checked_operands(function, x, weight, flip)
     checked(function, "grad_output", grad_output, dtype)
-    x, single = batched(function, "x", x, ndim)
-    make = ConvProblem.transposed if transposed else ConvProblem.conv
-    grad_output = _batched_gradient(function, grad_output, x, single)
-    problem = make(function, x.shape, weight.shape, *geometry)
-    result = problem.x_shape if transposed else problem.y_shape
-    if grad_output.shape != result:
-        raise ValueError(
-            f"{function}: grad_output must have the result's shape {result}, got "
-            f"{grad_output.shape}"
-        )
+    shapes = (x.shape, weight.shape)
+
+    def job(direction: Direction) -> _Job:
+        return _job(function, ndim, direction, shapes, dtype, how, transposed)
+
+    _check_gradient(function, grad_output, x, job("bgrad").result)
     grad_x = grad_weight = grad_bias = None
     dy = flat(grad_output, dtype)
     if needs_x:
-        direction: Direction = "fprop" if transposed else "dgrad"
         grad_x = empty(x.shape, dtype)
-        turned = flat(_turned(weight, options), dtype)
-        _run(problem, direction, options, dy, turned, None, grad_x)
-        grad_x = grad_x[0] if single else grad_x
+        turned = flat(_turned(weight) if flip else weight, dtype)
+        run(job("fprop" if transposed else "dgrad").plan, dy, turned, None, grad_x)
     if needs_weight:
         x = flat(x, dtype)
         grad_weight = empty(weight.shape, dtype)
-        source, target = (dy, x) if transposed else (x, dy)
-        _run(problem, "wgrad", options, source, target, grad_weight)
-        grad_weight = flat(_turned(grad_weight, options), dtype)
+        run(job("wgrad").plan, *((dy, x) if transposed else (x, dy)), grad_weight)
+        grad_weight = flat(_turned(grad_weight), dtype) if flip else grad_weight
     if needs_bias:
-        grad_bias = _bias_gradient(function, dy)
+        grad_bias = empty((job("bgrad").channels,), dtype)
+        run(job("bgrad").plan, dy, grad_bias)
     return grad_x, grad_weight, grad_bias
 
 
-def _bias_gradient(function: str, dy: Array) -> Array:
-    """Sum every channel of dy: the same sum for whatever operation made it."""
-    channels = dy.shape[1]
-    weight_shape = (channels, *(1,) * (dy.ndim - 1))
-    problem = ConvProblem.conv(function, dy.shape, weight_shape, groups=channels)
-    grad = empty((channels,), dy.dtype)
-    _run(problem, "bgrad", (False, "auto"), dy, grad)
-    return grad
-
-
-def _run(
-    problem: ConvProblem,
+def _job(
+    function: str,
+    ndim: int,
     direction: Direction,
-    options: _Options,
-    *buffers: Array | None,
-) -> None:
-    """Choose the algorithm of a direction and run it over arrays, the result last."""
-    dtype = NAMES[buffers[-1].dtype.char]
-    run(plan.select(problem, direction, dtype, options[1]), *buffers)
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    dtype: np.dtype[Any],
+    how: tuple[Any, ...],
+    transposed: bool,
+) -> _Job:
+    """Check shapes and arguments, and choose the algorithm: once for all equal calls."""
+    make = _cached_job if exact(how) else _new_job
+    return make(function, ndim, direction, shapes, dtype, how, transposed, cpu.isa())
 
 
-def _turned(weight: Array, options: _Options) -> Array:
-    """Turn a kernel around along every spatial axis if the call asks for it."""
-    if not options[0]:
-        return weight
+def _new_job(
+    function: str,
+    ndim: int,
+    direction: Direction,
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    dtype: np.dtype[Any],
+    how: tuple[Any, ...],
+    transposed: bool,
+    isa: str,
+) -> _Job:
+    """Do `_job`; the instruction set is here as a part of the key."""
+    *geometry, algorithm = how
+    plan.check_algorithm(function, algorithm)
+    x_shape, single = batched_shape(function, "x", shapes[0], ndim)
+    make = ConvProblem.transposed if transposed else ConvProblem.conv
+    problem = make(function, x_shape, shapes[1], *geometry)
+    result = problem.x_shape if transposed else problem.y_shape
+    channels = result[1]
+    if direction == "bgrad":  # a sum for each channel of the result, whatever made it
+        ones = (channels, *(1,) * (ndim + 1))
+        problem, algorithm = ConvProblem.conv(function, result, ones, groups=channels), "auto"
+    chosen = plan.select(problem, direction, NAMES[dtype.char], algorithm)
+    return _Job(chosen, result[1:] if single else result, channels)
+
+
+_cached_job = lru_cache(maxsize=4096)(_new_job)
+
+
+def _turned(weight: Array) -> Array:
+    """Turn a kernel around along every spatial axis."""
     return weight[..., *(slice(None, None, -1),) * (weight.ndim - 2)]
 
 
 def _checked_operands(
-    function: str, x: Array, weight: Array, options: _Options
+    function: str, x: Array, weight: Array, flip: bool
 ) -> np.dtype[Any]:
-    """Check options and types, and give the dtype of both arrays."""
-    flip, algorithm = options
+    """Check types, and give the dtype of both arrays."""
     if not isinstance(flip, bool):
         raise TypeError(f"{function}: flip must be a bool, got {flip!r}")
-    plan.check_algorithm(function, algorithm)
     dtype = checked(function, "x", x)
     checked(function, "weight", weight, dtype)
     return dtype
 
 
-def _batched_gradient(function: str, grad_output: Array, x: Array, single: bool) -> Array:
-    """Give grad_output with a batch axis; `x` has one, of its own unless `single`."""
-    if grad_output.ndim != x.ndim - single:
+def _check_gradient(
+    function: str, grad_output: Array, x: Array, shape: tuple[int, ...]
+) -> None:
+    """Check the shape of grad_output against that of the result."""
+    if grad_output.shape == shape:
+        return
+    if grad_output.ndim != x.ndim:
         raise ValueError(
             f"{function}: grad_output must have as many axes as x, got shapes "
-            f"{grad_output.shape} and {x.shape[1:] if single else x.shape}"
+            f"{grad_output.shape} and {x.shape}"
         )
-    return grad_output[None] if single else grad_output
+    raise ValueError(
+        f"{function}: grad_output must have the result's shape {shape}, got "
+        f"{grad_output.shape}"
+    )
 
 
 def _checked_bias(

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Literal
 
@@ -27,7 +27,7 @@ _FAR = 2**62  # beyond every addressable extent
 _AXES = "dhw"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ConvProblem:
     """One convolution: `y[n, o] = sum over (c, k) of w[o, c, k] * x[n, c, s*t + d*k - p]`.
 
@@ -84,18 +84,12 @@ class ConvProblem:
             When a value, or the type of one, is not legal.
         """
         ndim = rank(function, "x", x_shape)
-        # The cache below takes 1, 1.0 and True for the same, so they must not get there.
-        # An int of Python is fine as it is; anything else is made of such ints first.
-        if type(stride) is not int:
-            stride = sizes(function, "stride", stride, ndim)
-        if type(dilation) is not int:
-            dilation = sizes(function, "dilation", dilation, ndim)
-        if type(padding) is not int:
-            padding = paddings(function, padding, ndim)
-        if type(groups) is not int:
-            groups = integer(function, "groups", groups)
+        strides = sizes(function, "stride", stride, ndim)
+        dilations = sizes(function, "dilation", dilation, ndim)
+        pads = paddings(function, padding, ndim)
+        group_count = integer(function, "groups", groups)
         return _conv(
-            function, x_shape, weight_shape, stride, padding, dilation, groups
+            function, x_shape, weight_shape, strides, pads, dilations, group_count
         )
 
     @staticmethod
@@ -123,53 +117,38 @@ class ConvProblem:
             axis; below the stride or the dilation.
         """
         ndim = rank(function, "x", x_shape)
-        if type(stride) is not int:
-            stride = sizes(function, "stride", stride, ndim)
-        if type(dilation) is not int:
-            dilation = sizes(function, "dilation", dilation, ndim)
-        if type(output_padding) is not int:
-            output_padding = sizes(
-                function, "output_padding", output_padding, ndim, least=0
-            )
-        if type(padding) is not int:
-            padding = paddings(function, padding, ndim)
-        if type(groups) is not int:
-            groups = integer(function, "groups", groups)
+        strides = sizes(function, "stride", stride, ndim)
+        dilations = sizes(function, "dilation", dilation, ndim)
+        extra = sizes(function, "output_padding", output_padding, ndim, least=0)
+        pads = paddings(function, padding, ndim)
+        group_count = integer(function, "groups", groups)
         return _transposed(
             function,
             x_shape,
             weight_shape,
-            stride,
-            padding,
-            output_padding,
-            dilation,
-            groups,
+            strides,
+            pads,
+            extra,
+            dilations,
+            group_count,
         )
 
-    def __hash__(self) -> int:
-        return self._hash
-
-    @cached_property
-    def _hash(self) -> int:
-        """Hash all fields, once: every call looks its plan up by its problem."""
-        return hash(tuple(getattr(self, field.name) for field in fields(self)))
-
-    @cached_property
+    @property
     def x_shape(self) -> tuple[int, ...]:
         """Shape of x: (n, ic, *spatial), in the caller's rank."""
         return (self.n, self.ic, *self.in_extent[-self.ndim :])
 
-    @cached_property
+    @property
     def weight_shape(self) -> tuple[int, ...]:
         """Shape of w: (oc, ic / g, *kernel), in the caller's rank."""
         return (self.oc, self.ic // self.g, *self.kernel[-self.ndim :])
 
-    @cached_property
+    @property
     def y_shape(self) -> tuple[int, ...]:
         """Shape of y: (n, oc, *spatial), in the caller's rank."""
         return (self.n, self.oc, *self.out_extent[-self.ndim :])
 
-    @cached_property
+    @property
     def geometry(self) -> tuple[int, ...]:
         """The integers that a kernel reads, in the order of `Conv` in geometry.pxd.
 
@@ -185,12 +164,12 @@ class ConvProblem:
             *(min(d, _FAR) for d in self.dilation),
         )
 
-    @cached_property
+    @property
     def taps(self) -> int:
         """Elements of one kernel plane: kd * kh * kw."""
         return prod(self.kernel)
 
-    @cached_property
+    @property
     def macs(self) -> int:
         """Multiply-adds of each direction, padding included."""
         return (
@@ -199,7 +178,7 @@ class ConvProblem:
 
     def work(self, direction: Direction) -> int:
         """Multiply-adds of a direction, or what costs as much."""
-        return self.macs if direction != "bgrad" else prod(self.y_shape)
+        return prod(self.y_shape) if direction == "bgrad" else self.macs
 
     def terms(self, direction: Direction) -> int:
         """Most terms that are summed into one element of the direction's result."""
@@ -277,16 +256,12 @@ def _conv(
     function: str,
     x_shape: tuple[int, ...],
     weight_shape: tuple[int, ...],
-    strides: Size,
-    paddings_: Padding,
-    dilations: Size,
+    stride: tuple[int, ...],
+    padding: str | tuple[Pair, ...],
+    dilation: tuple[int, ...],
     g: int,
 ) -> ConvProblem:
-    """Do `ConvProblem.conv`; the key of the cache holds ints, strings, tuples of ints."""
     ndim = len(x_shape) - 2
-    stride = sizes(function, "stride", strides, ndim)
-    dilation = sizes(function, "dilation", dilations, ndim)
-    padding = paddings(function, paddings_, ndim)
     _check_weight(function, x_shape, weight_shape, g)
     n, ic = x_shape[:2]
     oc, ic_g = weight_shape[:2]
@@ -342,18 +317,12 @@ def _transposed(
     function: str,
     x_shape: tuple[int, ...],
     weight_shape: tuple[int, ...],
-    strides: Size,
-    paddings_: Padding,
-    output_paddings: Size,
-    dilations: Size,
+    stride: tuple[int, ...],
+    padding: str | tuple[Pair, ...],
+    output_padding: tuple[int, ...],
+    dilation: tuple[int, ...],
     g: int,
 ) -> ConvProblem:
-    """Do `ConvProblem.transposed`; the key of the cache is as that of `_conv`."""
-    ndim = len(x_shape) - 2
-    stride = sizes(function, "stride", strides, ndim)
-    dilation = sizes(function, "dilation", dilations, ndim)
-    output_padding = sizes(function, "output_padding", output_paddings, ndim, least=0)
-    padding = paddings(function, paddings_, ndim)
     _check_weight(function, x_shape, weight_shape, g)
     n, channels = x_shape[:2]
     if weight_shape[0] != channels:

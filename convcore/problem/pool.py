@@ -1,8 +1,8 @@
 """The problem of a pooling."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -21,7 +21,7 @@ from convcore.problem.rules import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PoolProblem:
     """One pooling: each output is the maximum or the mean of one window of x.
 
@@ -75,20 +75,15 @@ class PoolProblem:
             When a value, or the type of one, is not legal.
         """
         ndim = rank(function, "x", x_shape)
-        # As in `ConvProblem.conv`: the cache must not meet True or 1.0.
-        if type(kernel_size) is not int:
-            kernel_size = sizes(function, "kernel_size", kernel_size, ndim)
-        if stride is not None and type(stride) is not int:
-            stride = sizes(function, "stride", stride, ndim)
-        if type(dilation) is not int:
-            dilation = sizes(function, "dilation", dilation, ndim)
-        if type(padding) is not int:
-            padding = paddings(function, padding, ndim)
+        kernel = sizes(function, "kernel_size", kernel_size, ndim)
+        strides = kernel if stride is None else sizes(function, "stride", stride, ndim)
+        dilations = sizes(function, "dilation", dilation, ndim)
+        pads = paddings(function, padding, ndim)
+        if isinstance(pads, str):
+            raise TypeError(f"{function}: padding must be integers, got {pads!r}")
         if not isinstance(ceil_mode, bool):
             raise TypeError(f"{function}: ceil_mode must be a bool, got {ceil_mode!r}")
-        return _pool(
-            function, x_shape, kernel_size, stride, padding, dilation, ceil_mode
-        )
+        return _pool(function, x_shape, kernel, strides, pads, dilations, ceil_mode)
 
     @staticmethod
     def adaptive(
@@ -137,25 +132,17 @@ class PoolProblem:
             out_extent=fold(out, 1),
         )
 
-    def __hash__(self) -> int:
-        return self._hash
-
-    @cached_property
-    def _hash(self) -> int:
-        """Hash all fields, once: every call looks its plan up by its problem."""
-        return hash(tuple(getattr(self, field.name) for field in fields(self)))
-
-    @cached_property
+    @property
     def x_shape(self) -> tuple[int, ...]:
         """Shape of x: (n, c, *spatial), in the caller's rank."""
         return (self.n, self.c, *self.in_extent[-self.ndim :])
 
-    @cached_property
+    @property
     def y_shape(self) -> tuple[int, ...]:
         """Shape of y: (n, c, *spatial), in the caller's rank."""
         return (self.n, self.c, *self.out_extent[-self.ndim :])
 
-    @cached_property
+    @property
     def geometry(self) -> tuple[int, ...]:
         """The integers that a kernel reads, in the order of `Pool` in windows.pxd."""
         axes = zip(
@@ -170,7 +157,7 @@ class PoolProblem:
         return (self.n * self.c, *(number for axis in axes for number in _clip(*axis)))
 
     def work(self, direction: str) -> int:
-        """Elements that are read and written: the same for all directions."""
+        """Elements that are looked at: the same bound for all directions."""
         taps = prod(map(min, self.kernel, self.in_extent))
         return prod(self.x_shape) + prod(self.y_shape) * taps
 
@@ -179,20 +166,13 @@ class PoolProblem:
 def _pool(
     function: str,
     x_shape: tuple[int, ...],
-    kernel_size: Size,
-    strides: Size | None,
-    paddings_: Padding,
-    dilations: Size,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[Pair, ...],
+    dilation: tuple[int, ...],
     ceil_mode: bool,
 ) -> PoolProblem:
-    """Do `PoolProblem.pool`; the key of the cache holds ints and tuples of ints."""
     ndim = len(x_shape) - 2
-    kernel = sizes(function, "kernel_size", kernel_size, ndim)
-    stride = kernel if strides is None else sizes(function, "stride", strides, ndim)
-    dilation = sizes(function, "dilation", dilations, ndim)
-    padding = paddings(function, paddings_, ndim)
-    if isinstance(padding, str):
-        raise TypeError(f"{function}: padding must be integers, got {padding!r}")
     check_extents(function, "x", x_shape)
     reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
     for pair, r in zip(padding, reach, strict=True):

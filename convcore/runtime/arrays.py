@@ -89,22 +89,20 @@ def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     return out
 
 
-def checked_out(
+def check_out(
     function: str,
     out: Any,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     inputs: Sequence[Array | None],
-) -> Array:
-    """Give the array to write to: `out` if it fits, a fresh one when it is None.
+) -> None:
+    """Check an array to write to.
 
     Raises
     ------
     TypeError, ValueError
         When `out` is not exactly what is needed: it is never copied.
     """
-    if out is None:
-        return empty(shape, dtype)
     if type(out) is not np.ndarray:
         raise TypeError(
             f"{function}: out must be a NumPy array, got {type(out).__name__}"
@@ -119,21 +117,22 @@ def checked_out(
     for array in inputs:
         if array is not None and np.may_share_memory(out, array):
             raise ValueError(f"{function}: out must not overlap an input")
-    return out
 
 
-def batched(function: str, argument: str, x: Array, ndim: int) -> tuple[Array, bool]:
-    """Give x with a batch axis, and whether it came without one.
+def batched_shape(
+    function: str, argument: str, shape: tuple[int, ...], ndim: int
+) -> tuple[tuple[int, ...], bool]:
+    """Give a shape with a batch axis, and whether it came without one.
 
     Parameters
     ----------
-    x : (N, C, *spatial) or (C, *spatial), with `ndim` spatial axes
+    shape : (N, C, *spatial) or (C, *spatial), with `ndim` spatial axes
     """
-    if x.ndim == ndim + 2:
-        return x, False
-    if x.ndim == ndim + 1:
-        return x[None], True
+    if len(shape) == ndim + 2:
+        return shape, False
+    if len(shape) == ndim + 1:
+        return (1, *shape), True
     raise ValueError(
         f"{function}: {argument} must have {ndim + 2} axes (batch, channels, spatial) "
-        f"or {ndim + 1} without a batch, got shape {x.shape}"
+        f"or {ndim + 1} without a batch, got shape {shape}"
     )
