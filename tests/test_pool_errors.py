@@ -11,6 +11,7 @@ import pytest
 
 from convcore import functional as F
 from convcore import plan
+from convcore.functional import _pooling, call, pool
 
 X1, X2, X3 = (np.ones((1, 1, *(4,) * n), np.float32) for n in (1, 2, 3))
 INDEX = np.array([[[[0, 2], [8, 10]]]])
@@ -363,7 +364,7 @@ CASES = FORWARD | BACKWARD
 @pytest.mark.parametrize(
     ("function", "arguments", "keywords", "error", "message"), CASES.values(), ids=CASES
 )
-def test_refused_before_a_kernel_is_chosen(
+def test_refused_before_a_kernel_runs(
     function: str,
     arguments: tuple[Any, ...],
     keywords: dict[str, Any],
@@ -371,10 +372,11 @@ def test_refused_before_a_kernel_is_chosen(
     message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def select(*_: Any) -> None:
-        pytest.fail("a kernel was chosen")
+    def run(*_: Any) -> None:
+        pytest.fail("a kernel ran")
 
-    monkeypatch.setattr(plan, "select", select)
+    for module in (_pooling, pool):
+        monkeypatch.setattr(module, "run", run)
     with pytest.raises(error, match="^" + re.escape(message)):
         getattr(F, function)(*arguments, **keywords)
 
@@ -423,12 +425,11 @@ def test_nothing_is_written_before_all_indices_are_checked(
 ) -> None:
     directions = []
 
-    def select(problem: Any, direction: str, dtype: str) -> Any:
-        directions.append(direction)
-        return chosen(problem, direction, dtype)
+    def run(chosen: plan.Plan, *buffers: Any) -> None:
+        directions.append(chosen.direction)
+        call.run(chosen, *buffers)
 
-    chosen = plan.select
-    monkeypatch.setattr(plan, "select", select)
+    monkeypatch.setattr(pool, "run", run)
     with pytest.raises(ValueError, match="indices"):
         F.max_pool2d_backward(GRAD, INDEX + 2, SHAPE, 2)
     assert directions == ["max_check"]

@@ -1,8 +1,9 @@
-"""The fully connected layer: a convolution with a kernel of 1 over one sample.
+"""The fully connected layer: a convolution with a kernel of 1 over one position.
 
-The rows are the positions of that sample. So they fill the register tile of the
-convolutions, as a batch with one position each would not, and the bits depend on no
-BLAS, no number of threads, and no other row.
+Forward, each row is a sample: the algorithm "dot" reads rows and weights where they are.
+Backward, the rows are the positions of one sample: so they fill the register tile, as a
+batch with one position each would not. The bits depend on no BLAS, no number of threads,
+and, but for the sums over all rows, no other row.
 """
 
 from collections.abc import Collection
@@ -56,8 +57,9 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
                 f"linear: bias must have shape {weight.shape[:1]} as weight "
                 f"{weight.shape} has outputs, got {bias.shape}"
             )
-    y = conv1d(_positions(x), weight[:, :, None], bias)
-    return _rows(y, (*x.shape[:-1], weight.shape[0]))
+    rows = prod(x.shape[:-1])
+    y = conv1d(x.reshape(rows, x.shape[-1], 1), weight[:, :, None], bias)
+    return y.reshape(*x.shape[:-1], weight.shape[0])
 
 
 def linear_backward(

@@ -24,24 +24,34 @@ cdef extern from *:
       #define CC_VEC_BYTES 64
       #define CC_MR 14
       #define CC_MR_HALF 8
+      #define CC_DOT_X 4
+      #define CC_DOT_W 6
     #elif defined(__AVX2__)
       #define CC_VEC_BYTES 32
       #define CC_MR 6
       #define CC_MR_HALF 4
+      #define CC_DOT_X 3
+      #define CC_DOT_W 4
     #elif defined(__aarch64__)
       #define CC_VEC_BYTES 16
       #define CC_MR 12
       #define CC_MR_HALF 8
+      #define CC_DOT_X 4
+      #define CC_DOT_W 6
     #else
       #define CC_VEC_BYTES 16
       #define CC_MR 6
       #define CC_MR_HALF 4
+      #define CC_DOT_X 3
+      #define CC_DOT_W 4
     #endif
     #define CC_NV 2
     #define CC_MR_QUARTER (CC_MR_HALF / 2)
     #define CC_WIDE 4
     #define CC_TILE (CC_MR * CC_NV)
     #define CC_NR_BYTES (CC_NV * CC_VEC_BYTES)
+    #define CC_DOT_TILE (CC_DOT_X * CC_DOT_W)
+    #define CC_DOT_SCALARS (CC_DOT_TILE * CC_VEC_BYTES / 4)
 
     typedef float  cc_f32v __attribute__((vector_size(CC_VEC_BYTES), aligned(4), may_alias));
     typedef double cc_f64v __attribute__((vector_size(CC_VEC_BYTES), aligned(8), may_alias));
@@ -115,6 +125,10 @@ cdef extern from *:
         WIDE "CC_WIDE"            # panels of the tile for one channel
         NV "CC_NV"                # vectors of one row of the tile
         TILE "CC_TILE"            # vectors of the tile
+        DOT_X "CC_DOT_X"          # rows of x and of weight in the tile of dot products
+        DOT_W "CC_DOT_W"
+        DOT_TILE "CC_DOT_TILE"        # vectors of that tile
+        DOT_SCALARS "CC_DOT_SCALARS"  # scalars of that tile, at most
         NR_BYTES "CC_NR_BYTES"    # bytes of one row of the tile
     f32v cc_all_f32(float s) nogil
     f64v cc_all_f64(double s) nogil
