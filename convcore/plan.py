@@ -98,6 +98,7 @@ def explain(problem: Problem, direction: str = "fprop") -> str:
     --------
     >>> print(explain(ConvProblem.parse("n1g1ic3ih8oc4kh3")))
     n1g1ic3ih8oc4kh3 fprop, 3888 multiply-adds
+      dot     refuses: the kernel does not cover the input
     * gemm    accepts: every problem; prefers: nothing before it was preferred
     """
     if not isinstance(problem, ConvProblem | PoolProblem):

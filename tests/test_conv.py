@@ -20,7 +20,7 @@ from convcore.kernels import load
 from convcore.problem import ConvProblem
 from convcore.runtime import cpu
 from tests import oracle
-from tests.cases import CASES, around_tiles
+from tests.cases import CASES, around_dots, around_tiles
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 CONV_BACKWARD = {1: F.conv1d_backward, 2: F.conv2d_backward, 3: F.conv3d_backward}
@@ -110,7 +110,7 @@ def test_named_cases(name: str, dtype: Any, isa: str) -> None:
 @pytest.mark.parametrize("dtype", oracle.DTYPES)
 def test_around_the_tile(dtype: Any, isa: str) -> None:
     mr, nr, kc = load("conv_gemm", isa).tile(np.dtype(dtype).itemsize)
-    for problem in around_tiles(mr, nr, kc):
+    for problem in [*around_tiles(mr, nr, kc), *around_dots()]:
         check_exactly(problem, dtype)
 
 

@@ -25,19 +25,21 @@
 
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
+from libc.string cimport memcpy
 
 from convcore.kernels.buffers cimport (
     Buffers, call, geometry_of, reals, reals_or_nothing,
 )
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, volume
 from convcore.kernels.vector cimport (
-    DOT_SCALARS, DOT_TILE, DOT_W, DOT_X, VEC_BYTES, f32v, f64v, real, vec, ahead, merge, zero_lanes,
+    DOT_TILE, DOT_W, DOT_X, VEC_BYTES, f32v, f64v, real, vec, ahead, fold, merge, zero_lanes,
 )
 
 cdef enum:
     BLOCK_BYTES = 8192  # of terms: the rows of x in a tile stay in L1
     N_BLOCK = 64  # rows of x in a task: their blocks of terms stay in L2
     O_TILES = 16  # tiles of o in a task, which share those
+    ROOM = 32  # vectors of a tile, rounded up to its lanes; at most
     ROUND_MACS = 300000000  # work between two looks for Ctrl-C: a few ms a thread
 
 cdef struct Job:
@@ -110,14 +112,33 @@ cdef inline void multiply(
             sums[i * columns + j] = acc[i * columns + j]
 
 
-cdef inline real total(real* lanes) noexcept nogil:
-    """Add the lanes of one vector in a tree."""
-    cdef Py_ssize_t apart = VEC_BYTES // sizeof(real) // 2, i
-    while apart:
-        for i in range(apart):
-            lanes[i] += lanes[i + apart]
-        apart = apart // 2
-    return lanes[0]
+cdef inline void add_lanes(vec* sums, int number) noexcept nogil:
+    """Put the totals of `number` vectors side by side: each the same tree of its lanes."""
+    cdef int lanes = VEC_BYTES // (4 if vec is f32v else 8), group, left, i
+    cdef vec* these = sums
+    for group in range((number - 1) // lanes + 1):
+        for i in range(number - group * lanes, lanes):
+            these[i] = zero_lanes(<const vec*>sums)
+        left = lanes
+        while left > 1:
+            left = left // 2
+            for i in range(left):
+                these[i] = fold(these[2 * i], these[2 * i + 1])
+        sums[group] = these[0]
+        these += lanes
+
+
+cdef inline void tile_sums(
+    const vec* x, Py_ssize_t x_row, const vec* w, Py_ssize_t w_row, Py_ssize_t count,
+    real* totals, x_shape* x_rows, w_shape* w_rows,
+) noexcept nogil:
+    """Sum `count` terms of all pairs of a tile."""
+    cdef vec[ROOM] sums
+    multiply(x, x_row, w, w_row, count, sums, x_rows, w_rows)
+    add_lanes(
+        sums, (DOT_X if x_shape is full else 1) * (DOT_W if w_shape is full else 1)
+    )
+    memcpy(totals, sums, DOT_TILE * sizeof(real))
 
 
 cdef void dot_tile(
@@ -126,21 +147,21 @@ cdef void dot_tile(
     w_shape* w_rows,
 ) noexcept nogil:
     """Add `count` terms to the outputs of one tile; the first ones, and a bias, begin it."""
-    cdef real[DOT_SCALARS] sums
-    cdef Py_ssize_t lanes = VEC_BYTES // sizeof(real), i, j
+    cdef real[ROOM] sums
     cdef int rows = DOT_X if x_shape is full else 1, columns = DOT_W if w_shape is full else 1
+    cdef int i, j
     cdef real sum
     if real is float:
-        multiply(
-            <const f32v*>x, x_row, <const f32v*>w, w_row, count, <f32v*>sums, x_rows, w_rows
+        tile_sums(
+            <const f32v*>x, x_row, <const f32v*>w, w_row, count, sums, x_rows, w_rows
         )
     else:
-        multiply(
-            <const f64v*>x, x_row, <const f64v*>w, w_row, count, <f64v*>sums, x_rows, w_rows
+        tile_sums(
+            <const f64v*>x, x_row, <const f64v*>w, w_row, count, sums, x_rows, w_rows
         )
     for i in range(rows):
         for j in range(columns):
-            sum = total(sums + (i * columns + j) * lanes)
+            sum = sums[i * columns + j]
             if not first:
                 sum = y[i * y_row + j] + sum
             elif bias:
