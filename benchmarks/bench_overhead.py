@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ _ROOT = Path(__file__).parent.parent
 _EXTENT, _FEATURES = 8, 16
 _CALLS = 3000  # of a sample: some 10 ms
 
-Calls = dict[str, Callable[[], Any]]
+Call = Callable[[], Any]
+Calls = dict[str, Call]
 
 
 def convcore_calls() -> Calls:
@@ -31,92 +33,54 @@ def convcore_calls() -> Calls:
     np, F, nn = map(import_module, ("numpy", "convcore.functional", "convcore.nn"))
     import_module("convcore").set_num_threads(1)
 
-    def ones(*shape: int) -> Any:
-        return np.ones(shape, np.float32)
+    def backward(n: int, *arrays: Any) -> Call:
+        return partial(getattr(F, f"conv{n}d_backward"), *arrays)
 
-    calls: Calls = {}
-    bias = ones(1)
-    for n in (1, 2, 3):
-        x, w = ones(1, 1, *[_EXTENT] * n), ones(1, 1, *[3] * n)
-        conv, pool, mean, transposed, backward = (
-            getattr(F, name.format(n))
-            for name in (
-                *("conv{}d", "max_pool{}d", "avg_pool{}d"),
-                *("conv_transpose{}d", "conv{}d_backward"),
-            )
-        )
-        y = conv(x, w)
-        calls |= {
-            f"conv{n}d": lambda f=conv, x=x, w=w: f(x, w),
-            f"conv{n}d, bias": lambda f=conv, x=x, w=w: f(x, w, bias),
-            f"conv{n}d, bias, padding": lambda f=conv, x=x, w=w: f(
-                x, w, bias, padding=1
-            ),
-            f"conv{n}d, backward": lambda f=backward, y=y, x=x, w=w: f(y, x, w),
-            f"conv_transpose{n}d": lambda f=transposed, x=x, w=w: f(x, w),
-            f"max_pool{n}d": lambda f=pool, x=x: f(x, 2),
-            f"avg_pool{n}d": lambda f=mean, x=x: f(x, 2),
-        }
-    x, rows = ones(1, 1, _EXTENT, _EXTENT), ones(1, _FEATURES)
-    w, b = ones(_FEATURES, _FEATURES), ones(_FEATURES)
-    layers = {
-        "Conv2d": (nn.Conv2d(1, 1, 3, rng=0), x),
-        "Linear": (nn.Linear(_FEATURES, _FEATURES, rng=0), rows),
-        "ReLU": (nn.ReLU(), x),
-        "BatchNorm2d": (nn.BatchNorm2d(1), x),
-    }
-    return {
-        **calls,
-        "linear": lambda: F.linear(rows, w, b),
-        "relu": lambda: F.relu(x),
-        **{name: lambda f=f, x=x: f(x) for name, (f, x) in layers.items()},
-    }
+    return _calls(F, nn, partial(np.ones, dtype=np.float32), backward)
 
 
 def torch_calls() -> Calls:
-    """Name the same calls of PyTorch; the backward one is what autograd calls."""
+    """Name those of PyTorch; the backward one is what its autograd calls."""
     torch = import_module("torch")
-    F, nn = torch.nn.functional, torch.nn
     torch.set_num_threads(1)
     torch.inference_mode().__enter__()
     gradients = torch.ops.aten.convolution_backward.default
-    ones, bias = torch.ones, torch.ones(1)
-    calls: Calls = {}
-    for n in (1, 2, 3):
-        x, w = ones(1, 1, *[_EXTENT] * n), ones(1, 1, *[3] * n)
-        conv, pool, mean, transposed = (
-            getattr(F, name.format(n))
-            for name in ("conv{}d", "max_pool{}d", "avg_pool{}d", "conv_transpose{}d")
-        )
+
+    def backward(n: int, *arrays: Any) -> Call:
         one, none = [1] * n, [0] * n
         how = ([1], one, none, one, False, none, 1, [True, True, True])
-        y = conv(x, w)
+        return partial(gradients, *arrays, *how)
+
+    return _calls(torch.nn.functional, torch.nn, torch.ones, backward)
+
+
+def _calls(
+    F: Any, nn: Any, ones: Callable[..., Any], backward: Callable[..., Call]
+) -> Calls:
+    """Name the calls of a library, given its two modules and what they do not share."""
+    calls: Calls = {}
+    bias = ones((1,))
+    for n in (1, 2, 3):
+        x, w = ones((1, 1, *(_EXTENT,) * n)), ones((1, 1, *(3,) * n))
+        conv = getattr(F, f"conv{n}d")
         calls |= {
-            f"conv{n}d": lambda f=conv, x=x, w=w: f(x, w),
-            f"conv{n}d, bias": lambda f=conv, x=x, w=w: f(x, w, bias),
-            f"conv{n}d, bias, padding": lambda f=conv, x=x, w=w: f(
-                x, w, bias, padding=1
-            ),
-            f"conv{n}d, backward": lambda y=y, x=x, w=w, how=how: gradients(
-                y, x, w, *how
-            ),
-            f"conv_transpose{n}d": lambda f=transposed, x=x, w=w: f(x, w),
-            f"max_pool{n}d": lambda f=pool, x=x: f(x, 2),
-            f"avg_pool{n}d": lambda f=mean, x=x: f(x, 2),
+            f"conv{n}d": partial(conv, x, w),
+            f"conv{n}d, bias": partial(conv, x, w, bias),
+            f"conv{n}d, bias, padding": partial(conv, x, w, bias, padding=1),
+            f"conv{n}d, backward": backward(n, conv(x, w), x, w),
+            f"conv_transpose{n}d": partial(getattr(F, f"conv_transpose{n}d"), x, w),
+            f"max_pool{n}d": partial(getattr(F, f"max_pool{n}d"), x, 2),
+            f"avg_pool{n}d": partial(getattr(F, f"avg_pool{n}d"), x, 2),
         }
-    x, rows = ones(1, 1, _EXTENT, _EXTENT), ones(1, _FEATURES)
-    w, b = ones(_FEATURES, _FEATURES), ones(_FEATURES)
-    layers = {
-        "Conv2d": (nn.Conv2d(1, 1, 3), x),
-        "Linear": (nn.Linear(_FEATURES, _FEATURES), rows),
-        "ReLU": (nn.ReLU(), x),
-        "BatchNorm2d": (nn.BatchNorm2d(1).eval(), x),
-    }
+    x, rows = ones((1, 1, _EXTENT, _EXTENT)), ones((1, _FEATURES))
+    w, b = ones((_FEATURES, _FEATURES)), ones((_FEATURES,))
     return {
         **calls,
-        "linear": lambda: F.linear(rows, w, b),
-        "relu": lambda: F.relu(x),
-        **{name: lambda f=f, x=x: f(x) for name, (f, x) in layers.items()},
+        "linear": partial(F.linear, rows, w, b),
+        "relu": partial(F.relu, x),
+        "Conv2d": partial(nn.Conv2d(1, 1, 3), x),
+        "Linear": partial(nn.Linear(_FEATURES, _FEATURES), rows),
+        "ReLU": partial(nn.ReLU(), x),
     }
 
 

@@ -43,12 +43,14 @@ class Plan:
 
     def scratch_bytes(self, threads: int) -> int:
         """Give the bytes of scratch that the kernel needs with so many threads."""
-        if threads not in self._scratch:
+        size = self._scratch.get(threads)
+        if size is None:
             item = _ITEM_BYTES[self.dtype]
-            self._scratch[threads] = item * self._module.scratch_size(
+            size = item * self._module.scratch_size(
                 self.geometry, self.direction, item, threads
             )
-        return self._scratch[threads]
+            self._scratch[threads] = size
+        return size
 
 
 def select(

@@ -44,7 +44,10 @@ def around_dots() -> list[ConvProblem]:
     """List fully connected problems whose rows, channels and terms end around a tile."""
     return [
         *(ConvProblem.parse(f"n{n}g1ic9iw2oc7kw2") for n in range(1, 11)),
-        *(ConvProblem.parse(f"n5g1ic9iw2oc{oc}kw2") for oc in (1, 2, 3, 4, 5, 8, 64, 65)),
+        *(
+            ConvProblem.parse(f"n5g1ic9iw2oc{oc}kw2")
+            for oc in (1, 2, 3, 4, 5, 8, 64, 65)
+        ),
         *(ConvProblem.parse(f"n5g1ic{ic}iw1oc6kw1") for ic in range(1, 35)),
         *(ConvProblem.parse(f"n5g1ic{ic}iw1oc6kw1") for ic in (1023, 1025, 2049, 4100)),
         ConvProblem.parse("n130g2ic10iw1oc22kw1"),

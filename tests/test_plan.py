@@ -32,7 +32,11 @@ DOT = {
     "stride beyond the input",
 }
 GOLDEN = {
-    **{(name, d): "gemm" for name in CASES for d in ("fprop", "dgrad", "wgrad", "bgrad")},
+    **{
+        (name, d): "gemm"
+        for name in CASES
+        for d in ("fprop", "dgrad", "wgrad", "bgrad")
+    },
     **{(name, "dgrad"): "phases" for name in PHASES},
     **{(name, "fprop"): "dot" for name in DOT},
 }
@@ -96,7 +100,11 @@ def test_explain_lists_every_algorithm() -> None:
     ("direction", "algorithm", "message"),
     [
         ("sideways", "auto", "no algorithm has the direction 'sideways'"),
-        ("fprop", "magic", "algorithm must be \"auto\" or one of 'dot', 'gemm'.*'magic'"),
+        (
+            "fprop",
+            "magic",
+            "algorithm must be \"auto\" or one of 'dot', 'gemm'.*'magic'",
+        ),
     ],
 )
 def test_errors(direction: str, algorithm: str, message: str) -> None:

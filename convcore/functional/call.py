@@ -15,11 +15,15 @@ def run(plan: Plan, *buffers: Array | None) -> None:
     """Run the plan's kernel over contiguous arrays, the outputs last; None is no array."""
     team = threads.team(plan.work)
     begin = time.perf_counter() if _VERBOSE else 0.0
-    scratch = workspace.lend(plan.scratch_bytes(team))
-    try:
-        plan.kernel(plan.geometry, *buffers, scratch, team)
-    finally:
-        workspace.take_back(scratch)
+    size = plan.scratch_bytes(team)
+    if size:
+        scratch = workspace.lend(size)
+        try:
+            plan.kernel(plan.geometry, *buffers, scratch, team)
+        finally:
+            workspace.take_back(scratch)
+    else:
+        plan.kernel(plan.geometry, *buffers, None, team)
     if _VERBOSE:
         milliseconds = (time.perf_counter() - begin) * 1e3
         print(

@@ -507,7 +507,7 @@ def conv_transpose3d_backward(
     return _backward("conv_transpose3d_backward", 3, operands, how, flip, True)
 
 
-class _Job(NamedTuple):
+class Job(NamedTuple):
     """What the shapes of a call decide, for one direction of its problem."""
 
     plan: plan.Plan
@@ -529,17 +529,19 @@ def _forward(
     out; `how` is the rest of what makes the problem, and the algorithm.
     """
     x, weight, bias, out = operands
-    dtype = _checked_operands(function, x, weight, flip)
+    dtype = checked(function, "x", x)
+    checked(function, "weight", weight, dtype)
+    if flip is not False:
+        weight = _turned(function, weight, flip)
     direction: Direction = "dgrad" if transposed else "fprop"
     shapes = (x.shape, weight.shape)
-    job = _job(function, ndim, direction, shapes, dtype, how, transposed)
+    job = job_of(function, ndim, direction, shapes, dtype, how, transposed)
     if bias is not None:
         bias = _checked_bias(function, bias, job.channels, dtype)
     if out is None:
         out = empty(job.result, dtype)
     else:
         check_out(function, out, job.result, dtype, (x, weight, bias))
-    weight = _turned(weight) if flip else weight
     run(job.plan, flat(x, dtype), flat(weight, dtype), bias, out)
     return out
 
@@ -559,32 +561,36 @@ def _backward(
     """
     grad_output, x, weight, needs = operands
     needs_x, needs_weight, needs_bias = needed(function, needs)
-    dtype = _checked_operands(function, x, weight, flip)
+    dtype = checked(function, "x", x)
+    checked(function, "weight", weight, dtype)
+    if flip is not False:
+        weight = _turned(function, weight, flip)
     checked(function, "grad_output", grad_output, dtype)
     shapes = (x.shape, weight.shape)
 
-    def job(direction: Direction) -> _Job:
-        return _job(function, ndim, direction, shapes, dtype, how, transposed)
+    def job(direction: Direction) -> Job:
+        return job_of(function, ndim, direction, shapes, dtype, how, transposed)
 
     _check_gradient(function, grad_output, x, job("bgrad").result)
     grad_x = grad_weight = grad_bias = None
     dy = flat(grad_output, dtype)
     if needs_x:
         grad_x = empty(x.shape, dtype)
-        turned = flat(_turned(weight) if flip else weight, dtype)
-        run(job("fprop" if transposed else "dgrad").plan, dy, turned, None, grad_x)
+        direction: Direction = "fprop" if transposed else "dgrad"
+        run(job(direction).plan, dy, flat(weight, dtype), None, grad_x)
     if needs_weight:
         x = flat(x, dtype)
         grad_weight = empty(weight.shape, dtype)
         run(job("wgrad").plan, *((dy, x) if transposed else (x, dy)), grad_weight)
-        grad_weight = flat(_turned(grad_weight), dtype) if flip else grad_weight
+        if flip:
+            grad_weight = flat(_turned(function, grad_weight, flip), dtype)
     if needs_bias:
         grad_bias = empty((job("bgrad").channels,), dtype)
         run(job("bgrad").plan, dy, grad_bias)
     return grad_x, grad_weight, grad_bias
 
 
-def _job(
+def job_of(
     function: str,
     ndim: int,
     direction: Direction,
@@ -592,7 +598,7 @@ def _job(
     dtype: np.dtype[Any],
     how: tuple[Any, ...],
     transposed: bool,
-) -> _Job:
+) -> Job:
     """Check shapes and arguments, and choose the algorithm: once for all equal calls."""
     make = _cached_job if exact(how) else _new_job
     return make(function, ndim, direction, shapes, dtype, how, transposed, cpu.isa())
@@ -607,8 +613,8 @@ def _new_job(
     how: tuple[Any, ...],
     transposed: bool,
     isa: str,
-) -> _Job:
-    """Do `_job`; the instruction set is here as a part of the key."""
+) -> Job:
+    """Do `job_of`; the instruction set is here as a part of the key."""
     *geometry, algorithm = how
     plan.check_algorithm(function, algorithm)
     x_shape, single = batched_shape(function, "x", shapes[0], ndim)
@@ -618,28 +624,24 @@ def _new_job(
     channels = result[1]
     if direction == "bgrad":  # a sum for each channel of the result, whatever made it
         ones = (channels, *(1,) * (ndim + 1))
-        problem, algorithm = ConvProblem.conv(function, result, ones, groups=channels), "auto"
+        problem, algorithm = (
+            ConvProblem.conv(function, result, ones, groups=channels),
+            "auto",
+        )
     chosen = plan.select(problem, direction, NAMES[dtype.char], algorithm)
-    return _Job(chosen, result[1:] if single else result, channels)
+    return Job(chosen, result[1:] if single else result, channels)
 
 
 _cached_job = lru_cache(maxsize=4096)(_new_job)
 
 
-def _turned(weight: Array) -> Array:
-    """Turn a kernel around along every spatial axis."""
-    return weight[..., *(slice(None, None, -1),) * (weight.ndim - 2)]
-
-
-def _checked_operands(
-    function: str, x: Array, weight: Array, flip: bool
-) -> np.dtype[Any]:
-    """Check types, and give the dtype of both arrays."""
+def _turned(function: str, weight: Array, flip: bool) -> Array:
+    """Turn a kernel around along every spatial axis if `flip`."""
     if not isinstance(flip, bool):
         raise TypeError(f"{function}: flip must be a bool, got {flip!r}")
-    dtype = checked(function, "x", x)
-    checked(function, "weight", weight, dtype)
-    return dtype
+    index: tuple[Any, ...] = (..., *(slice(None, None, -1),) * (weight.ndim - 2))
+    turned: Array = weight[index]
+    return turned
 
 
 def _check_gradient(

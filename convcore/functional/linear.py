@@ -12,8 +12,11 @@ from math import prod
 import numpy as np
 
 from convcore.functional._checks import needed
-from convcore.functional.conv import conv1d, conv1d_backward
-from convcore.runtime.arrays import Array, ready
+from convcore.functional.call import run
+from convcore.functional.conv import conv1d_backward, job_of
+from convcore.runtime.arrays import Array, empty, ready
+
+_DENSE = (1, 0, 1, 1, "auto")  # stride, padding, dilation, groups, algorithm
 
 __all__ = ["linear", "linear_backward"]
 
@@ -50,16 +53,20 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     array([11.5])
     """
     x, weight = _checked("linear", x, weight)
+    features, outputs = weight.shape[1], weight.shape[0]
     if bias is not None:
         bias = ready("linear", "bias", bias, x.dtype)
-        if bias.shape != weight.shape[:1]:
+        if bias.shape != (outputs,):
             raise ValueError(
-                f"linear: bias must have shape {weight.shape[:1]} as weight "
+                f"linear: bias must have shape ({outputs},) as weight "
                 f"{weight.shape} has outputs, got {bias.shape}"
             )
-    rows = prod(x.shape[:-1])
-    y = conv1d(x.reshape(rows, x.shape[-1], 1), weight[:, :, None], bias)
-    return y.reshape(*x.shape[:-1], weight.shape[0])
+    leading = x.shape[:-1]
+    shapes = ((prod(leading), features, 1), (outputs, features, 1))
+    job = job_of("linear", 1, "fprop", shapes, x.dtype, _DENSE, False)
+    y = empty((*leading, outputs), x.dtype)
+    run(job.plan, x, weight, bias, y)
+    return y
 
 
 def linear_backward(

@@ -81,7 +81,7 @@ cdef inline void multiply(
     vec* sums, x_shape* x_rows, w_shape* w_rows,
 ) noexcept nogil:
     """Sum `count` terms of all pairs of a tile, lane by lane."""
-    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8), k, steps = count // lanes
+    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8), _step, steps = count // lanes
     cdef int i, j
     cdef int rows = DOT_X if x_shape is full else 1, columns = DOT_W if w_shape is full else 1
     cdef vec[DOT_X] a
@@ -91,7 +91,7 @@ cdef inline void multiply(
     for i in range(rows):
         for j in range(columns):
             acc[i * columns + j] = zero_lanes(x)
-    for k in range(steps):
+    for _step in range(steps):
         for i in range(rows):
             a[i] = ahead(x, i * x_row)[0]
         for j in range(columns):

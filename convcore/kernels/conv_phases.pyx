@@ -247,11 +247,11 @@ cdef int run(
     """Pack the weights, then do the tasks round by round."""
     cdef Py_ssize_t begin = 0, end
     cdef Py_ssize_t each = max(ROUND_MACS // max(job.macs, 1), TASKS_PER_THREAD) * threads
-    with nogil:
-        pack_tiles(job, weight, bias, scratch, threads)
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
         with nogil:
+            if begin == 0:
+                pack_tiles(job, weight, bias, scratch, threads)
             run_tasks(job, begin, end, source, scratch, out, threads)
         PyErr_CheckSignals()
         begin = end

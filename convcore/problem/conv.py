@@ -176,7 +176,7 @@ class ConvProblem:
             self.n * self.oc * prod(self.out_extent) * self.taps * (self.ic // self.g)
         )
 
-    def work(self, direction: Direction) -> int:
+    def work(self, direction: str) -> int:
         """Multiply-adds of a direction, or what costs as much."""
         return prod(self.y_shape) if direction == "bgrad" else self.macs
 
