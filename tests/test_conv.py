@@ -649,6 +649,87 @@ def test_backward_errors(grad: Any, error: type[Exception], message: str) -> Non
         F.conv2d_backward(grad, X, W)
 
 
+SAME_KEY: list[dict[str, Any]] = [  # for a dictionary, what a legal call has
+    {"stride": True},
+    {"stride": 1.0},
+    {"stride": (1, True)},
+    {"stride": (1.0, 1)},
+    {"padding": False},
+    {"padding": 0.0},
+    {"padding": (0, False)},
+    {"padding": ((0, 0), (0, 0.0))},
+    {"dilation": np.True_},
+    {"dilation": (1, np.float64(1))},
+    {"groups": True},
+    {"groups": 1.0},
+    {"flip": 0},
+]
+LEGAL: list[dict[str, Any]] = [
+    {},
+    {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)},
+    {"padding": ((0, 0), (0, 0))},
+    {"stride": [1, 1], "padding": [[0, 0], (0, 0)], "dilation": [1, np.int8(1)]},
+    {"stride": np.int64(1), "padding": np.uint8(0), "groups": np.int32(1)},
+    {"padding": "valid"},
+]
+
+
+@pytest.mark.parametrize("change", SAME_KEY, ids=str)
+def test_no_cache_lets_an_argument_through(change: dict[str, Any]) -> None:
+    """1, 1.0 and True have one hash: a legal call before must not make them legal."""
+    y = F.conv2d(X, W)
+    for legal in LEGAL:
+        oracle.assert_bits_equal(F.conv2d(X, W, **legal), y)
+    name = next(iter(change))
+    for _ in range(2):
+        with pytest.raises(TypeError, match=f"conv2d: {name} must be"):
+            F.conv2d(X, W, **change)
+        with pytest.raises(TypeError, match=f"conv2d_backward: {name} must be"):
+            F.conv2d_backward(y, X, W, **change)
+
+
+def buffers(**change: Any) -> list[Any]:
+    """The arrays of one call of a kernel, some of them changed."""
+    arrays: dict[str, Any] = {
+        "x": np.ones((1, 1, 4, 4), np.float32),
+        "weight": np.ones((1, 1, 3, 3), np.float32),
+        "bias": None,
+        "y": np.ones((1, 1, 2, 2), np.float32),
+        "scratch": np.empty(1 << 16, np.uint8),
+    }
+    return list((arrays | change).values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"x": np.ones((1, 1, 4, 8), np.float32)[..., ::2]},
+        {"x": np.ones((1, 1, 4, 4), np.int32)},
+        {"x": np.ones((1, 1, 4, 4), np.float32).astype(">f4")},
+        {"x": np.ones((1, 1, 4, 2), np.float64)},
+        {"x": np.frombuffer(b"1" * 65, np.float32, 16, 1)},
+        {"x": None},
+        {"y": np.frombuffer(b"1" * 16, np.float32)},  # read-only
+        {"y": np.ones((1, 1, 2, 2))},
+        {"scratch": np.empty(100, np.uint8)},
+        {"scratch": None},
+        {"bias": np.ones(2, np.float32)},
+        {"weight": "1" * 36},
+    ],
+    ids=str,
+)
+def test_kernels_refuse_what_is_no_plain_buffer(change: Any, isa: str) -> None:
+    chosen = plan.select(ConvProblem.parse("n1g1ic1ih4oc1kh3"), "fprop", "float32")
+    chosen.kernel(chosen.geometry, *buffers(), 1)
+    arrays = buffers(**change)
+    counts = [sys.getrefcount(array) for array in arrays]
+    with pytest.raises((ValueError, BufferError, TypeError)):
+        chosen.kernel(chosen.geometry, *arrays, 1)
+    assert [sys.getrefcount(array) for array in arrays] == counts  # all let go
+    with pytest.raises(ValueError, match="threads"):
+        chosen.kernel(chosen.geometry, *buffers(), 0)
+
+
 def test_kernels_refuse_buffers_of_another_size() -> None:
     """Behind the door nothing is checked but this."""
     problem = ConvProblem.parse("n1g1ic1ih4oc1kh3")

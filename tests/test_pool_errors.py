@@ -381,6 +381,28 @@ def test_refused_before_a_kernel_runs(
         getattr(F, function)(*arguments, **keywords)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kernel_size": 2.0},
+        {"kernel_size": (2, 2.0)},
+        {"stride": True, "kernel_size": 1},
+        {"padding": False},
+        {"dilation": (1, True)},
+        {"ceil_mode": 0},
+    ],
+    ids=str,
+)
+def test_no_cache_lets_an_argument_through(change: dict[str, Any]) -> None:
+    """1, 1.0 and True have one hash: a legal call before must not make them legal."""
+    legal = {"kernel_size": 2, "padding": 0, "dilation": 1, "ceil_mode": False}
+    F.max_pool2d(X2, **legal)
+    F.max_pool2d(X2, **{**legal, "kernel_size": (2, 2), "dilation": (1, 1)})
+    F.max_pool2d(X2, kernel_size=1, stride=1)
+    with pytest.raises(TypeError, match=f"max_pool2d: {next(iter(change))} must be"):
+        F.max_pool2d(X2, **{**legal, **change})
+
+
 INDICES = {
     "beyond the plane": (8, 99),
     "one beyond the plane": (8, 16),

@@ -11,6 +11,6 @@ def fprop(
     weight: Array,
     bias: Array | None,
     y: Array,
-    scratch: Array,
+    scratch: Array | None,
     threads: int,
 ) -> None: ...

@@ -12,7 +12,7 @@
 #         |  [ MR     ]      [ tile  | tile  ]   MR x NR, in registers
 #         v  [ MR     ]      [ tile  | tile  ]
 #
-# Assumes   flat native buffers of the sizes that the geometry tells; extents >= 1.
+# Assumes   buffers of the sizes that the geometry tells; extents >= 1.
 # Parallel  over tasks = (phase, group, block of q, block of m): each writes outputs that
 #           no other task writes. The order of every sum is that of k, so the bits are the
 #           same for any split into tasks, any thread count and any batch.

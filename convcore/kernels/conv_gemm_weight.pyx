@@ -11,7 +11,7 @@
 #             k  [ patch, RUNS pixels ]   x    q  [ dy transposed ]   added to
 #             |  [ MR rows            ]        |  [               ]   sums [k, o]
 #
-# Assumes   flat native buffers of the sizes that the geometry tells; extents >= 1.
+# Assumes   buffers of the sizes that the geometry tells; extents >= 1.
 # Parallel  over tasks = (group, block of k, block of o, chunk of q). A task owns its sums.
 #           How many chunks there are depends on the problem alone; their sums are added
 #           in a fixed tree. So the bits are the same for any thread count.

@@ -3,7 +3,7 @@
 # What      y[o] = (sum of x[i] over i in window(o)) / divisor(o)
 #           dx[i] = sum of dy[o] / divisor(o) over windows o that hold i
 # Layout    as in pool_max.pyx: sums of columns first, then of windows of columns.
-# Assumes   flat native buffers of the sizes that the geometry tells; windows.pxd.
+# Assumes   buffers of the sizes that the geometry tells; windows.pxd.
 # Parallel  over blocks of y, for the gradient over blocks of dx: each is written by one
 #           task, which looks at all windows over its cells. The order of every sum depends
 #           on the shape of one plane alone.

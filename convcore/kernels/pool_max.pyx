@@ -14,7 +14,7 @@
 #
 #           A column keeps the index of its winner; of equal columns the lower index wins.
 #           Values alone keep none, so there 0 and -0 may change places.
-# Assumes   flat native buffers of the sizes that the geometry tells; windows.pxd.
+# Assumes   buffers of the sizes that the geometry tells; windows.pxd.
 # Parallel  over blocks of y, for the gradient over bands of dx: each is written by one
 #           task, which looks at all windows that may lie over it, in row-major order.
 # Scratch   on the stack, 16 bytes a column: 8 KB.

@@ -1,4 +1,4 @@
-"""Arrays at the door: checked, and made ready for kernels that take flat buffers.
+"""Arrays at the door: checked, and made ready for kernels that take plain memory.
 
 This is the only place that copies an input. Whatever its strides, byte order or
 alignment, a kernel sees the same contiguous native values, so the results are the same
