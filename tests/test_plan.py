@@ -38,7 +38,7 @@ GOLDEN = {
         for d in ("fprop", "dgrad", "wgrad", "bgrad")
     },
     **{(name, "dgrad"): "phases" for name in PHASES},
-    **{(name, "fprop"): "dot" for name in DOT},
+    **{(name, d): "dot" for name in DOT for d in ("fprop", "dgrad", "wgrad", "bgrad")},
 }
 
 

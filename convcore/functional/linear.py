@@ -1,15 +1,12 @@
 """The fully connected layer: a convolution with a kernel of 1 over one position.
 
-Forward, each row is a sample: the algorithm "dot" reads rows and weights where they are.
-Backward, the rows are the positions of one sample: so they fill the register tile, as a
-batch with one position each would not. The bits depend on no BLAS, no number of threads,
-and, but for the sums over all rows, no other row.
+Each row is a sample, and the algorithm "dot" reads rows and weights where they are. The
+bits depend on no BLAS, no number of threads, and, but for sums over all rows, no other
+row.
 """
 
 from collections.abc import Collection
 from math import prod
-
-import numpy as np
 
 from convcore.functional._checks import needed
 from convcore.functional.call import run
@@ -115,11 +112,15 @@ def linear_backward(
             f"{name}: grad_output must have shape "
             f"{(*x.shape[:-1], weight.shape[0])}, got {grad_output.shape}"
         )
+    rows = prod(x.shape[:-1])
     grad_x, grad_weight, grad_bias = conv1d_backward(
-        _positions(grad_output), _positions(x), weight[:, :, None], needs=needs
+        grad_output.reshape(rows, weight.shape[0], 1),
+        x.reshape(rows, weight.shape[1], 1),
+        weight[:, :, None],
+        needs=needs,
     )
     return (
-        None if grad_x is None else _rows(grad_x, x.shape),
+        None if grad_x is None else grad_x.reshape(x.shape),
         None if grad_weight is None else grad_weight.reshape(weight.shape),
         grad_bias,
     )
@@ -139,18 +140,3 @@ def _checked(function: str, x: Array, weight: Array) -> tuple[Array, Array]:
             f"weight {weight.shape}"
         )
     return x, weight
-
-
-def _positions(x: Array) -> Array:
-    """View (..., channels) as one sample with a position per row: (1, channels, rows).
-
-    No rows are no sample, since the batch may be 0 but an extent may not.
-    """
-    rows = prod(x.shape[:-1])
-    lines = x.reshape(*((1, rows) if rows else (0, 1)), x.shape[-1])
-    return np.moveaxis(lines, -1, 1)
-
-
-def _rows(y: Array, shape: tuple[int, ...]) -> Array:
-    """Turn the result back: (1, channels, rows) to (..., channels)."""
-    return np.ascontiguousarray(np.moveaxis(y, 1, -1)).reshape(shape)
