@@ -515,7 +515,9 @@ def test_a_direct_benchmark_prints_its_rows(
     assert all(word in table for word in shown)
 
 
-@pytest.mark.parametrize("name", ["bench_conv", "bench_pool", "bench_threads"])
+@pytest.mark.parametrize(
+    "name", ["bench_conv", "bench_overhead", "bench_pool", "bench_threads"]
+)
 def test_the_direct_benchmarks_have_a_command_line(name, monkeypatch, capsys):
     module = importlib.import_module(f"benchmarks.{name}")
     monkeypatch.setattr(sys, "argv", [name, "--help"])

@@ -28,7 +28,7 @@ def lend(size: int) -> Array:
     Raises
     ------
     MemoryError
-        When there is not enough memory; nothing has been changed then.
+        When there is not enough memory.
     """
     try:
         buffer = _kept.pop()
