@@ -117,6 +117,11 @@ class _Server:
         print(name, file=self._process.stdin, flush=True)
         return float(self._answer())
 
+    def close(self) -> None:
+        """End the process: the end of its input does."""
+        with self._process:
+            pass
+
     def _answer(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -148,6 +153,8 @@ def main() -> None:
         other = best[1] if len(best) > 1 else float("nan")
         line = (name, f"{best[0]:.2f}", f"{other:.2f}", f"{other / best[0]:.2f}")
         print(table.line(line), flush=True)
+    for server in servers:
+        server.close()
 
 
 if __name__ == "__main__":
