@@ -7,6 +7,7 @@ Each function gives the value back in its one canonical type, or raises with the
 
 import math
 import operator
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
@@ -23,6 +24,21 @@ def integer(function: str, argument: str, value: Any, least: int) -> int:
     if number < least:
         raise ValueError(f"{function}: {argument} must be >= {least}, got {value!r}")
     return number
+
+
+def exact(values: Iterable[Any]) -> bool:
+    """Tell whether `values` are nothing but ints, strings and None, in tuples or not.
+
+    Then they may be the key of a cache. It takes 1, 1.0 and True for the same, and would
+    answer for a float or a bool that no check has seen.
+    """
+    for value in values:
+        kind = type(value)
+        if kind is int or kind is str or value is None:
+            continue
+        if kind is not tuple or not exact(value):
+            return False
+    return True
 
 
 def boolean(function: str, argument: str, value: Any) -> bool:

@@ -8,7 +8,7 @@
 
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -20,7 +20,7 @@ from convcore.problem import ConvProblem, PoolProblem
 from convcore.runtime import cpu
 
 Problem = ConvProblem | PoolProblem
-_SUFFIX = {"float32": "float", "float64": "double"}  # C's names of the dtypes
+_ITEM_BYTES = {"float32": 4, "float64": 8}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,16 +35,21 @@ class Plan:
     dtype: str
     isa: str
     algorithm: str
+    work: int  # multiply-adds, or what costs as much
     geometry: "array[int]"
     kernel: Callable[..., None]
     _module: ModuleType
+    _scratch: dict[int, int] = field(default_factory=dict)
 
-    def scratch_size(self, threads: int) -> int:
-        """Give the scalars of scratch that the kernel needs with so many threads."""
-        item = 4 if self.dtype == "float32" else 8
-        size: int = self._module.scratch_size(
-            self.geometry, self.direction, item, threads
-        )
+    def scratch_bytes(self, threads: int) -> int:
+        """Give the bytes of scratch that the kernel needs with so many threads."""
+        size = self._scratch.get(threads)
+        if size is None:
+            item = _ITEM_BYTES[self.dtype]
+            size = item * self._module.scratch_size(
+                self.geometry, self.direction, item, threads
+            )
+            self._scratch[threads] = size
         return size
 
 
@@ -73,6 +78,8 @@ def select(
 
 def check_algorithm(function: str, algorithm: str) -> None:
     """Refuse an algorithm that no convolution has, in the name of `function`."""
+    if algorithm == "auto":
+        return
     names = ["auto", *(card.name for card in algorithms.CONV)]
     if algorithm not in names:
         raise ValueError(
@@ -93,6 +100,7 @@ def explain(problem: Problem, direction: str = "fprop") -> str:
     --------
     >>> print(explain(ConvProblem.parse("n1g1ic3ih8oc4kh3")))
     n1g1ic3ih8oc4kh3 fprop, 3888 multiply-adds
+      dot     refuses: the kernel does not cover the input
     * gemm    accepts: every problem; prefers: nothing before it was preferred
     """
     if not isinstance(problem, ConvProblem | PoolProblem):
@@ -163,7 +171,8 @@ def _select(
         dtype,
         isa,
         card.name,
+        problem.work(direction),
         array("q", problem.geometry),
-        getattr(module, kernel.function)[_SUFFIX[dtype]],
+        getattr(module, kernel.function),
         module,
     )

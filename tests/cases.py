@@ -6,6 +6,8 @@ CASES: dict[str, str] = {
     "smallest": "n1g1ic1ih1oc1kh1",
     "empty batch": "n0g1ic3ih5oc2kh3",
     "one output": "n1g1ic3ih5oc4kh5",
+    "one output, grouped": "n7g3ic6ih3iw5oc15kh3kw5",
+    "one output of many terms": "n5g1ic2100ih2oc5kh2",
     "kernel wider than the input": "n2g1ic2ih3oc3kh5ph2",
     "padding beyond the kernel": "n2g1ic1ih2oc2kh1ph3",
     "padding on one side": "n1g1ic2ih6oc3kh3kw2ph2_0pw0_1",
@@ -36,6 +38,20 @@ CASES: dict[str, str] = {
     "several chunks of pixels": "n3g1ic2ih60oc3kh3ph1",
     "several tasks": "n2g1ic40ih30oc64kh3ph1",
 }
+
+
+def around_dots() -> list[ConvProblem]:
+    """List fully connected problems whose rows, channels and terms end around a tile."""
+    return [
+        *(ConvProblem.parse(f"n{n}g1ic9iw2oc7kw2") for n in range(1, 11)),
+        *(
+            ConvProblem.parse(f"n5g1ic9iw2oc{oc}kw2")
+            for oc in (1, 2, 3, 4, 5, 8, 64, 65)
+        ),
+        *(ConvProblem.parse(f"n5g1ic{ic}iw1oc6kw1") for ic in range(1, 35)),
+        *(ConvProblem.parse(f"n5g1ic{ic}iw1oc6kw1") for ic in (1023, 1025, 2049, 4100)),
+        ConvProblem.parse("n130g2ic10iw1oc22kw1"),
+    ]
 
 
 def around_tiles(mr: int, nr: int, kc: int) -> list[ConvProblem]:

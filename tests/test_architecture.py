@@ -86,13 +86,17 @@ def test_every_room_exists() -> None:
 
 SOURCES = sorted([*KERNELS.glob("*.pyx"), *KERNELS.glob("*.pxd")])
 CIMPORTS = ("convcore.kernels.", "libc.", "cpython.exc", "cython.parallel")
+BUFFERS = "cpython.buffer"  # of buffers.pxd alone
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda f: f.name)
 def test_kernels_know_nothing_of_python(file: Path) -> None:
     text = file.read_text()
     for module in re.findall(r"^(?:from\s+(\S+)\s+)?c?import\s", text, re.MULTILINE):
-        assert module.startswith(CIMPORTS), f"{file.name} imports {module}"
+        fine = module.startswith(CIMPORTS)
+        if file.name == "buffers.pxd":
+            fine = fine or module == BUFFERS
+        assert fine, f"{file.name} imports {module}"
     code = "\n".join(line.split("#")[0] for line in text.splitlines())
     assert not re.search(r"\b(malloc|calloc|realloc|numpy)\b", code)
     if file.name not in ("vector.pxd", "probe.pyx", "omp.pxd"):

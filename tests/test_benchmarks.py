@@ -523,3 +523,12 @@ def test_the_direct_benchmarks_have_a_command_line(name, monkeypatch, capsys):
         module.main()
     assert stopped.value.code == 0
     assert "--threads" in capsys.readouterr().out
+
+
+def test_the_overhead_is_measured_without_torch(monkeypatch, capsys):
+    module = importlib.import_module("benchmarks.bench_overhead")
+    monkeypatch.setattr(sys, "argv", ["bench_overhead", "--rounds", "1"])
+    module.main()
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert {row.split("  ")[0] for row in rows} >= {"conv2d, bias", "linear", "ReLU"}
+    assert all(float(row.split()[-3]) < 1000 for row in rows)  # microseconds

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from convcore.kernels import load
 from convcore.problem import ConvProblem
 from convcore.runtime import cpu
 from tests import oracle
-from tests.cases import CASES, around_tiles
+from tests.cases import CASES, around_dots, around_tiles
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 CONV_BACKWARD = {1: F.conv1d_backward, 2: F.conv2d_backward, 3: F.conv3d_backward}
@@ -54,11 +55,11 @@ def compute(
         "bgrad": (problem.oc,),
     }
     dtype = arrays[0].dtype
-    if direction in ("fprop", "dgrad") and (len(arrays) == 2 or arrays[2] is None):
-        arrays = (*arrays[:2], np.empty(0, dtype))
+    if direction in ("fprop", "dgrad") and len(arrays) == 2:
+        arrays = (*arrays, None)
     out = np.full(shapes[direction], np.nan, dtype)
     chosen = plan.select(problem, direction, dtype.name, algorithm)
-    run(chosen, 10**9, *arrays, out)
+    run(replace(chosen, work=10**9), *arrays, out)  # enough for all threads
     return out
 
 
@@ -109,7 +110,7 @@ def test_named_cases(name: str, dtype: Any, isa: str) -> None:
 @pytest.mark.parametrize("dtype", oracle.DTYPES)
 def test_around_the_tile(dtype: Any, isa: str) -> None:
     mr, nr, kc = load("conv_gemm", isa).tile(np.dtype(dtype).itemsize)
-    for problem in around_tiles(mr, nr, kc):
+    for problem in [*around_tiles(mr, nr, kc), *around_dots()]:
         check_exactly(problem, dtype)
 
 
@@ -664,6 +665,87 @@ def test_backward_errors(grad: Any, error: type[Exception], message: str) -> Non
         F.conv2d_backward(grad, X, W)
 
 
+SAME_KEY: list[dict[str, Any]] = [  # for a dictionary, what a legal call has
+    {"stride": True},
+    {"stride": 1.0},
+    {"stride": (1, True)},
+    {"stride": (1.0, 1)},
+    {"padding": False},
+    {"padding": 0.0},
+    {"padding": (0, False)},
+    {"padding": ((0, 0), (0, 0.0))},
+    {"dilation": np.True_},
+    {"dilation": (1, np.float64(1))},
+    {"groups": True},
+    {"groups": 1.0},
+    {"flip": 0},
+]
+LEGAL: list[dict[str, Any]] = [
+    {},
+    {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)},
+    {"padding": ((0, 0), (0, 0))},
+    {"stride": [1, 1], "padding": [[0, 0], (0, 0)], "dilation": [1, np.int8(1)]},
+    {"stride": np.int64(1), "padding": np.uint8(0), "groups": np.int32(1)},
+    {"padding": "valid"},
+]
+
+
+@pytest.mark.parametrize("change", SAME_KEY, ids=str)
+def test_no_cache_lets_an_argument_through(change: dict[str, Any]) -> None:
+    """1, 1.0 and True have one hash: a legal call before must not make them legal."""
+    y = F.conv2d(X, W)
+    for legal in LEGAL:
+        oracle.assert_bits_equal(F.conv2d(X, W, **legal), y)
+    name = next(iter(change))
+    for _ in range(2):
+        with pytest.raises(TypeError, match=f"conv2d: {name} must be"):
+            F.conv2d(X, W, **change)
+        with pytest.raises(TypeError, match=f"conv2d_backward: {name} must be"):
+            F.conv2d_backward(y, X, W, **change)
+
+
+def buffers(**change: Any) -> list[Any]:
+    """The arrays of one call of a kernel, some of them changed."""
+    arrays: dict[str, Any] = {
+        "x": np.ones((1, 1, 4, 4), np.float32),
+        "weight": np.ones((1, 1, 3, 3), np.float32),
+        "bias": None,
+        "y": np.ones((1, 1, 2, 2), np.float32),
+        "scratch": np.empty(1 << 16, np.uint8),
+    }
+    return list((arrays | change).values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"x": np.ones((1, 1, 4, 8), np.float32)[..., ::2]},
+        {"x": np.ones((1, 1, 4, 4), np.int32)},
+        {"x": np.ones((1, 1, 4, 4), np.float32).astype(">f4")},
+        {"x": np.ones((1, 1, 4, 2), np.float64)},
+        {"x": np.frombuffer(b"1" * 65, np.float32, 16, 1)},
+        {"x": None},
+        {"y": np.frombuffer(b"1" * 16, np.float32)},  # read-only
+        {"y": np.ones((1, 1, 2, 2))},
+        {"scratch": np.empty(100, np.uint8)},
+        {"scratch": None},
+        {"bias": np.ones(2, np.float32)},
+        {"weight": "1" * 36},
+    ],
+    ids=str,
+)
+def test_kernels_refuse_what_is_no_plain_buffer(change: Any, isa: str) -> None:
+    chosen = plan.select(ConvProblem.parse("n1g1ic1ih4oc1kh3"), "fprop", "float32")
+    chosen.kernel(chosen.geometry, *buffers(), 1)
+    arrays = buffers(**change)
+    counts = [sys.getrefcount(array) for array in arrays]
+    with pytest.raises((ValueError, BufferError, TypeError)):
+        chosen.kernel(chosen.geometry, *arrays, 1)
+    assert [sys.getrefcount(array) for array in arrays] == counts  # all let go
+    with pytest.raises(ValueError, match="threads"):
+        chosen.kernel(chosen.geometry, *buffers(), 0)
+
+
 def test_kernels_refuse_buffers_of_another_size() -> None:
     """Behind the door nothing is checked but this."""
     problem = ConvProblem.parse("n1g1ic1ih4oc1kh3")
@@ -677,7 +759,7 @@ def test_kernels_refuse_buffers_of_another_size() -> None:
         chosen = plan.select(problem, direction, "float32")
         arrays = [np.ones(size, np.float32) for size in buffers]
         with pytest.raises(ValueError, match="buffer does not have"):
-            run(chosen, 1, *arrays)
+            run(chosen, *arrays)
 
 
 # Interruption ----------------------------------------------------------------------

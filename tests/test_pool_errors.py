@@ -11,6 +11,7 @@ import pytest
 
 from convcore import functional as F
 from convcore import plan
+from convcore.functional import _pooling, call, pool
 
 X1, X2, X3 = (np.ones((1, 1, *(4,) * n), np.float32) for n in (1, 2, 3))
 INDEX = np.array([[[[0, 2], [8, 10]]]])
@@ -363,7 +364,7 @@ CASES = FORWARD | BACKWARD
 @pytest.mark.parametrize(
     ("function", "arguments", "keywords", "error", "message"), CASES.values(), ids=CASES
 )
-def test_refused_before_a_kernel_is_chosen(
+def test_refused_before_a_kernel_runs(
     function: str,
     arguments: tuple[Any, ...],
     keywords: dict[str, Any],
@@ -371,12 +372,35 @@ def test_refused_before_a_kernel_is_chosen(
     message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def select(*_: Any) -> None:
-        pytest.fail("a kernel was chosen")
+    def run(*_: Any) -> None:
+        pytest.fail("a kernel ran")
 
-    monkeypatch.setattr(plan, "select", select)
+    for module in (_pooling, pool):
+        monkeypatch.setattr(module, "run", run)
     with pytest.raises(error, match="^" + re.escape(message)):
         getattr(F, function)(*arguments, **keywords)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kernel_size": 2.0},
+        {"kernel_size": (2, 2.0)},
+        {"stride": True, "kernel_size": 1},
+        {"padding": False},
+        {"dilation": (1, True)},
+        {"ceil_mode": 0},
+    ],
+    ids=str,
+)
+def test_no_cache_lets_an_argument_through(change: dict[str, Any]) -> None:
+    """1, 1.0 and True have one hash: a legal call before must not make them legal."""
+    legal = {"kernel_size": 2, "padding": 0, "dilation": 1, "ceil_mode": False}
+    F.max_pool2d(X2, **legal)
+    F.max_pool2d(X2, **{**legal, "kernel_size": (2, 2), "dilation": (1, 1)})
+    F.max_pool2d(X2, kernel_size=1, stride=1)
+    with pytest.raises(TypeError, match=f"max_pool2d: {next(iter(change))} must be"):
+        F.max_pool2d(X2, **{**legal, **change})
 
 
 INDICES = {
@@ -423,12 +447,11 @@ def test_nothing_is_written_before_all_indices_are_checked(
 ) -> None:
     directions = []
 
-    def select(problem: Any, direction: str, dtype: str) -> Any:
-        directions.append(direction)
-        return chosen(problem, direction, dtype)
+    def run(chosen: plan.Plan, *buffers: Any) -> None:
+        directions.append(chosen.direction)
+        call.run(chosen, *buffers)
 
-    chosen = plan.select
-    monkeypatch.setattr(plan, "select", select)
+    monkeypatch.setattr(pool, "run", run)
     with pytest.raises(ValueError, match="indices"):
         F.max_pool2d_backward(GRAD, INDEX + 2, SHAPE, 2)
     assert directions == ["max_check"]

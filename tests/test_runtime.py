@@ -12,6 +12,9 @@ import pytest
 
 import convcore
 from convcore import functional as F
+from convcore import plan
+from convcore.functional.call import run
+from convcore.problem import ConvProblem
 from convcore.runtime import arrays, cpu, workspace
 from convcore.runtime import threads as runtime_threads
 from convcore.runtime.config import config
@@ -217,35 +220,40 @@ def test_import_starts_no_thread_and_needs_little() -> None:
 # Memory ----------------------------------------------------------------------------
 
 
-def test_scratch_is_aligned_and_kept() -> None:
-    dtype = np.dtype(np.float32)
-    with workspace.scratch(1000, dtype) as first:
-        assert first.shape == (1000,)
-        assert first.ctypes.data % 64 == 0
-        assert np.isnan(first).all()  # poisoned in tests
-        place = first.ctypes.data
-        with workspace.scratch(1000, dtype) as second:
-            assert not np.may_share_memory(first, second)
-    with workspace.scratch(10, dtype) as third:
-        assert third.ctypes.data % 64 == 0
-    assert place
+def test_scratch_is_kept_and_lent_once() -> None:
+    first = workspace.lend(1000)
+    assert first.nbytes >= 1000
+    assert np.isnan(first[:1000].view(np.float32)).all()  # poisoned in tests
+    second = workspace.lend(1000)
+    assert not np.may_share_memory(first, second)
+    workspace.take_back(second)
+    workspace.take_back(first)
+    assert workspace.lend(10) is first
+    workspace.take_back(first)
 
 
 def test_a_huge_scratch_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workspace, "KEPT_BYTES", 100)
-    with workspace.scratch(1000, np.dtype(np.float64)):
-        pass
-    assert workspace._kept.buffer is None
+    monkeypatch.setattr(workspace, "KEPT_BYTES", 10**6)
+    huge = workspace.lend(10**7)
+    workspace.take_back(huge)
+    assert all(kept is not huge for kept in workspace._kept)
 
 
 def test_scratch_comes_back_after_an_error() -> None:
-    def fail() -> None:
-        with workspace.scratch(1000, np.dtype(np.float64)):
-            raise KeyError
+    x, w = np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3))
+    F.conv2d(x, w)
+    before = len(workspace._kept)
+    chosen = plan.select(ConvProblem.conv("f", x.shape, w.shape), "fprop", "float64")
+    with pytest.raises(ValueError, match="buffer does not have"):
+        run(chosen, x[0, 0, 0], w, None, np.ones((1, 1, 2, 2)))
+    assert len(workspace._kept) == before
 
-    with pytest.raises(KeyError):
-        fail()
-    assert workspace._kept.buffer is not None
+
+def test_the_number_of_kept_buffers_is_bounded() -> None:
+    lent = [workspace.lend(10) for _ in range(50)]
+    for buffer in lent:
+        workspace.take_back(buffer)
+    assert len(workspace._kept) <= 16
 
 
 # Arrays ----------------------------------------------------------------------------

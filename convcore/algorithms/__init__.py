@@ -6,9 +6,10 @@ algorithm is a kernel, a card, and one line here.
 
 from convcore.algorithms.base import ConvAlgorithm, PoolAlgorithm
 from convcore.algorithms.conv_direct import ConvDirect
+from convcore.algorithms.conv_dot import ConvDot
 from convcore.algorithms.conv_gemm import ConvGemm
 from convcore.algorithms.conv_phases import ConvPhases
 from convcore.algorithms.pool_window import PoolWindow
 
-CONV: tuple[ConvAlgorithm, ...] = (ConvPhases(), ConvDirect(), ConvGemm())
+CONV: tuple[ConvAlgorithm, ...] = (ConvDot(), ConvPhases(), ConvDirect(), ConvGemm())
 POOL: tuple[PoolAlgorithm, ...] = (PoolWindow(),)

@@ -23,8 +23,9 @@ class Verdict(NamedTuple):
 class Kernel:
     """A compiled function: a module of `convcore.kernels`, and a name in it.
 
-    It is called as `function(geometry, *buffers, scratch, threads)`; the module's
-    `scratch_size(geometry, direction, itemsize, threads)` tells the scalars of scratch.
+    It is called as `function(geometry, *arrays, scratch, threads)`; the module's
+    `scratch_size(geometry, direction, itemsize, threads)` tells the scalars of scratch,
+    which come as an array of bytes; None if it needs none.
     """
 
     module: str

@@ -1,15 +1,16 @@
 """What all poolings do alike: check their arrays, and run a direction of a problem."""
 
-from math import prod
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from convcore import plan
-from convcore.arguments import integer
+from convcore.arguments import exact, integer
 from convcore.functional.call import run
 from convcore.problem import PoolProblem
-from convcore.runtime.arrays import Array, batched, checked, empty, ready
+from convcore.runtime import cpu
+from convcore.runtime.arrays import NAMES, Array, batched_shape, checked, empty, flat
 
 Shape = tuple[int, ...]
 
@@ -17,40 +18,78 @@ _LARGEST = 2**63 - 1  # the kernels count in int64
 _INT64 = np.dtype(np.int64)
 
 
-def input_array(function: str, x: Any, ndim: int) -> tuple[Array, bool]:
-    """Check x; give it with a batch axis, and whether it came without one."""
-    checked(function, "x", x)
-    return batched(function, "x", x, ndim)
+class Job(NamedTuple):
+    """What the shapes of a call decide, for one direction of its problem."""
+
+    plan: plan.Plan
+    result: Shape  # of the pooling; without a batch where x has none
 
 
-def input_shape_of(function: str, shape: Any, ndim: int) -> tuple[Shape, bool]:
-    """Check the argument `input_shape`; give it as `input_array` gives an array."""
+def job(
+    function: str,
+    ndim: int,
+    direction: str,
+    x: tuple[Shape, np.dtype[Any]],
+    window: tuple[Any, ...],
+    adaptive: bool = False,
+) -> Job:
+    """Check shapes and arguments, and choose the algorithm: once for all equal calls.
+
+    Parameters
+    ----------
+    x : (shape, dtype)
+    window : tuple
+        The rest of `PoolProblem.pool` up to `ceil_mode`, or of `PoolProblem.adaptive`.
+    """
+    numbers, ceil_mode = (window, False) if adaptive else (window[:-1], window[-1])
+    fit = exact(numbers) and type(ceil_mode) is bool
+    make = _cached_job if fit else _new_job
+    return make(function, ndim, direction, x, window, adaptive, cpu.isa())
+
+
+def _new_job(
+    function: str,
+    ndim: int,
+    direction: str,
+    x: tuple[Shape, np.dtype[Any]],
+    window: tuple[Any, ...],
+    adaptive: bool,
+    isa: str,
+) -> Job:
+    """Do `job`; the instruction set is here as a part of the key."""
+    shape, dtype = x
+    whole, single = batched_shape(function, "x", shape, ndim)
+    make = PoolProblem.adaptive if adaptive else PoolProblem.pool
+    problem = make(function, whole, *window)
+    chosen = plan.select(problem, direction, NAMES[dtype.char])
+    return Job(chosen, problem.y_shape[1:] if single else problem.y_shape)
+
+
+_cached_job = lru_cache(maxsize=4096)(_new_job)
+
+
+def input_shape_of(function: str, shape: Any, ndim: int) -> Shape:
+    """Check the argument `input_shape`, and give it as a tuple of ints."""
     if not isinstance(shape, (tuple, list)):
         raise TypeError(f"{function}: input_shape must be a tuple, got {shape!r}")
     given = tuple(integer(function, "input_shape", extent, 0) for extent in shape)
-    single = len(given) == ndim + 1
-    whole = (1, *given) if single else given
+    whole = (1, *given) if len(given) == ndim + 1 else given
     if len(whole) != ndim + 2 or min(whole[1:]) < 1:
         raise ValueError(
             f"{function}: input_shape must have {ndim + 2} extents (batch, channels, "
             f"spatial) or {ndim + 1} without a batch, all but the batch >= 1, "
             f"got {shape!r}"
         )
-    return whole, single
+    return given
 
 
-def gradient_array(
-    function: str, grad_output: Any, problem: PoolProblem, single: bool
-) -> Array:
-    """Check `grad_output` against the shape of the result; give it ready."""
-    checked(function, "grad_output", grad_output)
-    shape = problem.y_shape[1:] if single else problem.y_shape
+def check_gradient(function: str, grad_output: Any, shape: Shape) -> None:
+    """Check the shape of `grad_output` against that of the result."""
     if grad_output.shape != shape:
         raise ValueError(
             f"{function}: grad_output must have the result's shape {shape}, got "
             f"{grad_output.shape}"
         )
-    return ready(function, "grad_output", grad_output)
 
 
 def index_array(function: str, indices: Any, grad_output: Array) -> Array:
@@ -85,28 +124,47 @@ def divisor_buffer(
             raise ValueError(
                 f"{function}: divisor_override must be < 2**63, got {divisor_override}"
             )
-    return np.array([divisor, count_include_pad], _INT64)
+    return _divisor_buffer(divisor, count_include_pad)
 
 
-def average(function: str, problem: PoolProblem, divisor: Array, x: Array) -> Array:
-    """Compute the means of a problem's windows."""
-    x = ready(function, "x", x)
-    y = empty(problem.y_shape, x.dtype)
-    start(problem, "average_fprop", x.dtype, divisor, x, y)
+@lru_cache(maxsize=64)
+def _divisor_buffer(divisor: int, count_include_pad: bool) -> Array:
+    buffer = np.array([divisor, count_include_pad], _INT64)
+    buffer.flags.writeable = False
+    return buffer
+
+
+def average(
+    function: str,
+    ndim: int,
+    x: Array,
+    divisor: tuple[bool, int | None],
+    window: tuple[Any, ...],
+    adaptive: bool = False,
+) -> Array:
+    """Compute the means of windows; see `job`."""
+    dtype = checked(function, "x", x)
+    task = job(function, ndim, "average_fprop", (x.shape, dtype), window, adaptive)
+    y = empty(task.result, dtype)
+    run(task.plan, divisor_buffer(function, *divisor), flat(x, dtype), y)
     return y
 
 
-def average_backward(problem: PoolProblem, divisor: Array, grad_output: Array) -> Array:
-    """Compute the gradient of x, given that of the means."""
-    grad_x = empty(problem.x_shape, grad_output.dtype)
-    start(problem, "average_dgrad", grad_output.dtype, divisor, grad_output, grad_x)
+def average_backward(
+    function: str,
+    ndim: int,
+    gradient: tuple[Array, Shape],
+    divisor: tuple[bool, int | None],
+    window: tuple[Any, ...],
+    adaptive: bool = False,
+) -> Array:
+    """Compute the gradient of x from that of the means; `gradient` comes with x's shape."""
+    grad_output, input_shape = gradient
+    shape = input_shape_of(function, input_shape, ndim)
+    dtype = checked(function, "grad_output", grad_output)
+    task = job(function, ndim, "average_dgrad", (shape, dtype), window, adaptive)
+    buffer = divisor_buffer(function, *divisor)
+    check_gradient(function, grad_output, task.result)
+    grad_x = empty(shape, dtype)
+    run(task.plan, buffer, flat(grad_output, dtype), grad_x)
     return grad_x
-
-
-def start(
-    problem: PoolProblem, direction: str, dtype: np.dtype[Any], *buffers: Array
-) -> None:
-    """Choose the algorithm of a direction and run it."""
-    taps = prod(map(min, problem.kernel, problem.in_extent))
-    work = prod(problem.x_shape) + prod(problem.y_shape) * taps
-    run(plan.select(problem, direction, dtype.name), work, *buffers)

@@ -6,15 +6,7 @@ adaptive one with an output of 1 along each axis.
 
 from collections.abc import Sequence
 
-from convcore.functional._pooling import (
-    average,
-    average_backward,
-    divisor_buffer,
-    gradient_array,
-    input_array,
-    input_shape_of,
-)
-from convcore.problem import PoolProblem
+from convcore.functional._pooling import average, average_backward, input_shape_of
 from convcore.runtime.arrays import Array, checked
 
 __all__ = [
@@ -33,6 +25,8 @@ __all__ = [
 ]
 
 OutputSize = int | Sequence[int | None]
+
+_OF_WINDOW = (False, None)  # the divisor: the elements of a window
 
 
 def global_avg_pool1d(x: Array) -> Array:
@@ -308,10 +302,7 @@ def adaptive_avg_pool3d_backward(
 
 def _adaptive(function: str, ndim: int, x: Array, output_size: OutputSize) -> Array:
     """Do `adaptive_avg_pool` in any rank."""
-    x, single = input_array(function, x, ndim)
-    problem = PoolProblem.adaptive(function, x.shape, output_size)
-    y = average(function, problem, divisor_buffer(function, False, None), x)
-    return y[0] if single else y
+    return average(function, ndim, x, _OF_WINDOW, (output_size,), True)
 
 
 def _adaptive_backward(
@@ -322,13 +313,9 @@ def _adaptive_backward(
     output_size: OutputSize | None = None,
 ) -> Array:
     """Do `adaptive_avg_pool_backward` in any rank; by default to grad_output's size."""
-    shape, single = input_shape_of(function, input_shape, ndim)
     if output_size is None:
         checked(function, "grad_output", grad_output)
-        output_size = grad_output.shape[len(shape) - single - ndim :]
-    problem = PoolProblem.adaptive(function, shape, output_size)
-    grad_output = gradient_array(function, grad_output, problem, single)
-    grad_x = average_backward(
-        problem, divisor_buffer(function, False, None), grad_output
-    )
-    return grad_x[0] if single else grad_x
+        shape = input_shape_of(function, input_shape, ndim)
+        output_size = grad_output.shape[len(shape) - ndim :]
+    gradient = (grad_output, input_shape)
+    return average_backward(function, ndim, gradient, _OF_WINDOW, (output_size,), True)

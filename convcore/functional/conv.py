@@ -8,28 +8,29 @@ transposed convolution are the other directions of the problem that it transpose
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from convcore import plan
+from convcore.arguments import exact
 from convcore.functional._checks import GRADIENTS, needed
 from convcore.functional.call import run
 from convcore.problem import ConvProblem, Direction, Padding, Size
-from convcore.runtime.arrays import Array, batched, checked, checked_out, empty, ready
+from convcore.runtime import cpu
+from convcore.runtime.arrays import (
+    NAMES,
+    Array,
+    batched_shape,
+    check_out,
+    checked,
+    empty,
+    flat,
+    ready,
+)
 
 Grads = tuple[Array | None, Array | None, Array | None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """Who was called, for errors, and with which keyword-only arguments."""
-
-    function: str
-    ndim: int
-    flip: bool
-    algorithm: str
 
 
 def conv1d(
@@ -56,8 +57,8 @@ def conv1d(
     >>> conv1d(x, np.array([[[1.0, 10.0]]]))
     array([[[21., 32., 43.]]])
     """
-    call = _Call("conv1d", 1, flip, algorithm)
-    return _conv(call, x, weight, bias, (stride, padding, dilation, groups), out)
+    how = (stride, padding, dilation, groups, algorithm)
+    return _forward("conv1d", 1, (x, weight, bias, out), how, flip)
 
 
 def conv2d(
@@ -133,8 +134,8 @@ def conv2d(
     array([[[[ 8., 12.],
              [20., 24.]]]])
     """
-    call = _Call("conv2d", 2, flip, algorithm)
-    return _conv(call, x, weight, bias, (stride, padding, dilation, groups), out)
+    how = (stride, padding, dilation, groups, algorithm)
+    return _forward("conv2d", 2, (x, weight, bias, out), how, flip)
 
 
 def conv3d(
@@ -160,8 +161,8 @@ def conv3d(
     >>> conv3d(np.ones((1, 2, 3, 3, 3)), np.ones((1, 2, 3, 3, 3))).item()
     54.0
     """
-    call = _Call("conv3d", 3, flip, algorithm)
-    return _conv(call, x, weight, bias, (stride, padding, dilation, groups), out)
+    how = (stride, padding, dilation, groups, algorithm)
+    return _forward("conv3d", 3, (x, weight, bias, out), how, flip)
 
 
 def conv1d_backward(
@@ -186,9 +187,9 @@ def conv1d_backward(
     >>> conv1d_backward(np.ones((1, 1, 2)), x, weight)
     (array([[[ 1., 11., 10.]]]), array([[[3., 5.]]]), array([2.]))
     """
-    call = _Call("conv1d_backward", 1, flip, algorithm)
-    geometry = (stride, padding, dilation, groups)
-    return _conv_backward(call, grad_output, x, weight, geometry, needs)
+    how = (stride, padding, dilation, groups, algorithm)
+    operands = (grad_output, x, weight, needs)
+    return _backward("conv1d_backward", 1, operands, how, flip)
 
 
 def conv2d_backward(
@@ -247,9 +248,9 @@ def conv2d_backward(
              [2., 4., 2.],
              [1., 2., 1.]]]])
     """
-    call = _Call("conv2d_backward", 2, flip, algorithm)
-    geometry = (stride, padding, dilation, groups)
-    return _conv_backward(call, grad_output, x, weight, geometry, needs)
+    how = (stride, padding, dilation, groups, algorithm)
+    operands = (grad_output, x, weight, needs)
+    return _backward("conv2d_backward", 2, operands, how, flip)
 
 
 def conv3d_backward(
@@ -274,9 +275,9 @@ def conv3d_backward(
     >>> conv3d_backward(np.ones((1, 1, 1, 1, 1)), x, weight, needs=["bias"])
     (None, None, array([1.]))
     """
-    call = _Call("conv3d_backward", 3, flip, algorithm)
-    geometry = (stride, padding, dilation, groups)
-    return _conv_backward(call, grad_output, x, weight, geometry, needs)
+    how = (stride, padding, dilation, groups, algorithm)
+    operands = (grad_output, x, weight, needs)
+    return _backward("conv3d_backward", 3, operands, how, flip)
 
 
 def conv_transpose1d(
@@ -303,9 +304,8 @@ def conv_transpose1d(
     >>> conv_transpose1d(np.array([[[1.0, 2.0]]]), np.array([[[1.0, 10.0]]]), stride=2)
     array([[[ 1., 10.,  2., 20.]]])
     """
-    call = _Call("conv_transpose1d", 1, flip, algorithm)
-    geometry = (stride, padding, output_padding, groups, dilation)
-    return _transposed(call, x, weight, bias, geometry, out)
+    how = (stride, padding, output_padding, groups, dilation, algorithm)
+    return _forward("conv_transpose1d", 1, (x, weight, bias, out), how, flip, True)
 
 
 def conv_transpose2d(
@@ -366,9 +366,8 @@ def conv_transpose2d(
              [2., 4., 2.],
              [1., 2., 1.]]]])
     """
-    call = _Call("conv_transpose2d", 2, flip, algorithm)
-    geometry = (stride, padding, output_padding, groups, dilation)
-    return _transposed(call, x, weight, bias, geometry, out)
+    how = (stride, padding, output_padding, groups, dilation, algorithm)
+    return _forward("conv_transpose2d", 2, (x, weight, bias, out), how, flip, True)
 
 
 def conv_transpose3d(
@@ -396,9 +395,8 @@ def conv_transpose3d(
     >>> conv_transpose3d(np.ones((1, 1, 1, 1, 1)), np.ones((1, 2, 2, 2, 2))).shape
     (1, 2, 2, 2, 2)
     """
-    call = _Call("conv_transpose3d", 3, flip, algorithm)
-    geometry = (stride, padding, output_padding, groups, dilation)
-    return _transposed(call, x, weight, bias, geometry, out)
+    how = (stride, padding, output_padding, groups, dilation, algorithm)
+    return _forward("conv_transpose3d", 3, (x, weight, bias, out), how, flip, True)
 
 
 def conv_transpose1d_backward(
@@ -426,9 +424,9 @@ def conv_transpose1d_backward(
     >>> conv_transpose1d_backward(np.ones((1, 1, 3)), x, weight)
     (array([[[11., 11.]]]), array([[[3., 3.]]]), array([3.]))
     """
-    call = _Call("conv_transpose1d_backward", 1, flip, algorithm)
-    geometry = (stride, padding, output_padding, groups, dilation)
-    return _conv_backward(call, grad_output, x, weight, geometry, needs, True)
+    how = (stride, padding, output_padding, groups, dilation, algorithm)
+    operands = (grad_output, x, weight, needs)
+    return _backward("conv_transpose1d_backward", 1, operands, how, flip, True)
 
 
 def conv_transpose2d_backward(
@@ -474,9 +472,9 @@ def conv_transpose2d_backward(
     >>> [grad.ravel().tolist() for grad in grads]
     [[4.0, 4.0, 4.0, 4.0], [4.0, 4.0, 4.0, 4.0], [9.0]]
     """
-    call = _Call("conv_transpose2d_backward", 2, flip, algorithm)
-    geometry = (stride, padding, output_padding, groups, dilation)
-    return _conv_backward(call, grad_output, x, weight, geometry, needs, True)
+    how = (stride, padding, output_padding, groups, dilation, algorithm)
+    operands = (grad_output, x, weight, needs)
+    return _backward("conv_transpose2d_backward", 2, operands, how, flip, True)
 
 
 def conv_transpose3d_backward(
@@ -504,191 +502,173 @@ def conv_transpose3d_backward(
     >>> conv_transpose3d_backward(np.ones((1, 1, 2, 2, 2)), x, weight, needs=["x"])
     (array([[[[[8.]]]]]), None, None)
     """
-    call = _Call("conv_transpose3d_backward", 3, flip, algorithm)
-    geometry = (stride, padding, output_padding, groups, dilation)
-    return _conv_backward(call, grad_output, x, weight, geometry, needs, True)
+    how = (stride, padding, output_padding, groups, dilation, algorithm)
+    operands = (grad_output, x, weight, needs)
+    return _backward("conv_transpose3d_backward", 3, operands, how, flip, True)
 
 
-def _conv(
-    call: _Call,
-    x: Array,
-    weight: Array,
-    bias: Array | None,
-    geometry: tuple[Any, ...],
-    out: Array | None,
-) -> Array:
-    """Do `conv` in any rank; `geometry` is (stride, padding, dilation, groups)."""
-    dtype = _checked_operands(call, x, weight)
-    x, single = batched(call.function, "x", x, call.ndim)
-    problem = ConvProblem.conv(call.function, x.shape, weight.shape, *geometry)
-    operands = (x, _turned(call, weight), _bias(call, bias, problem.oc, dtype))
-    return _forward(call, problem, "fprop", operands, problem.y_shape, single, out)
+class Job(NamedTuple):
+    """What the shapes of a call decide, for one direction of its problem."""
 
-
-def _transposed(
-    call: _Call,
-    x: Array,
-    weight: Array,
-    bias: Array | None,
-    geometry: tuple[Any, ...],
-    out: Array | None,
-) -> Array:
-    """Do `conv_transpose`; `geometry` is `ConvProblem.transposed`'s arguments."""
-    dtype = _checked_operands(call, x, weight)
-    x, single = batched(call.function, "x", x, call.ndim)
-    problem = ConvProblem.transposed(call.function, x.shape, weight.shape, *geometry)
-    operands = (x, _turned(call, weight), _bias(call, bias, problem.ic, dtype))
-    return _forward(call, problem, "dgrad", operands, problem.x_shape, single, out)
+    plan: plan.Plan
+    result: tuple[int, ...]  # shape; without a batch where x has none
+    channels: int  # of the result
 
 
 def _forward(
-    call: _Call,
-    problem: ConvProblem,
-    direction: Direction,
-    operands: tuple[Array, Array, Array],
-    shape: tuple[int, ...],
-    single: bool,
-    out: Array | None,
+    function: str,
+    ndim: int,
+    operands: tuple[Array, Array, Array | None, Array | None],
+    how: tuple[Any, ...],
+    flip: bool,
+    transposed: bool = False,
 ) -> Array:
-    """Write the result of a direction, with a bias, to `out` or a fresh array."""
-    x, weight, bias = operands
-    y = checked_out(
-        call.function, out, shape[1:] if single else shape, bias.dtype, operands
-    )
-    x = ready(call.function, "x", x)
-    weight = ready(call.function, "weight", weight)
-    _run(call, problem, direction, x, weight, bias, y)
-    return y
+    """Do a convolution, or a transposed one, in any rank.
+
+    The latter is the gradient of x of its problem. `operands` are x, weight, bias and
+    out; `how` is the rest of what makes the problem, and the algorithm.
+    """
+    x, weight, bias, out = operands
+    dtype = checked(function, "x", x)
+    checked(function, "weight", weight, dtype)
+    if flip is not False:
+        weight = _turned(function, weight, flip)
+    direction: Direction = "dgrad" if transposed else "fprop"
+    shapes = (x.shape, weight.shape)
+    job = job_of(function, ndim, direction, shapes, dtype, how, transposed)
+    if bias is not None:
+        bias = _checked_bias(function, bias, job.channels, dtype)
+    if out is None:
+        out = empty(job.result, dtype)
+    else:
+        check_out(function, out, job.result, dtype, (x, weight, bias))
+    run(job.plan, flat(x, dtype), flat(weight, dtype), bias, out)
+    return out
 
 
-def _conv_backward(
-    call: _Call,
-    grad_output: Array,
-    x: Array,
-    weight: Array,
-    geometry: tuple[Any, ...],
-    needs: Collection[str],
+def _backward(
+    function: str,
+    ndim: int,
+    operands: tuple[Array, Array, Array, Collection[str]],
+    how: tuple[Any, ...],
+    flip: bool,
     transposed: bool = False,
 ) -> Grads:
     """Do the backward pass of a convolution, or of a transposed one, in any rank.
 
     The latter exchanges the roles of x and y in its problem, and so the directions.
+    `operands` are grad_output, x, weight and needs.
     """
-    needs_x, needs_weight, needs_bias = needed(call.function, needs)
-    grad_output, x, single = _checked_backward(call, grad_output, x, weight)
-    make = ConvProblem.transposed if transposed else ConvProblem.conv
-    problem = make(call.function, x.shape, weight.shape, *geometry)
-    result = problem.x_shape if transposed else problem.y_shape
-    _check_grad_output(call, grad_output, result)
+    grad_output, x, weight, needs = operands
+    needs_x, needs_weight, needs_bias = needed(function, needs)
+    dtype = checked(function, "x", x)
+    checked(function, "weight", weight, dtype)
+    if flip is not False:
+        weight = _turned(function, weight, flip)
+    checked(function, "grad_output", grad_output, dtype)
+    shapes = (x.shape, weight.shape)
+
+    def job(direction: Direction) -> Job:
+        return job_of(function, ndim, direction, shapes, dtype, how, transposed)
+
+    _check_gradient(function, grad_output, x, job("bgrad").result)
     grad_x = grad_weight = grad_bias = None
-    dy = ready(call.function, "grad_output", grad_output)
+    dy = flat(grad_output, dtype)
     if needs_x:
+        grad_x = empty(x.shape, dtype)
         direction: Direction = "fprop" if transposed else "dgrad"
-        grad_x = _gradient(call, problem, direction, dy, weight, x.shape)
-        grad_x = grad_x[0] if single else grad_x
+        run(job(direction).plan, dy, flat(weight, dtype), None, grad_x)
     if needs_weight:
-        x = ready(call.function, "x", x)
-        source, target = (dy, x) if transposed else (x, dy)
-        grad_weight = _weight_gradient(call, problem, source, target)
+        x = flat(x, dtype)
+        grad_weight = empty(weight.shape, dtype)
+        run(job("wgrad").plan, *((dy, x) if transposed else (x, dy)), grad_weight)
+        if flip:
+            grad_weight = flat(_turned(function, grad_weight, flip), dtype)
     if needs_bias:
-        grad_bias = _bias_gradient(call, dy)
+        grad_bias = empty((job("bgrad").channels,), dtype)
+        run(job("bgrad").plan, dy, grad_bias)
     return grad_x, grad_weight, grad_bias
 
 
-def _gradient(
-    call: _Call,
-    problem: ConvProblem,
+def job_of(
+    function: str,
+    ndim: int,
     direction: Direction,
-    dy: Array,
-    weight: Array,
-    shape: tuple[int, ...],
-) -> Array:
-    """Compute a gradient of x: a direction with weights and no bias."""
-    weight = ready(call.function, "weight", _turned(call, weight))
-    grad = empty(shape, dy.dtype)
-    _run(call, problem, direction, dy, weight, np.empty(0, dy.dtype), grad)
-    return grad
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    dtype: np.dtype[Any],
+    how: tuple[Any, ...],
+    transposed: bool,
+) -> Job:
+    """Check shapes and arguments, and choose the algorithm: once for all equal calls."""
+    make = _cached_job if exact(how) else _new_job
+    return make(function, ndim, direction, shapes, dtype, how, transposed, cpu.isa())
 
 
-def _weight_gradient(
-    call: _Call, problem: ConvProblem, source: Array, dy: Array
-) -> Array:
-    """Compute the gradient of weight from the problem's x and gradient of y."""
-    grad = empty(problem.weight_shape, dy.dtype)
-    _run(call, problem, "wgrad", source, dy, grad)
-    return np.ascontiguousarray(_turned(call, grad))
+def _new_job(
+    function: str,
+    ndim: int,
+    direction: Direction,
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    dtype: np.dtype[Any],
+    how: tuple[Any, ...],
+    transposed: bool,
+    isa: str,
+) -> Job:
+    """Do `job_of`; the instruction set is here as a part of the key."""
+    *geometry, algorithm = how
+    plan.check_algorithm(function, algorithm)
+    x_shape, single = batched_shape(function, "x", shapes[0], ndim)
+    make = ConvProblem.transposed if transposed else ConvProblem.conv
+    problem = make(function, x_shape, shapes[1], *geometry)
+    result = problem.x_shape if transposed else problem.y_shape
+    channels = result[1]
+    if direction == "bgrad":  # a sum for each channel of the result, whatever made it
+        ones = (channels, *(1,) * (ndim + 1))
+        problem, algorithm = (
+            ConvProblem.conv(function, result, ones, groups=channels),
+            "auto",
+        )
+    chosen = plan.select(problem, direction, NAMES[dtype.char], algorithm)
+    return Job(chosen, result[1:] if single else result, channels)
 
 
-def _bias_gradient(call: _Call, dy: Array) -> Array:
-    """Sum every channel of dy: the same sum for whatever operation made it."""
-    channels = dy.shape[1]
-    weight_shape = (channels, 1) + (1,) * call.ndim
-    problem = ConvProblem.conv(call.function, dy.shape, weight_shape, groups=channels)
-    grad = empty((channels,), dy.dtype)
-    run(plan.select(problem, "bgrad", dy.dtype.name), dy.size, dy, grad)
-    return grad
+_cached_job = lru_cache(maxsize=4096)(_new_job)
 
 
-def _run(
-    call: _Call, problem: ConvProblem, direction: Direction, *buffers: Array
-) -> None:
-    """Choose the algorithm of a direction and run it."""
-    chosen = plan.select(problem, direction, buffers[0].dtype.name, call.algorithm)
-    run(chosen, problem.macs, *buffers)
-
-
-def _turned(call: _Call, weight: Array) -> Array:
-    """Turn a kernel around along every spatial axis if the call asks for it."""
-    if not call.flip:
-        return weight
-    index: tuple[Any, ...] = (..., *(slice(None, None, -1),) * call.ndim)
+def _turned(function: str, weight: Array, flip: bool) -> Array:
+    """Turn a kernel around along every spatial axis if `flip`."""
+    if not isinstance(flip, bool):
+        raise TypeError(f"{function}: flip must be a bool, got {flip!r}")
+    index: tuple[Any, ...] = (..., *(slice(None, None, -1),) * (weight.ndim - 2))
     turned: Array = weight[index]
     return turned
 
 
-def _checked_operands(call: _Call, x: Array, weight: Array) -> np.dtype[Any]:
-    """Check types, and give the dtype of both."""
-    if not isinstance(call.flip, bool):
-        raise TypeError(f"{call.function}: flip must be a bool, got {call.flip!r}")
-    plan.check_algorithm(call.function, call.algorithm)
-    dtype = checked(call.function, "x", x)
-    checked(call.function, "weight", weight, dtype)
-    return dtype
-
-
-def _checked_backward(
-    call: _Call, grad_output: Array, x: Array, weight: Array
-) -> tuple[Array, Array, bool]:
-    """Check the arrays of a backward pass; give grad_output and x with a batch axis."""
-    dtype = _checked_operands(call, x, weight)
-    checked(call.function, "grad_output", grad_output, dtype)
-    x, single = batched(call.function, "x", x, call.ndim)
-    if grad_output.ndim != call.ndim + 2 - single:
+def _check_gradient(
+    function: str, grad_output: Array, x: Array, shape: tuple[int, ...]
+) -> None:
+    """Check the shape of grad_output against that of the result."""
+    if grad_output.shape == shape:
+        return
+    if grad_output.ndim != x.ndim:
         raise ValueError(
-            f"{call.function}: grad_output must have as many axes as x, got shapes "
-            f"{grad_output.shape} and {x.shape[1:] if single else x.shape}"
+            f"{function}: grad_output must have as many axes as x, got shapes "
+            f"{grad_output.shape} and {x.shape}"
         )
-    return grad_output[None] if single else grad_output, x, single
+    raise ValueError(
+        f"{function}: grad_output must have the result's shape {shape}, got "
+        f"{grad_output.shape}"
+    )
 
 
-def _check_grad_output(call: _Call, grad: Array, shape: tuple[int, ...]) -> None:
-    if grad.shape != shape:
-        raise ValueError(
-            f"{call.function}: grad_output must have the result's shape {shape}, got "
-            f"{grad.shape}"
-        )
-
-
-def _bias(
-    call: _Call, bias: Array | None, channels: int, dtype: np.dtype[Any]
+def _checked_bias(
+    function: str, bias: Array, channels: int, dtype: np.dtype[Any]
 ) -> Array:
-    """Check a bias; none is an empty array for the kernels."""
-    if bias is None:
-        return np.empty(0, dtype)
-    bias = ready(call.function, "bias", bias, dtype)
+    """Make a bias ready, one element for each output channel."""
+    bias = ready(function, "bias", bias, dtype)
     if bias.shape != (channels,):
         raise ValueError(
-            f"{call.function}: bias must have shape ({channels},), one for each output "
+            f"{function}: bias must have shape ({channels},), one for each output "
             f"channel, got {bias.shape}"
         )
     return bias

@@ -1,18 +1,19 @@
-"""The fully connected layer: a convolution with a kernel of 1 over one sample.
+"""The fully connected layer: a convolution with a kernel of 1 over one position.
 
-The rows are the positions of that sample. So they fill the register tile of the
-convolutions, as a batch with one position each would not, and the bits depend on no
-BLAS, no number of threads, and no other row.
+Each row is a sample, and the algorithm "dot" reads rows and weights where they are. The
+bits depend on no BLAS, no number of threads, and, but for sums over all rows, no other
+row.
 """
 
 from collections.abc import Collection
 from math import prod
 
-import numpy as np
-
 from convcore.functional._checks import needed
-from convcore.functional.conv import conv1d, conv1d_backward
-from convcore.runtime.arrays import Array, ready
+from convcore.functional.call import run
+from convcore.functional.conv import conv1d_backward, job_of
+from convcore.runtime.arrays import Array, empty, ready
+
+_DENSE = (1, 0, 1, 1, "auto")  # stride, padding, dilation, groups, algorithm
 
 __all__ = ["linear", "linear_backward"]
 
@@ -49,15 +50,20 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     array([11.5])
     """
     x, weight = _checked("linear", x, weight)
+    features, outputs = weight.shape[1], weight.shape[0]
     if bias is not None:
         bias = ready("linear", "bias", bias, x.dtype)
-        if bias.shape != weight.shape[:1]:
+        if bias.shape != (outputs,):
             raise ValueError(
-                f"linear: bias must have shape {weight.shape[:1]} as weight "
+                f"linear: bias must have shape ({outputs},) as weight "
                 f"{weight.shape} has outputs, got {bias.shape}"
             )
-    y = conv1d(_positions(x), weight[:, :, None], bias)
-    return _rows(y, (*x.shape[:-1], weight.shape[0]))
+    leading = x.shape[:-1]
+    shapes = ((prod(leading), features, 1), (outputs, features, 1))
+    job = job_of("linear", 1, "fprop", shapes, x.dtype, _DENSE, False)
+    y = empty((*leading, outputs), x.dtype)
+    run(job.plan, x, weight, bias, y)
+    return y
 
 
 def linear_backward(
@@ -106,11 +112,15 @@ def linear_backward(
             f"{name}: grad_output must have shape "
             f"{(*x.shape[:-1], weight.shape[0])}, got {grad_output.shape}"
         )
+    rows = prod(x.shape[:-1])
     grad_x, grad_weight, grad_bias = conv1d_backward(
-        _positions(grad_output), _positions(x), weight[:, :, None], needs=needs
+        grad_output.reshape(rows, weight.shape[0], 1),
+        x.reshape(rows, weight.shape[1], 1),
+        weight[:, :, None],
+        needs=needs,
     )
     return (
-        None if grad_x is None else _rows(grad_x, x.shape),
+        None if grad_x is None else grad_x.reshape(x.shape),
         None if grad_weight is None else grad_weight.reshape(weight.shape),
         grad_bias,
     )
@@ -130,18 +140,3 @@ def _checked(function: str, x: Array, weight: Array) -> tuple[Array, Array]:
             f"weight {weight.shape}"
         )
     return x, weight
-
-
-def _positions(x: Array) -> Array:
-    """View (..., channels) as one sample with a position per row: (1, channels, rows).
-
-    No rows are no sample, since the batch may be 0 but an extent may not.
-    """
-    rows = prod(x.shape[:-1])
-    lines = x.reshape(*((1, rows) if rows else (0, 1)), x.shape[-1])
-    return np.moveaxis(lines, -1, 1)
-
-
-def _rows(y: Array, shape: tuple[int, ...]) -> Array:
-    """Turn the result back: (1, channels, rows) to (..., channels)."""
-    return np.ascontiguousarray(np.moveaxis(y, 1, -1)).reshape(shape)

@@ -11,15 +11,14 @@ import numpy as np
 from convcore.functional._pooling import (
     average,
     average_backward,
-    divisor_buffer,
-    gradient_array,
+    check_gradient,
     index_array,
-    input_array,
     input_shape_of,
-    start,
+    job,
 )
-from convcore.problem import Padding, PoolProblem, Size
-from convcore.runtime.arrays import Array, empty, ready
+from convcore.functional.call import run
+from convcore.problem import Padding, Size
+from convcore.runtime.arrays import Array, checked, empty, flat
 
 __all__ = [
     "avg_pool1d",
@@ -243,7 +242,8 @@ def max_pool1d_backward(
     """
     window = (kernel_size, stride, padding, dilation, ceil_mode)
     name = "max_pool1d_backward"
-    return _max_pool_backward(name, 1, grad_output, indices, input_shape, window)
+    gradient = (grad_output, indices, input_shape)
+    return _max_pool_backward(name, 1, gradient, window)
 
 
 def max_pool2d_backward(
@@ -300,7 +300,8 @@ def max_pool2d_backward(
     """
     window = (kernel_size, stride, padding, dilation, ceil_mode)
     name = "max_pool2d_backward"
-    return _max_pool_backward(name, 2, grad_output, indices, input_shape, window)
+    gradient = (grad_output, indices, input_shape)
+    return _max_pool_backward(name, 2, gradient, window)
 
 
 def max_pool3d_backward(
@@ -324,7 +325,8 @@ def max_pool3d_backward(
     """
     window = (kernel_size, stride, padding, dilation, ceil_mode)
     name = "max_pool3d_backward"
-    return _max_pool_backward(name, 3, grad_output, indices, input_shape, window)
+    gradient = (grad_output, indices, input_shape)
+    return _max_pool_backward(name, 3, gradient, window)
 
 
 def _max_pool(
@@ -335,42 +337,39 @@ def _max_pool(
         raise TypeError(
             f"{function}: return_indices must be a bool, got {return_indices!r}"
         )
-    x, single = input_array(function, x, ndim)
-    problem = PoolProblem.pool(function, x.shape, *window)
-    x = ready(function, "x", x)
-    y = empty(problem.y_shape, x.dtype)
-    indices = np.empty(problem.y_shape if return_indices else 0, np.int64)
-    start(problem, "max_fprop", x.dtype, x, y, indices)
-    if single:
-        y, indices = y[0], indices[0] if return_indices else indices
-    return (y, indices) if return_indices else y
+    dtype = checked(function, "x", x)
+    task = job(function, ndim, "max_fprop", (x.shape, dtype), window)
+    y = empty(task.result, dtype)
+    indices = np.empty(task.result, np.int64) if return_indices else None
+    run(task.plan, flat(x, dtype), y, indices)
+    return y if indices is None else (y, indices)
 
 
 def _max_pool_backward(
     function: str,
     ndim: int,
-    grad_output: Array,
-    indices: Array,
-    input_shape: tuple[int, ...],
+    gradient: tuple[Array, Array, tuple[int, ...]],
     window: tuple[Any, ...],
 ) -> Array:
-    """Do `max_pool_backward` in any rank."""
-    shape, single = input_shape_of(function, input_shape, ndim)
-    problem = PoolProblem.pool(function, shape, *window)
-    grad_output = gradient_array(function, grad_output, problem, single)
+    """Do `max_pool_backward` in any rank; `gradient` is what `window` is not."""
+    grad_output, indices, input_shape = gradient
+    shape = input_shape_of(function, input_shape, ndim)
+    dtype = checked(function, "grad_output", grad_output)
+    check = job(function, ndim, "max_check", (shape, dtype), window)
+    check_gradient(function, grad_output, check.result)
     indices = index_array(function, indices, grad_output)
-    dtype = grad_output.dtype
     found = np.empty(1, np.int64)
-    start(problem, "max_check", dtype, indices, found)
+    run(check.plan, indices, found)
     if found[0] >= 0:
         where = tuple(map(int, np.unravel_index(found[0], indices.shape)))
         raise ValueError(
             f"{function}: indices must each lie in their own window of a channel "
-            f"{shape[2:]}, got {indices[where]} at {where}"
+            f"{shape[-ndim:]}, got {indices[where]} at {where}"
         )
-    grad_x = empty(problem.x_shape, dtype)
-    start(problem, "max_dgrad", dtype, grad_output, indices, grad_x)
-    return grad_x[0] if single else grad_x
+    grad_x = empty(shape, dtype)
+    task = job(function, ndim, "max_dgrad", (shape, dtype), window)
+    run(task.plan, flat(grad_output, dtype), indices, grad_x)
+    return grad_x
 
 
 # Average ---------------------------------------------------------------------------
@@ -399,7 +398,7 @@ def avg_pool1d(
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
     divisor = (count_include_pad, divisor_override)
-    return _avg_pool("avg_pool1d", 1, x, window, divisor)
+    return average("avg_pool1d", 1, x, divisor, window)
 
 
 def avg_pool2d(
@@ -467,7 +466,7 @@ def avg_pool2d(
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
     divisor = (count_include_pad, divisor_override)
-    return _avg_pool("avg_pool2d", 2, x, window, divisor)
+    return average("avg_pool2d", 2, x, divisor, window)
 
 
 def avg_pool3d(
@@ -491,7 +490,7 @@ def avg_pool3d(
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
     divisor = (count_include_pad, divisor_override)
-    return _avg_pool("avg_pool3d", 3, x, window, divisor)
+    return average("avg_pool3d", 3, x, divisor, window)
 
 
 def avg_pool1d_backward(
@@ -515,7 +514,7 @@ def avg_pool1d_backward(
     window = (kernel_size, stride, padding, 1, ceil_mode)
     divisor = (count_include_pad, divisor_override)
     name = "avg_pool1d_backward"
-    return _avg_pool_backward(name, 1, grad_output, input_shape, window, divisor)
+    return average_backward(name, 1, (grad_output, input_shape), divisor, window)
 
 
 def avg_pool2d_backward(
@@ -568,7 +567,7 @@ def avg_pool2d_backward(
     window = (kernel_size, stride, padding, 1, ceil_mode)
     divisor = (count_include_pad, divisor_override)
     name = "avg_pool2d_backward"
-    return _avg_pool_backward(name, 2, grad_output, input_shape, window, divisor)
+    return average_backward(name, 2, (grad_output, input_shape), divisor, window)
 
 
 def avg_pool3d_backward(
@@ -592,35 +591,4 @@ def avg_pool3d_backward(
     window = (kernel_size, stride, padding, 1, ceil_mode)
     divisor = (count_include_pad, divisor_override)
     name = "avg_pool3d_backward"
-    return _avg_pool_backward(name, 3, grad_output, input_shape, window, divisor)
-
-
-def _avg_pool(
-    function: str,
-    ndim: int,
-    x: Array,
-    window: tuple[Any, ...],
-    divisor: tuple[bool, int | None],
-) -> Array:
-    """Do `avg_pool` in any rank; `window` is the rest of `PoolProblem.pool`."""
-    x, single = input_array(function, x, ndim)
-    problem = PoolProblem.pool(function, x.shape, *window)
-    y = average(function, problem, divisor_buffer(function, *divisor), x)
-    return y[0] if single else y
-
-
-def _avg_pool_backward(
-    function: str,
-    ndim: int,
-    grad_output: Array,
-    input_shape: tuple[int, ...],
-    window: tuple[Any, ...],
-    divisor: tuple[bool, int | None],
-) -> Array:
-    """Do `avg_pool_backward` in any rank."""
-    shape, single = input_shape_of(function, input_shape, ndim)
-    problem = PoolProblem.pool(function, shape, *window)
-    buffer = divisor_buffer(function, *divisor)
-    grad_output = gradient_array(function, grad_output, problem, single)
-    grad_x = average_backward(problem, buffer, grad_output)
-    return grad_x[0] if single else grad_x
+    return average_backward(name, 3, (grad_output, input_shape), divisor, window)

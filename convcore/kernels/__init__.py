@@ -6,12 +6,13 @@
     tile.pxd        the register tile, in which all arithmetic of convolution happens
     geometry.pxd    which inputs an output sees, for each direction
     pack.pxd        patches and weights in the order in which the tile reads them
+    buffers.pxd     the arrays of a call as plain memory
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
     probe.pyx       what the processor can do             omp.pxd    OpenMP's questions
     baseline/  x86_64_v3/  x86_64_v4/     the homes of the compiled copies
 
-A kernel gets flat buffers and a geometry, checks their sizes and nothing else, and runs
-without the GIL.
+A kernel gets a geometry and contiguous arrays of any rank, checks their types and sizes
+and nothing else, and runs without the GIL.
 """
 
 import os

@@ -219,7 +219,7 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b
 
 
-cdef inline Py_ssize_t volume(const Band* b) noexcept nogil:
+cdef inline Py_ssize_t plane_size(const Band* b) noexcept nogil:
     """Count the scalars of one channel of a band of one sample."""
     return b.spans[0].extent * b.spans[1].extent * b.spans[2].extent
 
@@ -244,7 +244,7 @@ cdef inline Py_ssize_t reach(
     for i in range(3):
         box.first[i], box.count[i] = 0, boxes.count[i]
     b = band_of(w, &box, 1)
-    return boxes.samples * channels * volume(&b)
+    return boxes.samples * channels * plane_size(&b)
 
 
 cdef inline Boxes choose_boxes(

@@ -31,10 +31,13 @@ from libc.string cimport memset
 
 from convcore.kernels.band cimport (
     BAND_BYTES, SLACK, Band, Box, Boxes, band_of, box_at, ceil_div, choose_boxes,
-    fill, list_outputs, list_terms, outputs_of, padded, reach, volume,
+    fill, list_outputs, list_terms, outputs_of, padded, plane_size, reach,
+)
+from convcore.kernels.buffers cimport (
+    Buffers, call, geometry_of, reals, reals_or_nothing, room,
 )
 from convcore.kernels.geometry cimport (
-    CONV_FIELDS, Conv, Window, forward_window, gradient_window, phases,
+    CONV_FIELDS, Conv, Window, conv_of, forward_window, gradient_window, phases, volume,
 )
 from convcore.kernels.pack cimport class_of, Class
 from convcore.kernels.tile cimport chain, partial_chain, sum_scattered
@@ -85,7 +88,7 @@ cdef Py_ssize_t channels_of(const Window* w, Py_ssize_t item) noexcept nogil:
         one.first[i], one.count[i] = 0, 1
     b = band_of(w, &one, 1)
     blocks = ceil_div(w.c, max(1, min(
-        chain(w.depth) // max(w.taps, 1), BAND_BYTES // item // volume(&b)
+        chain(w.depth) // max(w.taps, 1), BAND_BYTES // item // plane_size(&b)
     )))
     return ceil_div(w.c, blocks)
 
@@ -360,82 +363,89 @@ cdef void run_task(
                 )
 
 
+cdef void run_tasks(
+    const Job* job, Py_ssize_t begin, Py_ssize_t end, const real* source,
+    real* scratch, real* out, int threads,
+) noexcept nogil:
+    """Do one round of tasks."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        for i in range(begin, end):
+            run_task(job, i, source, <const real*>scratch, scratch + job.shared, out)
+        return
+    for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+        run_task(
+            job, i, source, <const real*>scratch,
+            scratch + job.shared + threadid() * job.private, out,
+        )
+
+
+cdef void pack_panels(
+    const Job* job, const real* weight, const real* bias, real* scratch, int threads
+) noexcept nogil:
+    """Pack all weights and biases."""
+    cdef Py_ssize_t i, panels = job.p.g * job.panels
+    if threads == 1:
+        for i in range(panels):
+            pack_panel(job, i, weight, bias, scratch)
+        return
+    for i in prange(panels, num_threads=threads, schedule="static"):
+        pack_panel(job, i, weight, bias, scratch)
+
+
 cdef int run(
     const Job* job, const real* source, const real* weight, const real* bias, real* out,
     real* scratch, int threads,
 ) except -1:
     """Pack the weights, then do the tasks round by round."""
-    cdef Py_ssize_t i, begin = 0, end, panels = job.p.g * job.panels
+    cdef Py_ssize_t begin = 0, end
     cdef Py_ssize_t each = max(ROUND_MACS // max(job.macs, 1), TASKS_PER_THREAD) * threads
-    with nogil:
-        for i in prange(panels, num_threads=threads, schedule="static"):
-            pack_panel(job, i, weight, bias, scratch)
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
         with nogil:
-            for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
-                run_task(
-                    job, i, source, <const real*>scratch,
-                    scratch + job.shared + threadid() * job.private, out,
-                )
+            if begin == 0:
+                pack_panels(job, weight, bias, scratch, threads)
+            run_tasks(job, begin, end, source, scratch, out, threads)
         PyErr_CheckSignals()
         begin = end
     return 0
 
 
-cdef int check(bint right) except -1:
-    """Refuse buffers that the geometry does not describe: a bug in the caller."""
-    if not right:
-        raise ValueError("conv_direct: a buffer does not have the size of its problem")
-    return 0
+cdef int start(const Buffers* held, bint gradient, int threads, real* like) except -1:
+    """Check geometry, source, weight, bias, out and scratch, and run the direction."""
+    cdef const Conv* p = <const Conv*>geometry_of(held, CONV_FIELDS)
+    cdef Job job = make_job(p, gradient, sizeof(real), threads)
+    cdef Py_ssize_t pixels = p.n * p.g * p.icg * volume(p.in_extent)
+    cdef Py_ssize_t planes = p.n * p.g * p.ocg * volume(p.out_extent)
+    cdef const real* source = reals(held, 1, planes if gradient else pixels, like)
+    cdef const real* weight = reals(held, 2, p.g * p.ocg * p.icg * job.taps, like)
+    cdef const real* bias = reals_or_nothing(held, 3, p.g * rows_of_group(&job), like)
+    cdef real* out = reals(held, 4, pixels if gradient else planes, like)
+    cdef real* scratch = room(held, 5, job.shared + threads * job.private, like)
+    return run(&job, source, weight, bias, out, scratch, threads)
 
 
-cdef int start(
-    const long long[::1] geometry, bint gradient, const real[::1] source,
-    const real[::1] weight, const real[::1] bias, real[::1] out, real[::1] scratch,
-    int threads,
-) except -1:
-    """Check the sizes and run the direction."""
-    cdef const Conv* p
-    cdef Job job
-    cdef Py_ssize_t pixels, planes
-    check(geometry.shape[0] == CONV_FIELDS and threads >= 1)
-    p = <const Conv*>&geometry[0]
-    job = make_job(p, gradient, sizeof(real), threads)
-    pixels = p.n * p.g * p.icg * p.in_extent[0] * p.in_extent[1] * p.in_extent[2]
-    planes = p.n * p.g * p.ocg * p.out_extent[0] * p.out_extent[1] * p.out_extent[2]
-    check(source.shape[0] == (planes if gradient else pixels))
-    check(out.shape[0] == (pixels if gradient else planes))
-    check(weight.shape[0] == p.g * p.ocg * p.icg * job.taps)
-    check(bias.shape[0] == 0 or bias.shape[0] == p.g * (p.icg if gradient else p.ocg))
-    check(scratch.shape[0] >= job.shared + threads * job.private)
-    if job.tasks == 0:
-        return 0
-    return run(
-        &job, &source[0], &weight[0], &bias[0] if bias.shape[0] else NULL, &out[0],
-        &scratch[0], threads,
-    )
+cdef int forward(const Buffers* held, int threads, real* like) except -1:
+    """Run fprop."""
+    return start(held, False, threads, like)
+
+
+cdef int gradient(const Buffers* held, int threads, real* like) except -1:
+    """Run dgrad."""
+    return start(held, True, threads, like)
 
 
 def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, int threads):
     """Give the scalars of scratch that fprop or dgrad needs."""
-    cdef Job job
-    check(geometry.shape[0] == CONV_FIELDS and threads >= 1)
-    job = make_job(<const Conv*>&geometry[0], direction == "dgrad", item, threads)
+    cdef Job job = make_job(conv_of(geometry, threads), direction == "dgrad", item, threads)
     return job.shared + threads * job.private
 
 
-def fprop(
-    const long long[::1] geometry, const real[::1] x, const real[::1] weight,
-    const real[::1] bias, real[::1] y, real[::1] scratch, int threads,
-):
-    """Write the convolution of x to y; an empty bias is none."""
-    start(geometry, False, x, weight, bias, y, scratch, threads)
+def fprop(geometry, x, weight, bias, y, scratch, int threads):
+    """Write the convolution of x to y; the bias may be None."""
+    call((geometry, x, weight, bias), (y, scratch), threads, forward[float], forward[double])
 
 
-def dgrad(
-    const long long[::1] geometry, const real[::1] dy, const real[::1] weight,
-    const real[::1] bias, real[::1] dx, real[::1] scratch, int threads,
-):
+def dgrad(geometry, dy, weight, bias, dx, scratch, int threads):
     """Write the gradient of x, plus a bias (of a transposed convolution), to dx."""
-    start(geometry, True, dy, weight, bias, dx, scratch, threads)
+    call((geometry, dy, weight, bias), (dx, scratch), threads, gradient[float], gradient[double])

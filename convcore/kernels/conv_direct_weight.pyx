@@ -31,7 +31,10 @@ from convcore.kernels.band cimport (
     Band, Box, Boxes, band_of, box_at, ceil_div, choose_boxes, fill, list_outputs,
     list_terms, outputs_of,
 )
-from convcore.kernels.geometry cimport CONV_FIELDS, Conv, Window, forward_window
+from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals, room
+from convcore.kernels.geometry cimport (
+    CONV_FIELDS, Conv, Window, conv_of, forward_window,
+)
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, collect, spread
 from convcore.kernels.vector cimport MR, NR_BYTES, nr, real
@@ -252,60 +255,74 @@ cdef void add_chunks(
     write_sums(job, part, <const real*>sums, dw)
 
 
+cdef void run_tasks(
+    const Job* job, Py_ssize_t begin, Py_ssize_t end, const real* x, const real* dy,
+    real* dw, real* scratch, int threads,
+) noexcept nogil:
+    """Do one round of tasks."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        for i in range(begin, end):
+            run_task(job, i, x, dy, scratch, scratch + job.shared, dw)
+        return
+    for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+        run_task(
+            job, i, x, dy, scratch, scratch + job.shared + threadid() * job.private, dw
+        )
+
+
+cdef void add_parts(const Job* job, real* scratch, real* dw, int threads) noexcept nogil:
+    """Add the chunks of every part of dw."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        for i in range(job.tasks // job.chunks):
+            add_chunks(job, i, scratch, dw)
+        return
+    for i in prange(job.tasks // job.chunks, num_threads=threads, schedule="static"):
+        add_chunks(job, i, scratch, dw)
+
+
 cdef int run(
     const Job* job, const real* x, const real* dy, real* dw, real* scratch, int threads
 ) except -1:
     """Do the tasks round by round, then add their chunks."""
-    cdef Py_ssize_t i, begin = 0, end, each
+    cdef Py_ssize_t begin = 0, end, each
     each = ROUND_MACS // max(job.sums * job.chunk * job.boxes.outputs, 1)
     each = max(each, 1) * threads
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
         with nogil:
-            for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
-                run_task(
-                    job, i, x, dy, scratch,
-                    scratch + job.shared + threadid() * job.private, dw,
-                )
+            run_tasks(job, begin, end, x, dy, dw, scratch, threads)
+            if end == job.tasks and job.chunks > 1:
+                add_parts(job, scratch, dw, threads)
         PyErr_CheckSignals()
         begin = end
-    if job.chunks > 1:
-        with nogil:
-            for i in prange(job.tasks // job.chunks, num_threads=threads, schedule="static"):
-                add_chunks(job, i, scratch, dw)
     return 0
 
 
-cdef int check(bint right) except -1:
-    """Refuse buffers that the geometry does not describe: a bug in the caller."""
-    if not right:
-        raise ValueError("conv_direct_weight: a buffer does not have its problem's size")
+cdef int weight_gradient(const Buffers* held, int threads, real* like) except -1:
+    """Check geometry, x, dy, dw and scratch, and sum the gradient of weight."""
+    cdef const Conv* p = <const Conv*>geometry_of(held, CONV_FIELDS)
+    cdef Job job = make_job(p, sizeof(real))
+    cdef const real* x = reals(held, 1, p.n * p.g * p.icg * job.w.source_plane, like)
+    cdef const real* dy = reals(held, 2, p.n * p.g * p.ocg * job.w.plane, like)
+    cdef real* dw = reals(held, 3, p.g * p.ocg * job.terms, like)
+    cdef real* scratch = room(held, 4, job.shared + threads * job.private, like)
+    if p.n:
+        return run(&job, x, dy, dw, scratch, threads)
+    memset(dw, 0, p.g * p.ocg * job.terms * sizeof(real))
     return 0
 
 
 def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, int threads):
     """Give the scalars of scratch that wgrad needs."""
-    cdef Job job
-    check(geometry.shape[0] == CONV_FIELDS and threads >= 1)
-    job = make_job(<const Conv*>&geometry[0], item)
+    cdef Job job = make_job(conv_of(geometry, threads), item)
     return job.shared + threads * job.private
 
 
-def wgrad(
-    const long long[::1] geometry, const real[::1] x, const real[::1] dy,
-    real[::1] dw, real[::1] scratch, int threads,
-):
+def wgrad(geometry, x, dy, dw, scratch, int threads):
     """Write the gradient of weight to dw."""
-    cdef const Conv* p
-    cdef Job job
-    check(geometry.shape[0] == CONV_FIELDS and threads >= 1)
-    p = <const Conv*>&geometry[0]
-    job = make_job(p, sizeof(real))
-    check(x.shape[0] == p.n * p.g * p.icg * job.w.source_plane)
-    check(dy.shape[0] == p.n * p.g * p.ocg * job.w.plane)
-    check(dw.shape[0] == p.g * p.ocg * job.terms)
-    check(scratch.shape[0] >= job.shared + threads * job.private)
-    if p.n == 0:
-        dw[:] = 0
-    else:
-        run(&job, &x[0], &dy[0], &dw[0], &scratch[0], threads)
+    call(
+        (geometry, x, dy), (dw, scratch), threads, weight_gradient[float],
+        weight_gradient[double],
+    )

@@ -9,7 +9,7 @@ def dgrad(
     geometry: array[int],
     dy: Array,
     weight: Array,
-    bias: Array,
+    bias: Array | None,
     dx: Array,
     scratch: Array,
     threads: int,

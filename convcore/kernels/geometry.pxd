@@ -56,6 +56,18 @@ cdef struct Window:
     bint dense                         # step 1 along every axis: pixels lie together
 
 
+cdef inline const Conv* conv_of(const long long[::1] geometry, int threads) except NULL:
+    """Read a problem for `scratch_size`."""
+    if geometry.shape[0] != CONV_FIELDS or threads < 1:
+        raise ValueError("kernel: not the geometry of a convolution")
+    return <const Conv*>&geometry[0]
+
+
+cdef inline Py_ssize_t volume(const long long* extent) noexcept nogil:
+    """Multiply the extents of a plane."""
+    return extent[0] * extent[1] * extent[2]
+
+
 cdef inline Py_ssize_t gcd(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     while b:
         a, b = b, a % b

@@ -14,7 +14,7 @@ def fprop(
     divisor: _Divisor,
     x: _Real,
     y: _Real,
-    scratch: _Real,
+    scratch: None,
     threads: int,
 ) -> None: ...
 def dgrad(
@@ -22,6 +22,6 @@ def dgrad(
     divisor: _Divisor,
     dy: _Real,
     dx: _Real,
-    scratch: _Real,
+    scratch: None,
     threads: int,
 ) -> None: ...

@@ -3,7 +3,7 @@
 # What      y[o] = (sum of x[i] over i in window(o)) / divisor(o)
 #           dx[i] = sum of dy[o] / divisor(o) over windows o that hold i
 # Layout    as in pool_max.pyx: sums of columns first, then of windows of columns.
-# Assumes   flat native buffers of the sizes that the geometry tells; windows.pxd.
+# Assumes   buffers of the sizes that the geometry tells; windows.pxd.
 # Parallel  over blocks of y, for the gradient over blocks of dx: each is written by one
 #           task, which looks at all windows over its cells. The order of every sum depends
 #           on the shape of one plane alone.
@@ -21,9 +21,11 @@ from convcore.kernels.blocks cimport (
     SPAN, Block, Blocks, Rounds, block_at, columns_for, element_blocks, first_piece, rounds,
     window_blocks,
 )
+from convcore.kernels.buffers cimport Buffers, call, integers, reals
 from convcore.kernels.vector cimport real
 from convcore.kernels.windows cimport (
-    Axis, Pool, cells, checked, first_of, over_first, over_stop, start_of, stop_of,
+    Axis, Pool, cells, elements_of, first_of, over_first, over_stop, pool_of, start_of,
+    stop_of, windows_of,
 )
 
 cdef enum:
@@ -233,6 +235,75 @@ cdef void average_gradient_task(
         average_gradient_block(p, common, dy + i.plane * plane, dx + i.offset, &i)
 
 
+cdef void average_tasks(
+    const Pool* p, const Blocks* b, const Rounds* r, const real* x, real* y,
+    Py_ssize_t begin, Py_ssize_t end, int threads,
+) noexcept nogil:
+    """Do tasks begin .. end of y; OpenMP takes 0.6 us even for one thread."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        average_task(p, b, x, y, first_piece(r, begin), first_piece(r, end))
+        return
+    for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+        average_task(p, b, x, y, first_piece(r, i), first_piece(r, i + 1))
+
+
+cdef int means(const Buffers* held, int threads, real* like) except -1:
+    """Check geometry, divisor, x and y, and write y."""
+    cdef Pool p = divided_pool_of(held)
+    cdef const real* x = reals(held, 2, elements_of(&p), like)
+    cdef real* y = reals(held, 3, windows_of(&p), like)
+    cdef Blocks b = window_blocks(&p)
+    cdef Rounds r = rounds(b.count, b.work, threads)
+    cdef Py_ssize_t begin = 0, end
+    while begin < r.tasks:
+        end = min(begin + r.step, r.tasks)
+        with nogil:
+            average_tasks(&p, &b, &r, x, y, begin, end, threads)
+        PyErr_CheckSignals()
+        begin = end
+    return 0
+
+
+cdef void average_gradient_tasks(
+    const Pool* p, const Blocks* b, const Rounds* r, const real* dy, real* dx,
+    Py_ssize_t begin, Py_ssize_t end, int threads,
+) noexcept nogil:
+    """Do tasks begin .. end of dx."""
+    cdef Py_ssize_t i
+    cdef double common = common_divisor(p)
+    if threads == 1:
+        average_gradient_task(p, b, common, dy, dx, first_piece(r, begin), first_piece(r, end))
+        return
+    for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+        average_gradient_task(p, b, common, dy, dx, first_piece(r, i), first_piece(r, i + 1))
+
+
+cdef int mean_gradient(const Buffers* held, int threads, real* like) except -1:
+    """Check geometry, divisor, dy and dx, and write dx."""
+    cdef Pool p = divided_pool_of(held)
+    cdef const real* dy = reals(held, 2, windows_of(&p), like)
+    cdef real* dx = reals(held, 3, elements_of(&p), like)
+    cdef Blocks b = element_blocks(&p)
+    cdef Rounds r = rounds(b.count, b.work, threads)
+    cdef Py_ssize_t begin = 0, end
+    while begin < r.tasks:
+        end = min(begin + r.step, r.tasks)
+        with nogil:
+            average_gradient_tasks(&p, &b, &r, dy, dx, begin, end, threads)
+        PyErr_CheckSignals()
+        begin = end
+    return 0
+
+
+cdef Pool divided_pool_of(const Buffers* held) except *:
+    """Read the geometry, and the divisor that is the second array."""
+    cdef Pool p = pool_of(held)
+    cdef const long long* divisor = integers(held, 1, 2)
+    p.divisor, p.count_pad = divisor[0], divisor[1]
+    return p
+
+
 def scratch_size(
     const long long[::1] geometry, str direction, Py_ssize_t item, int threads
 ):
@@ -240,46 +311,14 @@ def scratch_size(
     return 0
 
 
-def fprop(
-    const long long[::1] geometry, const long long[::1] divisor, const real[::1] x,
-    real[::1] y, real[::1] scratch, int threads,
-):
+def fprop(geometry, divisor, x, y, scratch, int threads):
     """Write the means of x to y; `divisor` is that of `Pool`, and its `count_pad`."""
-    cdef Pool p = checked(geometry, x.shape[0], y.shape[0], threads)
-    cdef Blocks b = window_blocks(&p)
-    cdef Rounds r = rounds(b.count, b.work, threads)
-    cdef Py_ssize_t i, begin = 0, end
-    p.divisor, p.count_pad = divisor[0], divisor[1]
-    while begin < r.tasks:
-        end = min(begin + r.step, r.tasks)
-        with nogil:
-            for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
-                average_task(
-                    &p, &b, &x[0], &y[0], first_piece(&r, i), first_piece(&r, i + 1)
-                )
-        PyErr_CheckSignals()
-        begin = end
+    call((geometry, divisor, x), (y, scratch), threads, means[float], means[double])
 
 
-def dgrad(
-    const long long[::1] geometry, const long long[::1] divisor, const real[::1] dy,
-    real[::1] dx, real[::1] scratch, int threads,
-):
+def dgrad(geometry, divisor, dy, dx, scratch, int threads):
     """Write the gradient of x to dx."""
-    cdef Pool p = checked(geometry, dx.shape[0], dy.shape[0], threads)
-    cdef Blocks b = element_blocks(&p)
-    cdef Rounds r = rounds(b.count, b.work, threads)
-    cdef Py_ssize_t i, begin = 0, end
-    cdef double common
-    p.divisor, p.count_pad = divisor[0], divisor[1]
-    common = common_divisor(&p)
-    while begin < r.tasks:
-        end = min(begin + r.step, r.tasks)
-        with nogil:
-            for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
-                average_gradient_task(
-                    &p, &b, common, &dy[0], &dx[0], first_piece(&r, i),
-                    first_piece(&r, i + 1),
-                )
-        PyErr_CheckSignals()
-        begin = end
+    call(
+        (geometry, divisor, dy), (dx, scratch), threads, mean_gradient[float],
+        mean_gradient[double],
+    )

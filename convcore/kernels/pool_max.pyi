@@ -10,16 +10,21 @@ def scratch_size(
     geometry: _Geometry, direction: str, item: int, threads: int
 ) -> int: ...
 def fprop(
-    geometry: _Geometry, x: _Real, y: _Real, index: _Index, scratch: _Real, threads: int
+    geometry: _Geometry,
+    x: _Real,
+    y: _Real,
+    index: _Index | None,
+    scratch: None,
+    threads: int,
 ) -> None: ...
 def check(
-    geometry: _Geometry, index: _Index, found: _Index, scratch: _Real, threads: int
+    geometry: _Geometry, index: _Index, found: _Index, scratch: None, threads: int
 ) -> None: ...
 def dgrad(
     geometry: _Geometry,
     dy: _Real,
     index: _Index,
     dx: _Real,
-    scratch: _Real,
+    scratch: None,
     threads: int,
 ) -> None: ...

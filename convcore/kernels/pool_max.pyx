@@ -14,7 +14,7 @@
 #
 #           A column keeps the index of its winner; of equal columns the lower index wins.
 #           Values alone keep none, so there 0 and -0 may change places.
-# Assumes   flat native buffers of the sizes that the geometry tells; windows.pxd.
+# Assumes   buffers of the sizes that the geometry tells; windows.pxd.
 # Parallel  over blocks of y, for the gradient over bands of dx: each is written by one
 #           task, which looks at all windows that may lie over it, in row-major order.
 # Scratch   on the stack, 16 bytes a column: 8 KB.
@@ -32,9 +32,13 @@ from convcore.kernels.blocks cimport (
     ROUND_WORK, SPAN, Block, Blocks, Rounds, block_at, columns_for, cut, first_piece, rounds,
     window_blocks,
 )
+from convcore.kernels.buffers cimport (
+    Buffers, call, integers, integers_or_nothing, reals,
+)
 from convcore.kernels.vector cimport real
 from convcore.kernels.windows cimport (
-    Axis, Pool, checked, first_of, is_empty, is_tap, over_first, over_stop, start_of, stop_of,
+    Axis, Pool, elements_of, first_of, is_empty, is_tap, over_first, over_stop, pool_of,
+    start_of, stop_of, windows_of,
 )
 
 cdef enum:
@@ -292,6 +296,114 @@ cdef Py_ssize_t first_outside(
     return -1
 
 
+cdef void max_tasks(
+    const Pool* p, const Blocks* b, const Rounds* r, const real* x, real* y,
+    long long* index, Py_ssize_t begin, Py_ssize_t end, int threads,
+) noexcept nogil:
+    """Do tasks begin .. end of y; OpenMP takes 0.6 us even for one thread."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        max_task(p, b, x, y, index, first_piece(r, begin), first_piece(r, end))
+        return
+    for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+        max_task(p, b, x, y, index, first_piece(r, i), first_piece(r, i + 1))
+
+
+cdef int maxima(const Buffers* held, int threads, real* like) except -1:
+    """Check geometry, x, y and index, and write y and index."""
+    cdef Pool p = pool_of(held)
+    cdef const real* x = reals(held, 1, elements_of(&p), like)
+    cdef real* y = reals(held, 2, windows_of(&p), like)
+    cdef long long* index = integers_or_nothing(held, 3, windows_of(&p))
+    cdef Blocks b = window_blocks(&p)
+    cdef Rounds r = rounds(b.count, b.work, threads)
+    cdef Py_ssize_t begin = 0, end
+    while begin < r.tasks:
+        end = min(begin + r.step, r.tasks)
+        with nogil:
+            max_tasks(&p, &b, &r, x, y, index, begin, end, threads)
+        PyErr_CheckSignals()
+        begin = end
+    return 0
+
+
+cdef void find_outside(
+    const Pool* p, const Blocks* b, const long long* index, Py_ssize_t begin,
+    Py_ssize_t step, Py_ssize_t* places, int threads,
+) noexcept nogil:
+    """Do `first_outside` for SLICES parts of `step` blocks each, from `begin` on."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        for i in range(SLICES):
+            places[i] = first_outside(
+                p, b, index, min(begin + i * step, b.count),
+                min(begin + (i + 1) * step, b.count),
+            )
+        return
+    for i in prange(SLICES, num_threads=threads, schedule="static"):
+        places[i] = first_outside(
+            p, b, index, min(begin + i * step, b.count),
+            min(begin + (i + 1) * step, b.count),
+        )
+
+
+cdef int check_indices(const Buffers* held, int threads, real* like) except -1:
+    """Check geometry, index and found, and write the latter."""
+    cdef Pool p = pool_of(held)
+    cdef const long long* index = integers(held, 1, windows_of(&p))
+    cdef long long* found = integers(held, 2, 1)
+    cdef Blocks b = cut(p.planes, p.z.out, p.y.out, p.x.out, SPAN)
+    cdef Py_ssize_t i, begin = 0, step = min(
+        max(1, SLICE // b.block), (b.count + SLICES - 1) // SLICES
+    )
+    cdef Py_ssize_t[SLICES] places
+    found[0] = -1
+    while begin < b.count:
+        with nogil:
+            find_outside(&p, &b, index, begin, step, places, threads)
+        PyErr_CheckSignals()
+        for i in range(SLICES):
+            if places[i] >= 0:
+                found[0] = places[i]
+                return 0
+        begin += SLICES * step
+    return 0
+
+
+cdef void max_gradient_tasks(
+    const Pool* p, Py_ssize_t bands, const Rounds* r, const real* dy,
+    const long long* index, real* dx, Py_ssize_t begin, Py_ssize_t end, int threads,
+) noexcept nogil:
+    """Do tasks begin .. end of dx."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        max_gradient_task(p, bands, dy, index, dx, first_piece(r, begin), first_piece(r, end))
+        return
+    for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+        max_gradient_task(p, bands, dy, index, dx, first_piece(r, i), first_piece(r, i + 1))
+
+
+cdef int max_gradient(const Buffers* held, int threads, real* like) except -1:
+    """Check geometry, dy, index and dx, and write dx."""
+    cdef Pool p = pool_of(held)
+    cdef const real* dy = reals(held, 1, windows_of(&p), like)
+    cdef const long long* index = integers(held, 2, windows_of(&p))
+    cdef real* dx = reals(held, 3, elements_of(&p), like)
+    cdef Py_ssize_t bands, begin = 0, end
+    cdef Rounds r
+    if p.planes == 0:
+        return 0
+    bands = (elements_of(&p) // p.planes - 1) // BAND + 1
+    r = rounds(p.planes * bands, band_work(&p), threads)
+    while begin < r.tasks:
+        end = min(begin + r.step, r.tasks)
+        with nogil:
+            max_gradient_tasks(&p, bands, &r, dy, index, dx, begin, end, threads)
+        PyErr_CheckSignals()
+        begin = end
+    return 0
+
+
 def scratch_size(
     const long long[::1] geometry, str direction, Py_ssize_t item, int threads
 ):
@@ -299,80 +411,25 @@ def scratch_size(
     return 0
 
 
-def fprop(
-    const long long[::1] geometry, const real[::1] x, real[::1] y, long long[::1] index,
-    real[::1] scratch, int threads,
-):
-    """Write the maxima of x to y, and where they were to `index` unless it is empty."""
-    cdef Pool p = checked(geometry, x.shape[0], y.shape[0], threads)
-    cdef Blocks b = window_blocks(&p)
-    cdef Rounds r = rounds(b.count, b.work, threads)
-    cdef Py_ssize_t i, begin = 0, end
-    cdef long long* where = NULL
-    if index.shape[0]:
-        checked(geometry, x.shape[0], index.shape[0], threads)
-        where = &index[0]
-    while begin < r.tasks:
-        end = min(begin + r.step, r.tasks)
-        with nogil:
-            for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
-                max_task(
-                    &p, &b, &x[0], &y[0], where, first_piece(&r, i), first_piece(&r, i + 1)
-                )
-        PyErr_CheckSignals()
-        begin = end
+def fprop(geometry, x, y, index, scratch, int threads):
+    """Write the maxima of x to y, and where they were to `index` unless it is None."""
+    call((geometry, x), (y, index, scratch), threads, maxima[float], maxima[double])
 
 
-def check(
-    const long long[::1] geometry, const long long[::1] index, long long[::1] found,
-    real[::1] scratch, int threads,
-):
+def check(geometry, index, found, scratch, int threads):
     """Write the place of the first index that is not in its own window, or -1.
 
     The index of a window of padding alone may be any cell.
     """
-    cdef Pool p = checked(geometry, -1, index.shape[0], threads)
-    cdef Blocks b = cut(p.planes, p.z.out, p.y.out, p.x.out, SPAN)
-    cdef Py_ssize_t i, begin = 0, step = min(
-        max(1, SLICE // b.block), (b.count + SLICES - 1) // SLICES
+    call(
+        (geometry, index), (found, scratch), threads, check_indices[float],
+        check_indices[double],
     )
-    cdef Py_ssize_t places[SLICES]
-    found[0] = -1
-    while begin < b.count:
-        with nogil:
-            for i in prange(SLICES, num_threads=threads, schedule="static"):
-                places[i] = first_outside(
-                    &p, &b, &index[0], min(begin + i * step, b.count),
-                    min(begin + (i + 1) * step, b.count),
-                )
-        PyErr_CheckSignals()
-        for i in range(SLICES):
-            if places[i] >= 0:
-                found[0] = places[i]
-                return
-        begin += SLICES * step
 
 
-def dgrad(
-    const long long[::1] geometry, const real[::1] dy, const long long[::1] index,
-    real[::1] dx, real[::1] scratch, int threads,
-):
+def dgrad(geometry, dy, index, dx, scratch, int threads):
     """Write the gradient of x; `check` has found every index in its own window."""
-    cdef Pool p = checked(geometry, dx.shape[0], dy.shape[0], threads)
-    cdef Py_ssize_t bands, i, begin = 0, end
-    cdef Rounds r
-    checked(geometry, dx.shape[0], index.shape[0], threads)
-    if p.planes == 0:
-        return
-    bands = (dx.shape[0] // p.planes - 1) // BAND + 1
-    r = rounds(p.planes * bands, band_work(&p), threads)
-    while begin < r.tasks:
-        end = min(begin + r.step, r.tasks)
-        with nogil:
-            for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
-                max_gradient_task(
-                    &p, bands, &dy[0], &index[0], &dx[0], first_piece(&r, i),
-                    first_piece(&r, i + 1),
-                )
-        PyErr_CheckSignals()
-        begin = end
+    call(
+        (geometry, dy, index), (dx, scratch), threads, max_gradient[float],
+        max_gradient[double],
+    )

@@ -24,24 +24,30 @@ cdef extern from *:
       #define CC_VEC_BYTES 64
       #define CC_MR 14
       #define CC_MR_HALF 8
+      #define CC_DOT_X 4
     #elif defined(__AVX2__)
       #define CC_VEC_BYTES 32
       #define CC_MR 6
       #define CC_MR_HALF 4
+      #define CC_DOT_X 2
     #elif defined(__aarch64__)
       #define CC_VEC_BYTES 16
       #define CC_MR 12
       #define CC_MR_HALF 8
+      #define CC_DOT_X 4
     #else
       #define CC_VEC_BYTES 16
       #define CC_MR 6
       #define CC_MR_HALF 4
+      #define CC_DOT_X 2
     #endif
     #define CC_NV 2
     #define CC_MR_QUARTER (CC_MR_HALF / 2)
     #define CC_WIDE 4
     #define CC_TILE (CC_MR * CC_NV)
     #define CC_NR_BYTES (CC_NV * CC_VEC_BYTES)
+    #define CC_DOT_W 4
+    #define CC_DOT_TILE (CC_DOT_X * CC_DOT_W)
 
     typedef float  cc_f32v __attribute__((vector_size(CC_VEC_BYTES), aligned(4), may_alias));
     typedef double cc_f64v __attribute__((vector_size(CC_VEC_BYTES), aligned(8), may_alias));
@@ -51,7 +57,7 @@ cdef extern from *:
     #define cc_all_f32(s) ((float)(s) - (cc_f32v){0})
     #define cc_all_f64(s) ((double)(s) - (cc_f64v){0})
 
-    /* low: a0 b0 a1 b1 ..., as many as fit; high: the ones after them. */
+    /* mix: lanes of a, then of b, by their numbers. */
     #if defined(__clang__)
       #define CC_MIX(i, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
     #else
@@ -59,6 +65,7 @@ cdef extern from *:
       typedef long long cc_i64v __attribute__((vector_size(CC_VEC_BYTES)));
       #define CC_MIX(i, a, b, ...) __builtin_shuffle(a, b, (i){__VA_ARGS__})
     #endif
+    /* low: a0 b0 a1 b1 ..., as many as fit; high: the ones after them. */
     #define CC_LOW_16(i, a, b) \
         CC_MIX(i, a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
     #define CC_HIGH_16(i, a, b) \
@@ -84,6 +91,25 @@ cdef extern from *:
       #define cc_high_f32(a, b) CC_HIGH_4(cc_i32v, a, b)
       #define cc_low_f64(a, b) CC_LOW_2(cc_i64v, a, b)
       #define cc_high_f64(a, b) CC_HIGH_2(cc_i64v, a, b)
+    #endif
+    /* fold: sums of neighbouring lanes, those of a before those of b. */
+    #define CC_FOLD_2(like, a, b) (CC_MIX(like, a, b, 0, 2) + CC_MIX(like, a, b, 1, 3))
+    #define CC_FOLD_4(like, a, b) (CC_MIX(like, a, b, 0, 2, 4, 6) \
+        + CC_MIX(like, a, b, 1, 3, 5, 7))
+    #define CC_FOLD_8(like, a, b) (CC_MIX(like, a, b, 0, 2, 4, 6, 8, 10, 12, 14) \
+        + CC_MIX(like, a, b, 1, 3, 5, 7, 9, 11, 13, 15))
+    #define CC_FOLD_16(like, a, b) (CC_MIX(like, a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, \
+        20, 22, 24, 26, 28, 30) + CC_MIX(like, a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, \
+        23, 25, 27, 29, 31))
+    #if CC_VEC_BYTES == 64
+      #define cc_fold_f32(a, b) CC_FOLD_16(cc_i32v, a, b)
+      #define cc_fold_f64(a, b) CC_FOLD_8(cc_i64v, a, b)
+    #elif CC_VEC_BYTES == 32
+      #define cc_fold_f32(a, b) CC_FOLD_8(cc_i32v, a, b)
+      #define cc_fold_f64(a, b) CC_FOLD_4(cc_i64v, a, b)
+    #else
+      #define cc_fold_f32(a, b) CC_FOLD_4(cc_i32v, a, b)
+      #define cc_fold_f64(a, b) CC_FOLD_2(cc_i64v, a, b)
     #endif
 
     /* merge: the lanes whose bits are set from memory, which is not touched elsewhere.
@@ -152,6 +178,9 @@ cdef extern from *:
         WIDE "CC_WIDE"            # panels of the tile for one channel
         NV "CC_NV"                # vectors of one row of the tile
         TILE "CC_TILE"            # vectors of the tile
+        DOT_X "CC_DOT_X"          # rows of x and of weight in the tile of dot products
+        DOT_W "CC_DOT_W"
+        DOT_TILE "CC_DOT_TILE"    # vectors of that tile
         NR_BYTES "CC_NR_BYTES"    # bytes of one row of the tile
     void prefetch "cc_prefetch"(const void* p) nogil  # harmless for any address
     f32v cc_all_f32(float s) nogil
@@ -160,6 +189,8 @@ cdef extern from *:
     f32v cc_high_f32(f32v a, f32v b) nogil
     f64v cc_low_f64(f64v a, f64v b) nogil
     f64v cc_high_f64(f64v a, f64v b) nogil
+    f32v cc_fold_f32(f32v a, f32v b) nogil
+    f64v cc_fold_f64(f64v a, f64v b) nogil
     f32v cc_merge_f32(f32v v, const float* source, unsigned long long lanes) nogil
     f64v cc_merge_f64(f64v v, const double* source, unsigned long long lanes) nogil
     void cc_copy_f32(float* to, const float* source, Py_ssize_t n) nogil
@@ -222,6 +253,14 @@ cdef inline vec merge(
         return cc_merge_f32(v, <const float*>source, lanes)
     else:
         return cc_merge_f64(v, <const double*>source, lanes)
+
+
+cdef inline vec fold(vec a, vec b) noexcept nogil:
+    """Add neighbouring lanes; the sums of a stand before those of b."""
+    if vec is f32v:
+        return cc_fold_f32(a, b)
+    else:
+        return cc_fold_f64(a, b)
 
 
 cdef inline Py_ssize_t nr(const real* like) noexcept nogil:

@@ -17,6 +17,8 @@
 
 from libc.string cimport memcpy
 
+from convcore.kernels.buffers cimport Buffers, geometry_of
+
 cdef struct Axis:
     long long extent, out, kernel, stride, lo, hi, dilation  # kernel 0: adaptive
 
@@ -88,29 +90,24 @@ cdef inline Py_ssize_t over_stop(const Axis* a, Py_ssize_t i) noexcept nogil:
     return min((i + a.lo) // a.stride + 1, a.out)
 
 
-cdef inline Pool checked(
-    const long long[::1] geometry, Py_ssize_t elements, Py_ssize_t windows, int threads
-) except *:
-    """Read the geometry; refuse buffers that it does not describe: a bug in the caller.
-
-    `elements` is the size of x; -1 where there is no x to check.
-    """
+cdef inline Pool pool_of(const Buffers* held) except *:
+    """Read the geometry; without `divisor` and `count_pad`."""
     cdef Pool p
-    cdef bint right
-    if geometry.shape[0] != POOL_FIELDS or threads < 1:
-        raise ValueError("pool: not the geometry of a pooling")
-    memcpy(&p, &geometry[0], POOL_FIELDS * sizeof(long long))
+    memcpy(&p, geometry_of(held, POOL_FIELDS), POOL_FIELDS * sizeof(long long))
     p.divisor = 0
     p.count_pad = False
-    if p.planes:
-        right = elements < 0 or elements == p.planes * p.z.extent * p.y.extent * p.x.extent
-        right = right and windows == p.planes * p.z.out * p.y.out * p.x.out
-    else:  # extents of an empty batch may be too large to multiply
-        right = elements <= 0 and windows == 0
-    if not right:
-        raise ValueError("pool: a buffer does not have the size of its problem")
-    if p.x.kernel == 0 and windows == p.planes > 0:  # global: the plane is one row
-        p.x.extent = elements // p.planes
+    if p.x.kernel == 0 and p.planes and windows_of(&p) == p.planes:
+        p.x.extent = elements_of(&p) // p.planes  # global: the plane is one row
         p.z.extent = 1
         p.y.extent = 1
     return p
+
+
+cdef inline Py_ssize_t elements_of(const Pool* p) noexcept nogil:
+    """Count x; extents of an empty batch may be too large to multiply."""
+    return p.planes * p.z.extent * p.y.extent * p.x.extent if p.planes else 0
+
+
+cdef inline Py_ssize_t windows_of(const Pool* p) noexcept nogil:
+    """Count y."""
+    return p.planes * p.z.out * p.y.out * p.x.out if p.planes else 0

@@ -176,6 +176,10 @@ class ConvProblem:
             self.n * self.oc * prod(self.out_extent) * self.taps * (self.ic // self.g)
         )
 
+    def work(self, direction: str) -> int:
+        """Multiply-adds of a direction, or what costs as much."""
+        return prod(self.y_shape) if direction == "bgrad" else self.macs
+
     def terms(self, direction: Direction) -> int:
         """Most terms that are summed into one element of the direction's result."""
         if direction == "fprop":

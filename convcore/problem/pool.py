@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 from convcore.problem.rules import (
@@ -154,6 +155,11 @@ class PoolProblem:
             strict=True,
         )
         return (self.n * self.c, *(number for axis in axes for number in _clip(*axis)))
+
+    def work(self, direction: str) -> int:
+        """Elements that are looked at: the same bound for all directions."""
+        taps = prod(map(min, self.kernel, self.in_extent))
+        return prod(self.x_shape) + prod(self.y_shape) * taps
 
 
 @lru_cache(maxsize=4096)

@@ -1,4 +1,4 @@
-"""Arrays at the door: checked, and made ready for kernels that take flat buffers.
+"""Arrays at the door: checked, and made ready for kernels that take plain memory.
 
 This is the only place that copies an input. Whatever its strides, byte order or
 alignment, a kernel sees the same contiguous native values, so the results are the same
@@ -17,7 +17,9 @@ Array = npt.NDArray[Any]
 # forgets to write, or reads before writing it, shows.
 POISON = False
 
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
+NAMES = {"f": "float32", "d": "float64"}  # by `dtype.char`; `dtype.name` takes 1 us
 
 
 def ready(
@@ -38,7 +40,11 @@ def ready(
     TypeError
         For anything but an ndarray, a masked array, another dtype.
     """
-    native = checked(function, argument, array, dtype)
+    return flat(array, checked(function, argument, array, dtype))
+
+
+def flat(array: Array, native: np.dtype[Any]) -> Array:
+    """Do what `ready` does with an array that is `checked`, and so has that dtype."""
     if type(array) is np.ndarray and array.dtype is native:
         flags = array.flags
         if flags.c_contiguous and flags.aligned:
@@ -50,13 +56,19 @@ def checked(
     function: str, argument: str, array: Any, dtype: np.dtype[Any] | None = None
 ) -> np.dtype[Any]:
     """Check type and dtype as `ready` does, and give the native dtype."""
+    if type(array) is np.ndarray:  # the usual case: the very dtypes that NumPy shares
+        native = array.dtype
+        if (native is _FLOAT32 or native is _FLOAT64) and (
+            dtype is None or dtype is native
+        ):
+            return native
     if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
         raise TypeError(
             f"{function}: {argument} must be a NumPy array without a mask, got "
             f"{type(array).__name__}"
         )
     native = array.dtype.newbyteorder("=")
-    if native not in _FLOATS:
+    if native != _FLOAT32 and native != _FLOAT64:
         raise TypeError(
             f"{function}: {argument} must be float32 or float64, got {array.dtype}; "
             f"convert it with .astype(np.float32)"
@@ -66,7 +78,7 @@ def checked(
             f"{function}: {argument} must have the same dtype as the other arrays, "
             f"{dtype}, got {array.dtype}"
         )
-    return _FLOATS[0] if native == _FLOATS[0] else _FLOATS[1]
+    return _FLOAT32 if native == _FLOAT32 else _FLOAT64
 
 
 def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
@@ -77,22 +89,20 @@ def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     return out
 
 
-def checked_out(
+def check_out(
     function: str,
     out: Any,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     inputs: Sequence[Array | None],
-) -> Array:
-    """Give the array to write to: `out` if it fits, a fresh one when it is None.
+) -> None:
+    """Check an array to write to.
 
     Raises
     ------
     TypeError, ValueError
         When `out` is not exactly what is needed: it is never copied.
     """
-    if out is None:
-        return empty(shape, dtype)
     if type(out) is not np.ndarray:
         raise TypeError(
             f"{function}: out must be a NumPy array, got {type(out).__name__}"
@@ -107,21 +117,22 @@ def checked_out(
     for array in inputs:
         if array is not None and np.may_share_memory(out, array):
             raise ValueError(f"{function}: out must not overlap an input")
-    return out
 
 
-def batched(function: str, argument: str, x: Array, ndim: int) -> tuple[Array, bool]:
-    """Give x with a batch axis, and whether it came without one.
+def batched_shape(
+    function: str, argument: str, shape: tuple[int, ...], ndim: int
+) -> tuple[tuple[int, ...], bool]:
+    """Give a shape with a batch axis, and whether it came without one.
 
     Parameters
     ----------
-    x : (N, C, *spatial) or (C, *spatial), with `ndim` spatial axes
+    shape : (N, C, *spatial) or (C, *spatial), with `ndim` spatial axes
     """
-    if x.ndim == ndim + 2:
-        return x, False
-    if x.ndim == ndim + 1:
-        return x[None], True
+    if len(shape) == ndim + 2:
+        return shape, False
+    if len(shape) == ndim + 1:
+        return (1, *shape), True
     raise ValueError(
         f"{function}: {argument} must have {ndim + 2} axes (batch, channels, spatial) "
-        f"or {ndim + 1} without a batch, got shape {x.shape}"
+        f"or {ndim + 1} without a batch, got shape {shape}"
     )

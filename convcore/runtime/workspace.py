@@ -1,44 +1,47 @@
 """Scratch memory for kernels: the only allocator of it.
 
-Each Python thread keeps its last buffer, because a fresh one of megabytes costs more in
-page faults than a small convolution. A buffer is taken away from its place while it is
-in use, so a call made from a signal handler in the middle of another one gets its own.
+Buffers are kept for the next call, because a fresh one of megabytes costs more in page
+faults than a small convolution. One that is lent is in nobody else's reach: calls of
+other threads, and a call made from a signal handler in the middle of another one, get
+their own. So there are as many as there ever were calls at once, up to `_MOST`.
 """
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
 
 import numpy as np
 
 from convcore.runtime import arrays
+from convcore.runtime.arrays import Array
 
-KEPT_BYTES = 64 << 20  # the largest buffer that a thread keeps
+KEPT_BYTES = 64 << 20  # the largest buffer that is kept
+_MOST = 16  # buffers that are kept
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
-_kept = threading.local()
+_NONE = np.empty(0, np.uint8)
+
+_kept: deque[Array] = deque(maxlen=_MOST)  # its pop and append are atomic
 
 
-@contextmanager
-def scratch(count: int, dtype: np.dtype) -> Iterator[np.ndarray]:
-    """Lend `count` scalars of uninitialised memory, aligned to a cache line.
+def lend(size: int) -> Array:
+    """Lend so many bytes of uninitialised memory, and room to align them.
 
     Raises
     ------
     MemoryError
-        When there is not enough memory; nothing has been changed then.
+        When there is not enough memory.
     """
-    wanted = count * dtype.itemsize
-    buffer = getattr(_kept, "buffer", None)
-    _kept.buffer = None
-    if buffer is None or buffer.nbytes < wanted + _ALIGNMENT:
-        buffer = np.empty(wanted + _ALIGNMENT, np.uint8)
-    offset = -buffer.ctypes.data % _ALIGNMENT
-    lent = buffer[offset : offset + wanted].view(dtype)
-    if arrays.POISON:
-        lent.fill(np.nan)
     try:
-        yield lent
-    finally:
-        if buffer.nbytes <= KEPT_BYTES:
-            _kept.buffer = buffer
+        buffer = _kept.pop()
+    except IndexError:
+        buffer = _NONE
+    if buffer.nbytes < size + _ALIGNMENT:
+        buffer = np.empty(size + _ALIGNMENT, np.uint8)
+    if arrays.POISON:
+        buffer[: size + _ALIGNMENT].fill(0xFF)  # NaN, in every float type
+    return buffer
+
+
+def take_back(buffer: Array) -> None:
+    """Keep what was lent for the next call."""
+    if buffer.nbytes <= KEPT_BYTES:
+        _kept.append(buffer)
