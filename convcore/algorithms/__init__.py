@@ -7,7 +7,8 @@ algorithm is a kernel, a card, and one line here.
 from convcore.algorithms.base import ConvAlgorithm, PoolAlgorithm
 from convcore.algorithms.conv_gemm import ConvGemm
 from convcore.algorithms.conv_phases import ConvPhases
+from convcore.algorithms.conv_planes import ConvPlanes
 from convcore.algorithms.pool_window import PoolWindow
 
-CONV: tuple[ConvAlgorithm, ...] = (ConvPhases(), ConvGemm())
+CONV: tuple[ConvAlgorithm, ...] = (ConvPlanes(), ConvPhases(), ConvGemm())
 POOL: tuple[PoolAlgorithm, ...] = (PoolWindow(),)
