@@ -36,16 +36,16 @@ from convcore.kernels.geometry cimport (
 )
 from convcore.kernels.planes cimport (
     FIVE, FIVE_APART, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Rows, apart_of,
-    ascending, cut_rows, fill_table, first_row, five, five_apart, load, one, rows_in,
-    seven, span, taps, taps_of, three, three_apart, two,
+    ascending, cut_rows, fill_table, five, five_apart, load, one, seven, span, taps, taps_of, three, three_apart, two,
 )
 from convcore.kernels.vector cimport (
-    ROWS, ROWS_HALF, VEC_BYTES, f32v, f64v, real, vec, ahead, lanes_from, put_part,
+    ROWS, ROWS_HALF, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, cc_fetch_to_write, lanes_from, put_part,
     zero_lanes, zip_part,
 )
 
 cdef enum:
     SWEEPS = 16  # most phases along z and y together
+    FAR = 8192  # bytes from what is read and written to what is asked for
     ALIGNED = 16  # scalars to which parts of scratch are rounded up
     ADDRESS = 8  # bytes of an address, at most
     TASKS_PER_THREAD = 8  # so that no thread waits long for the last task
@@ -73,18 +73,23 @@ ctypedef fused shape:  # of a tile, as a type: its rows and channels are constan
 cdef struct Sweep:  # one phase along z and y
     Axis z, y
     Rows rows
-    Py_ssize_t first, blocks  # tiles of earlier phases; blocks of taps of a channel
+    Py_ssize_t tiles, blocks  # tiles of a plane; entries of the table for a channel
 
 cdef struct Job:
     Conv p
     Window w                       # channels and planes
-    Py_ssize_t sweep_count, tiles  # phases along z, y; tiles of a channel in all of them
+    Py_ssize_t sweep_count         # phases along z and y
     Sweep[SWEEPS] sweeps
     Axis[2] x                      # phases along x
     Py_ssize_t x_count, line       # of them; outputs of a tile if rows are one long line
     Py_ssize_t weight_m, weight_c  # weights from one output, input to the next
-    Py_ssize_t items, each, tasks, macs
+    Py_ssize_t kernel              # weights of one output and input
+    Py_ssize_t planes, each, parts # groups of all samples; of a task; or tasks of a plane
+    Py_ssize_t tasks, macs         # macs of a task
     Py_ssize_t zeros, private      # scratch in scalars: the row of zeros, of each thread
+
+cdef struct Place:  # a tile, counted through a plane
+    Py_ssize_t z, residue, index
 
 
 cdef inline int rows_of(shape* tile) noexcept nogil:
@@ -99,21 +104,36 @@ cdef inline int channels_of(shape* tile) noexcept nogil:
 
 cdef inline void cut_line(Job* job, Py_ssize_t lanes) noexcept nogil:
     """Take pieces of a single row for the rows of a tile."""
-    cdef Sweep* s = &job.sweeps[0]
-    s.rows.rows = s.rows.loads = ROWS
-    s.rows.tiles = (job.x[0].extent - 1) // (ROWS * lanes) + 1
+    cdef Rows* r = &job.sweeps[0].rows
+    r.rows = r.loads = ROWS
+    r.per_unit = r.tiles = (job.x[0].extent - 1) // (ROWS * lanes) + 1
     job.line = ROWS * lanes
 
 
+cdef inline void cut_tasks(Job* job, int threads) noexcept nogil:
+    """Give a task some planes, or a part of one."""
+    cdef Py_ssize_t plane = job.w.m * job.w.c * job.kernel * job.w.plane
+    cdef Py_ssize_t wanted = TASKS_PER_THREAD * threads
+    job.planes = job.p.n * job.p.g
+    job.each = max(job.planes // wanted, TASK_MACS // plane)
+    job.each = max(min(job.each, ROUND_MACS // plane), 1)
+    job.parts = 1
+    if job.each == 1:
+        job.parts = max(wanted // max(job.planes, 1), plane // ROUND_MACS)
+        job.parts = max(min(job.parts, plane // TASK_MACS), 1)
+    job.tasks = ((job.planes - 1) // job.each + 1) * job.parts if job.planes else 0
+    job.macs = plane // job.parts * job.each + 1
+
+
 cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) noexcept nogil:
-    """Cut the planes into tiles, and the tiles into tasks."""
+    """Cut the planes into tiles and the work into tasks."""
     cdef Job job
     cdef Sweep* s
-    cdef Py_ssize_t i, ny = phases(p, 1) if gradient else 1, table = 0, kernel
+    cdef Py_ssize_t i, ny = phases(p, 1) if gradient else 1, table = 0
     job.p = p[0]
     job.w = gradient_window(p, 0) if gradient else forward_window(p)
-    kernel = p.kernel[0] * p.kernel[1] * p.kernel[2]
-    job.weight_m, job.weight_c = p.icg * kernel, kernel
+    job.kernel = p.kernel[0] * p.kernel[1] * p.kernel[2]
+    job.weight_m, job.weight_c = p.icg * job.kernel, job.kernel
     job.x_count = 1
     job.x[0] = forward_axis(p, 2)
     job.sweep_count = 1
@@ -123,23 +143,18 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
         for i in range(job.x_count):
             job.x[i] = ascending(gradient_axis(p, 2, i))
         job.sweep_count = phases(p, 0) * ny
-    job.tiles = job.line = 0
+    job.line = 0
     for i in range(job.sweep_count):
         s = &job.sweeps[i]
         s.z = ascending(gradient_axis(p, 0, i // ny)) if gradient else forward_axis(p, 0)
         s.y = ascending(gradient_axis(p, 1, i % ny)) if gradient else forward_axis(p, 1)
         s.rows = cut_rows(&s.y)
-        if job.sweep_count == 1 and s.y.extent == 1 and s.rows.taps == 1 and s.y.taps == 1:
+        if job.sweep_count == 1 and s.y.extent == 1 and s.y.taps == 1:
             cut_line(&job, VEC_BYTES // item)
-        s.blocks = s.z.taps * (s.y.taps // s.rows.taps)
-        s.first = job.tiles
-        job.tiles += s.z.extent * s.rows.tiles
-        table = max(table, s.blocks * s.rows.loads)
-    job.items = p.n * p.g * job.tiles
-    job.macs = job.w.m * job.w.c * kernel * max(job.w.plane // job.tiles, 1)
-    job.each = max(job.items // (TASKS_PER_THREAD * threads), TASK_MACS // job.macs)
-    job.each = max(min(job.each, ROUND_MACS // job.macs), 1)
-    job.tasks = (job.items - 1) // job.each + 1 if job.items else 0
+        s.tiles = s.z.extent * s.rows.tiles
+        s.blocks = s.z.taps * (s.y.taps // s.rows.taps) * s.rows.loads
+        table = max(table, s.blocks)
+    cut_tasks(&job, threads)
     job.zeros = (p.out_extent[2] if gradient else p.in_extent[2]) + ALIGNED
     job.zeros = job.zeros // ALIGNED * ALIGNED
     job.private = ((table * job.w.c * ADDRESS // item - 1) // ALIGNED + 1) * ALIGNED
@@ -188,134 +203,68 @@ cdef inline void sum_tile(
     const vec* weight, const vec* bias, Py_ssize_t x, vec* acc, shape* tile, taps* column,
 ) noexcept nogil:
     """Sum all terms of one vector of columns."""
-    cdef Py_ssize_t c, kz, ky, y_step = s.y.tap_step * job.p.kernel[2], place
+    cdef Py_ssize_t c, kz, ky, y_step = s.y.tap_step * job.p.kernel[2]
     cdef Py_ssize_t z_step = s.z.tap_step * job.p.kernel[1] * job.p.kernel[2]
-    cdef int m, i, rows = rows_of(tile)
+    cdef int m, i, rows = rows_of(tile), count = taps_of(column)
     cdef vec b
     for m in range(channels_of(tile)):
         b = lanes_from(bias, m) if bias else zero_lanes(weight)
         for i in range(rows):
             acc[m * rows + i] = b
-    place = (s.z.tap0 * job.p.kernel[1] + s.y.tap0) * job.p.kernel[2] + a.tap0
+    weight = ahead(
+        weight, (s.z.tap0 * job.p.kernel[1] + s.y.tap0) * job.p.kernel[2] + a.tap0
+    )
     for c in range(job.w.c):
+        for i in range(rows):
+            cc_fetch(<const char*>ahead(table[i], a.advance * x) + FAR)
         for kz in range(s.z.taps):
             ky = 0
             while ky < s.y.taps:
                 sum_columns(
-                    job, a, table,
-                    ahead(weight, place + c * job.weight_c + kz * z_step + ky * y_step),
-                    y_step, x, acc, tile, column,
+                    job, a, table, ahead(weight, kz * z_step + ky * y_step), y_step, x,
+                    acc, tile, column,
                 )
-                table += s.rows.loads
-                ky += taps_of(column)
+                table += (rows - 1) * apart_of(column) + count
+                ky += count
+        weight = ahead(weight, job.weight_c)
 
 
-cdef void run_rows(
+cdef inline void put_tile(
+    const Job* job, const vec* acc, Py_ssize_t x, Py_ssize_t x_end, vec* to,
+    Py_ssize_t to_row, Py_ssize_t count, shape* tile,
+) noexcept nogil:
+    """Store `count` rows of one vector, or of two phases in turns."""
+    cdef int m, i, rows = rows_of(tile), channels = channels_of(tile)
+    cdef vec* row
+    for m in range(channels):
+        row = <vec*>ahead(<const vec*>to, m * job.w.plane + job.x_count * x)
+        for i in range(rows):
+            if i < count:
+                cc_fetch_to_write(<char*>row + FAR)
+                if job.x_count == 1:
+                    put_part(row, acc[m * rows + i], x_end - x)
+                else:
+                    zip_part(
+                        row, acc[m * rows + i], acc[(channels + m) * rows + i],
+                        job.w.width - 2 * x,
+                    )
+                row = <vec*>ahead(<const vec*>row, to_row)
+
+
+cdef inline void run_columns(
     const Job* job, const Sweep* s, const vec* const* table, const vec* weight,
     const vec* bias, Py_ssize_t x, Py_ssize_t x_end, vec* to, Py_ssize_t to_row,
     Py_ssize_t count, shape* tile, taps* column,
 ) noexcept nogil:
     """Compute columns x .. x_end of `count` rows, `to_row` apart."""
     cdef vec acc[4 * ROWS]
-    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8)
-    cdef int m, i, rows = rows_of(tile), channels = channels_of(tile)
+    cdef int half = rows_of(tile) * channels_of(tile)
     while x < x_end:
         sum_tile(job, s, &job.x[0], table, weight, bias, x, acc, tile, column)
         if job.x_count == 2:
-            sum_tile(
-                job, s, &job.x[1], table, weight, bias, x, acc + rows * channels, tile,
-                column,
-            )
-            for m in range(channels):
-                for i in range(rows):
-                    if i < count:
-                        zip_part(
-                            <vec*>ahead(<const vec*>to, m * job.w.plane + i * to_row + 2 * x),
-                            acc[m * rows + i], acc[(channels + m) * rows + i],
-                            job.p.in_extent[2] - 2 * x,
-                        )
-        else:
-            for m in range(channels):
-                for i in range(rows):
-                    if i < count:
-                        put_part(
-                            <vec*>ahead(<const vec*>to, m * job.w.plane + i * to_row + x),
-                            acc[m * rows + i], x_end - x,
-                        )
-        x += lanes
-
-
-cdef inline void run_shape(
-    const Job* job, const Sweep* s, const vec* const* table, const vec* weight,
-    const vec* bias, Py_ssize_t x, Py_ssize_t x_end, vec* to, Py_ssize_t to_row,
-    Py_ssize_t count, shape* tile,
-) noexcept nogil:
-    """Choose the column of the kernel."""
-    if s.rows.column == ONE:
-        run_rows(job, s, table, weight, bias, x, x_end, to, to_row, count, tile, <one*>NULL)
-    elif s.rows.column == TWO:
-        run_rows(job, s, table, weight, bias, x, x_end, to, to_row, count, tile, <two*>NULL)
-    elif s.rows.column == THREE:
-        run_rows(job, s, table, weight, bias, x, x_end, to, to_row, count, tile, <three*>NULL)
-    elif s.rows.column == FIVE:
-        run_rows(job, s, table, weight, bias, x, x_end, to, to_row, count, tile, <five*>NULL)
-    elif s.rows.column == SEVEN:
-        run_rows(job, s, table, weight, bias, x, x_end, to, to_row, count, tile, <seven*>NULL)
-    elif shape is low or shape is low_pair:  # `cut_rows` gives them no other
-        if s.rows.column == THREE_APART:
-            run_rows(
-                job, s, table, weight, bias, x, x_end, to, to_row, count, tile,
-                <three_apart*>NULL,
-            )
-        else:
-            run_rows(
-                job, s, table, weight, bias, x, x_end, to, to_row, count, tile,
-                <five_apart*>NULL,
-            )
-
-
-cdef inline void run_vectors(
-    const Job* job, const Sweep* s, const vec* const* table, const vec* weight,
-    const vec* bias, Py_ssize_t x, Py_ssize_t x_end, vec* to, Py_ssize_t to_row,
-    Py_ssize_t count,
-) noexcept nogil:
-    """Compute all channels of a tile, in pairs."""
-    cdef Py_ssize_t m = 0
-    cdef const vec* b = bias
-    cdef const vec* w
-    cdef vec* here
-    while m < job.w.m:
-        w = ahead(weight, m * job.weight_m)
-        here = <vec*>ahead(<const vec*>to, m * job.w.plane)
-        b = ahead(bias, m) if bias else NULL
-        if m + 1 < job.w.m:
-            if s.rows.rows == ROWS:
-                run_shape(job, s, table, w, b, x, x_end, here, to_row, count, <tall_pair*>NULL)
-            else:
-                run_shape(job, s, table, w, b, x, x_end, here, to_row, count, <low_pair*>NULL)
-        elif s.rows.rows == ROWS:
-            run_shape(job, s, table, w, b, x, x_end, here, to_row, count, <tall*>NULL)
-        else:
-            run_shape(job, s, table, w, b, x, x_end, here, to_row, count, <low*>NULL)
-        m += 2
-
-
-cdef inline void run_part(
-    const Job* job, const Sweep* s, const real* const* table, const real* weight,
-    const real* bias, Py_ssize_t x, Py_ssize_t x_end, real* to, Py_ssize_t to_row,
-    Py_ssize_t count,
-) noexcept nogil:
-    """Compute a tile on vectors of its type."""
-    if real is float:
-        run_vectors(
-            job, s, <const f32v* const*>table, <const f32v*>weight, <const f32v*>bias, x,
-            x_end, <f32v*>to, to_row, count,
-        )
-    else:
-        run_vectors(
-            job, s, <const f64v* const*>table, <const f64v*>weight, <const f64v*>bias, x,
-            x_end, <f64v*>to, to_row, count,
-        )
+            sum_tile(job, s, &job.x[1], table, weight, bias, x, acc + half, tile, column)
+        put_tile(job, acc, x, x_end, to, to_row, count, tile)
+        x += VEC_BYTES // (4 if vec is f32v else 8)
 
 
 cdef inline bint inside(const Job* job, Py_ssize_t x) noexcept nogil:
@@ -329,64 +278,201 @@ cdef inline bint inside(const Job* job, Py_ssize_t x) noexcept nogil:
     return True
 
 
-cdef void run_line(
-    const Job* job, const Sweep* s, Py_ssize_t piece, const real** table,
-    const real* weight, const real* bias, const real* zeros, real* to,
+cdef inline void run_line(
+    const Job* job, const Sweep* s, Py_ssize_t piece, const vec** table,
+    const vec* weight, const vec* bias, const vec* zeros, vec* to, shape* tile, taps* column,
 ) noexcept nogil:
     """Compute a piece of a single row: its vectors are the rows of the tile."""
-    cdef Py_ssize_t x = piece * job.line, lanes = VEC_BYTES // sizeof(real), i, j, step
-    cdef Py_ssize_t x_end = min(x + job.line, job.x[0].extent)
+    cdef Py_ssize_t x = piece * job.line, lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    cdef Py_ssize_t x_end = min(x + job.line, job.x[0].extent), i, j, step
+    cdef const vec* const* rows = <const vec* const*>table
     if not inside(job, x):
         while x < x_end:  # a vector at a time: each has borders of its own
-            run_part(
-                job, s, <const real* const*>table, weight, bias, x, min(x + lanes, x_end),
-                to, 0, 1,
+            run_columns(
+                job, s, rows, weight, bias, x, min(x + lanes, x_end), to, 0, 1, tile, column
             )
             x += lanes
         return
-    for i in range(job.w.c * s.blocks):
+    for i in range(job.w.c * s.z.taps):
         step = lanes * job.x[0].advance if table[i * ROWS] != zeros else 0
         for j in range(1, ROWS):
-            table[i * ROWS + j] = table[i * ROWS] + j * step
-    run_part(
-        job, s, <const real* const*>table, weight, bias, x, x + lanes, to,
-        lanes * job.x_count, ROWS,
+            table[i * ROWS + j] = ahead(table[i * ROWS], j * step)
+    run_columns(
+        job, s, rows, weight, bias, x, x + lanes, to, lanes * job.x_count, ROWS, tile, column
     )
 
 
-cdef void run_item(
-    const Job* job, Py_ssize_t item, const real* source, const real* weight,
-    const real* bias, const real* zeros, const real** table, real* out,
+cdef inline void next_tile(const Sweep* s, Place* at) noexcept nogil:
+    """Go on to the next tile of a plane."""
+    at.index += 1
+    if at.index == s.rows.per_unit:
+        at.index = 0
+        at.residue += 1
+        if at.residue * s.rows.per_unit == s.rows.tiles:
+            at.residue = 0
+            at.z += 1
+
+
+cdef void run_tiles(
+    const Job* shared_job, const Sweep* shared_sweep, Py_ssize_t plane0,
+    Py_ssize_t plane1, Py_ssize_t tile0, Py_ssize_t tile1, Py_ssize_t m,
+    const vec* source, const vec* all_weights, const vec* all_biases, const vec* zeros,
+    const vec** table, vec* out, shape* tile, taps* column,
 ) noexcept nogil:
-    """Compute one tile of rows: all columns, all channels of its group."""
-    cdef Py_ssize_t index = item // job.tiles, tile = item % job.tiles
-    cdef Py_ssize_t group = index % job.p.g, i = 0, c, first, z, row
+    """Compute channels from m on of some tiles of some planes, in one phase."""
+    cdef Job job = shared_job[0]  # copies, which no store to `out` can change
+    cdef Sweep s = shared_sweep[0]
+    cdef Py_ssize_t plane, group = plane0 % job.p.g, i, c, first, count
+    cdef Py_ssize_t to_row = s.y.step * s.rows.unit * job.w.width
+    cdef int loads = (rows_of(tile) - 1) * apart_of(column) + taps_of(column)
+    cdef const vec* weight
+    cdef const vec* bias = NULL
+    cdef const vec* channel
+    cdef vec* to
+    cdef Place start, at
+    start.z = tile0 // s.rows.tiles
+    start.residue = tile0 % s.rows.tiles // s.rows.per_unit
+    start.index = tile0 % s.rows.per_unit
+    for plane in range(plane0, plane1):
+        weight = ahead(all_weights, (group * job.w.m * job.w.c) * job.kernel + m * job.weight_m)
+        if all_biases:
+            bias = ahead(all_biases, group * job.w.m + m)
+        at = start
+        for i in range(tile0, tile1):
+            first = at.residue + at.index * s.rows.rows * s.rows.unit
+            if job.line:
+                first = 0
+            count = rows_of(tile)
+            if first + (count - 1) * s.rows.unit >= s.y.extent:
+                count = (s.y.extent - 1 - first) // s.rows.unit + 1
+            channel = ahead(source, plane * job.w.c * job.w.source_plane)
+            for c in range(job.w.c):
+                fill_table(
+                    &s.rows, &s.z, &s.y, job.x[0].source, at.z, first,
+                    channel, zeros, loads, table + c * s.blocks,
+                )
+                channel = ahead(channel, job.w.source_plane)
+            to = <vec*>ahead(
+                <const vec*>out,
+                (plane * job.w.m + m) * job.w.plane
+                + ((s.z.start + s.z.step * at.z) * job.w.height + s.y.start + s.y.step * first)
+                * job.w.width,
+            )
+            if job.line:
+                if taps is one and (shape is tall or shape is tall_pair):
+                    run_line(
+                        &job, &s, at.index, table, weight, bias, zeros, to, tile, column
+                    )
+            elif count > 0:
+                run_columns(
+                    &job, &s, <const vec* const*>table, weight, bias, 0, job.x[0].extent, to,
+                    to_row, count, tile, column,
+                )
+            next_tile(&s, &at)
+        group = group + 1 if group + 1 < job.p.g else 0
+
+
+cdef inline void run_shape(
+    const Job* job, const Sweep* s, Py_ssize_t plane0, Py_ssize_t plane1, Py_ssize_t tile0,
+    Py_ssize_t tile1, Py_ssize_t m, const vec* source, const vec* weight,
+    const vec* bias, const vec* zeros, const vec** table, vec* out, shape* tile,
+) noexcept nogil:
+    """Choose the column of the kernel."""
+    if s.rows.column == ONE:
+        run_tiles(
+            job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table, out,
+            tile, <one*>NULL,
+        )
+    elif s.rows.column == TWO:
+        run_tiles(
+            job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table, out,
+            tile, <two*>NULL,
+        )
+    elif s.rows.column == THREE:
+        run_tiles(
+            job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table, out,
+            tile, <three*>NULL,
+        )
+    elif s.rows.column == FIVE:
+        run_tiles(
+            job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table, out,
+            tile, <five*>NULL,
+        )
+    elif s.rows.column == SEVEN:
+        run_tiles(
+            job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table, out,
+            tile, <seven*>NULL,
+        )
+    elif shape is low or shape is low_pair:  # `cut_rows` gives them no other
+        if s.rows.column == THREE_APART:
+            run_tiles(
+                job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table,
+                out, tile, <three_apart*>NULL,
+            )
+        else:
+            run_tiles(
+                job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table,
+                out, tile, <five_apart*>NULL,
+            )
+
+
+cdef inline void run_channels(
+    const Job* job, const Sweep* s, Py_ssize_t plane0, Py_ssize_t plane1, Py_ssize_t tile0,
+    Py_ssize_t tile1, const vec* source, const vec* weight, const vec* bias,
+    const vec* zeros, const vec** table, vec* out,
+) noexcept nogil:
+    """Compute all channels, in pairs, for some tiles of some planes."""
+    cdef Py_ssize_t m = 0
+    cdef bint high = s.rows.rows == ROWS
+    while m + 1 < job.w.m:
+        if high:
+            run_shape(
+                job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table,
+                out, <tall_pair*>NULL,
+            )
+        else:
+            run_shape(
+                job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table,
+                out, <low_pair*>NULL,
+            )
+        m += 2
+    if m < job.w.m:
+        if high:
+            run_shape(
+                job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table,
+                out, <tall*>NULL,
+            )
+        else:
+            run_shape(
+                job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table,
+                out, <low*>NULL,
+            )
+
+
+cdef void run_task(
+    const Job* job, Py_ssize_t task, const real* source, const real* weight,
+    const real* bias, const real* zeros, real* table, real* out,
+) noexcept nogil:
+    """Compute some planes, or a part of one, phase after phase."""
+    cdef Py_ssize_t plane0 = task // job.parts * job.each, part = task % job.parts, i
+    cdef Py_ssize_t plane1 = min(plane0 + job.each, job.planes), tile0, tile1
     cdef const Sweep* s
-    while i + 1 < job.sweep_count and tile >= job.sweeps[i + 1].first:
-        i += 1
-    s = &job.sweeps[i]
-    tile -= s.first
-    z = tile // s.rows.tiles
-    tile = tile % s.rows.tiles
-    first = 0 if job.line else first_row(&s.rows, tile)
-    source += index * job.w.c * job.w.source_plane
-    for c in range(job.w.c):
-        fill_table(
-            &s.rows, &s.z, &s.y, job.x[0].source, z, first,
-            source + c * job.w.source_plane, zeros, table + c * s.blocks * s.rows.loads,
-        )
-    row = (s.z.start + s.z.step * z) * job.w.height + s.y.start + s.y.step * first
-    out += index * job.w.m * job.w.plane + row * job.w.width
-    weight += group * job.w.m * job.w.c * job.p.kernel[0] * job.p.kernel[1] * job.p.kernel[2]
-    if bias:
-        bias += group * job.w.m
-    if job.line:
-        run_line(job, s, tile, table, weight, bias, zeros, out)
-    else:
-        run_part(
-            job, s, <const real* const*>table, weight, bias, 0, job.x[0].extent, out,
-            s.y.step * s.rows.unit * job.w.width, rows_in(&s.rows, &s.y, first),
-        )
+    for i in range(job.sweep_count):
+        s = &job.sweeps[i]
+        tile0 = s.tiles * part // job.parts
+        tile1 = s.tiles * (part + 1) // job.parts
+        if real is float:
+            run_channels(
+                job, s, plane0, plane1, tile0, tile1, <const f32v*>source,
+                <const f32v*>weight, <const f32v*>bias, <const f32v*>zeros,
+                <const f32v**>table, <f32v*>out,
+            )
+        else:
+            run_channels(
+                job, s, plane0, plane1, tile0, tile1, <const f64v*>source,
+                <const f64v*>weight, <const f64v*>bias, <const f64v*>zeros,
+                <const f64v**>table, <f64v*>out,
+            )
 
 
 cdef int run(
@@ -394,20 +480,16 @@ cdef int run(
     real* scratch, int threads,
 ) except -1:
     """Do the tasks round by round."""
-    cdef Py_ssize_t i, j, begin = 0, end, last
-    cdef Py_ssize_t step = max(ROUND_MACS // (job.macs * job.each), 1) * threads
+    cdef Py_ssize_t i, begin = 0, end, step = max(ROUND_MACS // job.macs, 1) * threads
     memset(scratch, 0, job.zeros * sizeof(scratch[0]))
     while begin < job.tasks:
         end = min(begin + step, job.tasks)
         with nogil:
             for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
-                last = min((i + 1) * job.each, job.items)
-                for j in range(i * job.each, last):
-                    run_item(
-                        job, j, source, weight, bias, <const real*>scratch,
-                        <const real**>(scratch + job.zeros + threadid() * job.private),
-                        out,
-                    )
+                run_task(
+                    job, i, source, weight, bias, <const real*>scratch,
+                    scratch + job.zeros + threadid() * job.private, out,
+                )
         PyErr_CheckSignals()
         begin = end
     return 0
@@ -433,7 +515,7 @@ cdef int start(
     job = make_job(p, gradient, sizeof(real), threads)
     check(source.shape[0] == p.n * p.g * job.w.c * job.w.source_plane)
     check(out.shape[0] == p.n * p.g * job.w.m * job.w.plane)
-    check(weight.shape[0] == p.g * p.ocg * p.icg * p.kernel[0] * p.kernel[1] * p.kernel[2])
+    check(weight.shape[0] == p.g * p.ocg * p.icg * job.kernel)
     check(bias.shape[0] == 0 or bias.shape[0] == p.g * job.w.m)
     check(scratch.shape[0] >= job.zeros + threads * job.private)
     if job.tasks == 0:

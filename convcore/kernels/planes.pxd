@@ -14,7 +14,7 @@
 #           rows: of a dilation of 2, the even rows are one tile and the odd ones another.
 
 from convcore.kernels.geometry cimport Axis, gcd
-from convcore.kernels.vector cimport ROWS, ROWS_HALF, real, vec, ahead, even, part
+from convcore.kernels.vector cimport ROWS, ROWS_HALF, vec, ahead, even, part
 
 cdef enum:
     MOST_LOADS = 16  # rows N of a tile: more would leave the registers
@@ -123,37 +123,33 @@ cdef inline Rows cut_rows(const Axis* y) noexcept nogil:
     return r
 
 
-cdef inline Py_ssize_t first_row(const Rows* r, Py_ssize_t tile) noexcept nogil:
-    """Give the first output row of a tile."""
-    return tile // r.per_unit + tile % r.per_unit * r.rows * r.unit
-
-
-cdef inline Py_ssize_t rows_in(
-    const Rows* r, const Axis* y, Py_ssize_t first
-) noexcept nogil:
-    """Count the rows of the tile that starts at row `first`."""
-    return min(r.rows, (y.extent - 1 - first) // r.unit + 1)
-
-
 cdef inline void fill_table(
     const Rows* r, const Axis* z, const Axis* y, Py_ssize_t width, Py_ssize_t at_z,
-    Py_ssize_t first, const real* plane, const real* zeros, const real** table,
+    Py_ssize_t first, const vec* plane, const vec* zeros, int loads, const vec** table,
 ) noexcept nogil:
     """List for each (kz, block of ky) the rows that a tile loads of one channel."""
-    cdef Py_ssize_t kz, block, j, iz, iy
-    cdef const real* slab
+    cdef Py_ssize_t kz, ky, iz = z.advance * at_z + z.off0, iy, step = r.between * width
+    cdef const vec* row
+    cdef int j
     for kz in range(z.taps):
-        iz = z.advance * at_z + z.off0 + z.off_step * kz
-        slab = plane + iz * y.source * width
-        for block in range(y.taps // r.taps):
-            iy = y.advance * first + y.off0 + y.off_step * block * r.taps
-            for j in range(r.loads):
-                if iz >= 0 and iz < z.source and iy >= 0 and iy < y.source:
-                    table[j] = slab + iy * width
-                else:
+        iy = y.advance * first + y.off0
+        for ky in range(y.taps // r.taps):
+            row = ahead(plane, (iz * y.source + iy) * width)
+            if iz < 0 or iz >= z.source:
+                for j in range(loads):
                     table[j] = zeros
-                iy += r.between
-            table += r.loads
+            elif iy >= 0 and iy + (loads - 1) * r.between < y.source:
+                for j in range(loads):
+                    table[j] = ahead(row, j * step)
+            else:
+                for j in range(loads):
+                    table[j] = row if iy >= 0 and iy < y.source else zeros
+                    row = ahead(row, step)
+                    iy += r.between
+                iy -= loads * r.between
+            table += loads
+            iy += y.off_step * r.taps
+        iz += z.off_step
 
 
 cdef inline unsigned long long span(Py_ssize_t low, Py_ssize_t high) noexcept nogil:

@@ -58,6 +58,10 @@ cdef extern from *:
     #define cc_all_f32(s) ((float)(s) - (cc_f32v){0})
     #define cc_all_f64(s) ((double)(s) - (cc_f64v){0})
 
+    /* Ask for a cache line early; any address will do. */
+    #define cc_fetch(p) __builtin_prefetch(p, 0, 3)
+    #define cc_fetch_to_write(p) __builtin_prefetch(p, 1, 3)
+
     /* merge: the lanes whose bits are set from memory, which is not touched elsewhere.
        copy: n scalars, never a byte beyond.
        part: the lanes whose bits are set, the others zero; only the former are read.
@@ -230,6 +234,8 @@ cdef extern from *:
         NR_BYTES "CC_NR_BYTES"    # bytes of one row of the tile
         ROWS "CC_ROWS"            # rows of the tiles of conv_planes.pyx
         ROWS_HALF "CC_ROWS_HALF"
+    void cc_fetch(const void* source) nogil
+    void cc_fetch_to_write(const void* to) nogil
     f32v cc_all_f32(float s) nogil
     f64v cc_all_f64(double s) nogil
     f32v cc_merge_f32(f32v v, const float* source, unsigned long long lanes) nogil
