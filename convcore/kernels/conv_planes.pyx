@@ -35,8 +35,9 @@ from convcore.kernels.geometry cimport (
     gradient_window, phases,
 )
 from convcore.kernels.planes cimport (
-    FIVE, FIVE_APART, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Rows, apart_of,
-    ascending, cut_rows, fill_table, five, five_apart, load, one, seven, span, taps, taps_of, three, three_apart, two,
+    FIVE, FIVE_APART, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Rows, along,
+    apart_of, ascending, cut_rows, dense, fill_table, five, five_apart, halved, list_masks,
+    load, one, seven, taps, taps_of, three, three_apart, two, zipped,
 )
 from convcore.kernels.vector cimport (
     ROWS, ROWS_HALF, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, cc_fetch_to_write, lanes_from, put_part,
@@ -86,7 +87,19 @@ cdef struct Job:
     Py_ssize_t kernel              # weights of one output and input
     Py_ssize_t planes, each, parts # groups of all samples; of a task; or tasks of a plane
     Py_ssize_t tasks, macs         # macs of a task
-    Py_ssize_t zeros, private      # scratch in scalars: the row of zeros, of each thread
+    Py_ssize_t[2] masks            # entries of each phase along x
+    Py_ssize_t zeros, shared, private  # scratch: the zeros; all that is shared; a thread's
+
+cdef struct Terms:  # what a tile sums
+    Py_ssize_t blocks              # (c, kz, block of ky)
+    const Py_ssize_t* offsets      # of their weights
+    Py_ssize_t m_step, y_step      # weights to the next channel, row of the kernel
+
+cdef struct Part:  # the work of a task
+    Py_ssize_t plane0, plane1, tile0, tile1
+    const unsigned int* masks      # of the phases along x
+    const unsigned int* masks1
+    unsigned int* line_masks       # room for those of one vector
 
 cdef struct Place:  # a tile, counted through a plane
     Py_ssize_t z, residue, index
@@ -100,6 +113,11 @@ cdef inline int rows_of(shape* tile) noexcept nogil:
 cdef inline int channels_of(shape* tile) noexcept nogil:
     """Count the channels of a tile."""
     return 1 if shape is tall or shape is low else 2
+
+
+cdef inline Py_ssize_t rounded(Py_ssize_t scalars) noexcept nogil:
+    """Round a part of scratch up, so that each begins a cache line."""
+    return (scalars + ALIGNED - 1) // ALIGNED * ALIGNED
 
 
 cdef inline void cut_line(Job* job, Py_ssize_t lanes) noexcept nogil:
@@ -129,7 +147,8 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
     """Cut the planes into tiles and the work into tasks."""
     cdef Job job
     cdef Sweep* s
-    cdef Py_ssize_t i, ny = phases(p, 1) if gradient else 1, table = 0
+    cdef Py_ssize_t i, ny = phases(p, 1) if gradient else 1, table = 0, terms = 0
+    cdef Py_ssize_t lanes = VEC_BYTES // item
     job.p = p[0]
     job.w = gradient_window(p, 0) if gradient else forward_window(p)
     job.kernel = p.kernel[0] * p.kernel[1] * p.kernel[2]
@@ -150,15 +169,45 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
         s.y = ascending(gradient_axis(p, 1, i % ny)) if gradient else forward_axis(p, 1)
         s.rows = cut_rows(&s.y)
         if job.sweep_count == 1 and s.y.extent == 1 and s.y.taps == 1:
-            cut_line(&job, VEC_BYTES // item)
+            cut_line(&job, lanes)
         s.tiles = s.z.extent * s.rows.tiles
-        s.blocks = s.z.taps * (s.y.taps // s.rows.taps) * s.rows.loads
-        table = max(table, s.blocks)
+        s.blocks = s.z.taps * s.rows.blocks
+        terms = max(terms, s.blocks * job.w.c)
+        table = max(table, s.blocks * job.w.c * s.rows.loads)
     cut_tasks(&job, threads)
-    job.zeros = (p.out_extent[2] if gradient else p.in_extent[2]) + ALIGNED
-    job.zeros = job.zeros // ALIGNED * ALIGNED
-    job.private = ((table * job.w.c * ADDRESS // item - 1) // ALIGNED + 1) * ALIGNED
+    job.zeros = rounded((p.out_extent[2] if gradient else p.in_extent[2]))
+    job.shared = job.zeros
+    for i in range(job.x_count):
+        job.masks[i] = job.x[i].taps
+        if not job.line:
+            job.masks[i] *= (job.x[0].extent - 1) // lanes + 1
+        job.shared += rounded(job.masks[i])
+    job.private = rounded((table + terms) * ADDRESS // item) + rounded(
+        job.x[0].taps + job.x[job.x_count - 1].taps
+    )
     return job
+
+
+cdef inline unsigned int* masks_of(const Job* job, const real* scratch, int phase) noexcept nogil:
+    """Give the masks of a phase along x, for every vector of columns."""
+    return <unsigned int*>(
+        scratch + job.zeros + (rounded(job.masks[0]) if phase else 0)
+    )
+
+
+cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
+    """Write the row of zeros, and the masks of a row."""
+    cdef Py_ssize_t x, lanes = VEC_BYTES // sizeof(real)
+    cdef unsigned int* masks
+    cdef int i
+    memset(scratch, 0, job.zeros * sizeof(real))
+    for i in range(job.x_count if not job.line else 0):
+        masks = masks_of(job, <const real*>scratch, i)
+        x = 0
+        while x < job.x[0].extent:
+            list_masks(&job.x[i], x, masks)
+            masks += job.x[i].taps
+            x += lanes
 
 
 cdef inline void feed(
@@ -174,97 +223,104 @@ cdef inline void feed(
 
 
 cdef inline void sum_columns(
-    const Job* job, const Axis* a, const vec* const* table, const vec* weight,
-    Py_ssize_t y_step, Py_ssize_t x, vec* acc, shape* tile, taps* column,
+    const Terms* t, const Axis* a, const vec* const* table, const vec* weight,
+    const unsigned int* masks, Py_ssize_t at, vec* acc, shape* tile, taps* column, along* x,
 ) noexcept nogil:
     """Add the taps of one block: all kx, K ky."""
     cdef vec v[MOST_LOADS]
-    cdef Py_ssize_t kx, at = a.advance * x + a.off0
+    cdef Py_ssize_t kx
     cdef int count = taps_of(column), loads = (rows_of(tile) - 1) * apart_of(column) + count
     for kx in range(a.taps):
-        load(table, at, a.advance, span(-at, a.source - at), loads, v)
-        feed(weight, job.weight_m, v, acc, tile, column)
+        load(table, at, masks[kx], loads, v, x)
+        feed(weight, t.m_step, v, acc, tile, column)
         if count > 1:
-            feed(ahead(weight, y_step), job.weight_m, v + 1, acc, tile, column)
+            feed(ahead(weight, t.y_step), t.m_step, v + 1, acc, tile, column)
         if count > 2:
-            feed(ahead(weight, 2 * y_step), job.weight_m, v + 2, acc, tile, column)
+            feed(ahead(weight, 2 * t.y_step), t.m_step, v + 2, acc, tile, column)
         if count > 3:
-            feed(ahead(weight, 3 * y_step), job.weight_m, v + 3, acc, tile, column)
-            feed(ahead(weight, 4 * y_step), job.weight_m, v + 4, acc, tile, column)
+            feed(ahead(weight, 3 * t.y_step), t.m_step, v + 3, acc, tile, column)
+            feed(ahead(weight, 4 * t.y_step), t.m_step, v + 4, acc, tile, column)
         if count > 5:
-            feed(ahead(weight, 5 * y_step), job.weight_m, v + 5, acc, tile, column)
-            feed(ahead(weight, 6 * y_step), job.weight_m, v + 6, acc, tile, column)
+            feed(ahead(weight, 5 * t.y_step), t.m_step, v + 5, acc, tile, column)
+            feed(ahead(weight, 6 * t.y_step), t.m_step, v + 6, acc, tile, column)
         at += a.off_step
         weight = ahead(weight, a.tap_step)
 
 
 cdef inline void sum_tile(
-    const Job* job, const Sweep* s, const Axis* a, const vec* const* table,
-    const vec* weight, const vec* bias, Py_ssize_t x, vec* acc, shape* tile, taps* column,
+    const Terms* t, const Axis* a, const vec* const* table, const vec* weight,
+    const vec* bias, const unsigned int* masks, Py_ssize_t x, vec* acc, shape* tile,
+    taps* column, along* step,
 ) noexcept nogil:
     """Sum all terms of one vector of columns."""
-    cdef Py_ssize_t c, kz, ky, y_step = s.y.tap_step * job.p.kernel[2]
-    cdef Py_ssize_t z_step = s.z.tap_step * job.p.kernel[1] * job.p.kernel[2]
-    cdef int m, i, rows = rows_of(tile), count = taps_of(column)
-    cdef vec b
+    cdef Py_ssize_t b, at = x + a.off0
+    cdef int m, i, rows = rows_of(tile), loads = (rows - 1) * apart_of(column) + taps_of(column)
+    cdef vec first
+    if along is halved:
+        at += x
     for m in range(channels_of(tile)):
-        b = lanes_from(bias, m) if bias else zero_lanes(weight)
+        first = lanes_from(bias, m) if bias else zero_lanes(weight)
         for i in range(rows):
-            acc[m * rows + i] = b
-    weight = ahead(
-        weight, (s.z.tap0 * job.p.kernel[1] + s.y.tap0) * job.p.kernel[2] + a.tap0
-    )
-    for c in range(job.w.c):
+            acc[m * rows + i] = first
+    weight = ahead(weight, a.tap0)
+    for b in range(t.blocks):
         for i in range(rows):
-            cc_fetch(<const char*>ahead(table[i], a.advance * x) + FAR)
-        for kz in range(s.z.taps):
-            ky = 0
-            while ky < s.y.taps:
-                sum_columns(
-                    job, a, table, ahead(weight, kz * z_step + ky * y_step), y_step, x,
-                    acc, tile, column,
-                )
-                table += (rows - 1) * apart_of(column) + count
-                ky += count
-        weight = ahead(weight, job.weight_c)
+            cc_fetch(<const char*>ahead(table[i], at) + FAR)
+        sum_columns(
+            t, a, table, ahead(weight, t.offsets[b]), masks, at, acc, tile, column, step
+        )
+        table += loads
 
 
 cdef inline void put_tile(
-    const Job* job, const vec* acc, Py_ssize_t x, Py_ssize_t x_end, vec* to,
-    Py_ssize_t to_row, Py_ssize_t count, shape* tile,
+    const vec* acc, vec* to, Py_ssize_t to_m, Py_ssize_t to_row, Py_ssize_t n,
+    Py_ssize_t count, shape* tile, along* x,
 ) noexcept nogil:
-    """Store `count` rows of one vector, or of two phases in turns."""
+    """Store `count` rows of n scalars at most, of two phases in turns."""
     cdef int m, i, rows = rows_of(tile), channels = channels_of(tile)
     cdef vec* row
     for m in range(channels):
-        row = <vec*>ahead(<const vec*>to, m * job.w.plane + job.x_count * x)
+        row = <vec*>ahead(<const vec*>to, m * to_m)
         for i in range(rows):
             if i < count:
                 cc_fetch_to_write(<char*>row + FAR)
-                if job.x_count == 1:
-                    put_part(row, acc[m * rows + i], x_end - x)
+                if along is zipped:
+                    zip_part(row, acc[m * rows + i], acc[(channels + m) * rows + i], n)
                 else:
-                    zip_part(
-                        row, acc[m * rows + i], acc[(channels + m) * rows + i],
-                        job.w.width - 2 * x,
-                    )
+                    put_part(row, acc[m * rows + i], n)
                 row = <vec*>ahead(<const vec*>row, to_row)
 
 
 cdef inline void run_columns(
-    const Job* job, const Sweep* s, const vec* const* table, const vec* weight,
-    const vec* bias, Py_ssize_t x, Py_ssize_t x_end, vec* to, Py_ssize_t to_row,
-    Py_ssize_t count, shape* tile, taps* column,
+    const Job* job, const Terms* t, const vec* const* table, const vec* weight,
+    const vec* bias, const unsigned int* masks, const unsigned int* masks1, Py_ssize_t x,
+    Py_ssize_t x_end, vec* to, Py_ssize_t to_row, Py_ssize_t count, shape* tile,
+    taps* column, along* step,
 ) noexcept nogil:
     """Compute columns x .. x_end of `count` rows, `to_row` apart."""
     cdef vec acc[4 * ROWS]
-    cdef int half = rows_of(tile) * channels_of(tile)
+    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    cdef vec* here
+    cdef int half = rows_of(tile) * channels_of(tile), rows = rows_of(tile)
     while x < x_end:
-        sum_tile(job, s, &job.x[0], table, weight, bias, x, acc, tile, column)
-        if job.x_count == 2:
-            sum_tile(job, s, &job.x[1], table, weight, bias, x, acc + half, tile, column)
-        put_tile(job, acc, x, x_end, to, to_row, count, tile)
-        x += VEC_BYTES // (4 if vec is f32v else 8)
+        sum_tile(t, &job.x[0], table, weight, bias, masks, x, acc, tile, column, step)
+        masks += job.x[0].taps
+        if along is zipped:
+            sum_tile(
+                t, &job.x[1], table, weight, bias, masks1, x, acc + half, tile, column, step
+            )
+            masks1 += job.x[1].taps
+            here = <vec*>ahead(<const vec*>to, 2 * x)
+            put_tile(
+                acc, here, job.w.plane, to_row, job.w.width - 2 * x, count, tile, step
+            )
+        else:
+            here = <vec*>ahead(<const vec*>to, x)
+            if count == rows:
+                put_tile(acc, here, job.w.plane, to_row, x_end - x, rows, tile, step)
+            else:
+                put_tile(acc, here, job.w.plane, to_row, x_end - x, count, tile, step)
+        x += lanes
 
 
 cdef inline bint inside(const Job* job, Py_ssize_t x) noexcept nogil:
@@ -279,27 +335,36 @@ cdef inline bint inside(const Job* job, Py_ssize_t x) noexcept nogil:
 
 
 cdef inline void run_line(
-    const Job* job, const Sweep* s, Py_ssize_t piece, const vec** table,
-    const vec* weight, const vec* bias, const vec* zeros, vec* to, shape* tile, taps* column,
+    const Job* job, const Terms* t, Py_ssize_t piece, const vec** table,
+    const vec* weight, const vec* bias, const vec* zeros, unsigned int* masks, vec* to,
+    shape* tile, taps* column, along* step,
 ) noexcept nogil:
     """Compute a piece of a single row: its vectors are the rows of the tile."""
     cdef Py_ssize_t x = piece * job.line, lanes = VEC_BYTES // (4 if vec is f32v else 8)
-    cdef Py_ssize_t x_end = min(x + job.line, job.x[0].extent), i, j, step
+    cdef Py_ssize_t x_end = min(x + job.line, job.x[0].extent), i, j, apart = lanes
+    cdef unsigned int* masks1 = masks + job.x[0].taps
     cdef const vec* const* rows = <const vec* const*>table
-    if not inside(job, x):
-        while x < x_end:  # a vector at a time: each has borders of its own
-            run_columns(
-                job, s, rows, weight, bias, x, min(x + lanes, x_end), to, 0, 1, tile, column
-            )
-            x += lanes
-        return
-    for i in range(job.w.c * s.z.taps):
-        step = lanes * job.x[0].advance if table[i * ROWS] != zeros else 0
-        for j in range(1, ROWS):
-            table[i * ROWS + j] = ahead(table[i * ROWS], j * step)
-    run_columns(
-        job, s, rows, weight, bias, x, x + lanes, to, lanes * job.x_count, ROWS, tile, column
-    )
+    if inside(job, x):
+        if along is halved:
+            apart = 2 * lanes
+        for i in range(t.blocks):
+            if table[i * ROWS] != zeros:
+                for j in range(1, ROWS):
+                    table[i * ROWS + j] = ahead(table[i * ROWS], j * apart)
+            else:
+                for j in range(1, ROWS):
+                    table[i * ROWS + j] = zeros
+        x_end = x + lanes
+    while x < x_end:  # a piece at the end goes vector by vector: each has its own masks
+        list_masks(&job.x[0], x, masks)
+        if along is zipped:
+            list_masks(&job.x[1], x, masks1)
+        run_columns(
+            job, t, rows, weight, bias, masks, masks1, x, min(x + lanes, x_end), to,
+            2 * lanes if along is zipped else lanes, ROWS if inside(job, piece * job.line) else 1,
+            tile, column, step,
+        )
+        x += lanes
 
 
 cdef inline void next_tile(const Sweep* s, Place* at) noexcept nogil:
@@ -313,16 +378,29 @@ cdef inline void next_tile(const Sweep* s, Place* at) noexcept nogil:
             at.z += 1
 
 
+cdef inline void list_offsets(
+    const Job* job, const Sweep* s, Py_ssize_t* offsets
+) noexcept nogil:
+    """List where the weights of each (c, kz, block of ky) are."""
+    cdef Py_ssize_t c, kz, block, row
+    for c in range(job.w.c):
+        for kz in range(s.z.taps):
+            for block in range(s.rows.blocks):
+                row = (s.z.tap0 + s.z.tap_step * kz) * job.p.kernel[1]
+                row += s.y.tap0 + s.y.tap_step * block * s.rows.taps
+                offsets[0] = c * job.weight_c + row * job.p.kernel[2]
+                offsets += 1
+
+
 cdef void run_tiles(
-    const Job* shared_job, const Sweep* shared_sweep, Py_ssize_t plane0,
-    Py_ssize_t plane1, Py_ssize_t tile0, Py_ssize_t tile1, Py_ssize_t m,
+    const Job* shared_job, const Sweep* shared_sweep, const Part* work, Py_ssize_t m,
     const vec* source, const vec* all_weights, const vec* all_biases, const vec* zeros,
-    const vec** table, vec* out, shape* tile, taps* column,
+    const vec** table, vec* out, shape* tile, taps* column, along* step,
 ) noexcept nogil:
     """Compute channels from m on of some tiles of some planes, in one phase."""
     cdef Job job = shared_job[0]  # copies, which no store to `out` can change
     cdef Sweep s = shared_sweep[0]
-    cdef Py_ssize_t plane, group = plane0 % job.p.g, i, c, first, count
+    cdef Py_ssize_t plane, group = work.plane0 % job.p.g, i, c, first, count
     cdef Py_ssize_t to_row = s.y.step * s.rows.unit * job.w.width
     cdef int loads = (rows_of(tile) - 1) * apart_of(column) + taps_of(column)
     cdef const vec* weight
@@ -330,18 +408,22 @@ cdef void run_tiles(
     cdef const vec* channel
     cdef vec* to
     cdef Place start, at
-    start.z = tile0 // s.rows.tiles
-    start.residue = tile0 % s.rows.tiles // s.rows.per_unit
-    start.index = tile0 % s.rows.per_unit
-    for plane in range(plane0, plane1):
-        weight = ahead(all_weights, (group * job.w.m * job.w.c) * job.kernel + m * job.weight_m)
+    cdef Terms t
+    t.blocks = job.w.c * s.blocks
+    t.m_step = job.weight_m
+    t.y_step = s.y.tap_step * job.p.kernel[2]
+    t.offsets = <const Py_ssize_t*>(table + t.blocks * loads)
+    list_offsets(&job, &s, <Py_ssize_t*>t.offsets)
+    start.z = work.tile0 // s.rows.tiles
+    start.residue = work.tile0 % s.rows.tiles // s.rows.per_unit
+    start.index = work.tile0 % s.rows.per_unit
+    for plane in range(work.plane0, work.plane1):
+        weight = ahead(all_weights, group * job.w.m * job.w.c * job.kernel + m * job.weight_m)
         if all_biases:
             bias = ahead(all_biases, group * job.w.m + m)
         at = start
-        for i in range(tile0, tile1):
-            first = at.residue + at.index * s.rows.rows * s.rows.unit
-            if job.line:
-                first = 0
+        for i in range(work.tile0, work.tile1):
+            first = 0 if job.line else at.residue + at.index * s.rows.rows * s.rows.unit
             count = rows_of(tile)
             if first + (count - 1) * s.rows.unit >= s.y.extent:
                 count = (s.y.extent - 1 - first) // s.rows.unit + 1
@@ -349,7 +431,7 @@ cdef void run_tiles(
             for c in range(job.w.c):
                 fill_table(
                     &s.rows, &s.z, &s.y, job.x[0].source, at.z, first,
-                    channel, zeros, loads, table + c * s.blocks,
+                    channel, zeros, loads, table + c * s.blocks * loads,
                 )
                 channel = ahead(channel, job.w.source_plane)
             to = <vec*>ahead(
@@ -361,65 +443,69 @@ cdef void run_tiles(
             if job.line:
                 if taps is one and (shape is tall or shape is tall_pair):
                     run_line(
-                        &job, &s, at.index, table, weight, bias, zeros, to, tile, column
+                        &job, &t, at.index, table, weight, bias, zeros, work.line_masks, to,
+                        tile, column, step,
                     )
             elif count > 0:
                 run_columns(
-                    &job, &s, <const vec* const*>table, weight, bias, 0, job.x[0].extent, to,
-                    to_row, count, tile, column,
+                    &job, &t, <const vec* const*>table, weight, bias, work.masks,
+                    work.masks1, 0, job.x[0].extent, to, to_row, count, tile, column, step,
                 )
             next_tile(&s, &at)
         group = group + 1 if group + 1 < job.p.g else 0
 
 
+cdef inline void run_column(
+    const Job* job, const Sweep* s, const Part* work, Py_ssize_t m, const vec* source,
+    const vec* w, const vec* bias, const vec* zeros, const vec** table, vec* out,
+    shape* tile, taps* column,
+) noexcept nogil:
+    """Choose how columns are read and written."""
+    if job.x_count == 2:
+        if not (taps is three_apart or taps is five_apart):  # no gradient has them
+            run_tiles(
+                job, s, work, m, source, w, bias, zeros, table, out, tile, column,
+                <zipped*>NULL,
+            )
+    elif job.x[0].advance == 2:
+        run_tiles(
+            job, s, work, m, source, w, bias, zeros, table, out, tile, column, <halved*>NULL
+        )
+    else:
+        run_tiles(
+            job, s, work, m, source, w, bias, zeros, table, out, tile, column, <dense*>NULL
+        )
+
+
 cdef inline void run_shape(
-    const Job* job, const Sweep* s, Py_ssize_t plane0, Py_ssize_t plane1, Py_ssize_t tile0,
-    Py_ssize_t tile1, Py_ssize_t m, const vec* source, const vec* weight,
-    const vec* bias, const vec* zeros, const vec** table, vec* out, shape* tile,
+    const Job* job, const Sweep* s, const Part* work, Py_ssize_t m, const vec* source,
+    const vec* w, const vec* bias, const vec* zeros, const vec** table, vec* out, shape* tile,
 ) noexcept nogil:
     """Choose the column of the kernel."""
     if s.rows.column == ONE:
-        run_tiles(
-            job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table, out,
-            tile, <one*>NULL,
-        )
+        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <one*>NULL)
     elif s.rows.column == TWO:
-        run_tiles(
-            job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table, out,
-            tile, <two*>NULL,
-        )
+        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <two*>NULL)
     elif s.rows.column == THREE:
-        run_tiles(
-            job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table, out,
-            tile, <three*>NULL,
-        )
+        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <three*>NULL)
     elif s.rows.column == FIVE:
-        run_tiles(
-            job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table, out,
-            tile, <five*>NULL,
-        )
+        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <five*>NULL)
     elif s.rows.column == SEVEN:
-        run_tiles(
-            job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table, out,
-            tile, <seven*>NULL,
-        )
+        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <seven*>NULL)
     elif shape is low or shape is low_pair:  # `cut_rows` gives them no other
         if s.rows.column == THREE_APART:
-            run_tiles(
-                job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table,
-                out, tile, <three_apart*>NULL,
+            run_column(
+                job, s, work, m, source, w, bias, zeros, table, out, tile, <three_apart*>NULL
             )
         else:
-            run_tiles(
-                job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table,
-                out, tile, <five_apart*>NULL,
+            run_column(
+                job, s, work, m, source, w, bias, zeros, table, out, tile, <five_apart*>NULL
             )
 
 
 cdef inline void run_channels(
-    const Job* job, const Sweep* s, Py_ssize_t plane0, Py_ssize_t plane1, Py_ssize_t tile0,
-    Py_ssize_t tile1, const vec* source, const vec* weight, const vec* bias,
-    const vec* zeros, const vec** table, vec* out,
+    const Job* job, const Sweep* s, const Part* work, const vec* source, const vec* weight,
+    const vec* bias, const vec* zeros, const vec** table, vec* out,
 ) noexcept nogil:
     """Compute all channels, in pairs, for some tiles of some planes."""
     cdef Py_ssize_t m = 0
@@ -427,51 +513,47 @@ cdef inline void run_channels(
     while m + 1 < job.w.m:
         if high:
             run_shape(
-                job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table,
-                out, <tall_pair*>NULL,
+                job, s, work, m, source, weight, bias, zeros, table, out, <tall_pair*>NULL
             )
         else:
             run_shape(
-                job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table,
-                out, <low_pair*>NULL,
+                job, s, work, m, source, weight, bias, zeros, table, out, <low_pair*>NULL
             )
         m += 2
     if m < job.w.m:
         if high:
-            run_shape(
-                job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table,
-                out, <tall*>NULL,
-            )
+            run_shape(job, s, work, m, source, weight, bias, zeros, table, out, <tall*>NULL)
         else:
-            run_shape(
-                job, s, plane0, plane1, tile0, tile1, m, source, weight, bias, zeros, table,
-                out, <low*>NULL,
-            )
+            run_shape(job, s, work, m, source, weight, bias, zeros, table, out, <low*>NULL)
 
 
 cdef void run_task(
     const Job* job, Py_ssize_t task, const real* source, const real* weight,
-    const real* bias, const real* zeros, real* table, real* out,
+    const real* bias, const real* shared, real* private, real* out,
 ) noexcept nogil:
     """Compute some planes, or a part of one, phase after phase."""
-    cdef Py_ssize_t plane0 = task // job.parts * job.each, part = task % job.parts, i
-    cdef Py_ssize_t plane1 = min(plane0 + job.each, job.planes), tile0, tile1
+    cdef Py_ssize_t part = task % job.parts, i
+    cdef real* table = private + rounded(job.x[0].taps + job.x[job.x_count - 1].taps)
     cdef const Sweep* s
+    cdef Part work
+    work.plane0 = task // job.parts * job.each
+    work.plane1 = min(work.plane0 + job.each, job.planes)
+    work.masks = <const unsigned int*>masks_of(job, shared, 0)
+    work.masks1 = <const unsigned int*>masks_of(job, shared, 1)
+    work.line_masks = <unsigned int*>private
     for i in range(job.sweep_count):
         s = &job.sweeps[i]
-        tile0 = s.tiles * part // job.parts
-        tile1 = s.tiles * (part + 1) // job.parts
+        work.tile0 = s.tiles * part // job.parts
+        work.tile1 = s.tiles * (part + 1) // job.parts
         if real is float:
             run_channels(
-                job, s, plane0, plane1, tile0, tile1, <const f32v*>source,
-                <const f32v*>weight, <const f32v*>bias, <const f32v*>zeros,
-                <const f32v**>table, <f32v*>out,
+                job, s, &work, <const f32v*>source, <const f32v*>weight, <const f32v*>bias,
+                <const f32v*>shared, <const f32v**>table, <f32v*>out,
             )
         else:
             run_channels(
-                job, s, plane0, plane1, tile0, tile1, <const f64v*>source,
-                <const f64v*>weight, <const f64v*>bias, <const f64v*>zeros,
-                <const f64v**>table, <f64v*>out,
+                job, s, &work, <const f64v*>source, <const f64v*>weight, <const f64v*>bias,
+                <const f64v*>shared, <const f64v**>table, <f64v*>out,
             )
 
 
@@ -481,14 +563,14 @@ cdef int run(
 ) except -1:
     """Do the tasks round by round."""
     cdef Py_ssize_t i, begin = 0, end, step = max(ROUND_MACS // job.macs, 1) * threads
-    memset(scratch, 0, job.zeros * sizeof(scratch[0]))
+    fill_shared(job, scratch)
     while begin < job.tasks:
         end = min(begin + step, job.tasks)
         with nogil:
             for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
                 run_task(
                     job, i, source, weight, bias, <const real*>scratch,
-                    scratch + job.zeros + threadid() * job.private, out,
+                    scratch + job.shared + threadid() * job.private, out,
                 )
         PyErr_CheckSignals()
         begin = end
@@ -517,7 +599,7 @@ cdef int start(
     check(out.shape[0] == p.n * p.g * job.w.m * job.w.plane)
     check(weight.shape[0] == p.g * p.ocg * p.icg * job.kernel)
     check(bias.shape[0] == 0 or bias.shape[0] == p.g * job.w.m)
-    check(scratch.shape[0] >= job.zeros + threads * job.private)
+    check(scratch.shape[0] >= job.shared + threads * job.private)
     if job.tasks == 0:
         return 0
     return run(
@@ -531,7 +613,7 @@ def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, 
     cdef Job job
     check(geometry.shape[0] == CONV_FIELDS and threads >= 1)
     job = make_job(<const Conv*>&geometry[0], direction == "dgrad", item, threads)
-    return job.zeros + threads * job.private
+    return job.shared + threads * job.private
 
 
 def fprop(

@@ -50,12 +50,27 @@ ctypedef fused taps:  # of a kernel's column, as a type: K and S are constants
     three_apart
     five_apart
 
+cdef struct dense:
+    char _
+
+cdef struct halved:
+    char _
+
+cdef struct zipped:
+    char _
+
+ctypedef fused along:  # the columns: as they lie; every second one read; two phases written
+    dense
+    halved
+    zipped
+
 cdef enum Column:
     ONE, TWO, THREE, FIVE, SEVEN, THREE_APART, FIVE_APART
 
 cdef struct Rows:  # how the rows of a phase are cut into tiles
     Column column
     Py_ssize_t rows, loads, taps   # R, N, K
+    Py_ssize_t blocks              # of K taps
     Py_ssize_t unit, between       # rows from output to output, from load to load
     Py_ssize_t per_unit, tiles     # tiles of every `unit`-th row; of all rows
 
@@ -118,6 +133,7 @@ cdef inline Rows cut_rows(const Axis* y) noexcept nogil:
     ):
         r.rows = ROWS_HALF
     r.loads = (r.rows - 1) * (apart if r.taps > 1 else 1) + r.taps
+    r.blocks = y.taps // r.taps
     r.per_unit = (count - 1) // r.rows + 1
     r.tiles = r.per_unit * min(r.unit, y.extent)
     return r
@@ -133,7 +149,7 @@ cdef inline void fill_table(
     cdef int j
     for kz in range(z.taps):
         iy = y.advance * first + y.off0
-        for ky in range(y.taps // r.taps):
+        for ky in range(r.blocks):
             row = ahead(plane, (iz * y.source + iy) * width)
             if iz < 0 or iz >= z.source:
                 for j in range(loads):
@@ -152,22 +168,30 @@ cdef inline void fill_table(
         iz += z.off_step
 
 
-cdef inline unsigned long long span(Py_ssize_t low, Py_ssize_t high) noexcept nogil:
+cdef inline unsigned int span(Py_ssize_t low, Py_ssize_t high) noexcept nogil:
     """Set the bits low .. high, as far as they are bits of one load."""
     low = min(max(low, 0), BITS)
     high = min(max(high, low), BITS)
-    return (<unsigned long long>1 << high) - (<unsigned long long>1 << low)
+    return <unsigned int>((<unsigned long long>1 << high) - (<unsigned long long>1 << low))
+
+
+cdef inline void list_masks(
+    const Axis* a, Py_ssize_t x, unsigned int* masks
+) noexcept nogil:
+    """Tell for each tap which scalars of a load for column x are in the row."""
+    cdef Py_ssize_t kx, at = a.advance * x + a.off0
+    for kx in range(a.taps):
+        masks[kx] = span(-at, a.source - at)
+        at += a.off_step
 
 
 cdef inline void load(
-    const vec* const* table, Py_ssize_t at, Py_ssize_t advance, unsigned long long bits,
-    int loads, vec* v,
+    const vec* const* table, Py_ssize_t at, unsigned int bits, int loads, vec* v, along* x
 ) noexcept nogil:
-    """Load a vector of each row, with every `advance`-th scalar, one or two."""
+    """Load a vector of each row, from scalar `at` on."""
     cdef int j
-    if advance == 1:
-        for j in range(loads):
-            v[j] = part(ahead(table[j], at), bits)
-    else:
-        for j in range(loads):
+    for j in range(loads):
+        if along is halved:
             v[j] = even(ahead(table[j], at), bits)
+        else:
+            v[j] = part(ahead(table[j], at), bits)
