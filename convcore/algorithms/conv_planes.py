@@ -29,6 +29,7 @@ class ConvPlanes:
     kernels: Mapping[Direction, Kernel] = {
         "fprop": Kernel("conv_planes", "fprop"),
         "dgrad": Kernel("conv_planes", "dgrad"),
+        "wgrad": Kernel("conv_planes_weight", "wgrad"),
     }
 
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:

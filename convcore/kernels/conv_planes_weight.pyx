@@ -1,0 +1,510 @@
+# The gradient of weight for few channels a group, pixels in the lanes.
+#
+# What      dw[o, c, kz, ky, kx] = sum over (n, z, y, x) of
+#               dy[n, o, z, y, x] * x[n, c, z', y', x']
+#           with the windows of the forward pass (geometry.pxd).
+# Layout    everything stays where it is; see planes.pxd for the tile.
+#
+#              x ->   one vector                one vector
+#           y  [ row 0 of x  ]  kx, K ky   [ row 0 of dy ]  R rows    a sum for each tap,
+#           |  [ row 1       ]     x       [ row 1       ]            with lanes; the lanes
+#           v  [ ...         ]             [ ...         ]            are added at the end
+#
+#           A row that does not fill a tile is a tile of its own, and lanes without a pixel
+#           of dy are masked in x, too: nothing that no window connects is multiplied.
+# Assumes   flat native buffers of the sizes that the geometry tells; what
+#           algorithms/conv_planes.py accepts.
+# Parallel  over tasks = (some groups, chunk of units), a unit being some tiles of a sample.
+#           A task owns its sums. How many chunks there are depends on the problem alone;
+#           they are added in a fixed tree. So the bits are the same for any thread count.
+# Scratch   shared, the masks, zeros and, with several chunks, their sums; per thread the
+#           addresses of a unit's rows and a vector for each weight of a group.
+# Cost      2 * oc * icg * taps * pixels FLOPs; R + 3 N loads for 9 R multiply-adds (3 x 3).
+# Why not   One output row at a time: a load for each multiply-add. All pixels in one chain
+#           of additions: sums of a unit first keep rounding errors small.
+# Source    as conv_planes.pyx; Higham, Accuracy and Stability of Numerical Algorithms
+#           (2002), section 4.2, for sums in blocks.
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython.parallel cimport prange, threadid
+from libc.string cimport memset
+
+from convcore.kernels.geometry cimport (
+    CONV_FIELDS, Axis, Conv, Window, forward_axis, forward_window,
+)
+from convcore.kernels.planes cimport (
+    FIVE, FIVE_APART, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Rows, apart_of,
+    cut_rows, dense, fill_table, five, five_apart, halved, load, one, seven, span, taps,
+    taps_of, three, three_apart, two,
+)
+from convcore.kernels.vector cimport (
+    ROWS, ROWS_HALF, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, part, zero_lanes,
+)
+
+cdef enum:
+    ADDRESSES = 4096  # of the rows of a unit, at most but for one tile
+    UNIT = 32  # most tiles of a unit: sums of a unit stay short
+    FAR = 8192  # bytes from what is read to what is asked for
+    ALIGNED = 16  # scalars to which parts of scratch are rounded up
+    ADDRESS = 8  # bytes of an address, at most
+    TASKS = 16  # tasks that a problem is split into at least, if it is large enough
+    TASK_MACS = 200000  # fewest of a task: some 5 us
+    ROUND_MACS = 300000000  # work between two looks for Ctrl-C: a few ms a thread
+
+cdef struct tall:
+    char _
+
+cdef struct low:
+    char _
+
+cdef struct single:
+    char _
+
+ctypedef fused shape:  # of a tile, as a type: its rows are a constant
+    tall
+    low
+    single
+
+cdef struct narrow:
+    char _
+
+cdef struct wide:
+    char _
+
+ctypedef fused width:  # the kernel's columns that share the loads of dy
+    narrow
+    wide
+
+ctypedef fused step:  # of the windows along x
+    dense
+    halved
+
+cdef struct Job:
+    Conv p
+    Window w
+    Axis z, y, x
+    Rows rows                           # of the tiles
+    bint wide                           # three columns of the kernel at once
+    Py_ssize_t kernel, weights          # of one o and c; of a group
+    Py_ssize_t per_unit, tiles, rest    # tiles of a residue, of a plane; rows without one
+    Py_ssize_t band, bands, rest_bands  # tiles of a unit; units of tiles, of single rows
+    Py_ssize_t vectors, lanes           # of a row of dy; scalars of one
+    Py_ssize_t each, chunk, chunks      # groups of a task; units of a chunk
+    Py_ssize_t tasks, macs              # macs of a task
+    Py_ssize_t zeros, masks, partial    # scratch in scalars: parts of what is shared,
+    Py_ssize_t shared, table, private   # all of it; of a thread, a part and all
+
+
+cdef inline int rows_of(shape* tile) noexcept nogil:
+    """Count the rows of a tile."""
+    if shape is tall:
+        return ROWS
+    elif shape is low:
+        return ROWS_HALF
+    else:
+        return 1
+
+
+cdef inline int columns_of(width* columns) noexcept nogil:
+    """Count the kernel's columns of a tile."""
+    return 3 if width is wide else 1
+
+
+cdef inline Py_ssize_t rounded(Py_ssize_t scalars) noexcept nogil:
+    """Round a part of scratch up, so that each begins a cache line."""
+    return (scalars + ALIGNED - 1) // ALIGNED * ALIGNED
+
+
+cdef inline Py_ssize_t row_cost(const Rows* r, Py_ssize_t extent, Py_ssize_t rows) noexcept nogil:
+    """Estimate the work for all rows of a plane with tiles of so many rows."""
+    cdef Py_ssize_t full = extent // r.unit // rows
+    return full * r.unit * (2 * rows + 1) + 5 * (extent - full * rows * r.unit)
+
+
+cdef inline void cut_plane(Job* job) noexcept nogil:
+    """Cut a plane into tiles, rows that are left over, and both into units."""
+    cdef Rows* r = &job.rows
+    cdef Py_ssize_t addresses
+    r[0] = cut_rows(&job.y)
+    if r.column != THREE_APART and r.column != FIVE_APART:
+        r.rows = ROWS
+        if row_cost(r, job.y.extent, ROWS_HALF) < row_cost(r, job.y.extent, ROWS):
+            r.rows = ROWS_HALF
+    r.loads = (r.rows - 1) * (2 if r.column == THREE_APART or r.column == FIVE_APART else 1)
+    r.loads += r.taps
+    job.per_unit = job.y.extent // r.unit // r.rows
+    job.tiles = job.z.extent * r.unit * job.per_unit if job.per_unit else 0
+    job.rest = job.y.extent - job.per_unit * r.rows * r.unit
+    addresses = job.z.taps * r.blocks * r.loads + 1
+    job.band = max(min(ADDRESSES // addresses, UNIT), 1)
+    job.bands = (job.tiles + job.band - 1) // job.band
+    job.rest_bands = (job.z.extent * job.rest + job.band - 1) // job.band
+    job.table = job.band * addresses
+
+
+cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
+    """Split the work: by the problem alone, never by the number of threads."""
+    cdef Job job
+    cdef Py_ssize_t units, possible, macs
+    job.p = p[0]
+    job.w = forward_window(p)
+    job.z, job.y, job.x = forward_axis(p, 0), forward_axis(p, 1), forward_axis(p, 2)
+    job.kernel = p.kernel[0] * p.kernel[1] * p.kernel[2]
+    job.weights = p.ocg * p.icg * job.kernel
+    cut_plane(&job)
+    job.wide = job.x.taps % 3 == 0 and job.rows.taps <= 3
+    job.lanes = VEC_BYTES // item
+    job.vectors = (job.x.extent - 1) // job.lanes + 1
+    units = p.n * (job.bands + job.rest_bands)
+    macs = job.weights * job.w.plane * p.n
+    job.each = max(min(TASK_MACS // max(macs, 1), p.g // TASKS), 1)
+    possible = max(min(macs // TASK_MACS, units), 1)
+    job.chunks = min((TASKS - 1) // p.g + 1, possible)
+    job.chunks = max(job.chunks, min(macs // ROUND_MACS, possible))
+    job.chunk = max((units - 1) // job.chunks + 1, 1)
+    job.chunks = max((units - 1) // job.chunk + 1, 1)
+    job.tasks = ((p.g - 1) // job.each + 1) * job.chunks
+    job.macs = macs * job.each // job.chunks + 1
+    job.zeros = rounded(p.in_extent[2])
+    job.masks = rounded(job.vectors * (job.x.taps + 1))
+    job.partial = job.weights * p.g * job.chunks if job.chunks > 1 else 0
+    job.shared = job.zeros + job.masks + rounded(job.partial)
+    job.table = rounded(job.table * ADDRESS // item)
+    job.private = job.table + rounded(job.weights * job.lanes)
+    return job
+
+
+cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
+    """Write the row of zeros, and for each vector the masks of dy and of x."""
+    cdef unsigned int* masks = <unsigned int*>(scratch + job.zeros)
+    cdef Py_ssize_t i, kx, at, count
+    memset(scratch, 0, job.zeros * sizeof(real))
+    for i in range(job.vectors):
+        count = min(job.lanes, job.x.extent - i * job.lanes)
+        masks[0] = span(0, count)
+        for kx in range(job.x.taps):
+            at = job.x.advance * i * job.lanes + job.x.off0 + job.x.off_step * kx
+            masks[1 + kx] = span(
+                -at, min(job.x.source - at, job.x.advance * (count - 1) + 1)
+            )
+        masks += 1 + job.x.taps
+
+
+cdef inline void feed(
+    const vec* dy, const vec* v, vec* acc, shape* tile, taps* column
+) noexcept nogil:
+    """Add the products of one tap."""
+    cdef int i
+    for i in range(rows_of(tile)):
+        acc[0] = acc[0] + dy[i] * v[i * apart_of(column)]
+
+
+cdef inline void add_column(
+    const vec* const* table, const vec* dy, Py_ssize_t at, unsigned int mask, vec* acc,
+    shape* tile, taps* column, step* x,
+) noexcept nogil:
+    """Add the products of one column of the kernel, K taps."""
+    cdef vec v[MOST_LOADS]
+    cdef int count = taps_of(column)
+    load(table, at, mask, (rows_of(tile) - 1) * apart_of(column) + count, v, x)
+    feed(dy, v, acc, tile, column)
+    if count > 1:
+        feed(dy, v + 1, acc + 1, tile, column)
+    if count > 2:
+        feed(dy, v + 2, acc + 2, tile, column)
+    if count > 3:
+        feed(dy, v + 3, acc + 3, tile, column)
+        feed(dy, v + 4, acc + 4, tile, column)
+    if count > 5:
+        feed(dy, v + 5, acc + 5, tile, column)
+        feed(dy, v + 6, acc + 6, tile, column)
+
+
+cdef void add_tiles(
+    const Job* job, const vec* const* table, const vec* dy, const Py_ssize_t* places,
+    Py_ssize_t tiles, Py_ssize_t apart, Py_ssize_t kx, const unsigned int* all_masks,
+    vec* sums, shape* tile, taps* column, width* columns, step* x,
+) noexcept nogil:
+    """Add the products of some tiles for one block of taps, and its sums to `sums`."""
+    cdef vec acc[9]
+    cdef vec rows[ROWS]
+    cdef Py_ssize_t t, i, j, at, pitch = job.rows.unit * job.x.extent, dilation = job.x.off_step
+    cdef Py_ssize_t vectors = job.vectors, masks_step = 1 + job.x.taps
+    cdef Py_ssize_t advance = VEC_BYTES // (4 if vec is f32v else 8), lanes = advance
+    cdef Py_ssize_t start = job.x.off0 + kx * dilation, kernel_row = job.p.kernel[2]
+    cdef const unsigned int* masks
+    cdef const vec* row
+    cdef int count = taps_of(column), k
+    if step is halved:
+        advance *= 2
+    for k in range(count * columns_of(columns)):
+        acc[k] = zero_lanes(dy)
+    for t in range(tiles):
+        row = ahead(dy, places[t])
+        masks = all_masks
+        at = start
+        for i in range(vectors):
+            for k in range(rows_of(tile)):
+                cc_fetch(<const char*>ahead(row, k * pitch) + FAR)
+                cc_fetch(<const char*>ahead(table[k], at) + FAR)
+                rows[k] = part(ahead(row, k * pitch), masks[0])
+            add_column(table, rows, at, masks[kx + 1], acc, tile, column, x)
+            if width is wide:
+                add_column(
+                    table, rows, at + dilation, masks[kx + 2], acc + count, tile, column, x
+                )
+                add_column(
+                    table, rows, at + 2 * dilation, masks[kx + 3], acc + 2 * count, tile,
+                    column, x,
+                )
+            row = ahead(row, lanes)
+            at += advance
+            masks += masks_step
+        table += apart
+    for j in range(columns_of(columns)):
+        for k in range(count):
+            sums[k * kernel_row + j] = sums[k * kernel_row + j] + acc[j * count + k]
+
+
+cdef inline void add_width(
+    const Job* job, const vec* const* table, const vec* dy, const Py_ssize_t* places,
+    Py_ssize_t tiles, Py_ssize_t apart, const unsigned int* masks, vec* sums, shape* tile,
+    taps* column, width* columns,
+) noexcept nogil:
+    """Add all columns of a block of kernel rows."""
+    cdef Py_ssize_t kx = 0
+    while kx < job.x.taps:
+        if job.x.advance == 2:
+            add_tiles(
+                job, table, dy, places, tiles, apart, kx, masks, sums + kx, tile, column,
+                columns, <halved*>NULL,
+            )
+        else:
+            add_tiles(
+                job, table, dy, places, tiles, apart, kx, masks, sums + kx, tile, column,
+                columns, <dense*>NULL,
+            )
+        kx += columns_of(columns)
+
+
+cdef inline void add_block(
+    const Job* job, const vec* const* table, const vec* dy, const Py_ssize_t* places,
+    Py_ssize_t tiles, Py_ssize_t apart, const unsigned int* masks, vec* sums, shape* tile,
+) noexcept nogil:
+    """Choose the block of taps that share loads."""
+    if job.rows.column == FIVE:
+        add_width(job, table, dy, places, tiles, apart, masks, sums, tile, <five*>NULL, <narrow*>NULL)
+    elif job.rows.column == SEVEN:
+        add_width(job, table, dy, places, tiles, apart, masks, sums, tile, <seven*>NULL, <narrow*>NULL)
+    elif job.rows.column == FIVE_APART:
+        if not shape is tall:
+            add_width(
+                job, table, dy, places, tiles, apart, masks, sums, tile, <five_apart*>NULL,
+                <narrow*>NULL,
+            )
+    elif job.rows.column == THREE_APART:
+        if not shape is tall:
+            if job.wide:
+                add_width(
+                    job, table, dy, places, tiles, apart, masks, sums, tile,
+                    <three_apart*>NULL, <wide*>NULL,
+                )
+            else:
+                add_width(
+                    job, table, dy, places, tiles, apart, masks, sums, tile,
+                    <three_apart*>NULL, <narrow*>NULL,
+                )
+    elif job.rows.column == THREE:
+        if job.wide:
+            add_width(job, table, dy, places, tiles, apart, masks, sums, tile, <three*>NULL, <wide*>NULL)
+        else:
+            add_width(job, table, dy, places, tiles, apart, masks, sums, tile, <three*>NULL, <narrow*>NULL)
+    elif job.rows.column == TWO:
+        if job.wide:
+            add_width(job, table, dy, places, tiles, apart, masks, sums, tile, <two*>NULL, <wide*>NULL)
+        else:
+            add_width(job, table, dy, places, tiles, apart, masks, sums, tile, <two*>NULL, <narrow*>NULL)
+    elif job.wide:
+        add_width(job, table, dy, places, tiles, apart, masks, sums, tile, <one*>NULL, <wide*>NULL)
+    else:
+        add_width(job, table, dy, places, tiles, apart, masks, sums, tile, <one*>NULL, <narrow*>NULL)
+
+
+cdef inline void add_unit(
+    const Job* job, Py_ssize_t first, Py_ssize_t tiles, const vec* x, const vec* dy,
+    const vec* zeros, const unsigned int* masks, const vec** table, vec* sums, shape* tile,
+) noexcept nogil:
+    """Add tiles first .. first + tiles of one group of one sample, every o and c."""
+    cdef Py_ssize_t blocks = job.z.taps * job.rows.blocks, apart, c, o, b, t, i, z, y, tap
+    cdef Py_ssize_t per_z = job.rows.unit * job.per_unit, plane = job.w.plane
+    cdef Py_ssize_t loads = job.rows.loads
+    cdef Py_ssize_t* places
+    if shape is single:
+        per_z = job.rest
+        loads = job.rows.taps
+    apart = blocks * loads
+    places = <Py_ssize_t*>(table + tiles * apart)
+    for c in range(job.p.icg):
+        for t in range(tiles):
+            i = first + t
+            z = i // per_z
+            i -= z * per_z
+            if shape is single:
+                y = job.y.extent - job.rest + i
+            else:
+                y = i // job.per_unit + i % job.per_unit * job.rows.rows * job.rows.unit
+            places[t] = (z * job.y.extent + y) * job.x.extent
+            fill_table(
+                &job.rows, &job.z, &job.y, job.x.source, z, y,
+                ahead(x, c * job.w.source_plane), zeros, loads, table + t * apart,
+            )
+        for o in range(job.p.ocg):
+            for b in range(blocks):
+                tap = b // job.rows.blocks * job.p.kernel[1]
+                tap += b % job.rows.blocks * job.rows.taps
+                add_block(
+                    job, <const vec* const*>table + b * loads, ahead(dy, o * plane),
+                    <const Py_ssize_t*>places, tiles, apart, masks,
+                    sums + (o * job.p.icg + c) * job.kernel + tap * job.p.kernel[2], tile,
+                )
+
+
+cdef inline void add_units(
+    const Job* job, Py_ssize_t group, Py_ssize_t unit0, Py_ssize_t unit1, const vec* x,
+    const vec* dy, const vec* zeros, const unsigned int* masks, const vec** table, vec* sums,
+) noexcept nogil:
+    """Add some units of one group, counted through the samples."""
+    cdef Py_ssize_t per_sample = job.bands + job.rest_bands, unit, i, first, plane
+    cdef const vec* xs
+    cdef const vec* dys
+    for unit in range(unit0, unit1):
+        plane = unit // per_sample * job.p.g + group
+        i = unit % per_sample
+        xs = ahead(x, plane * job.p.icg * job.w.source_plane)
+        dys = ahead(dy, plane * job.p.ocg * job.w.plane)
+        if i < job.bands:
+            first = i * job.band
+            i = min(job.band, job.tiles - first)
+            if job.rows.rows == ROWS:
+                add_unit(job, first, i, xs, dys, zeros, masks, table, sums, <tall*>NULL)
+            else:
+                add_unit(job, first, i, xs, dys, zeros, masks, table, sums, <low*>NULL)
+        else:
+            first = (i - job.bands) * job.band
+            i = min(job.band, job.z.extent * job.rest - first)
+            add_unit(job, first, i, xs, dys, zeros, masks, table, sums, <single*>NULL)
+
+
+cdef inline real lanes_sum(real* lanes, Py_ssize_t count) noexcept nogil:
+    """Add the lanes of a vector: halves, then halves of them, ..."""
+    cdef Py_ssize_t i
+    while count > 1:
+        count = count // 2
+        for i in range(count):
+            lanes[i] += lanes[i + count]
+    return lanes[0]
+
+
+cdef void run_task(
+    const Job* job, Py_ssize_t task, const real* x, const real* dy, real* shared,
+    real* private, real* dw,
+) noexcept nogil:
+    """Sum one chunk of pixels for some groups."""
+    cdef Py_ssize_t chunk = task % job.chunks, group0 = task // job.chunks * job.each
+    cdef Py_ssize_t per_sample = job.bands + job.rest_bands, group, i
+    cdef Py_ssize_t unit0 = chunk * job.chunk
+    cdef Py_ssize_t unit1 = min(unit0 + job.chunk, job.p.n * per_sample)
+    cdef const unsigned int* masks = <const unsigned int*>(shared + job.zeros)
+    cdef real* sums = private + job.table
+    cdef real* to
+    for group in range(group0, min(group0 + job.each, job.p.g)):
+        memset(sums, 0, job.weights * job.lanes * sizeof(real))
+        if real is float:
+            add_units(
+                job, group, unit0, unit1, <const f32v*>x, <const f32v*>dy,
+                <const f32v*>shared, masks, <const f32v**>private, <f32v*>sums,
+            )
+        else:
+            add_units(
+                job, group, unit0, unit1, <const f64v*>x, <const f64v*>dy,
+                <const f64v*>shared, masks, <const f64v**>private, <f64v*>sums,
+            )
+        to = dw + group * job.weights
+        if job.chunks > 1:
+            to = shared + job.zeros + job.masks
+            to += (group * job.chunks + chunk) * job.weights
+        for i in range(job.weights):
+            to[i] = lanes_sum(sums + i * job.lanes, job.lanes)
+
+
+cdef void add_chunks(const Job* job, Py_ssize_t group, real* sums, real* dw) noexcept nogil:
+    """Add the chunks of one group in a tree: neighbours, then pairs of them, ..."""
+    cdef Py_ssize_t apart = 1, chunk, i
+    sums += group * job.chunks * job.weights
+    while apart < job.chunks:
+        chunk = 0
+        while chunk + apart < job.chunks:
+            for i in range(job.weights):
+                sums[chunk * job.weights + i] += sums[(chunk + apart) * job.weights + i]
+            chunk += 2 * apart
+        apart *= 2
+    for i in range(job.weights):
+        dw[group * job.weights + i] = sums[i]
+
+
+cdef int run(
+    const Job* job, const real* x, const real* dy, real* dw, real* scratch, int threads
+) except -1:
+    """Do the tasks round by round, then add their chunks."""
+    cdef Py_ssize_t i, begin = 0, end, each = max(ROUND_MACS // job.macs, 1) * threads
+    fill_shared(job, scratch)
+    while begin < job.tasks:
+        end = min(begin + each, job.tasks)
+        with nogil:
+            for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+                run_task(
+                    job, i, x, dy, scratch,
+                    scratch + job.shared + threadid() * job.private, dw,
+                )
+        PyErr_CheckSignals()
+        begin = end
+    if job.chunks > 1:
+        with nogil:
+            for i in range(job.p.g):
+                add_chunks(job, i, scratch + job.zeros + job.masks, dw)
+    return 0
+
+
+cdef int check(bint right) except -1:
+    """Refuse buffers that the geometry does not describe: a bug in the caller."""
+    if not right:
+        raise ValueError("conv_planes_weight: a buffer does not have its problem's size")
+    return 0
+
+
+def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, int threads):
+    """Give the scalars of scratch that wgrad needs."""
+    cdef Job job
+    check(geometry.shape[0] == CONV_FIELDS and threads >= 1)
+    job = make_job(<const Conv*>&geometry[0], item)
+    return job.shared + threads * job.private
+
+
+def wgrad(
+    const long long[::1] geometry, const real[::1] x, const real[::1] dy,
+    real[::1] dw, real[::1] scratch, int threads,
+):
+    """Write the gradient of weight to dw."""
+    cdef const Conv* p
+    cdef Job job
+    check(geometry.shape[0] == CONV_FIELDS and threads >= 1)
+    p = <const Conv*>&geometry[0]
+    job = make_job(p, sizeof(real))
+    check(x.shape[0] == p.n * p.g * p.icg * job.w.source_plane)
+    check(dy.shape[0] == p.n * p.g * p.ocg * job.w.plane)
+    check(dw.shape[0] == p.g * job.weights)
+    check(scratch.shape[0] >= job.shared + threads * job.private)
+    if p.n == 0:
+        dw[:] = 0
+    else:
+        run(&job, &x[0], &dy[0], &dw[0], &scratch[0], threads)
