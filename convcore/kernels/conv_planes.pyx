@@ -36,8 +36,8 @@ from convcore.kernels.geometry cimport (
 )
 from convcore.kernels.planes cimport (
     FIVE, FIVE_APART, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Rows, along,
-    apart_of, ascending, cut_rows, dense, fill_table, five, five_apart, halved, list_masks,
-    load, one, seven, taps, taps_of, three, three_apart, two, zipped,
+    apart_of, ascending, cut_rows, dense, five, five_apart, halved, list_masks, list_rows,
+    load, one, point, seven, taps, taps_of, three, three_apart, two, zipped,
 )
 from convcore.kernels.vector cimport (
     ROWS, ROWS_HALF, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, cc_fetch_to_write, lanes_from, put_part,
@@ -74,7 +74,8 @@ ctypedef fused shape:  # of a tile, as a type: its rows and channels are constan
 cdef struct Sweep:  # one phase along z and y
     Axis z, y
     Rows rows
-    Py_ssize_t tiles, blocks  # tiles of a plane; entries of the table for a channel
+    Py_ssize_t tiles, blocks  # of a plane; (kz, block of ky)
+    Py_ssize_t records        # where those of its tiles are in scratch
 
 cdef struct Job:
     Conv p
@@ -88,6 +89,7 @@ cdef struct Job:
     Py_ssize_t planes, each, parts # groups of all samples; of a task; or tasks of a plane
     Py_ssize_t tasks, macs         # macs of a task
     Py_ssize_t[2] masks            # entries of each phase along x
+    Py_ssize_t masks_at            # where they are in scratch
     Py_ssize_t zeros, shared, private  # scratch: the zeros; all that is shared; a thread's
 
 cdef struct Terms:  # what a tile sums
@@ -100,9 +102,6 @@ cdef struct Part:  # the work of a task
     const unsigned int* masks      # of the phases along x
     const unsigned int* masks1
     unsigned int* line_masks       # room for those of one vector
-
-cdef struct Place:  # a tile, counted through a plane
-    Py_ssize_t z, residue, index
 
 
 cdef inline int rows_of(shape* tile) noexcept nogil:
@@ -118,6 +117,11 @@ cdef inline int channels_of(shape* tile) noexcept nogil:
 cdef inline Py_ssize_t rounded(Py_ssize_t scalars) noexcept nogil:
     """Round a part of scratch up, so that each begins a cache line."""
     return (scalars + ALIGNED - 1) // ALIGNED * ALIGNED
+
+
+cdef inline Py_ssize_t record_of(const Sweep* s) noexcept nogil:
+    """Count the integers that tell of a tile: place, rows, and the rows to load."""
+    return 2 + s.blocks * s.rows.loads
 
 
 cdef inline void cut_line(Job* job, Py_ssize_t lanes) noexcept nogil:
@@ -175,8 +179,13 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
         terms = max(terms, s.blocks * job.w.c)
         table = max(table, s.blocks * job.w.c * s.rows.loads)
     cut_tasks(&job, threads)
-    job.zeros = rounded((p.out_extent[2] if gradient else p.in_extent[2]))
+    job.zeros = rounded(p.out_extent[2] if gradient else p.in_extent[2])
     job.shared = job.zeros
+    for i in range(job.sweep_count):
+        s = &job.sweeps[i]
+        s.records = job.shared
+        job.shared += rounded(s.tiles * record_of(s) * ADDRESS // item)
+    job.masks_at = job.shared
     for i in range(job.x_count):
         job.masks[i] = job.x[i].taps
         if not job.line:
@@ -191,16 +200,37 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
 cdef inline unsigned int* masks_of(const Job* job, const real* scratch, int phase) noexcept nogil:
     """Give the masks of a phase along x, for every vector of columns."""
     return <unsigned int*>(
-        scratch + job.zeros + (rounded(job.masks[0]) if phase else 0)
+        scratch + job.masks_at + (rounded(job.masks[0]) if phase else 0)
     )
 
 
+cdef void list_tiles(const Job* job, const Sweep* s, long long* record) noexcept nogil:
+    """Write for each tile of a plane its place in `out`, its rows and what they read."""
+    cdef Py_ssize_t z, residue, i, first, row
+    for z in range(s.z.extent):
+        for residue in range(s.rows.tiles // s.rows.per_unit):
+            for i in range(s.rows.per_unit):
+                first = 0 if job.line else residue + i * s.rows.rows * s.rows.unit
+                row = (s.z.start + s.z.step * z) * job.w.height + s.y.start + s.y.step * first
+                record[0] = row * job.w.width
+                record[1] = max((s.y.extent - 1 - first) // s.rows.unit + 1, 0)
+                if first >= s.y.extent:
+                    record[1] = 0
+                record[1] = i if job.line else min(record[1], s.rows.rows)
+                list_rows(
+                    &s.rows, &s.z, &s.y, job.x[0].source, z, first, s.rows.loads, record + 2
+                )
+                record += record_of(s)
+
+
 cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
-    """Write the row of zeros, and the masks of a row."""
+    """Write the row of zeros, the tiles of a plane and the masks of a row."""
     cdef Py_ssize_t x, lanes = VEC_BYTES // sizeof(real)
     cdef unsigned int* masks
     cdef int i
     memset(scratch, 0, job.zeros * sizeof(real))
+    for i in range(job.sweep_count):
+        list_tiles(job, &job.sweeps[i], <long long*>(scratch + job.sweeps[i].records))
     for i in range(job.x_count if not job.line else 0):
         masks = masks_of(job, <const real*>scratch, i)
         x = 0
@@ -367,17 +397,6 @@ cdef inline void run_line(
         x += lanes
 
 
-cdef inline void next_tile(const Sweep* s, Place* at) noexcept nogil:
-    """Go on to the next tile of a plane."""
-    at.index += 1
-    if at.index == s.rows.per_unit:
-        at.index = 0
-        at.residue += 1
-        if at.residue * s.rows.per_unit == s.rows.tiles:
-            at.residue = 0
-            at.z += 1
-
-
 cdef inline void list_offsets(
     const Job* job, const Sweep* s, Py_ssize_t* offsets
 ) noexcept nogil:
@@ -400,58 +419,45 @@ cdef void run_tiles(
     """Compute channels from m on of some tiles of some planes, in one phase."""
     cdef Job job = shared_job[0]  # copies, which no store to `out` can change
     cdef Sweep s = shared_sweep[0]
-    cdef Py_ssize_t plane, group = work.plane0 % job.p.g, i, c, first, count
-    cdef Py_ssize_t to_row = s.y.step * s.rows.unit * job.w.width
+    cdef Py_ssize_t plane, group = work.plane0 % job.p.g, i, c
+    cdef Py_ssize_t to_row = s.y.step * s.rows.unit * job.w.width, size = record_of(&s)
     cdef int loads = (rows_of(tile) - 1) * apart_of(column) + taps_of(column)
+    cdef const long long* record
     cdef const vec* weight
     cdef const vec* bias = NULL
-    cdef const vec* channel
+    cdef const vec* first
     cdef vec* to
-    cdef Place start, at
     cdef Terms t
     t.blocks = job.w.c * s.blocks
     t.m_step = job.weight_m
     t.y_step = s.y.tap_step * job.p.kernel[2]
     t.offsets = <const Py_ssize_t*>(table + t.blocks * loads)
     list_offsets(&job, &s, <Py_ssize_t*>t.offsets)
-    start.z = work.tile0 // s.rows.tiles
-    start.residue = work.tile0 % s.rows.tiles // s.rows.per_unit
-    start.index = work.tile0 % s.rows.per_unit
     for plane in range(work.plane0, work.plane1):
         weight = ahead(all_weights, group * job.w.m * job.w.c * job.kernel + m * job.weight_m)
         if all_biases:
             bias = ahead(all_biases, group * job.w.m + m)
-        at = start
+        first = ahead(source, plane * job.w.c * job.w.source_plane)
+        record = <const long long*>ahead(zeros, s.records) + work.tile0 * size
         for i in range(work.tile0, work.tile1):
-            first = 0 if job.line else at.residue + at.index * s.rows.rows * s.rows.unit
-            count = rows_of(tile)
-            if first + (count - 1) * s.rows.unit >= s.y.extent:
-                count = (s.y.extent - 1 - first) // s.rows.unit + 1
-            channel = ahead(source, plane * job.w.c * job.w.source_plane)
             for c in range(job.w.c):
-                fill_table(
-                    &s.rows, &s.z, &s.y, job.x[0].source, at.z, first,
-                    channel, zeros, loads, table + c * s.blocks * loads,
+                point(
+                    table + c * s.blocks * loads, record + 2, s.blocks * loads,
+                    ahead(first, c * job.w.source_plane), zeros,
                 )
-                channel = ahead(channel, job.w.source_plane)
-            to = <vec*>ahead(
-                <const vec*>out,
-                (plane * job.w.m + m) * job.w.plane
-                + ((s.z.start + s.z.step * at.z) * job.w.height + s.y.start + s.y.step * first)
-                * job.w.width,
-            )
+            to = <vec*>ahead(<const vec*>out, (plane * job.w.m + m) * job.w.plane + record[0])
             if job.line:
                 if taps is one and (shape is tall or shape is tall_pair):
                     run_line(
-                        &job, &t, at.index, table, weight, bias, zeros, work.line_masks, to,
+                        &job, &t, record[1], table, weight, bias, zeros, work.line_masks, to,
                         tile, column, step,
                     )
-            elif count > 0:
+            else:
                 run_columns(
                     &job, &t, <const vec* const*>table, weight, bias, work.masks,
-                    work.masks1, 0, job.x[0].extent, to, to_row, count, tile, column, step,
+                    work.masks1, 0, job.x[0].extent, to, to_row, record[1], tile, column, step,
                 )
-            next_tile(&s, &at)
+            record += size
         group = group + 1 if group + 1 < job.p.g else 0
 
 

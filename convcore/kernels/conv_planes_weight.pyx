@@ -17,7 +17,7 @@
 # Parallel  over tasks = (some groups, chunk of units), a unit being some tiles of a sample.
 #           A task owns its sums. How many chunks there are depends on the problem alone;
 #           they are added in a fixed tree. So the bits are the same for any thread count.
-# Scratch   shared, the masks, zeros and, with several chunks, their sums; per thread the
+# Scratch   shared, the zeros, masks, tiles and, with several chunks, sums; per thread the
 #           addresses of a unit's rows and a vector for each weight of a group.
 # Cost      2 * oc * icg * taps * pixels FLOPs; R + 3 N loads for 9 R multiply-adds (3 x 3).
 # Why not   One output row at a time: a load for each multiply-add. All pixels in one chain
@@ -34,11 +34,11 @@ from convcore.kernels.geometry cimport (
 )
 from convcore.kernels.planes cimport (
     FIVE, FIVE_APART, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Rows, apart_of,
-    cut_rows, dense, fill_table, five, five_apart, halved, load, one, seven, span, taps,
-    taps_of, three, three_apart, two,
+    cut_rows, dense, five, five_apart, halved, list_rows, load, one, point, seven, span,
+    taps, taps_of, three, three_apart, two,
 )
 from convcore.kernels.vector cimport (
-    ROWS, ROWS_HALF, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, part, zero_lanes,
+    ROWS, ROWS_HALF, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, part, put_sum, zero_lanes,
 )
 
 cdef enum:
@@ -91,7 +91,8 @@ cdef struct Job:
     Py_ssize_t vectors, lanes           # of a row of dy; scalars of one
     Py_ssize_t each, chunk, chunks      # groups of a task; units of a chunk
     Py_ssize_t tasks, macs              # macs of a task
-    Py_ssize_t zeros, masks, partial    # scratch in scalars: parts of what is shared,
+    Py_ssize_t records                  # integers that tell of all tiles
+    Py_ssize_t zeros, masks, partial    # scratch in scalars: parts, and where chunks begin,
     Py_ssize_t shared, table, private   # all of it; of a thread, a part and all
 
 
@@ -137,6 +138,9 @@ cdef inline void cut_plane(Job* job) noexcept nogil:
     job.rest = job.y.extent - job.per_unit * r.rows * r.unit
     addresses = job.z.taps * r.blocks * r.loads + 1
     job.band = max(min(ADDRESSES // addresses, UNIT), 1)
+    job.records = job.tiles * addresses + job.z.extent * job.rest * (
+        job.z.taps * r.blocks * r.taps + 1
+    )
     job.bands = (job.tiles + job.band - 1) // job.band
     job.rest_bands = (job.z.extent * job.rest + job.band - 1) // job.band
     job.table = job.band * addresses
@@ -167,15 +171,36 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     job.macs = macs * job.each // job.chunks + 1
     job.zeros = rounded(p.in_extent[2])
     job.masks = rounded(job.vectors * (job.x.taps + 1))
-    job.partial = job.weights * p.g * job.chunks if job.chunks > 1 else 0
-    job.shared = job.zeros + job.masks + rounded(job.partial)
+    job.partial = job.zeros + job.masks + rounded(job.records * ADDRESS // item)
+    job.shared = job.partial
+    if job.chunks > 1:
+        job.shared += rounded(job.weights * p.g * job.chunks)
     job.table = rounded(job.table * ADDRESS // item)
     job.private = job.table + rounded(job.weights * job.lanes)
     return job
 
 
+cdef void list_tiles(const Job* job, long long* record) noexcept nogil:
+    """Write for each tile of a plane its place in dy and the rows of x; then single rows."""
+    cdef Py_ssize_t z, residue, i, y
+    for z in range(job.z.extent):
+        for residue in range(job.rows.unit if job.per_unit else 0):
+            for i in range(job.per_unit):
+                y = residue + i * job.rows.rows * job.rows.unit
+                record[0] = (z * job.y.extent + y) * job.x.extent
+                record += 1 + list_rows(
+                    &job.rows, &job.z, &job.y, job.x.source, z, y, job.rows.loads, record + 1
+                )
+    for z in range(job.z.extent):
+        for y in range(job.y.extent - job.rest, job.y.extent):
+            record[0] = (z * job.y.extent + y) * job.x.extent
+            record += 1 + list_rows(
+                &job.rows, &job.z, &job.y, job.x.source, z, y, job.rows.taps, record + 1
+            )
+
+
 cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
-    """Write the row of zeros, and for each vector the masks of dy and of x."""
+    """Write the row of zeros, the tiles, and for each vector the masks of dy and of x."""
     cdef unsigned int* masks = <unsigned int*>(scratch + job.zeros)
     cdef Py_ssize_t i, kx, at, count
     memset(scratch, 0, job.zeros * sizeof(real))
@@ -188,6 +213,7 @@ cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
                 -at, min(job.x.source - at, job.x.advance * (count - 1) + 1)
             )
         masks += 1 + job.x.taps
+    list_tiles(job, <long long*>(scratch + job.zeros + job.masks))
 
 
 cdef inline void feed(
@@ -221,7 +247,7 @@ cdef inline void add_column(
 
 
 cdef void add_tiles(
-    const Job* job, const vec* const* table, const vec* dy, const Py_ssize_t* places,
+    const Job* job, const vec* const* table, const vec* dy, const long long* record,
     Py_ssize_t tiles, Py_ssize_t apart, Py_ssize_t kx, const unsigned int* all_masks,
     vec* sums, shape* tile, taps* column, width* columns, step* x,
 ) noexcept nogil:
@@ -240,7 +266,7 @@ cdef void add_tiles(
     for k in range(count * columns_of(columns)):
         acc[k] = zero_lanes(dy)
     for t in range(tiles):
-        row = ahead(dy, places[t])
+        row = ahead(dy, record[t * (apart + 1)])
         masks = all_masks
         at = start
         for i in range(vectors):
@@ -267,7 +293,7 @@ cdef void add_tiles(
 
 
 cdef inline void add_width(
-    const Job* job, const vec* const* table, const vec* dy, const Py_ssize_t* places,
+    const Job* job, const vec* const* table, const vec* dy, const long long* record,
     Py_ssize_t tiles, Py_ssize_t apart, const unsigned int* masks, vec* sums, shape* tile,
     taps* column, width* columns,
 ) noexcept nogil:
@@ -276,133 +302,140 @@ cdef inline void add_width(
     while kx < job.x.taps:
         if job.x.advance == 2:
             add_tiles(
-                job, table, dy, places, tiles, apart, kx, masks, sums + kx, tile, column,
+                job, table, dy, record, tiles, apart, kx, masks, sums + kx, tile, column,
                 columns, <halved*>NULL,
             )
         else:
             add_tiles(
-                job, table, dy, places, tiles, apart, kx, masks, sums + kx, tile, column,
+                job, table, dy, record, tiles, apart, kx, masks, sums + kx, tile, column,
                 columns, <dense*>NULL,
             )
         kx += columns_of(columns)
 
 
 cdef inline void add_block(
-    const Job* job, const vec* const* table, const vec* dy, const Py_ssize_t* places,
+    const Job* job, const vec* const* table, const vec* dy, const long long* record,
     Py_ssize_t tiles, Py_ssize_t apart, const unsigned int* masks, vec* sums, shape* tile,
 ) noexcept nogil:
     """Choose the block of taps that share loads."""
     if job.rows.column == FIVE:
-        add_width(job, table, dy, places, tiles, apart, masks, sums, tile, <five*>NULL, <narrow*>NULL)
+        add_width(job, table, dy, record, tiles, apart, masks, sums, tile, <five*>NULL, <narrow*>NULL)
     elif job.rows.column == SEVEN:
-        add_width(job, table, dy, places, tiles, apart, masks, sums, tile, <seven*>NULL, <narrow*>NULL)
+        add_width(job, table, dy, record, tiles, apart, masks, sums, tile, <seven*>NULL, <narrow*>NULL)
     elif job.rows.column == FIVE_APART:
         if not shape is tall:
             add_width(
-                job, table, dy, places, tiles, apart, masks, sums, tile, <five_apart*>NULL,
+                job, table, dy, record, tiles, apart, masks, sums, tile, <five_apart*>NULL,
                 <narrow*>NULL,
             )
     elif job.rows.column == THREE_APART:
         if not shape is tall:
             if job.wide:
                 add_width(
-                    job, table, dy, places, tiles, apart, masks, sums, tile,
+                    job, table, dy, record, tiles, apart, masks, sums, tile,
                     <three_apart*>NULL, <wide*>NULL,
                 )
             else:
                 add_width(
-                    job, table, dy, places, tiles, apart, masks, sums, tile,
+                    job, table, dy, record, tiles, apart, masks, sums, tile,
                     <three_apart*>NULL, <narrow*>NULL,
                 )
     elif job.rows.column == THREE:
         if job.wide:
-            add_width(job, table, dy, places, tiles, apart, masks, sums, tile, <three*>NULL, <wide*>NULL)
+            add_width(job, table, dy, record, tiles, apart, masks, sums, tile, <three*>NULL, <wide*>NULL)
         else:
-            add_width(job, table, dy, places, tiles, apart, masks, sums, tile, <three*>NULL, <narrow*>NULL)
+            add_width(job, table, dy, record, tiles, apart, masks, sums, tile, <three*>NULL, <narrow*>NULL)
     elif job.rows.column == TWO:
         if job.wide:
-            add_width(job, table, dy, places, tiles, apart, masks, sums, tile, <two*>NULL, <wide*>NULL)
+            add_width(job, table, dy, record, tiles, apart, masks, sums, tile, <two*>NULL, <wide*>NULL)
         else:
-            add_width(job, table, dy, places, tiles, apart, masks, sums, tile, <two*>NULL, <narrow*>NULL)
+            add_width(job, table, dy, record, tiles, apart, masks, sums, tile, <two*>NULL, <narrow*>NULL)
     elif job.wide:
-        add_width(job, table, dy, places, tiles, apart, masks, sums, tile, <one*>NULL, <wide*>NULL)
+        add_width(job, table, dy, record, tiles, apart, masks, sums, tile, <one*>NULL, <wide*>NULL)
     else:
-        add_width(job, table, dy, places, tiles, apart, masks, sums, tile, <one*>NULL, <narrow*>NULL)
+        add_width(job, table, dy, record, tiles, apart, masks, sums, tile, <one*>NULL, <narrow*>NULL)
 
 
 cdef inline void add_unit(
-    const Job* job, Py_ssize_t first, Py_ssize_t tiles, const vec* x, const vec* dy,
+    const Job* job, const long long* record, Py_ssize_t tiles, const vec* x, const vec* dy,
     const vec* zeros, const unsigned int* masks, const vec** table, vec* sums, shape* tile,
 ) noexcept nogil:
-    """Add tiles first .. first + tiles of one group of one sample, every o and c."""
-    cdef Py_ssize_t blocks = job.z.taps * job.rows.blocks, apart, c, o, b, t, i, z, y, tap
-    cdef Py_ssize_t per_z = job.rows.unit * job.per_unit, plane = job.w.plane
-    cdef Py_ssize_t loads = job.rows.loads
-    cdef Py_ssize_t* places
-    if shape is single:
-        per_z = job.rest
-        loads = job.rows.taps
-    apart = blocks * loads
-    places = <Py_ssize_t*>(table + tiles * apart)
+    """Add some tiles of one group of one sample, for every o and c."""
+    cdef Py_ssize_t loads = job.rows.taps if shape is single else job.rows.loads
+    cdef Py_ssize_t apart = job.z.taps * job.rows.blocks * loads, c, o, t, kz, block
+    cdef const vec** rows
+    cdef vec* to
     for c in range(job.p.icg):
         for t in range(tiles):
-            i = first + t
-            z = i // per_z
-            i -= z * per_z
-            if shape is single:
-                y = job.y.extent - job.rest + i
-            else:
-                y = i // job.per_unit + i % job.per_unit * job.rows.rows * job.rows.unit
-            places[t] = (z * job.y.extent + y) * job.x.extent
-            fill_table(
-                &job.rows, &job.z, &job.y, job.x.source, z, y,
-                ahead(x, c * job.w.source_plane), zeros, loads, table + t * apart,
+            point(
+                table + t * apart, record + t * (apart + 1) + 1, apart,
+                ahead(x, c * job.w.source_plane), zeros,
             )
         for o in range(job.p.ocg):
-            for b in range(blocks):
-                tap = b // job.rows.blocks * job.p.kernel[1]
-                tap += b % job.rows.blocks * job.rows.taps
-                add_block(
-                    job, <const vec* const*>table + b * loads, ahead(dy, o * plane),
-                    <const Py_ssize_t*>places, tiles, apart, masks,
-                    sums + (o * job.p.icg + c) * job.kernel + tap * job.p.kernel[2], tile,
-                )
+            rows = table
+            to = <vec*>sums + (o * job.p.icg + c) * job.kernel
+            for kz in range(job.z.taps):
+                for block in range(job.rows.blocks):
+                    add_block(
+                        job, <const vec* const*>rows, ahead(dy, o * job.w.plane), record,
+                        tiles, apart, masks, to, tile,
+                    )
+                    rows += loads
+                    to += job.rows.taps * job.p.kernel[2]
 
 
 cdef inline void add_units(
     const Job* job, Py_ssize_t group, Py_ssize_t unit0, Py_ssize_t unit1, const vec* x,
-    const vec* dy, const vec* zeros, const unsigned int* masks, const vec** table, vec* sums,
+    const vec* dy, const vec* zeros, const vec** table, vec* sums,
 ) noexcept nogil:
     """Add some units of one group, counted through the samples."""
-    cdef Py_ssize_t per_sample = job.bands + job.rest_bands, unit, i, first, plane
+    cdef Py_ssize_t per_sample = job.bands + job.rest_bands, unit, tiles
+    cdef Py_ssize_t i = unit0 % per_sample, plane = unit0 // per_sample * job.p.g + group
+    cdef Py_ssize_t size = job.z.taps * job.rows.blocks * job.rows.loads + 1
+    cdef Py_ssize_t rest_size = job.z.taps * job.rows.blocks * job.rows.taps + 1
+    cdef const unsigned int* masks = <const unsigned int*>ahead(zeros, job.zeros)
+    cdef const long long* record = <const long long*>ahead(zeros, job.zeros + job.masks)
+    cdef const long long* rest = record + job.tiles * size
     cdef const vec* xs
     cdef const vec* dys
     for unit in range(unit0, unit1):
-        plane = unit // per_sample * job.p.g + group
-        i = unit % per_sample
         xs = ahead(x, plane * job.p.icg * job.w.source_plane)
         dys = ahead(dy, plane * job.p.ocg * job.w.plane)
-        if i < job.bands:
-            first = i * job.band
-            i = min(job.band, job.tiles - first)
-            if job.rows.rows == ROWS:
-                add_unit(job, first, i, xs, dys, zeros, masks, table, sums, <tall*>NULL)
-            else:
-                add_unit(job, first, i, xs, dys, zeros, masks, table, sums, <low*>NULL)
+        if i >= job.bands:
+            tiles = min(job.band, job.z.extent * job.rest - (i - job.bands) * job.band)
+            add_unit(
+                job, rest + (i - job.bands) * job.band * rest_size, tiles, xs, dys, zeros,
+                masks, table, sums, <single*>NULL,
+            )
         else:
-            first = (i - job.bands) * job.band
-            i = min(job.band, job.z.extent * job.rest - first)
-            add_unit(job, first, i, xs, dys, zeros, masks, table, sums, <single*>NULL)
+            tiles = min(job.band, job.tiles - i * job.band)
+            if job.rows.rows == ROWS:
+                add_unit(
+                    job, record + i * job.band * size, tiles, xs, dys, zeros, masks, table,
+                    sums, <tall*>NULL,
+                )
+            else:
+                add_unit(
+                    job, record + i * job.band * size, tiles, xs, dys, zeros, masks, table,
+                    sums, <low*>NULL,
+                )
+        i += 1
+        if i == per_sample:
+            i = 0
+            plane += job.p.g
 
 
-cdef inline real lanes_sum(real* lanes, Py_ssize_t count) noexcept nogil:
-    """Add the lanes of a vector: halves, then halves of them, ..."""
+cdef inline void run_group(
+    const Job* job, Py_ssize_t group, Py_ssize_t unit0, Py_ssize_t unit1, const vec* x,
+    const vec* dy, const vec* zeros, const vec** table, vec* sums, vec* to,
+) noexcept nogil:
+    """Sum some units of one group, then the lanes."""
     cdef Py_ssize_t i
-    while count > 1:
-        count = count // 2
-        for i in range(count):
-            lanes[i] += lanes[i + count]
-    return lanes[0]
+    for i in range(job.weights):
+        sums[i] = zero_lanes(x)
+    add_units(job, group, unit0, unit1, x, dy, zeros, table, sums)
+    for i in range(job.weights):
+        put_sum(to, sums[i], i)
 
 
 cdef void run_task(
@@ -411,30 +444,24 @@ cdef void run_task(
 ) noexcept nogil:
     """Sum one chunk of pixels for some groups."""
     cdef Py_ssize_t chunk = task % job.chunks, group0 = task // job.chunks * job.each
-    cdef Py_ssize_t per_sample = job.bands + job.rest_bands, group, i
-    cdef Py_ssize_t unit0 = chunk * job.chunk
-    cdef Py_ssize_t unit1 = min(unit0 + job.chunk, job.p.n * per_sample)
-    cdef const unsigned int* masks = <const unsigned int*>(shared + job.zeros)
+    cdef Py_ssize_t unit0 = chunk * job.chunk, group
+    cdef Py_ssize_t unit1 = min(unit0 + job.chunk, job.p.n * (job.bands + job.rest_bands))
     cdef real* sums = private + job.table
     cdef real* to
     for group in range(group0, min(group0 + job.each, job.p.g)):
-        memset(sums, 0, job.weights * job.lanes * sizeof(real))
-        if real is float:
-            add_units(
-                job, group, unit0, unit1, <const f32v*>x, <const f32v*>dy,
-                <const f32v*>shared, masks, <const f32v**>private, <f32v*>sums,
-            )
-        else:
-            add_units(
-                job, group, unit0, unit1, <const f64v*>x, <const f64v*>dy,
-                <const f64v*>shared, masks, <const f64v**>private, <f64v*>sums,
-            )
         to = dw + group * job.weights
         if job.chunks > 1:
-            to = shared + job.zeros + job.masks
-            to += (group * job.chunks + chunk) * job.weights
-        for i in range(job.weights):
-            to[i] = lanes_sum(sums + i * job.lanes, job.lanes)
+            to = shared + job.partial + (group * job.chunks + chunk) * job.weights
+        if real is float:
+            run_group(
+                job, group, unit0, unit1, <const f32v*>x, <const f32v*>dy,
+                <const f32v*>shared, <const f32v**>private, <f32v*>sums, <f32v*>to,
+            )
+        else:
+            run_group(
+                job, group, unit0, unit1, <const f64v*>x, <const f64v*>dy,
+                <const f64v*>shared, <const f64v**>private, <f64v*>sums, <f64v*>to,
+            )
 
 
 cdef void add_chunks(const Job* job, Py_ssize_t group, real* sums, real* dw) noexcept nogil:
@@ -471,7 +498,7 @@ cdef int run(
     if job.chunks > 1:
         with nogil:
             for i in range(job.p.g):
-                add_chunks(job, i, scratch + job.zeros + job.masks, dw)
+                add_chunks(job, i, scratch + job.partial, dw)
     return 0
 
 

@@ -18,6 +18,7 @@ from convcore.kernels.vector cimport ROWS, ROWS_HALF, vec, ahead, even, part
 
 cdef enum:
     MOST_LOADS = 16  # rows N of a tile: more would leave the registers
+    OUTSIDE = -1
     BITS = 32  # scalars of one load at most, every second one of them used
 
 cdef struct one:
@@ -139,33 +140,36 @@ cdef inline Rows cut_rows(const Axis* y) noexcept nogil:
     return r
 
 
-cdef inline void fill_table(
-    const Rows* r, const Axis* z, const Axis* y, Py_ssize_t width, Py_ssize_t at_z,
-    Py_ssize_t first, const vec* plane, const vec* zeros, int loads, const vec** table,
+cdef inline Py_ssize_t list_rows(
+    const Rows* r, const Axis* z, const Axis* y, Py_ssize_t row, Py_ssize_t at_z,
+    Py_ssize_t first, Py_ssize_t loads, long long* rows,
 ) noexcept nogil:
-    """List for each (kz, block of ky) the rows that a tile loads of one channel."""
-    cdef Py_ssize_t kz, ky, iz = z.advance * at_z + z.off0, iy, step = r.between * width
-    cdef const vec* row
-    cdef int j
+    """List for each (kz, block of ky) where the rows are that a tile loads.
+
+    Rows of `row` scalars, counted from the start of a channel; OUTSIDE for the others.
+    """
+    cdef Py_ssize_t kz, ky, j, iz, iy, count = 0
     for kz in range(z.taps):
-        iy = y.advance * first + y.off0
+        iz = z.advance * at_z + z.off0 + z.off_step * kz
         for ky in range(r.blocks):
-            row = ahead(plane, (iz * y.source + iy) * width)
-            if iz < 0 or iz >= z.source:
-                for j in range(loads):
-                    table[j] = zeros
-            elif iy >= 0 and iy + (loads - 1) * r.between < y.source:
-                for j in range(loads):
-                    table[j] = ahead(row, j * step)
-            else:
-                for j in range(loads):
-                    table[j] = row if iy >= 0 and iy < y.source else zeros
-                    row = ahead(row, step)
-                    iy += r.between
-                iy -= loads * r.between
-            table += loads
-            iy += y.off_step * r.taps
-        iz += z.off_step
+            iy = y.advance * first + y.off0 + y.off_step * ky * r.taps
+            for j in range(loads):
+                rows[count] = OUTSIDE
+                if iz >= 0 and iz < z.source and iy >= 0 and iy < y.source:
+                    rows[count] = (iz * y.source + iy) * row
+                count += 1
+                iy += r.between
+    return count
+
+
+cdef inline void point(
+    const vec** table, const long long* rows, Py_ssize_t count, const vec* plane,
+    const vec* zeros,
+) noexcept nogil:
+    """Turn rows into addresses."""
+    cdef Py_ssize_t j
+    for j in range(count):
+        table[j] = zeros if rows[j] < 0 else ahead(plane, rows[j])
 
 
 cdef inline unsigned int span(Py_ssize_t low, Py_ssize_t high) noexcept nogil:

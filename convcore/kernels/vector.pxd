@@ -66,7 +66,7 @@ cdef extern from *:
        copy: n scalars, never a byte beyond.
        part: the lanes whose bits are set, the others zero; only the former are read.
        even: every second of twice as many scalars, a bit for each of them.
-       put: n lanes at most.  zip: n scalars at most, from a and b in turn. */
+       sum: of all lanes, by halves.  put: n lanes at most.  zip: n scalars at most, from a and b in turn. */
     #if defined(__AVX512F__)
       #include <immintrin.h>
       static inline void cc_copy_f32(float *to, const float *from, Py_ssize_t n) {
@@ -108,6 +108,8 @@ cdef extern from *:
           __m512d high = _mm512_maskz_loadu_pd((__mmask8)(b >> 8), p + 8);
           return (cc_f64v)_mm512_permutex2var_pd(low, at, high);
       }
+      #define cc_sum_f32(v) _mm512_reduce_add_ps((__m512)(v))
+      #define cc_sum_f64(v) _mm512_reduce_add_pd((__m512d)(v))
       static inline void cc_put_f32(float *p, cc_f32v v, Py_ssize_t n) {
           __mmask16 m = n >= 16 ? 0xFFFF : (__mmask16)((1u << n) - 1);
           _mm512_mask_storeu_ps(p, m, (__m512)v);
@@ -160,6 +162,14 @@ cdef extern from *:
           return v;
       }
       #endif
+      static inline float cc_sum_f32(cc_f32v v) {
+          for (int n = CC_VEC_BYTES / 8; n; n /= 2) for (int i = 0; i < n; i++) v[i] += v[i + n];
+          return v[0];
+      }
+      static inline double cc_sum_f64(cc_f64v v) {
+          for (int n = CC_VEC_BYTES / 16; n; n /= 2) for (int i = 0; i < n; i++) v[i] += v[i + n];
+          return v[0];
+      }
       /* A whole vector as a constant case, the rest scalar by scalar. */
       #define CC_LANES_F32 (CC_VEC_BYTES / 4)
       #define CC_LANES_F64 (CC_VEC_BYTES / 8)
@@ -246,6 +256,8 @@ cdef extern from *:
     f64v cc_part_f64(const double* source, unsigned long long lanes) nogil
     f32v cc_even_f32(const float* source, unsigned long long lanes) nogil
     f64v cc_even_f64(const double* source, unsigned long long lanes) nogil
+    float cc_sum_f32(f32v v) nogil
+    double cc_sum_f64(f64v v) nogil
     void cc_put_f32(float* to, f32v v, Py_ssize_t n) nogil
     void cc_put_f64(double* to, f64v v, Py_ssize_t n) nogil
     void cc_zip_f32(float* to, f32v a, f32v b, Py_ssize_t n) nogil
@@ -337,3 +349,11 @@ cdef inline void zip_part(vec* to, vec a, vec b, Py_ssize_t n) noexcept nogil:
         cc_zip_f32(<float*>to, a, b, n)
     else:
         cc_zip_f64(<double*>to, a, b, n)
+
+
+cdef inline void put_sum(vec* to, vec v, Py_ssize_t place) noexcept nogil:
+    """Store the sum of all lanes as the scalar at `place`."""
+    if vec is f32v:
+        (<float*>to)[place] = cc_sum_f32(v)
+    else:
+        (<double*>to)[place] = cc_sum_f64(v)
