@@ -37,7 +37,7 @@ from convcore.kernels.geometry cimport (
 from convcore.kernels.planes cimport (
     FIVE, FIVE_APART, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Rows, along,
     apart_of, ascending, cut_rows, dense, five, five_apart, halved, list_masks, list_rows,
-    load, one, point, seven, taps, taps_of, three, three_apart, two, zipped,
+    load, load_pair, one, point, seven, taps, taps_of, three, three_apart, two, zipped,
 )
 from convcore.kernels.vector cimport (
     ROWS, ROWS_HALF, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, cc_fetch_to_write, lanes_from, put_part,
@@ -252,27 +252,45 @@ cdef inline void feed(
             acc[m * rows + i] = acc[m * rows + i] + s * v[i * apart_of(column)]
 
 
+cdef inline void feed_column(
+    const Terms* t, const vec* weight, const vec* v, vec* acc, shape* tile, taps* column
+) noexcept nogil:
+    """Add the products of K taps."""
+    cdef int count = taps_of(column)
+    feed(weight, t.m_step, v, acc, tile, column)
+    if count > 1:
+        feed(ahead(weight, t.y_step), t.m_step, v + 1, acc, tile, column)
+    if count > 2:
+        feed(ahead(weight, 2 * t.y_step), t.m_step, v + 2, acc, tile, column)
+    if count > 3:
+        feed(ahead(weight, 3 * t.y_step), t.m_step, v + 3, acc, tile, column)
+        feed(ahead(weight, 4 * t.y_step), t.m_step, v + 4, acc, tile, column)
+    if count > 5:
+        feed(ahead(weight, 5 * t.y_step), t.m_step, v + 5, acc, tile, column)
+        feed(ahead(weight, 6 * t.y_step), t.m_step, v + 6, acc, tile, column)
+
+
 cdef inline void sum_columns(
     const Terms* t, const Axis* a, const vec* const* table, const vec* weight,
     const unsigned int* masks, Py_ssize_t at, vec* acc, shape* tile, taps* column, along* x,
 ) noexcept nogil:
     """Add the taps of one block: all kx, K ky."""
     cdef vec v[MOST_LOADS]
-    cdef Py_ssize_t kx
-    cdef int count = taps_of(column), loads = (rows_of(tile) - 1) * apart_of(column) + count
-    for kx in range(a.taps):
+    cdef vec u[MOST_LOADS]
+    cdef Py_ssize_t kx = 0
+    cdef int loads = (rows_of(tile) - 1) * apart_of(column) + taps_of(column)
+    if along is halved:
+        while a.off_step == 1 and kx + 1 < a.taps:  # two columns for the price of one
+            load_pair(table, at, masks[kx], loads, v, u)
+            feed_column(t, weight, v, acc, tile, column)
+            feed_column(t, ahead(weight, a.tap_step), u, acc, tile, column)
+            kx += 2
+            at += 2
+            weight = ahead(weight, 2 * a.tap_step)
+    while kx < a.taps:
         load(table, at, masks[kx], loads, v, x)
-        feed(weight, t.m_step, v, acc, tile, column)
-        if count > 1:
-            feed(ahead(weight, t.y_step), t.m_step, v + 1, acc, tile, column)
-        if count > 2:
-            feed(ahead(weight, 2 * t.y_step), t.m_step, v + 2, acc, tile, column)
-        if count > 3:
-            feed(ahead(weight, 3 * t.y_step), t.m_step, v + 3, acc, tile, column)
-            feed(ahead(weight, 4 * t.y_step), t.m_step, v + 4, acc, tile, column)
-        if count > 5:
-            feed(ahead(weight, 5 * t.y_step), t.m_step, v + 5, acc, tile, column)
-            feed(ahead(weight, 6 * t.y_step), t.m_step, v + 6, acc, tile, column)
+        feed_column(t, weight, v, acc, tile, column)
+        kx += 1
         at += a.off_step
         weight = ahead(weight, a.tap_step)
 

@@ -34,7 +34,7 @@ from convcore.kernels.geometry cimport (
 )
 from convcore.kernels.planes cimport (
     FIVE, FIVE_APART, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Rows, apart_of,
-    cut_rows, dense, five, five_apart, halved, list_rows, load, one, point, seven, span,
+    cut_rows, dense, five, five_apart, halved, list_rows, load, load_pair, one, point, seven, span,
     taps, taps_of, three, three_apart, two,
 )
 from convcore.kernels.vector cimport (
@@ -210,7 +210,7 @@ cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
         for kx in range(job.x.taps):
             at = job.x.advance * i * job.lanes + job.x.off0 + job.x.off_step * kx
             masks[1 + kx] = span(
-                -at, min(job.x.source - at, job.x.advance * (count - 1) + 1)
+                -at, min(job.x.source - at, job.x.advance * count)
             )
         masks += 1 + job.x.taps
     list_tiles(job, <long long*>(scratch + job.zeros + job.masks))
@@ -225,14 +225,11 @@ cdef inline void feed(
         acc[0] = acc[0] + dy[i] * v[i * apart_of(column)]
 
 
-cdef inline void add_column(
-    const vec* const* table, const vec* dy, Py_ssize_t at, unsigned int mask, vec* acc,
-    shape* tile, taps* column, step* x,
+cdef inline void feed_column(
+    const vec* dy, const vec* v, vec* acc, shape* tile, taps* column
 ) noexcept nogil:
     """Add the products of one column of the kernel, K taps."""
-    cdef vec v[MOST_LOADS]
     cdef int count = taps_of(column)
-    load(table, at, mask, (rows_of(tile) - 1) * apart_of(column) + count, v, x)
     feed(dy, v, acc, tile, column)
     if count > 1:
         feed(dy, v + 1, acc + 1, tile, column)
@@ -246,15 +243,75 @@ cdef inline void add_column(
         feed(dy, v + 6, acc + 6, tile, column)
 
 
+cdef inline void start_column(vec zero, vec* acc, taps* column) noexcept nogil:
+    """Start the sums of a column; a loop would become a call of memset."""
+    cdef int count = taps_of(column)
+    acc[0] = zero
+    if count > 1:
+        acc[1] = zero
+    if count > 2:
+        acc[2] = zero
+    if count > 3:
+        acc[3] = zero
+        acc[4] = zero
+    if count > 5:
+        acc[5] = zero
+        acc[6] = zero
+
+
+cdef inline void end_column(
+    vec* sums, Py_ssize_t row, const vec* acc, taps* column
+) noexcept nogil:
+    """Add the sums of a column to those of earlier units."""
+    cdef int count = taps_of(column)
+    sums[0] = sums[0] + acc[0]
+    if count > 1:
+        sums[row] = sums[row] + acc[1]
+    if count > 2:
+        sums[2 * row] = sums[2 * row] + acc[2]
+    if count > 3:
+        sums[3 * row] = sums[3 * row] + acc[3]
+        sums[4 * row] = sums[4 * row] + acc[4]
+    if count > 5:
+        sums[5 * row] = sums[5 * row] + acc[5]
+        sums[6 * row] = sums[6 * row] + acc[6]
+
+
+cdef inline void add_vector(
+    const vec* const* table, const vec* dy, Py_ssize_t at, Py_ssize_t dilation,
+    const unsigned int* masks, vec* acc, shape* tile, taps* column, width* columns, step* x,
+) noexcept nogil:
+    """Add one vector of columns of a tile."""
+    cdef vec v[MOST_LOADS]
+    cdef vec u[MOST_LOADS]
+    cdef int count = taps_of(column), loads = (rows_of(tile) - 1) * apart_of(column) + count
+    if step is halved and width is wide:
+        if dilation == 1:  # two columns for the price of one
+            load_pair(table, at, masks[0], loads, v, u)
+            feed_column(dy, v, acc, tile, column)
+            feed_column(dy, u, acc + count, tile, column)
+            load(table, at + 2, masks[2], loads, v, x)
+            feed_column(dy, v, acc + 2 * count, tile, column)
+            return
+    load(table, at, masks[0], loads, v, x)
+    feed_column(dy, v, acc, tile, column)
+    if width is wide:
+        load(table, at + dilation, masks[1], loads, v, x)
+        feed_column(dy, v, acc + count, tile, column)
+        load(table, at + 2 * dilation, masks[2], loads, v, x)
+        feed_column(dy, v, acc + 2 * count, tile, column)
+
+
 cdef void add_tiles(
     const Job* job, const vec* const* table, const vec* dy, const long long* record,
-    Py_ssize_t tiles, Py_ssize_t apart, Py_ssize_t kx, const unsigned int* all_masks,
-    vec* sums, shape* tile, taps* column, width* columns, step* x,
+    Py_ssize_t tiles, Py_ssize_t apart, Py_ssize_t kx, bint fetch,
+    const unsigned int* all_masks, vec* sums, shape* tile, taps* column, width* columns,
+    step* x,
 ) noexcept nogil:
     """Add the products of some tiles for one block of taps, and its sums to `sums`."""
     cdef vec acc[9]
     cdef vec rows[ROWS]
-    cdef Py_ssize_t t, i, j, at, pitch = job.rows.unit * job.x.extent, dilation = job.x.off_step
+    cdef Py_ssize_t t, i, at, pitch = job.rows.unit * job.x.extent, dilation = job.x.off_step
     cdef Py_ssize_t vectors = job.vectors, masks_step = 1 + job.x.taps
     cdef Py_ssize_t advance = VEC_BYTES // (4 if vec is f32v else 8), lanes = advance
     cdef Py_ssize_t start = job.x.off0 + kx * dilation, kernel_row = job.p.kernel[2]
@@ -263,38 +320,38 @@ cdef void add_tiles(
     cdef int count = taps_of(column), k
     if step is halved:
         advance *= 2
-    for k in range(count * columns_of(columns)):
-        acc[k] = zero_lanes(dy)
+    start_column(zero_lanes(dy), acc, column)
+    if width is wide:
+        start_column(zero_lanes(dy), acc + count, column)
+        start_column(zero_lanes(dy), acc + 2 * count, column)
     for t in range(tiles):
         row = ahead(dy, record[t * (apart + 1)])
         masks = all_masks
         at = start
         for i in range(vectors):
+            if fetch:
+                for k in range(rows_of(tile)):
+                    cc_fetch(<const char*>ahead(row, k * pitch) + FAR)
+                    cc_fetch(<const char*>ahead(table[k], at) + FAR)
             for k in range(rows_of(tile)):
-                cc_fetch(<const char*>ahead(row, k * pitch) + FAR)
-                cc_fetch(<const char*>ahead(table[k], at) + FAR)
                 rows[k] = part(ahead(row, k * pitch), masks[0])
-            add_column(table, rows, at, masks[kx + 1], acc, tile, column, x)
-            if width is wide:
-                add_column(
-                    table, rows, at + dilation, masks[kx + 2], acc + count, tile, column, x
-                )
-                add_column(
-                    table, rows, at + 2 * dilation, masks[kx + 3], acc + 2 * count, tile,
-                    column, x,
-                )
+            add_vector(
+                table, rows, at, dilation, masks + kx + 1, acc, tile, column, columns, x
+            )
             row = ahead(row, lanes)
             at += advance
             masks += masks_step
         table += apart
-    for j in range(columns_of(columns)):
-        for k in range(count):
-            sums[k * kernel_row + j] = sums[k * kernel_row + j] + acc[j * count + k]
+    end_column(sums, kernel_row, acc, column)
+    if width is wide:
+        end_column(sums + 1, kernel_row, acc + count, column)
+        end_column(sums + 2, kernel_row, acc + 2 * count, column)
 
 
 cdef inline void add_width(
     const Job* job, const vec* const* table, const vec* dy, const long long* record,
-    Py_ssize_t tiles, Py_ssize_t apart, const unsigned int* masks, vec* sums, shape* tile,
+    Py_ssize_t tiles, Py_ssize_t apart, bint fetch, const unsigned int* masks, vec* sums,
+    shape* tile,
     taps* column, width* columns,
 ) noexcept nogil:
     """Add all columns of a block of kernel rows."""
@@ -302,12 +359,14 @@ cdef inline void add_width(
     while kx < job.x.taps:
         if job.x.advance == 2:
             add_tiles(
-                job, table, dy, record, tiles, apart, kx, masks, sums + kx, tile, column,
+                job, table, dy, record, tiles, apart, kx, fetch and kx == 0, masks,
+                sums + kx, tile, column,
                 columns, <halved*>NULL,
             )
         else:
             add_tiles(
-                job, table, dy, record, tiles, apart, kx, masks, sums + kx, tile, column,
+                job, table, dy, record, tiles, apart, kx, fetch and kx == 0, masks,
+                sums + kx, tile, column,
                 columns, <dense*>NULL,
             )
         kx += columns_of(columns)
@@ -315,45 +374,46 @@ cdef inline void add_width(
 
 cdef inline void add_block(
     const Job* job, const vec* const* table, const vec* dy, const long long* record,
-    Py_ssize_t tiles, Py_ssize_t apart, const unsigned int* masks, vec* sums, shape* tile,
+    Py_ssize_t tiles, Py_ssize_t apart, bint fetch, const unsigned int* masks, vec* sums,
+    shape* tile,
 ) noexcept nogil:
     """Choose the block of taps that share loads."""
     if job.rows.column == FIVE:
-        add_width(job, table, dy, record, tiles, apart, masks, sums, tile, <five*>NULL, <narrow*>NULL)
+        add_width(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <five*>NULL, <narrow*>NULL)
     elif job.rows.column == SEVEN:
-        add_width(job, table, dy, record, tiles, apart, masks, sums, tile, <seven*>NULL, <narrow*>NULL)
+        add_width(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <seven*>NULL, <narrow*>NULL)
     elif job.rows.column == FIVE_APART:
         if not shape is tall:
             add_width(
-                job, table, dy, record, tiles, apart, masks, sums, tile, <five_apart*>NULL,
+                job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <five_apart*>NULL,
                 <narrow*>NULL,
             )
     elif job.rows.column == THREE_APART:
         if not shape is tall:
             if job.wide:
                 add_width(
-                    job, table, dy, record, tiles, apart, masks, sums, tile,
+                    job, table, dy, record, tiles, apart, fetch, masks, sums, tile,
                     <three_apart*>NULL, <wide*>NULL,
                 )
             else:
                 add_width(
-                    job, table, dy, record, tiles, apart, masks, sums, tile,
+                    job, table, dy, record, tiles, apart, fetch, masks, sums, tile,
                     <three_apart*>NULL, <narrow*>NULL,
                 )
     elif job.rows.column == THREE:
         if job.wide:
-            add_width(job, table, dy, record, tiles, apart, masks, sums, tile, <three*>NULL, <wide*>NULL)
+            add_width(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <three*>NULL, <wide*>NULL)
         else:
-            add_width(job, table, dy, record, tiles, apart, masks, sums, tile, <three*>NULL, <narrow*>NULL)
+            add_width(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <three*>NULL, <narrow*>NULL)
     elif job.rows.column == TWO:
         if job.wide:
-            add_width(job, table, dy, record, tiles, apart, masks, sums, tile, <two*>NULL, <wide*>NULL)
+            add_width(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <two*>NULL, <wide*>NULL)
         else:
-            add_width(job, table, dy, record, tiles, apart, masks, sums, tile, <two*>NULL, <narrow*>NULL)
+            add_width(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <two*>NULL, <narrow*>NULL)
     elif job.wide:
-        add_width(job, table, dy, record, tiles, apart, masks, sums, tile, <one*>NULL, <wide*>NULL)
+        add_width(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <one*>NULL, <wide*>NULL)
     else:
-        add_width(job, table, dy, record, tiles, apart, masks, sums, tile, <one*>NULL, <narrow*>NULL)
+        add_width(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <one*>NULL, <narrow*>NULL)
 
 
 cdef inline void add_unit(
@@ -378,7 +438,7 @@ cdef inline void add_unit(
                 for block in range(job.rows.blocks):
                     add_block(
                         job, <const vec* const*>rows, ahead(dy, o * job.w.plane), record,
-                        tiles, apart, masks, to, tile,
+                        tiles, apart, c == 0 or o == 0, masks, to, tile,
                     )
                     rows += loads
                     to += job.rows.taps * job.p.kernel[2]

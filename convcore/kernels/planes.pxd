@@ -14,7 +14,7 @@
 #           rows: of a dilation of 2, the even rows are one tile and the odd ones another.
 
 from convcore.kernels.geometry cimport Axis, gcd
-from convcore.kernels.vector cimport ROWS, ROWS_HALF, vec, ahead, even, part
+from convcore.kernels.vector cimport ROWS, ROWS_HALF, vec, ahead, even, pair, part
 
 cdef enum:
     MOST_LOADS = 16  # rows N of a tile: more would leave the registers
@@ -199,3 +199,12 @@ cdef inline void load(
             v[j] = even(ahead(table[j], at), bits)
         else:
             v[j] = part(ahead(table[j], at), bits)
+
+
+cdef inline void load_pair(
+    const vec* const* table, Py_ssize_t at, unsigned int bits, int loads, vec* v, vec* u
+) noexcept nogil:
+    """Load two vectors of each row: scalars at, at + 2 ... and at + 1, at + 3 ..."""
+    cdef int j
+    for j in range(loads):
+        pair(ahead(table[j], at), bits, &v[j], &u[j])

@@ -65,7 +65,7 @@ cdef extern from *:
     /* merge: the lanes whose bits are set from memory, which is not touched elsewhere.
        copy: n scalars, never a byte beyond.
        part: the lanes whose bits are set, the others zero; only the former are read.
-       even: every second of twice as many scalars, a bit for each of them.
+       even: every second of twice as many scalars, a bit for each of them; pair: both halves.
        sum: of all lanes, by halves.  put: n lanes at most.  zip: n scalars at most, from a and b in turn. */
     #if defined(__AVX512F__)
       #include <immintrin.h>
@@ -107,6 +107,25 @@ cdef extern from *:
           __m512d low = _mm512_maskz_loadu_pd((__mmask8)b, p);
           __m512d high = _mm512_maskz_loadu_pd((__mmask8)(b >> 8), p + 8);
           return (cc_f64v)_mm512_permutex2var_pd(low, at, high);
+      }
+      static inline void cc_pair_f32(
+          const float *p, unsigned long long b, cc_f32v *even, cc_f32v *odd) {
+          __m512i at = _mm512_setr_epi32(
+              0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+          __m512 low = _mm512_maskz_loadu_ps((__mmask16)b, p);
+          __m512 high = _mm512_maskz_loadu_ps((__mmask16)(b >> 16), p + 16);
+          *even = (cc_f32v)_mm512_permutex2var_ps(low, at, high);
+          at = _mm512_add_epi32(at, _mm512_set1_epi32(1));
+          *odd = (cc_f32v)_mm512_permutex2var_ps(low, at, high);
+      }
+      static inline void cc_pair_f64(
+          const double *p, unsigned long long b, cc_f64v *even, cc_f64v *odd) {
+          __m512i at = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
+          __m512d low = _mm512_maskz_loadu_pd((__mmask8)b, p);
+          __m512d high = _mm512_maskz_loadu_pd((__mmask8)(b >> 8), p + 8);
+          *even = (cc_f64v)_mm512_permutex2var_pd(low, at, high);
+          at = _mm512_add_epi64(at, _mm512_set1_epi64(1));
+          *odd = (cc_f64v)_mm512_permutex2var_pd(low, at, high);
       }
       #define cc_sum_f32(v) _mm512_reduce_add_ps((__m512)(v))
       #define cc_sum_f64(v) _mm512_reduce_add_pd((__m512d)(v))
@@ -207,6 +226,10 @@ cdef extern from *:
           return v;
       }
       #endif
+      #define cc_pair_f32(p, b, even, odd) \\
+          (*(even) = cc_even_f32(p, b), *(odd) = cc_even_f32((p) + 1, (b) >> 1))
+      #define cc_pair_f64(p, b, even, odd) \\
+          (*(even) = cc_even_f64(p, b), *(odd) = cc_even_f64((p) + 1, (b) >> 1))
       static inline void cc_put_f32(float *p, cc_f32v v, Py_ssize_t n) {
           if (n >= CC_LANES_F32) *(cc_f32v *)p = v;
           else for (Py_ssize_t i = 0; i < n; i++) p[i] = v[i];
@@ -256,6 +279,8 @@ cdef extern from *:
     f64v cc_part_f64(const double* source, unsigned long long lanes) nogil
     f32v cc_even_f32(const float* source, unsigned long long lanes) nogil
     f64v cc_even_f64(const double* source, unsigned long long lanes) nogil
+    void cc_pair_f32(const float* source, unsigned long long lanes, f32v* a, f32v* b) nogil
+    void cc_pair_f64(const double* source, unsigned long long lanes, f64v* a, f64v* b) nogil
     float cc_sum_f32(f32v v) nogil
     double cc_sum_f64(f64v v) nogil
     void cc_put_f32(float* to, f32v v, Py_ssize_t n) nogil
@@ -333,6 +358,16 @@ cdef inline vec even(const vec* source, unsigned long long scalars) noexcept nog
         return cc_even_f32(<const float*>source, scalars)
     else:
         return cc_even_f64(<const double*>source, scalars)
+
+
+cdef inline void pair(
+    const vec* source, unsigned long long scalars, vec* a, vec* b
+) noexcept nogil:
+    """Load scalars 0, 2, 4 ... to a and 1, 3, 5 ... to b; bits as for `even`."""
+    if vec is f32v:
+        cc_pair_f32(<const float*>source, scalars, a, b)
+    else:
+        cc_pair_f64(<const double*>source, scalars, a, b)
 
 
 cdef inline void put_part(vec* to, vec v, Py_ssize_t n) noexcept nogil:
