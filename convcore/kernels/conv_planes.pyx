@@ -40,13 +40,14 @@ from convcore.kernels.planes cimport (
     load, load_pair, one, point, seven, taps, taps_of, three, three_apart, two, zipped,
 )
 from convcore.kernels.vector cimport (
-    ROWS, ROWS_HALF, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, cc_fetch_to_write, lanes_from, put_part,
+    ROWS, ROWS_HALF, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, lanes_from, put_part,
     zero_lanes, zip_part,
 )
 
 cdef enum:
     SWEEPS = 16  # most phases along z and y together
-    FAR = 8192  # bytes from what is read and written to what is asked for
+    FAR = 8192  # bytes from what is read to what is asked for
+    MOST_PAIRS = 12  # rows of a tile of which two vectors fit into registers
     ALIGNED = 16  # scalars to which parts of scratch are rounded up
     ADDRESS = 8  # bytes of an address, at most
     TASKS_PER_THREAD = 8  # so that no thread waits long for the last task
@@ -280,7 +281,8 @@ cdef inline void sum_columns(
     cdef Py_ssize_t kx = 0
     cdef int loads = (rows_of(tile) - 1) * apart_of(column) + taps_of(column)
     if along is halved:
-        while a.off_step == 1 and kx + 1 < a.taps:  # two columns for the price of one
+        # Two columns for the price of one, if there are registers for both.
+        while loads < MOST_PAIRS and a.off_step == 1 and kx + 1 < a.taps:
             load_pair(table, at, masks[kx], loads, v, u)
             feed_column(t, weight, v, acc, tile, column)
             feed_column(t, ahead(weight, a.tap_step), u, acc, tile, column)
@@ -331,7 +333,6 @@ cdef inline void put_tile(
         row = <vec*>ahead(<const vec*>to, m * to_m)
         for i in range(rows):
             if i < count:
-                cc_fetch_to_write(<char*>row + FAR)
                 if along is zipped:
                     zip_part(row, acc[m * rows + i], acc[(channels + m) * rows + i], n)
                 else:
@@ -460,7 +461,7 @@ cdef void run_tiles(
         for i in range(work.tile0, work.tile1):
             for c in range(job.w.c):
                 point(
-                    table + c * s.blocks * loads, record + 2, s.blocks * loads,
+                    table + c * s.blocks * loads, record + 2, s.blocks, loads,
                     ahead(first, c * job.w.source_plane), zeros,
                 )
             to = <vec*>ahead(<const vec*>out, (plane * job.w.m + m) * job.w.plane + record[0])
@@ -516,15 +517,14 @@ cdef inline void run_shape(
         run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <five*>NULL)
     elif s.rows.column == SEVEN:
         run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <seven*>NULL)
-    elif shape is low or shape is low_pair:  # `cut_rows` gives them no other
-        if s.rows.column == THREE_APART:
-            run_column(
-                job, s, work, m, source, w, bias, zeros, table, out, tile, <three_apart*>NULL
-            )
-        else:
-            run_column(
-                job, s, work, m, source, w, bias, zeros, table, out, tile, <five_apart*>NULL
-            )
+    elif s.rows.column == THREE_APART:
+        run_column(
+            job, s, work, m, source, w, bias, zeros, table, out, tile, <three_apart*>NULL
+        )
+    elif shape is low or shape is low_pair:  # `cut_rows` gives it no other
+        run_column(
+            job, s, work, m, source, w, bias, zeros, table, out, tile, <five_apart*>NULL
+        )
 
 
 cdef inline void run_channels(

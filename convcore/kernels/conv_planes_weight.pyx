@@ -127,6 +127,7 @@ cdef inline void cut_plane(Job* job) noexcept nogil:
     cdef Rows* r = &job.rows
     cdef Py_ssize_t addresses
     r[0] = cut_rows(&job.y)
+    r.rows = ROWS_HALF
     if r.column != THREE_APART and r.column != FIVE_APART:
         r.rows = ROWS
         if row_cost(r, job.y.extent, ROWS_HALF) < row_cost(r, job.y.extent, ROWS):
@@ -421,14 +422,15 @@ cdef inline void add_unit(
     const vec* zeros, const unsigned int* masks, const vec** table, vec* sums, shape* tile,
 ) noexcept nogil:
     """Add some tiles of one group of one sample, for every o and c."""
-    cdef Py_ssize_t loads = job.rows.taps if shape is single else job.rows.loads
+    cdef int loads = job.rows.taps if shape is single else job.rows.loads
     cdef Py_ssize_t apart = job.z.taps * job.rows.blocks * loads, c, o, t, kz, block
     cdef const vec** rows
     cdef vec* to
     for c in range(job.p.icg):
         for t in range(tiles):
             point(
-                table + t * apart, record + t * (apart + 1) + 1, apart,
+                table + t * apart, record + t * (apart + 1) + 1,
+                job.z.taps * job.rows.blocks, loads,
                 ahead(x, c * job.w.source_plane), zeros,
             )
         for o in range(job.p.ocg):

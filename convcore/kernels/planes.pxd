@@ -105,6 +105,11 @@ cdef inline Axis ascending(Axis a) noexcept nogil:
     return a
 
 
+cdef inline Py_ssize_t tiles_cost(Py_ssize_t count, Py_ssize_t rows) noexcept nogil:
+    """Estimate the work for `count` rows: a tile costs as much as two rows besides."""
+    return ((count - 1) // rows + 1) * (rows + 2)
+
+
 cdef inline Rows cut_rows(const Axis* y) noexcept nogil:
     """Choose the tile for the rows of an axis: by its shape alone."""
     cdef Rows r
@@ -129,8 +134,8 @@ cdef inline Rows cut_rows(const Axis* y) noexcept nogil:
     r.between = y.advance if r.taps == 1 else step
     count = (y.extent - 1) // r.unit + 1
     r.rows = ROWS
-    if (count - 1) // ROWS_HALF * (ROWS_HALF + 1) < (count - 1) // ROWS * (ROWS + 1) or (
-        r.taps > 1 and apart == 2
+    if r.column == FIVE_APART or (
+        tiles_cost(count, ROWS_HALF) < tiles_cost(count, ROWS)
     ):
         r.rows = ROWS_HALF
     r.loads = (r.rows - 1) * (apart if r.taps > 1 else 1) + r.taps
@@ -163,13 +168,17 @@ cdef inline Py_ssize_t list_rows(
 
 
 cdef inline void point(
-    const vec** table, const long long* rows, Py_ssize_t count, const vec* plane,
-    const vec* zeros,
+    const vec** table, const long long* rows, Py_ssize_t blocks, int loads,
+    const vec* plane, const vec* zeros,
 ) noexcept nogil:
-    """Turn rows into addresses."""
-    cdef Py_ssize_t j
-    for j in range(count):
-        table[j] = zeros if rows[j] < 0 else ahead(plane, rows[j])
+    """Turn the rows of some blocks into addresses."""
+    cdef Py_ssize_t block
+    cdef int j
+    for block in range(blocks):
+        for j in range(loads):
+            table[j] = zeros if rows[j] < 0 else ahead(plane, rows[j])
+        table += loads
+        rows += loads
 
 
 cdef inline unsigned int span(Py_ssize_t low, Py_ssize_t high) noexcept nogil:

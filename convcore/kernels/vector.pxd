@@ -60,7 +60,6 @@ cdef extern from *:
 
     /* Ask for a cache line early; any address will do. */
     #define cc_fetch(p) __builtin_prefetch(p, 0, 3)
-    #define cc_fetch_to_write(p) __builtin_prefetch(p, 1, 3)
 
     /* merge: the lanes whose bits are set from memory, which is not touched elsewhere.
        copy: n scalars, never a byte beyond.
@@ -268,7 +267,6 @@ cdef extern from *:
         ROWS "CC_ROWS"            # rows of the tiles of conv_planes.pyx
         ROWS_HALF "CC_ROWS_HALF"
     void cc_fetch(const void* source) nogil
-    void cc_fetch_to_write(const void* to) nogil
     f32v cc_all_f32(float s) nogil
     f64v cc_all_f64(double s) nogil
     f32v cc_merge_f32(f32v v, const float* source, unsigned long long lanes) nogil
