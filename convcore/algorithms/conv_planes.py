@@ -16,10 +16,18 @@ from convcore.algorithms.base import Kernel, Verdict
 from convcore.problem import ConvProblem, Direction
 
 MOST_PHASES = 16  # of a gradient of x along z and y: SWEEPS in the kernel
-WIDEST = 1 << 18  # scalars of a row: there is a row of zeros in scratch
-MOST_ROWS = 1 << 14  # addresses in a tile's table: 128 KB
+WIDEST = 1 << 18  # scalars of a row: a row of zeros and the row's masks are in scratch
+MOST_MASKS = 1 << 20  # (scalar, tap of a row): an eighth or less of it are masks, 4 bytes
 FARTHEST = 1 << 40  # scalars that a window may reach: the kernel counts in 64 bits
-FEW_CHANNELS = 16  # of x and of y in a group: `python -m benchmarks.bench_conv`, 2026-11
+MOST_ROWS = 1 << 18  # addresses of the rows of a plane's tiles: 2 MB
+TILE_ROWS = 16  # at most in a tile, the last of an axis included
+MOST_TERMS = 1 << 14  # (channel, row of the kernel) of a tile, with 16 addresses each
+MOST_WEIGHTS = 1 << 15  # of a group, with a vector of 64 bytes each in the gradient
+# The most channels of x or y in a group for which it was faster than the product of
+# matrices: `python -m benchmarks.bench_conv`, 2026-11. A kernel of one row has no loads
+# that its taps could share.
+FEW_CHANNELS = 16
+FEW_FOR_ONE_ROW = 4
 
 
 class ConvPlanes:
@@ -41,14 +49,22 @@ class ConvPlanes:
         reach = max(k * d for k, d in zip(problem.kernel, problem.dilation, strict=True))
         if reach > FARTHEST:
             return Verdict(False, f"windows that reach more than {FARTHEST} scalars")
-        if max(problem.in_extent[2], problem.out_extent[2]) > WIDEST:
-            return Verdict(False, f"rows of more than {WIDEST} scalars")
-        channels = max(problem.ic, problem.oc) // problem.g
-        if 16 * channels * prod(problem.kernel[:2]) > MOST_ROWS:
-            return Verdict(False, f"tiles with more than {MOST_ROWS} addresses")
-        return Verdict(True, "strides 1 and 2, rows of moderate length")
+        row = max(problem.in_extent[2], problem.out_extent[2])
+        if row > WIDEST or row * problem.kernel[2] > MOST_MASKS:
+            return Verdict(False, f"rows of more than {WIDEST} scalars or many taps")
+        rows = problem.kernel[0] * problem.kernel[1]
+        planes = [problem.in_extent, problem.out_extent]
+        if max(d * (h + TILE_ROWS) for d, h, _ in planes) * rows > MOST_ROWS:
+            return Verdict(False, f"planes with more than {MOST_ROWS} rows to load")
+        ic, oc = problem.ic // problem.g, problem.oc // problem.g
+        if max(ic, oc) * rows > MOST_TERMS:
+            return Verdict(False, f"tiles with more than {MOST_TERMS} terms a column")
+        if ic * oc * problem.taps > MOST_WEIGHTS:
+            return Verdict(False, f"groups of more than {MOST_WEIGHTS} weights")
+        return Verdict(True, "strides 1 and 2, rows and kernels of moderate size")
 
     def prefers(self, problem: ConvProblem, direction: Direction) -> Verdict:
         """Prefer few channels a group, where finding patches is what costs."""
-        few = max(problem.ic, problem.oc) // problem.g <= FEW_CHANNELS
+        most = FEW_CHANNELS if problem.kernel[1] > 1 else FEW_FOR_ONE_ROW
+        few = max(problem.ic, problem.oc) // problem.g <= most
         return Verdict(few, "few channels a group")

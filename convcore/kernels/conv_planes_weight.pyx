@@ -48,6 +48,7 @@ cdef enum:
     ALIGNED = 16  # scalars to which parts of scratch are rounded up
     ADDRESS = 8  # bytes of an address, at most
     TASKS = 16  # tasks that a problem is split into at least, if it is large enough
+    MOST_CHUNKS = 64  # of a group, so that their sums need little room
     TASK_MACS = 200000  # fewest of a task: some 5 us
     ROUND_MACS = 300000000  # work between two looks for Ctrl-C: a few ms a thread
 
@@ -84,7 +85,6 @@ cdef struct Job:
     Window w
     Axis z, y, x
     Rows rows                           # of the tiles
-    bint wide                           # three columns of the kernel at once
     Py_ssize_t kernel, weights          # of one o and c; of a group
     Py_ssize_t per_unit, tiles, rest    # tiles of a residue, of a plane; rows without one
     Py_ssize_t band, bands, rest_bands  # tiles of a unit; units of tiles, of single rows
@@ -104,11 +104,6 @@ cdef inline int rows_of(shape* tile) noexcept nogil:
         return ROWS_HALF
     else:
         return 1
-
-
-cdef inline int columns_of(width* columns) noexcept nogil:
-    """Count the kernel's columns of a tile."""
-    return 3 if width is wide else 1
 
 
 cdef inline Py_ssize_t rounded(Py_ssize_t scalars) noexcept nogil:
@@ -157,7 +152,6 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     job.kernel = p.kernel[0] * p.kernel[1] * p.kernel[2]
     job.weights = p.ocg * p.icg * job.kernel
     cut_plane(&job)
-    job.wide = job.x.taps % 3 == 0 and job.rows.taps <= 3
     job.lanes = VEC_BYTES // item
     job.vectors = (job.x.extent - 1) // job.lanes + 1
     units = p.n * (job.bands + job.rest_bands)
@@ -165,7 +159,7 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     job.each = max(min(TASK_MACS // max(macs, 1), p.g // TASKS), 1)
     possible = max(min(macs // TASK_MACS, units), 1)
     job.chunks = min((TASKS - 1) // p.g + 1, possible)
-    job.chunks = max(job.chunks, min(macs // ROUND_MACS, possible))
+    job.chunks = max(job.chunks, min(min(macs // ROUND_MACS, possible), MOST_CHUNKS))
     job.chunk = max((units - 1) // job.chunks + 1, 1)
     job.chunks = max((units - 1) // job.chunk + 1, 1)
     job.tasks = ((p.g - 1) // job.each + 1) * job.chunks
@@ -349,28 +343,44 @@ cdef void add_tiles(
         end_column(sums + 2, kernel_row, acc + 2 * count, column)
 
 
-cdef inline void add_width(
+cdef inline void add_step(
+    const Job* job, const vec* const* table, const vec* dy, const long long* record,
+    Py_ssize_t tiles, Py_ssize_t apart, Py_ssize_t kx, bint fetch,
+    const unsigned int* masks, vec* sums, shape* tile, taps* column, width* columns,
+) noexcept nogil:
+    """Add some columns of a block of kernel rows."""
+    if job.x.advance == 2:
+        add_tiles(
+            job, table, dy, record, tiles, apart, kx, fetch and kx == 0, masks, sums + kx,
+            tile, column, columns, <halved*>NULL,
+        )
+    else:
+        add_tiles(
+            job, table, dy, record, tiles, apart, kx, fetch and kx == 0, masks, sums + kx,
+            tile, column, columns, <dense*>NULL,
+        )
+
+
+cdef inline void add_rows(
     const Job* job, const vec* const* table, const vec* dy, const long long* record,
     Py_ssize_t tiles, Py_ssize_t apart, bint fetch, const unsigned int* masks, vec* sums,
-    shape* tile,
-    taps* column, width* columns,
+    shape* tile, taps* column,
 ) noexcept nogil:
-    """Add all columns of a block of kernel rows."""
+    """Add all columns of a block of kernel rows: three at once where registers allow."""
     cdef Py_ssize_t kx = 0
+    if taps is one or taps is two or taps is three or taps is three_apart:
+        while kx + 3 <= job.x.taps:
+            add_step(
+                job, table, dy, record, tiles, apart, kx, fetch, masks, sums, tile, column,
+                <wide*>NULL,
+            )
+            kx += 3
     while kx < job.x.taps:
-        if job.x.advance == 2:
-            add_tiles(
-                job, table, dy, record, tiles, apart, kx, fetch and kx == 0, masks,
-                sums + kx, tile, column,
-                columns, <halved*>NULL,
-            )
-        else:
-            add_tiles(
-                job, table, dy, record, tiles, apart, kx, fetch and kx == 0, masks,
-                sums + kx, tile, column,
-                columns, <dense*>NULL,
-            )
-        kx += columns_of(columns)
+        add_step(
+            job, table, dy, record, tiles, apart, kx, fetch, masks, sums, tile, column,
+            <narrow*>NULL,
+        )
+        kx += 1
 
 
 cdef inline void add_block(
@@ -379,42 +389,27 @@ cdef inline void add_block(
     shape* tile,
 ) noexcept nogil:
     """Choose the block of taps that share loads."""
-    if job.rows.column == FIVE:
-        add_width(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <five*>NULL, <narrow*>NULL)
-    elif job.rows.column == SEVEN:
-        add_width(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <seven*>NULL, <narrow*>NULL)
-    elif job.rows.column == FIVE_APART:
-        if not shape is tall:
-            add_width(
-                job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <five_apart*>NULL,
-                <narrow*>NULL,
-            )
-    elif job.rows.column == THREE_APART:
-        if not shape is tall:
-            if job.wide:
-                add_width(
-                    job, table, dy, record, tiles, apart, fetch, masks, sums, tile,
-                    <three_apart*>NULL, <wide*>NULL,
-                )
-            else:
-                add_width(
-                    job, table, dy, record, tiles, apart, fetch, masks, sums, tile,
-                    <three_apart*>NULL, <narrow*>NULL,
-                )
-    elif job.rows.column == THREE:
-        if job.wide:
-            add_width(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <three*>NULL, <wide*>NULL)
-        else:
-            add_width(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <three*>NULL, <narrow*>NULL)
+    if job.rows.column == ONE:
+        add_rows(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <one*>NULL)
     elif job.rows.column == TWO:
-        if job.wide:
-            add_width(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <two*>NULL, <wide*>NULL)
+        add_rows(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <two*>NULL)
+    elif job.rows.column == THREE:
+        add_rows(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <three*>NULL)
+    elif job.rows.column == FIVE:
+        add_rows(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <five*>NULL)
+    elif job.rows.column == SEVEN:
+        add_rows(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <seven*>NULL)
+    elif not shape is tall:  # `cut_plane` gives it no other
+        if job.rows.column == THREE_APART:
+            add_rows(
+                job, table, dy, record, tiles, apart, fetch, masks, sums, tile,
+                <three_apart*>NULL,
+            )
         else:
-            add_width(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <two*>NULL, <narrow*>NULL)
-    elif job.wide:
-        add_width(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <one*>NULL, <wide*>NULL)
-    else:
-        add_width(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <one*>NULL, <narrow*>NULL)
+            add_rows(
+                job, table, dy, record, tiles, apart, fetch, masks, sums, tile,
+                <five_apart*>NULL,
+            )
 
 
 cdef inline void add_unit(
