@@ -17,7 +17,9 @@ from convcore.problem import ConvProblem, Direction
 
 MOST_PHASES = 16  # of a gradient of x along z and y: SWEEPS in the kernel
 WIDEST = 1 << 18  # scalars of a row: a row of zeros and the row's masks are in scratch
-MOST_MASKS = 1 << 20  # (scalar, tap of a row): an eighth or less of it are masks, 4 bytes
+MOST_MASKS = (
+    1 << 20
+)  # (scalar, tap of a row): an eighth or less of it are masks, 4 bytes
 FARTHEST = 1 << 40  # scalars that a window may reach: the kernel counts in 64 bits
 MOST_ROWS = 1 << 18  # addresses of the rows of a plane's tiles: 2 MB
 TILE_ROWS = 16  # at most in a tile, the last of an axis included
@@ -46,7 +48,9 @@ class ConvPlanes:
             return Verdict(False, "a stride above 2 along the last axis")
         if prod(problem.stride[:2]) > MOST_PHASES:
             return Verdict(False, f"strides with more than {MOST_PHASES} phases")
-        reach = max(k * d for k, d in zip(problem.kernel, problem.dilation, strict=True))
+        reach = max(
+            k * d for k, d in zip(problem.kernel, problem.dilation, strict=True)
+        )
         if reach > FARTHEST:
             return Verdict(False, f"windows that reach more than {FARTHEST} scalars")
         row = max(problem.in_extent[2], problem.out_extent[2])

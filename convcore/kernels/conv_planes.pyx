@@ -35,7 +35,7 @@ from convcore.kernels.geometry cimport (
     gradient_window, phases,
 )
 from convcore.kernels.planes cimport (
-    FIVE, FIVE_APART, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Rows, along,
+    FIVE, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Rows, along,
     apart_of, ascending, cut_rows, dense, five, five_apart, halved, list_masks, list_rows,
     load, load_pair, one, point, seven, taps, taps_of, three, three_apart, two, zipped,
 )
@@ -87,7 +87,7 @@ cdef struct Job:
     Py_ssize_t x_count, line       # of them; outputs of a tile if rows are one long line
     Py_ssize_t weight_m, weight_c  # weights from one output, input to the next
     Py_ssize_t kernel              # weights of one output and input
-    Py_ssize_t planes, each, parts # groups of all samples; of a task; or tasks of a plane
+    Py_ssize_t planes, each, parts  # groups of all samples; of a task; or tasks of a plane
     Py_ssize_t tasks, macs         # macs of a task
     Py_ssize_t[2] masks            # entries of each phase along x
     Py_ssize_t masks_at            # where they are in scratch
@@ -438,7 +438,7 @@ cdef void run_tiles(
     """Compute channels from m on of some tiles of some planes, in one phase."""
     cdef Job job = shared_job[0]  # copies, which no store to `out` can change
     cdef Sweep s = shared_sweep[0]
-    cdef Py_ssize_t plane, group = work.plane0 % job.p.g, i, c
+    cdef Py_ssize_t plane, group = work.plane0 % job.p.g, _i, c
     cdef Py_ssize_t to_row = s.y.step * s.rows.unit * job.w.width, size = record_of(&s)
     cdef int loads = (rows_of(tile) - 1) * apart_of(column) + taps_of(column)
     cdef const long long* record
@@ -458,7 +458,7 @@ cdef void run_tiles(
             bias = ahead(all_biases, group * job.w.m + m)
         first = ahead(source, plane * job.w.c * job.w.source_plane)
         record = <const long long*>ahead(zeros, s.records) + work.tile0 * size
-        for i in range(work.tile0, work.tile1):
+        for _i in range(work.tile0, work.tile1):
             for c in range(job.w.c):
                 point(
                     table + c * s.blocks * loads, record + 2, s.blocks, loads,

@@ -306,7 +306,7 @@ cdef void add_tiles(
     """Add the products of some tiles for one block of taps, and its sums to `sums`."""
     cdef vec acc[9]
     cdef vec rows[ROWS]
-    cdef Py_ssize_t t, i, at, pitch = job.rows.unit * job.x.extent, dilation = job.x.off_step
+    cdef Py_ssize_t t, _i, at, pitch = job.rows.unit * job.x.extent, dilation = job.x.off_step
     cdef Py_ssize_t vectors = job.vectors, masks_step = 1 + job.x.taps
     cdef Py_ssize_t advance = VEC_BYTES // (4 if vec is f32v else 8), lanes = advance
     cdef Py_ssize_t start = job.x.off0 + kx * dilation, kernel_row = job.p.kernel[2]
@@ -323,7 +323,7 @@ cdef void add_tiles(
         row = ahead(dy, record[t * (apart + 1)])
         masks = all_masks
         at = start
-        for i in range(vectors):
+        for _i in range(vectors):
             if fetch:
                 for k in range(rows_of(tile)):
                     cc_fetch(<const char*>ahead(row, k * pitch) + FAR)
@@ -399,7 +399,7 @@ cdef inline void add_block(
         add_rows(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <five*>NULL)
     elif job.rows.column == SEVEN:
         add_rows(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <seven*>NULL)
-    elif not shape is tall:  # `cut_plane` gives it no other
+    elif shape is low or shape is single:  # `cut_plane` gives `tall` no other
         if job.rows.column == THREE_APART:
             add_rows(
                 job, table, dy, record, tiles, apart, fetch, masks, sums, tile,
@@ -418,7 +418,7 @@ cdef inline void add_unit(
 ) noexcept nogil:
     """Add some tiles of one group of one sample, for every o and c."""
     cdef int loads = job.rows.taps if shape is single else job.rows.loads
-    cdef Py_ssize_t apart = job.z.taps * job.rows.blocks * loads, c, o, t, kz, block
+    cdef Py_ssize_t apart = job.z.taps * job.rows.blocks * loads, c, o, t, _kz, _block
     cdef const vec** rows
     cdef vec* to
     for c in range(job.p.icg):
@@ -431,8 +431,8 @@ cdef inline void add_unit(
         for o in range(job.p.ocg):
             rows = table
             to = <vec*>sums + (o * job.p.icg + c) * job.kernel
-            for kz in range(job.z.taps):
-                for block in range(job.rows.blocks):
+            for _kz in range(job.z.taps):
+                for _block in range(job.rows.blocks):
                     add_block(
                         job, <const vec* const*>rows, ahead(dy, o * job.w.plane), record,
                         tiles, apart, c == 0 or o == 0, masks, to, tile,
@@ -446,7 +446,7 @@ cdef inline void add_units(
     const vec* dy, const vec* zeros, const vec** table, vec* sums,
 ) noexcept nogil:
     """Add some units of one group, counted through the samples."""
-    cdef Py_ssize_t per_sample = job.bands + job.rest_bands, unit, tiles
+    cdef Py_ssize_t per_sample = job.bands + job.rest_bands, _unit, tiles
     cdef Py_ssize_t i = unit0 % per_sample, plane = unit0 // per_sample * job.p.g + group
     cdef Py_ssize_t size = job.z.taps * job.rows.blocks * job.rows.loads + 1
     cdef Py_ssize_t rest_size = job.z.taps * job.rows.blocks * job.rows.taps + 1
@@ -455,7 +455,7 @@ cdef inline void add_units(
     cdef const long long* rest = record + job.tiles * size
     cdef const vec* xs
     cdef const vec* dys
-    for unit in range(unit0, unit1):
+    for _unit in range(unit0, unit1):
         xs = ahead(x, plane * job.p.icg * job.w.source_plane)
         dys = ahead(dy, plane * job.p.ocg * job.w.plane)
         if i >= job.bands:

@@ -153,12 +153,12 @@ cdef inline Py_ssize_t list_rows(
 
     Rows of `row` scalars, counted from the start of a channel; OUTSIDE for the others.
     """
-    cdef Py_ssize_t kz, ky, j, iz, iy, count = 0
+    cdef Py_ssize_t kz, ky, _j, iz, iy, count = 0
     for kz in range(z.taps):
         iz = z.advance * at_z + z.off0 + z.off_step * kz
         for ky in range(r.blocks):
             iy = y.advance * first + y.off0 + y.off_step * ky * r.taps
-            for j in range(loads):
+            for _j in range(loads):
                 rows[count] = OUTSIDE
                 if iz >= 0 and iz < z.source and iy >= 0 and iy < y.source:
                     rows[count] = (iz * y.source + iy) * row
@@ -172,9 +172,9 @@ cdef inline void point(
     const vec* plane, const vec* zeros,
 ) noexcept nogil:
     """Turn the rows of some blocks into addresses."""
-    cdef Py_ssize_t block
+    cdef Py_ssize_t _block
     cdef int j
-    for block in range(blocks):
+    for _block in range(blocks):
         for j in range(loads):
             table[j] = zeros if rows[j] < 0 else ahead(plane, rows[j])
         table += loads

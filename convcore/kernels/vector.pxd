@@ -64,8 +64,9 @@ cdef extern from *:
     /* merge: the lanes whose bits are set from memory, which is not touched elsewhere.
        copy: n scalars, never a byte beyond.
        part: the lanes whose bits are set, the others zero; only the former are read.
-       even: every second of twice as many scalars, a bit for each of them; pair: both halves.
-       sum: of all lanes, by halves.  put: n lanes at most.  zip: n scalars at most, from a and b in turn. */
+       even: every second of twice as many scalars, a bit for each of them; pair: both.
+       sum: of all lanes, by halves.  put: n lanes at most.
+       zip: n scalars at most, from a and b in turn. */
     #if defined(__AVX512F__)
       #include <immintrin.h>
       static inline void cc_copy_f32(float *to, const float *from, Py_ssize_t n) {
