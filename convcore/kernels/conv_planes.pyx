@@ -13,12 +13,15 @@
 #
 # Assumes   flat native buffers of the sizes that the geometry tells; what
 #           algorithms/conv_planes.py accepts: strides 1 and 2 along x, few phases.
-# Parallel  over tasks = neighbouring tiles of rows, counted through samples, groups and
-#           phases: each writes rows that no other task writes. Every output is one sum in
-#           the order (c, kz, block of ky, kx, ky), so its bits depend on nothing else.
-# Scratch   one row of zeros; per thread the table of rows of one tile.
+# Parallel  over tasks = groups of samples, or parts of one: each writes rows that no other
+#           task writes. Every output is one sum in the order (c, kz, block of ky, kx, ky),
+#           so its bits depend on nothing else.
+# Scratch   shared: one row of zeros, where the rows of each tile of a plane are, the masks
+#           of a row. Per thread the addresses of the rows of one tile.
 # Cost      2 * outputs * terms FLOPs; for K taps a column, N loads for R * K multiply-adds
-#           of each channel. x and y pass once through the caches.
+#           of each channel. x and y pass once through the caches; as tiles go along 7 rows
+#           at once, the processor does not see a stream, and lines are asked for early
+#           (depthwise 3x3, 112x112x32, batch 8: 0.93 ms instead of 5.8).
 # Why not   A padded copy of the rows: a load and a store for each, where masked loads in
 #           place cost nothing on AVX-512. Packed patches (conv_gemm.pyx): finding them
 #           takes ten times as long as a depthwise sum.

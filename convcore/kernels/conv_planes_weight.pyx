@@ -17,8 +17,8 @@
 # Parallel  over tasks = (some groups, chunk of units), a unit being some tiles of a sample.
 #           A task owns its sums. How many chunks there are depends on the problem alone;
 #           they are added in a fixed tree. So the bits are the same for any thread count.
-# Scratch   shared, the zeros, masks, tiles and, with several chunks, sums; per thread the
-#           addresses of a unit's rows and a vector for each weight of a group.
+# Scratch   shared: as conv_planes.pyx and, with several chunks, their sums. Per thread the
+#           addresses of a unit's rows, and a vector for each weight of a group.
 # Cost      2 * oc * icg * taps * pixels FLOPs; R + 3 N loads for 9 R multiply-adds (3 x 3).
 # Why not   One output row at a time: a load for each multiply-add. All pixels in one chain
 #           of additions: sums of a unit first keep rounding errors small.
