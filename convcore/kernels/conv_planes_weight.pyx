@@ -45,6 +45,7 @@ cdef enum:
     ADDRESSES = 4096  # of the rows of a unit, at most but for one tile
     UNIT = 32  # most tiles of a unit: sums of a unit stay short
     FAR = 8192  # bytes from what is read to what is asked for
+    MOST_PAIRS = 12  # rows of a tile of which two vectors fit into registers
     ALIGNED = 16  # scalars to which parts of scratch are rounded up
     ADDRESS = 8  # bytes of an address, at most
     TASKS = 16  # tasks that a problem is split into at least, if it is large enough
@@ -123,7 +124,7 @@ cdef inline void cut_plane(Job* job) noexcept nogil:
     cdef Py_ssize_t addresses
     r[0] = cut_rows(&job.y)
     r.rows = ROWS_HALF
-    if r.column != THREE_APART and r.column != FIVE_APART:
+    if r.column != FIVE_APART:
         r.rows = ROWS
         if row_cost(r, job.y.extent, ROWS_HALF) < row_cost(r, job.y.extent, ROWS):
             r.rows = ROWS_HALF
@@ -281,7 +282,8 @@ cdef inline void add_vector(
     cdef vec u[MOST_LOADS]
     cdef int count = taps_of(column), loads = (rows_of(tile) - 1) * apart_of(column) + count
     if step is halved and width is wide:
-        if dilation == 1:  # two columns for the price of one
+        # Two columns for the price of one, if there are registers for both.
+        if dilation == 1 and loads < MOST_PAIRS:
             load_pair(table, at, masks[0], loads, v, u)
             feed_column(dy, v, acc, tile, column)
             feed_column(dy, u, acc + count, tile, column)
@@ -399,17 +401,14 @@ cdef inline void add_block(
         add_rows(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <five*>NULL)
     elif job.rows.column == SEVEN:
         add_rows(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <seven*>NULL)
+    elif job.rows.column == THREE_APART:
+        add_rows(
+            job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <three_apart*>NULL
+        )
     elif shape is low or shape is single:  # `cut_plane` gives `tall` no other
-        if job.rows.column == THREE_APART:
-            add_rows(
-                job, table, dy, record, tiles, apart, fetch, masks, sums, tile,
-                <three_apart*>NULL,
-            )
-        else:
-            add_rows(
-                job, table, dy, record, tiles, apart, fetch, masks, sums, tile,
-                <five_apart*>NULL,
-            )
+        add_rows(
+            job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <five_apart*>NULL
+        )
 
 
 cdef inline void add_unit(
