@@ -375,13 +375,13 @@ cdef inline void run_columns(
         x += lanes
 
 
-cdef inline bint inside(const Job* job, Py_ssize_t x) noexcept nogil:
+cdef inline bint inside(const Job* job, Py_ssize_t x, Py_ssize_t length) noexcept nogil:
     """Tell whether a piece of a line reads and writes nothing outside of it."""
     cdef Py_ssize_t i, first, last
     for i in range(job.x_count):
         first = job.x[i].advance * x + job.x[i].off0
-        last = first + job.x[i].advance * job.line + job.x[i].off_step * (job.x[i].taps - 1)
-        if first < 0 or last > job.x[i].source or x + job.line > job.x[i].extent:
+        last = first + job.x[i].advance * length + job.x[i].off_step * (job.x[i].taps - 1)
+        if first < 0 or last > job.x[i].source or x + length > job.x[i].extent:
             return False
     return True
 
@@ -393,30 +393,29 @@ cdef inline void run_line(
 ) noexcept nogil:
     """Compute a piece of a single row: its vectors are the rows of the tile."""
     cdef Py_ssize_t x = piece * job.line, lanes = VEC_BYTES // (4 if vec is f32v else 8)
-    cdef Py_ssize_t x_end = min(x + job.line, job.x[0].extent), i, j, apart = lanes
+    cdef Py_ssize_t x_end = min(x + job.line, job.x[0].extent), i, j, apart, count
     cdef unsigned int* masks1 = masks + job.x[0].taps
-    cdef const vec* const* rows = <const vec* const*>table
-    if inside(job, x):
-        if along is halved:
-            apart = 2 * lanes
+    while x < x_end:
+        # As many vectors as need no masks; or one, which has masks of its own.
+        count = (x_end - x) // lanes
+        while count > 1 and not inside(job, x, count * lanes):
+            count -= 1
+        count = max(count, 1)
         for i in range(t.blocks):
-            if table[i * ROWS] != zeros:
-                for j in range(1, ROWS):
-                    table[i * ROWS + j] = ahead(table[i * ROWS], j * apart)
-            else:
-                for j in range(1, ROWS):
-                    table[i * ROWS + j] = zeros
-        x_end = x + lanes
-    while x < x_end:  # a piece at the end goes vector by vector: each has its own masks
+            apart = 2 * lanes if along is halved else lanes
+            if table[i * ROWS] == zeros:
+                apart = 0
+            for j in range(1, ROWS):
+                table[i * ROWS + j] = ahead(table[i * ROWS], j * apart if j < count else 0)
         list_masks(&job.x[0], x, masks)
         if along is zipped:
             list_masks(&job.x[1], x, masks1)
         run_columns(
-            job, t, rows, weight, bias, masks, masks1, x, min(x + lanes, x_end), to,
-            2 * lanes if along is zipped else lanes, ROWS if inside(job, piece * job.line) else 1,
-            tile, column, step,
+            job, t, <const vec* const*>table, weight, bias, masks, masks1, x,
+            min(x + lanes, x_end), to, 2 * lanes if along is zipped else lanes, count, tile,
+            column, step,
         )
-        x += lanes
+        x += count * lanes
 
 
 cdef inline void list_offsets(
