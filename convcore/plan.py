@@ -98,9 +98,11 @@ def explain(problem: Problem, direction: str = "fprop") -> str:
 
     Examples
     --------
-    >>> print(explain(ConvProblem.parse("n1g1ic3ih8oc4kh3")))
-    n1g1ic3ih8oc4kh3 fprop, 3888 multiply-adds
+    >>> print(explain(ConvProblem.parse("n1g1ic3ih8oc4kh3sh3")))
+    n1g1ic3ih8oc4kh3sh3 fprop, 432 multiply-adds
       dot     refuses: the kernel does not cover the input
+      planes  refuses: a stride above 2 along the last axis
+      direct  accepts: windows of a bounded size; leaves it: few channels in the lanes
     * gemm    accepts: every problem; prefers: nothing before it was preferred
     """
     if not isinstance(problem, ConvProblem | PoolProblem):

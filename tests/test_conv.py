@@ -346,6 +346,9 @@ BIG = [
     "n2g3ic3ih40oc3kh5ph2",
     "n1g1ic2iw20000oc3kw5",
     "n2g1ic300ih5oc40kh2",
+    "n3g5ic5ih50oc10kh3ph1",
+    "n3g5ic20ih31oc15kh5sh2ph2",
+    "n1g1ic1ih300oc1kh3ph1",
 ]
 
 
@@ -470,6 +473,36 @@ def test_what_is_not_finite_stays_in_its_field(value: float, isa: str) -> None:
     assert not np.isfinite(grad_w[1]).any()
     assert np.isfinite(grad_w[[0, 2]]).all()
     assert not np.isfinite(grad_b[1])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_not_finite_stays_everywhere(name: str, isa: str) -> None:
+    """One NaN in x, or in grad_output: it reaches what its windows connect, no more."""
+    problem = ConvProblem.parse(CASES[name])
+    if problem.n == 0:
+        return
+    rng = np.random.default_rng(0)
+    x, w, dy = (
+        np.ones(shape, np.float32)
+        for shape in (problem.x_shape, problem.weight_shape, problem.y_shape)
+    )
+    at_x, at_y = (tuple(int(rng.integers(n)) for n in a.shape) for a in (x, dy))
+    x[at_x] = dy[at_y] = np.nan
+    one_x, one_y = np.isnan(x).astype(float), np.isnan(dy).astype(float)
+    ones = w.astype(float)
+    fields = {
+        "fprop": reference.conv(problem, one_x, ones),
+        "dgrad": reference.conv_grad_x(problem, one_y, ones),
+        "wgrad": reference.conv_grad_weight(problem, one_x, np.ones(dy.shape)),
+    }
+    clean = np.ones(dy.shape, np.float32)
+    arrays = {"fprop": (x, w), "dgrad": (dy, w), "wgrad": (x, clean)}
+    for algorithm, direction in accepting(problem):
+        if direction in fields:
+            result = compute(problem, algorithm, direction, *arrays[direction])
+            np.testing.assert_array_equal(
+                np.isnan(result), fields[direction] > 0, f"{algorithm} {direction}"
+            )
 
 
 def test_padding_is_a_real_zero(isa: str) -> None:

@@ -9,37 +9,83 @@ from convcore.problem import ConvProblem, PoolProblem
 from convcore.runtime import cpu
 from tests.cases import CASES
 
-# A change of the planner's choices shows here, and so in review.
-PHASES = {
-    "depthwise, multiplier 3",
-    "first layer",
-    "rows that no window reaches",
-    "stride a multiple of the dilation",
-    "stride and dilation with a common factor",
-    "stride beyond the input",
-    "stride beyond the kernel",
-    "strided beyond x, no tap",
-    "strided signal",
-    "strided, few channels",
-    "strided, few channels, dilated",
+# A change of the planner's choices shows here, and so in review: of the four directions.
+CHOICES = {
+    "smallest": "dot dot dot dot",
+    "empty batch": "planes planes planes gemm",
+    "one output": "dot dot dot dot",
+    "one output, grouped": "dot dot dot dot",
+    "one output of many terms": "dot dot dot dot",
+    "kernel wider than the input": "planes planes planes gemm",
+    "padding beyond the kernel": "planes planes planes gemm",
+    "padding on one side": "planes planes planes gemm",
+    "stride beyond the kernel": "gemm phases gemm gemm",
+    "stride beyond the input": "dot dot dot dot",
+    "strided, few channels": "direct phases direct gemm",
+    "strided, few channels, dilated": "direct phases direct gemm",
+    "strided beyond x, no tap": "gemm phases gemm gemm",
+    "rows that no window reaches": "gemm phases gemm gemm",
+    "stride and dilation with a common factor": "gemm phases gemm gemm",
+    "stride a multiple of the dilation": "gemm phases gemm gemm",
+    "dilation a multiple of the stride": "planes planes planes gemm",
+    "dilation beyond the input": "planes planes planes gemm",
+    "first layer": "direct phases direct gemm",
+    "map of 7 pixels": "direct direct direct gemm",
+    "map of 1 pixel, many samples": "dot dot dot dot",
+    "pointwise": "direct gemm direct gemm",
+    "pointwise, strided": "direct direct direct gemm",
+    "several blocks of terms": "direct direct direct gemm",
+    "many terms, few outputs": "planes planes planes gemm",
+    "grouped": "planes planes planes gemm",
+    "depthwise": "planes planes planes gemm",
+    "depthwise, multiplier 3": "planes planes planes gemm",
+    "depthwise, rows beyond a tile": "planes planes planes gemm",
+    "depthwise, rows left over": "planes planes planes gemm",
+    "depthwise, no padding, multiplier 2": "planes planes planes gemm",
+    "depthwise, 5x5, strided": "planes planes planes gemm",
+    "depthwise, 7x7": "planes planes planes gemm",
+    "depthwise, 7x7, strided": "planes planes planes gemm",
+    "depthwise, 4x2": "planes planes planes gemm",
+    "depthwise, 2x2, strided": "planes planes planes gemm",
+    "depthwise, many taps": "planes planes planes gemm",
+    "depthwise, strided along rows only": "planes planes planes gemm",
+    "depthwise, strided along columns only": "planes planes planes gemm",
+    "depthwise, stride 3 of rows": "planes planes planes gemm",
+    "depthwise, dilated": "planes planes planes gemm",
+    "depthwise, dilation beyond the plane": "planes planes planes gemm",
+    "depthwise, dilation 3, stride 2": "planes planes planes gemm",
+    "depthwise, dilation 2, stride 2": "planes planes planes gemm",
+    "depthwise, odd width, strided": "planes planes planes gemm",
+    "depthwise, padding on one side": "planes planes planes gemm",
+    "depthwise signal": "planes planes planes gemm",
+    "depthwise signal, strided": "planes planes planes gemm",
+    "depthwise signal, dilated": "planes planes planes gemm",
+    "depthwise volume": "planes planes planes gemm",
+    "depthwise volume, strided": "planes planes planes gemm",
+    "separable rows": "planes planes planes gemm",
+    "separable columns": "planes planes planes gemm",
+    "groups of 3": "planes planes planes gemm",
+    "groups of 4": "planes planes planes gemm",
+    "groups of 4, strided": "planes planes planes gemm",
+    "groups of 8 to 5": "planes planes planes gemm",
+    "few groups, several chunks": "planes planes planes gemm",
+    "long signal": "gemm gemm gemm gemm",
+    "strided signal": "gemm phases gemm gemm",
+    "volume": "planes planes planes gemm",
+    "volume, strided and dilated": "gemm gemm gemm gemm",
+    "several chunks of pixels": "planes planes planes gemm",
+    "several tasks": "direct direct direct gemm",
 }
-DOT = {
-    "smallest",
-    "map of 1 pixel, many samples",
-    "one output",
-    "one output, grouped",
-    "one output of many terms",
-    "stride beyond the input",
-}
+DIRECTIONS = ("fprop", "dgrad", "wgrad", "bgrad")
 GOLDEN = {
-    **{
-        (name, d): "gemm"
-        for name in CASES
-        for d in ("fprop", "dgrad", "wgrad", "bgrad")
-    },
-    **{(name, "dgrad"): "phases" for name in PHASES},
-    **{(name, d): "dot" for name in DOT for d in ("fprop", "dgrad", "wgrad", "bgrad")},
+    (name, direction): algorithm
+    for name, choices in CHOICES.items()
+    for direction, algorithm in zip(DIRECTIONS, choices.split(), strict=True)
 }
+
+
+def test_every_case_is_listed() -> None:
+    assert CHOICES.keys() == CASES.keys()
 
 
 @pytest.mark.parametrize(("name", "direction"), GOLDEN)
@@ -103,7 +149,7 @@ def test_explain_lists_every_algorithm() -> None:
         (
             "fprop",
             "magic",
-            "algorithm must be \"auto\" or one of 'dot', 'gemm'.*'magic'",
+            "algorithm must be \"auto\" or one of 'dot', 'planes'.*'magic'",
         ),
     ],
 )

@@ -84,7 +84,7 @@ def test_verbose_prints_a_line_for_each_call() -> None:
         "F.conv2d(np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3)))"
     )
     line = python(code, CONVCORE_VERBOSE="1").stderr
-    assert line.startswith("convcore: n1g1ic1ih4oc1kh3 fprop float64 gemm")
+    assert line.startswith("convcore: n1g1ic1ih4oc1kh3 fprop float64 planes")
     assert len(line.splitlines()) == 1
     assert python(code).stderr == ""
 

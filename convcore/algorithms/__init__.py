@@ -9,7 +9,14 @@ from convcore.algorithms.conv_direct import ConvDirect
 from convcore.algorithms.conv_dot import ConvDot
 from convcore.algorithms.conv_gemm import ConvGemm
 from convcore.algorithms.conv_phases import ConvPhases
+from convcore.algorithms.conv_planes import ConvPlanes
 from convcore.algorithms.pool_window import PoolWindow
 
-CONV: tuple[ConvAlgorithm, ...] = (ConvDot(), ConvPhases(), ConvDirect(), ConvGemm())
+CONV: tuple[ConvAlgorithm, ...] = (
+    ConvDot(),
+    ConvPlanes(),
+    ConvPhases(),
+    ConvDirect(),
+    ConvGemm(),
+)
 POOL: tuple[PoolAlgorithm, ...] = (PoolWindow(),)

@@ -7,6 +7,7 @@
     geometry.pxd    which inputs an output sees, for each direction
     pack.pxd        patches and weights in the order in which the tile reads them
     buffers.pxd     the arrays of a call as plain memory
+    planes.pxd      tiles of rows and columns, for few channels a group
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
     probe.pyx       what the processor can do             omp.pxd    OpenMP's questions
     baseline/  x86_64_v3/  x86_64_v4/     the homes of the compiled copies

@@ -16,7 +16,7 @@
 
 from convcore.kernels.geometry cimport Axis, Window
 from convcore.kernels.vector cimport (
-    MR, VEC_BYTES, f32v, f64v, real, vec, ahead, copy, prefetch, zero_lanes,
+    MR, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, copy, zero_lanes,
 )
 
 cdef enum:
@@ -120,7 +120,7 @@ cdef inline void fetch(const real* source, Py_ssize_t n) noexcept nogil:
     """Ask for n scalars, for later."""
     cdef Py_ssize_t i = 0
     while i < n:
-        prefetch(source + i)
+        cc_fetch(source + i)
         i += LINE // sizeof(real)
 
 

@@ -139,7 +139,10 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
         w = window_of(p, gradient, phase)
         if padded(&w):
             job.band = max(job.band, reach(&w, &job.boxes, job.channels) + SLACK)
-    job.macs = job.boxes.outputs * job.panel_block * lanes * job.distances * ceil_div(w.c, job.channels)
+    job.macs = (
+        job.boxes.outputs * job.panel_block * lanes
+        * job.distances * ceil_div(w.c, job.channels) * job.phase_count
+    )
     # `collect` may write a few rows too many, before the next panel or the biases come.
     job.shared = aligned(p.g * job.panels * lanes * (job.terms + 1) + MOST_LANES * lanes)
     job.band = aligned(job.band)

@@ -196,8 +196,8 @@ cdef void run_task(
     cdef Py_ssize_t lanes = nr(x), group, channel, panel, panels, channels, terms, i, j, c
     cdef real* copied = private
     cdef real* turned = copied + aligned(job.boxes.scalars)
-    cdef Py_ssize_t room = (job.boxes.outputs + MOST_LANES) * lanes
-    cdef Py_ssize_t* places = <Py_ssize_t*>(turned + room * job.panel_block)
+    cdef Py_ssize_t size = (job.boxes.outputs + MOST_LANES) * lanes
+    cdef Py_ssize_t* places = <Py_ssize_t*>(turned + size * job.panel_block)
     cdef Py_ssize_t* distances = places + job.boxes.outputs
     cdef real* sums = shared + task * job.sums
     cdef real* zeros = private + job.private - lanes
@@ -218,7 +218,7 @@ cdef void run_task(
         list_terms(w, &b, job.block, distances)
         for j in range(panels):
             turn_panel(
-                job, &box, dy, group, panel + j, turned + j * room
+                job, &box, dy, group, panel + j, turned + j * size
             )
         c = 0
         while c < job.channels and channel + c < job.p.icg:
@@ -229,7 +229,7 @@ cdef void run_task(
                 multiply_panel(
                     band, <const Py_ssize_t*>places, outputs_of(&box),
                     <const Py_ssize_t*>distances, terms,
-                    <const real*>turned + j * room,
+                    <const real*>turned + j * size,
                     <const real*>zeros if i == first else <const real*>NULL, most,
                     job.p.ocg - (panel + j) * lanes <= lanes // 2,
                     sums + (j * (job.channels * job.taps + MOST_LANES) + c * job.taps) * lanes,

@@ -294,8 +294,9 @@ cdef inline void sum_scattered(
 ) noexcept nogil:
     """Write start + the product of scalars a[i][at[k]] and rows b[k] of NR scalars.
 
-    Without a start, add it to what is there. `narrow` leaves the second half of each row alone. The smallest
-    tile that holds `rows` is used: a and the result have to go on for MR rows.
+    Without a start, add it to what is there. `narrow` leaves the second half of each row
+    alone. The smallest tile that holds `rows` is used: a and the result have to go on for
+    MR rows.
     """
     if real is float:
         sum_vectors(

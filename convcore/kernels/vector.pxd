@@ -22,21 +22,29 @@ cdef extern from *:
     #include <string.h>
     #if defined(__AVX512F__)
       #define CC_VEC_BYTES 64
+      #define CC_ROWS 7
+      #define CC_ROWS_HALF 4
       #define CC_MR 14
       #define CC_MR_HALF 8
       #define CC_DOT_X 4
     #elif defined(__AVX2__)
       #define CC_VEC_BYTES 32
+      #define CC_ROWS 4
+      #define CC_ROWS_HALF 2
       #define CC_MR 6
       #define CC_MR_HALF 4
       #define CC_DOT_X 2
     #elif defined(__aarch64__)
       #define CC_VEC_BYTES 16
+      #define CC_ROWS 7
+      #define CC_ROWS_HALF 4
       #define CC_MR 12
       #define CC_MR_HALF 8
       #define CC_DOT_X 4
     #else
       #define CC_VEC_BYTES 16
+      #define CC_ROWS 4
+      #define CC_ROWS_HALF 2
       #define CC_MR 6
       #define CC_MR_HALF 4
       #define CC_DOT_X 2
@@ -53,9 +61,11 @@ cdef extern from *:
     typedef double cc_f64v __attribute__((vector_size(CC_VEC_BYTES), aligned(8), may_alias));
 
     /* Every lane the scalar s: s - 0 is s for every s, the sign of zero included. */
-    #define cc_prefetch(p) __builtin_prefetch(p)
     #define cc_all_f32(s) ((float)(s) - (cc_f32v){0})
     #define cc_all_f64(s) ((double)(s) - (cc_f64v){0})
+
+    /* Ask for a cache line early; any address will do. */
+    #define cc_fetch(p) __builtin_prefetch(p, 0, 3)
 
     /* mix: lanes of a, then of b, by their numbers. */
     #if defined(__clang__)
@@ -113,7 +123,11 @@ cdef extern from *:
     #endif
 
     /* merge: the lanes whose bits are set from memory, which is not touched elsewhere.
-       copy: n scalars, never a byte beyond. */
+       copy: n scalars, never a byte beyond.
+       part: the lanes whose bits are set, the others zero; only the former are read.
+       even: every second of twice as many scalars, a bit for each of them; pair: both.
+       sum: of all lanes, by halves.  put: n lanes at most.
+       zip: n scalars at most, from a and b in turn. */
     #if defined(__AVX512F__)
       #include <immintrin.h>
       static inline unsigned cc_first(Py_ssize_t n, int lanes) {
@@ -136,6 +150,71 @@ cdef extern from *:
       }
       static inline cc_f64v cc_merge_f64(cc_f64v v, const double *p, unsigned long long b) {
           return (cc_f64v)_mm512_mask_loadu_pd((__m512d)v, (__mmask8)b, p);
+      }
+      static inline cc_f32v cc_part_f32(const float *p, unsigned long long b) {
+          return (cc_f32v)_mm512_maskz_loadu_ps((__mmask16)b, p);
+      }
+      static inline cc_f64v cc_part_f64(const double *p, unsigned long long b) {
+          return (cc_f64v)_mm512_maskz_loadu_pd((__mmask8)b, p);
+      }
+      static inline cc_f32v cc_even_f32(const float *p, unsigned long long b) {
+          __m512i at = _mm512_setr_epi32(
+              0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+          __m512 low = _mm512_maskz_loadu_ps((__mmask16)b, p);
+          __m512 high = _mm512_maskz_loadu_ps((__mmask16)(b >> 16), p + 16);
+          return (cc_f32v)_mm512_permutex2var_ps(low, at, high);
+      }
+      static inline cc_f64v cc_even_f64(const double *p, unsigned long long b) {
+          __m512i at = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
+          __m512d low = _mm512_maskz_loadu_pd((__mmask8)b, p);
+          __m512d high = _mm512_maskz_loadu_pd((__mmask8)(b >> 8), p + 8);
+          return (cc_f64v)_mm512_permutex2var_pd(low, at, high);
+      }
+      static inline void cc_pair_f32(
+          const float *p, unsigned long long b, cc_f32v *even, cc_f32v *odd) {
+          __m512i at = _mm512_setr_epi32(
+              0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+          __m512 low = _mm512_maskz_loadu_ps((__mmask16)b, p);
+          __m512 high = _mm512_maskz_loadu_ps((__mmask16)(b >> 16), p + 16);
+          *even = (cc_f32v)_mm512_permutex2var_ps(low, at, high);
+          at = _mm512_add_epi32(at, _mm512_set1_epi32(1));
+          *odd = (cc_f32v)_mm512_permutex2var_ps(low, at, high);
+      }
+      static inline void cc_pair_f64(
+          const double *p, unsigned long long b, cc_f64v *even, cc_f64v *odd) {
+          __m512i at = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
+          __m512d low = _mm512_maskz_loadu_pd((__mmask8)b, p);
+          __m512d high = _mm512_maskz_loadu_pd((__mmask8)(b >> 8), p + 8);
+          *even = (cc_f64v)_mm512_permutex2var_pd(low, at, high);
+          at = _mm512_add_epi64(at, _mm512_set1_epi64(1));
+          *odd = (cc_f64v)_mm512_permutex2var_pd(low, at, high);
+      }
+      #define cc_sum_f32(v) _mm512_reduce_add_ps((__m512)(v))
+      #define cc_sum_f64(v) _mm512_reduce_add_pd((__m512d)(v))
+      static inline void cc_put_f32(float *p, cc_f32v v, Py_ssize_t n) {
+          __mmask16 m = n >= 16 ? 0xFFFF : (__mmask16)((1u << n) - 1);
+          _mm512_mask_storeu_ps(p, m, (__m512)v);
+      }
+      static inline void cc_put_f64(double *p, cc_f64v v, Py_ssize_t n) {
+          __mmask8 m = n >= 8 ? 0xFF : (__mmask8)((1u << n) - 1);
+          _mm512_mask_storeu_pd(p, m, (__m512d)v);
+      }
+      static inline void cc_zip_f32(float *p, cc_f32v a, cc_f32v b, Py_ssize_t n) {
+          __m512i low = _mm512_setr_epi32(
+              0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+          __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+          cc_put_f32(p, (cc_f32v)_mm512_permutex2var_ps((__m512)a, low, (__m512)b), n);
+          if (n > 16)
+              cc_put_f32(p + 16,
+                  (cc_f32v)_mm512_permutex2var_ps((__m512)a, high, (__m512)b), n - 16);
+      }
+      static inline void cc_zip_f64(double *p, cc_f64v a, cc_f64v b, Py_ssize_t n) {
+          __m512i low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+          __m512i high = _mm512_add_epi64(low, _mm512_set1_epi64(4));
+          cc_put_f64(p, (cc_f64v)_mm512_permutex2var_pd((__m512d)a, low, (__m512d)b), n);
+          if (n > 8)
+              cc_put_f64(p + 8,
+                  (cc_f64v)_mm512_permutex2var_pd((__m512d)a, high, (__m512d)b), n - 8);
       }
     #else
       #if defined(__AVX2__)
@@ -164,6 +243,75 @@ cdef extern from *:
           return v;
       }
       #endif
+      static inline float cc_sum_f32(cc_f32v v) {
+          for (int n = CC_VEC_BYTES / 8; n; n /= 2) for (int i = 0; i < n; i++) v[i] += v[i + n];
+          return v[0];
+      }
+      static inline double cc_sum_f64(cc_f64v v) {
+          for (int n = CC_VEC_BYTES / 16; n; n /= 2) for (int i = 0; i < n; i++) v[i] += v[i + n];
+          return v[0];
+      }
+      /* A whole vector as a constant case, the rest scalar by scalar. */
+      #define CC_LANES_F32 (CC_VEC_BYTES / 4)
+      #define CC_LANES_F64 (CC_VEC_BYTES / 8)
+      #define CC_ALL_F32 ((1ull << CC_LANES_F32) - 1)
+      #define CC_ALL_F64 ((1ull << CC_LANES_F64) - 1)
+      static inline cc_f32v cc_part_f32(const float *p, unsigned long long b) {
+          if ((b & CC_ALL_F32) == CC_ALL_F32) return *(const cc_f32v *)p;
+          return cc_merge_f32((cc_f32v){0}, p, b);
+      }
+      static inline cc_f64v cc_part_f64(const double *p, unsigned long long b) {
+          if ((b & CC_ALL_F64) == CC_ALL_F64) return *(const cc_f64v *)p;
+          return cc_merge_f64((cc_f64v){0}, p, b);
+      }
+      #if defined(__AVX2__)
+      static inline cc_f32v cc_even_f32(const float *p, unsigned long long b) {
+          __m256 low = (__m256)cc_part_f32(p, b & CC_ALL_F32);
+          __m256 high = (__m256)cc_part_f32(p + 8, b >> 8);
+          __m256d mixed = (__m256d)_mm256_shuffle_ps(low, high, 0x88);
+          return (cc_f32v)_mm256_permute4x64_pd(mixed, 0xD8);
+      }
+      static inline cc_f64v cc_even_f64(const double *p, unsigned long long b) {
+          __m256d low = (__m256d)cc_part_f64(p, b & CC_ALL_F64);
+          __m256d high = (__m256d)cc_part_f64(p + 4, b >> 4);
+          return (cc_f64v)_mm256_permute4x64_pd(_mm256_shuffle_pd(low, high, 0), 0xD8);
+      }
+      #else
+      static inline cc_f32v cc_even_f32(const float *p, unsigned long long b) {
+          cc_f32v v = {0};
+          for (int i = 0; i < CC_LANES_F32; i++) if (b >> 2 * i & 1) v[i] = p[2 * i];
+          return v;
+      }
+      static inline cc_f64v cc_even_f64(const double *p, unsigned long long b) {
+          cc_f64v v = {0};
+          for (int i = 0; i < CC_LANES_F64; i++) if (b >> 2 * i & 1) v[i] = p[2 * i];
+          return v;
+      }
+      #endif
+      #define cc_pair_f32(p, b, even, odd) \\
+          (*(even) = cc_even_f32(p, b), *(odd) = cc_even_f32((p) + 1, (b) >> 1))
+      #define cc_pair_f64(p, b, even, odd) \\
+          (*(even) = cc_even_f64(p, b), *(odd) = cc_even_f64((p) + 1, (b) >> 1))
+      static inline void cc_put_f32(float *p, cc_f32v v, Py_ssize_t n) {
+          if (n >= CC_LANES_F32) *(cc_f32v *)p = v;
+          else for (Py_ssize_t i = 0; i < n; i++) p[i] = v[i];
+      }
+      static inline void cc_put_f64(double *p, cc_f64v v, Py_ssize_t n) {
+          if (n >= CC_LANES_F64) *(cc_f64v *)p = v;
+          else for (Py_ssize_t i = 0; i < n; i++) p[i] = v[i];
+      }
+      static inline void cc_zip_f32(float *p, cc_f32v a, cc_f32v b, Py_ssize_t n) {
+          if (n >= 2 * CC_LANES_F32)
+              for (int i = 0; i < CC_LANES_F32; i++) p[2 * i] = a[i], p[2 * i + 1] = b[i];
+          else
+              for (Py_ssize_t i = 0; i < n; i++) p[i] = i % 2 ? b[i / 2] : a[i / 2];
+      }
+      static inline void cc_zip_f64(double *p, cc_f64v a, cc_f64v b, Py_ssize_t n) {
+          if (n >= 2 * CC_LANES_F64)
+              for (int i = 0; i < CC_LANES_F64; i++) p[2 * i] = a[i], p[2 * i + 1] = b[i];
+          else
+              for (Py_ssize_t i = 0; i < n; i++) p[i] = i % 2 ? b[i / 2] : a[i / 2];
+      }
       #define cc_copy_f32(to, from, n) memcpy(to, from, (size_t)(n) * sizeof(float))
       #define cc_copy_f64(to, from, n) memcpy(to, from, (size_t)(n) * sizeof(double))
     #endif
@@ -182,7 +330,9 @@ cdef extern from *:
         DOT_W "CC_DOT_W"
         DOT_TILE "CC_DOT_TILE"    # vectors of that tile
         NR_BYTES "CC_NR_BYTES"    # bytes of one row of the tile
-    void prefetch "cc_prefetch"(const void* p) nogil  # harmless for any address
+        ROWS "CC_ROWS"            # rows of the tiles of conv_planes.pyx
+        ROWS_HALF "CC_ROWS_HALF"
+    void cc_fetch(const void* source) nogil
     f32v cc_all_f32(float s) nogil
     f64v cc_all_f64(double s) nogil
     f32v cc_low_f32(f32v a, f32v b) nogil
@@ -195,6 +345,18 @@ cdef extern from *:
     f64v cc_merge_f64(f64v v, const double* source, unsigned long long lanes) nogil
     void cc_copy_f32(float* to, const float* source, Py_ssize_t n) nogil
     void cc_copy_f64(double* to, const double* source, Py_ssize_t n) nogil
+    f32v cc_part_f32(const float* source, unsigned long long lanes) nogil
+    f64v cc_part_f64(const double* source, unsigned long long lanes) nogil
+    f32v cc_even_f32(const float* source, unsigned long long lanes) nogil
+    f64v cc_even_f64(const double* source, unsigned long long lanes) nogil
+    void cc_pair_f32(const float* source, unsigned long long lanes, f32v* a, f32v* b) nogil
+    void cc_pair_f64(const double* source, unsigned long long lanes, f64v* a, f64v* b) nogil
+    float cc_sum_f32(f32v v) nogil
+    double cc_sum_f64(f64v v) nogil
+    void cc_put_f32(float* to, f32v v, Py_ssize_t n) nogil
+    void cc_put_f64(double* to, f64v v, Py_ssize_t n) nogil
+    void cc_zip_f32(float* to, f32v a, f32v b, Py_ssize_t n) nogil
+    void cc_zip_f64(double* to, f64v a, f64v b, Py_ssize_t n) nogil
 
 ctypedef fused vec:
     f32v
@@ -274,3 +436,53 @@ cdef inline void copy(real* to, const real* source, Py_ssize_t n) noexcept nogil
         cc_copy_f32(to, source, n)
     else:
         cc_copy_f64(to, source, n)
+
+
+cdef inline vec part(const vec* source, unsigned long long lanes) noexcept nogil:
+    """Load the lanes whose bits are set, and read no others: those are zero."""
+    if vec is f32v:
+        return cc_part_f32(<const float*>source, lanes)
+    else:
+        return cc_part_f64(<const double*>source, lanes)
+
+
+cdef inline vec even(const vec* source, unsigned long long scalars) noexcept nogil:
+    """Load every second scalar; a bit for each scalar tells whether it may be read."""
+    if vec is f32v:
+        return cc_even_f32(<const float*>source, scalars)
+    else:
+        return cc_even_f64(<const double*>source, scalars)
+
+
+cdef inline void pair(
+    const vec* source, unsigned long long scalars, vec* a, vec* b
+) noexcept nogil:
+    """Load scalars 0, 2, 4 ... to a and 1, 3, 5 ... to b; bits as for `even`."""
+    if vec is f32v:
+        cc_pair_f32(<const float*>source, scalars, a, b)
+    else:
+        cc_pair_f64(<const double*>source, scalars, a, b)
+
+
+cdef inline void put_part(vec* to, vec v, Py_ssize_t n) noexcept nogil:
+    """Store the first n lanes, or all."""
+    if vec is f32v:
+        cc_put_f32(<float*>to, v, n)
+    else:
+        cc_put_f64(<double*>to, v, n)
+
+
+cdef inline void zip_part(vec* to, vec a, vec b, Py_ssize_t n) noexcept nogil:
+    """Store the first n of a[0], b[0], a[1], b[1], ..., or all."""
+    if vec is f32v:
+        cc_zip_f32(<float*>to, a, b, n)
+    else:
+        cc_zip_f64(<double*>to, a, b, n)
+
+
+cdef inline void put_sum(vec* to, vec v, Py_ssize_t place) noexcept nogil:
+    """Store the sum of all lanes as the scalar at `place`."""
+    if vec is f32v:
+        (<float*>to)[place] = cc_sum_f32(v)
+    else:
+        (<double*>to)[place] = cc_sum_f64(v)

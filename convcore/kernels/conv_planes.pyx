@@ -1,0 +1,659 @@
+# Convolution and its gradient of x for few channels a group, pixels in the lanes.
+#
+# What      out[m, z, y, x] = bias[m] + sum over (c, kz, ky, kx) of
+#               weight[m, c, kz, ky, kx] * source[c, z', y', x']
+#           with the windows of geometry.pxd. A gradient whose stride along x is two has two
+#           phases there; both are computed and stored in turns, so dx is written once.
+# Layout    everything stays where it is; see planes.pxd for the tile.
+#
+#              x ->   one vector                    one vector
+#           y  [ row 0 of the source ]  kx, 3 ky    [ row 0, channel m     ]  R rows,
+#           |  [ row 1               ]  -------->   [ row 1                ]  1 or 2
+#           v  [ ...                 ]              [ ...                  ]  channels
+#
+# Assumes   flat native buffers of the sizes that the geometry tells; what
+#           algorithms/conv_planes.py accepts: strides 1 and 2 along x, few phases.
+# Parallel  over tasks = groups of samples, or parts of one: each writes rows that no other
+#           task writes. Every output is one sum in the order (c, kz, block of ky, kx, ky),
+#           so its bits depend on nothing else.
+# Scratch   shared: one row of zeros, where the rows of each tile of a plane are, the masks
+#           of a row. Per thread the addresses of the rows of one tile.
+# Cost      2 * outputs * terms FLOPs; for K taps a column, N loads for R * K multiply-adds
+#           of each channel. x and y pass once through the caches; as tiles go along 7 rows
+#           at once, the processor does not see a stream, and lines are asked for early
+#           (depthwise 3x3, 112x112x32, batch 8: 0.93 ms instead of 5.8).
+# Why not   A padded copy of the rows: a load and a store for each, where masked loads in
+#           place cost nothing on AVX-512. Packed patches (conv_gemm.pyx): finding them
+#           takes ten times as long as a depthwise sum.
+# Source    Zhang, Franchetti and Low, High Performance Zero-Memory Overhead Direct
+#           Convolutions, ICML 2018; Georganas et al., SC 2018, for loads that several
+#           taps share.
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython.parallel cimport prange, threadid
+from libc.string cimport memset
+
+from convcore.kernels.buffers cimport (
+    Buffers, call, geometry_of, reals, reals_or_nothing, room,
+)
+from convcore.kernels.geometry cimport (
+    CONV_FIELDS, Axis, Conv, Window, conv_of, forward_axis, forward_window, gradient_axis,
+    gradient_window, phases,
+)
+from convcore.kernels.planes cimport (
+    FIVE, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Rows, along,
+    apart_of, ascending, cut_rows, dense, five, five_apart, halved, list_masks, list_rows,
+    load, load_pair, one, point, seven, taps, taps_of, three, three_apart, two, zipped,
+)
+from convcore.kernels.vector cimport (
+    ROWS, ROWS_HALF, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, lanes_from, put_part,
+    zero_lanes, zip_part,
+)
+
+cdef enum:
+    SWEEPS = 16  # most phases along z and y together
+    FAR = 8192  # bytes from what is read to what is asked for
+    MOST_PAIRS = 12  # rows of a tile of which two vectors fit into registers
+    ALIGNED = 16  # scalars to which parts of scratch are rounded up
+    ADDRESS = 8  # bytes of an address, at most
+    TASKS_PER_THREAD = 8  # so that no thread waits long for the last task
+    TASK_MACS = 200000  # fewest of a task: some 5 us
+    ROUND_MACS = 300000000  # work between two looks for Ctrl-C: a few ms a thread
+
+cdef struct tall:
+    char _
+
+cdef struct low:
+    char _
+
+cdef struct tall_pair:
+    char _
+
+cdef struct low_pair:
+    char _
+
+ctypedef fused shape:  # of a tile, as a type: its rows and channels are constants
+    tall
+    low
+    tall_pair
+    low_pair
+
+cdef struct Sweep:  # one phase along z and y
+    Axis z, y
+    Rows rows
+    Py_ssize_t tiles, blocks  # of a plane; (kz, block of ky)
+    Py_ssize_t records        # where those of its tiles are in scratch
+
+cdef struct Job:
+    Conv p
+    Window w                       # channels and planes
+    Py_ssize_t sweep_count         # phases along z and y
+    Sweep[SWEEPS] sweeps
+    Axis[2] x                      # phases along x
+    Py_ssize_t x_count, line       # of them; outputs of a tile if rows are one long line
+    Py_ssize_t weight_m, weight_c  # weights from one output, input to the next
+    Py_ssize_t kernel              # weights of one output and input
+    Py_ssize_t planes, each, parts  # groups of all samples; of a task; or tasks of a plane
+    Py_ssize_t tasks, macs         # macs of a task
+    Py_ssize_t[2] masks            # entries of each phase along x
+    Py_ssize_t masks_at            # where they are in scratch
+    Py_ssize_t zeros, shared, private  # scratch: the zeros; all that is shared; a thread's
+
+cdef struct Terms:  # what a tile sums
+    Py_ssize_t blocks              # (c, kz, block of ky)
+    const Py_ssize_t* offsets      # of their weights
+    Py_ssize_t m_step, y_step      # weights to the next channel, row of the kernel
+
+cdef struct Part:  # the work of a task
+    Py_ssize_t plane0, plane1, tile0, tile1
+    const unsigned int* masks      # of the phases along x
+    const unsigned int* masks1
+    unsigned int* line_masks       # room for those of one vector
+
+
+cdef inline int rows_of(shape* tile) noexcept nogil:
+    """Count the rows of a tile."""
+    return ROWS if shape is tall or shape is tall_pair else ROWS_HALF
+
+
+cdef inline int channels_of(shape* tile) noexcept nogil:
+    """Count the channels of a tile."""
+    return 1 if shape is tall or shape is low else 2
+
+
+cdef inline Py_ssize_t rounded(Py_ssize_t scalars) noexcept nogil:
+    """Round a part of scratch up, so that each begins a cache line."""
+    return (scalars + ALIGNED - 1) // ALIGNED * ALIGNED
+
+
+cdef inline Py_ssize_t record_of(const Sweep* s) noexcept nogil:
+    """Count the integers that tell of a tile: place, rows, and the rows to load."""
+    return 2 + s.blocks * s.rows.loads
+
+
+cdef inline void cut_line(Job* job, Py_ssize_t lanes) noexcept nogil:
+    """Take pieces of a single row for the rows of a tile."""
+    cdef Rows* r = &job.sweeps[0].rows
+    r.rows = r.loads = ROWS
+    r.per_unit = r.tiles = (job.x[0].extent - 1) // (ROWS * lanes) + 1
+    job.line = ROWS * lanes
+
+
+cdef inline void cut_tasks(Job* job, int threads) noexcept nogil:
+    """Give a task some planes, or a part of one."""
+    cdef Py_ssize_t plane = job.w.m * job.w.c * job.kernel * job.w.plane
+    cdef Py_ssize_t wanted = TASKS_PER_THREAD * threads
+    job.planes = job.p.n * job.p.g
+    job.each = max(job.planes // wanted, TASK_MACS // plane)
+    job.each = max(min(job.each, ROUND_MACS // plane), 1)
+    job.parts = 1
+    if job.each == 1:
+        job.parts = max(wanted // max(job.planes, 1), plane // ROUND_MACS)
+        job.parts = max(min(job.parts, plane // TASK_MACS), 1)
+    job.tasks = ((job.planes - 1) // job.each + 1) * job.parts if job.planes else 0
+    job.macs = plane // job.parts * job.each + 1
+
+
+cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) noexcept nogil:
+    """Cut the planes into tiles and the work into tasks."""
+    cdef Job job
+    cdef Sweep* s
+    cdef Py_ssize_t i, ny = phases(p, 1) if gradient else 1, table = 0, terms = 0
+    cdef Py_ssize_t lanes = VEC_BYTES // item
+    job.p = p[0]
+    job.w = gradient_window(p, 0) if gradient else forward_window(p)
+    job.kernel = p.kernel[0] * p.kernel[1] * p.kernel[2]
+    job.weight_m, job.weight_c = p.icg * job.kernel, job.kernel
+    job.x_count = 1
+    job.x[0] = forward_axis(p, 2)
+    job.sweep_count = 1
+    if gradient:
+        job.weight_m, job.weight_c = job.weight_c, job.weight_m
+        job.x_count = phases(p, 2)
+        for i in range(job.x_count):
+            job.x[i] = ascending(gradient_axis(p, 2, i))
+        job.sweep_count = phases(p, 0) * ny
+    job.line = 0
+    for i in range(job.sweep_count):
+        s = &job.sweeps[i]
+        s.z = ascending(gradient_axis(p, 0, i // ny)) if gradient else forward_axis(p, 0)
+        s.y = ascending(gradient_axis(p, 1, i % ny)) if gradient else forward_axis(p, 1)
+        s.rows = cut_rows(&s.y)
+        if job.sweep_count == 1 and s.y.extent == 1 and s.y.taps == 1:
+            cut_line(&job, lanes)
+        s.tiles = s.z.extent * s.rows.tiles
+        s.blocks = s.z.taps * s.rows.blocks
+        terms = max(terms, s.blocks * job.w.c)
+        table = max(table, s.blocks * job.w.c * s.rows.loads)
+    cut_tasks(&job, threads)
+    job.zeros = rounded(p.out_extent[2] if gradient else p.in_extent[2])
+    job.shared = job.zeros
+    for i in range(job.sweep_count):
+        s = &job.sweeps[i]
+        s.records = job.shared
+        job.shared += rounded(s.tiles * record_of(s) * ADDRESS // item)
+    job.masks_at = job.shared
+    for i in range(job.x_count):
+        job.masks[i] = job.x[i].taps
+        if not job.line:
+            job.masks[i] *= (job.x[0].extent - 1) // lanes + 1
+        job.shared += rounded(job.masks[i])
+    job.private = rounded((table + terms) * ADDRESS // item) + rounded(
+        job.x[0].taps + job.x[job.x_count - 1].taps
+    )
+    return job
+
+
+cdef inline unsigned int* masks_of(const Job* job, const real* scratch, int phase) noexcept nogil:
+    """Give the masks of a phase along x, for every vector of columns."""
+    return <unsigned int*>(
+        scratch + job.masks_at + (rounded(job.masks[0]) if phase else 0)
+    )
+
+
+cdef void list_tiles(const Job* job, const Sweep* s, long long* record) noexcept nogil:
+    """Write for each tile of a plane its place in `out`, its rows and what they read."""
+    cdef Py_ssize_t z, residue, i, first, row
+    for z in range(s.z.extent):
+        for residue in range(s.rows.tiles // s.rows.per_unit):
+            for i in range(s.rows.per_unit):
+                first = 0 if job.line else residue + i * s.rows.rows * s.rows.unit
+                row = (s.z.start + s.z.step * z) * job.w.height + s.y.start + s.y.step * first
+                record[0] = row * job.w.width
+                record[1] = max((s.y.extent - 1 - first) // s.rows.unit + 1, 0)
+                if first >= s.y.extent:
+                    record[1] = 0
+                record[1] = i if job.line else min(record[1], s.rows.rows)
+                list_rows(
+                    &s.rows, &s.z, &s.y, job.x[0].source, z, first, s.rows.loads, record + 2
+                )
+                record += record_of(s)
+
+
+cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
+    """Write the row of zeros, the tiles of a plane and the masks of a row."""
+    cdef Py_ssize_t x, lanes = VEC_BYTES // sizeof(real)
+    cdef unsigned int* masks
+    cdef int i
+    memset(scratch, 0, job.zeros * sizeof(real))
+    for i in range(job.sweep_count):
+        list_tiles(job, &job.sweeps[i], <long long*>(scratch + job.sweeps[i].records))
+    for i in range(job.x_count if not job.line else 0):
+        masks = masks_of(job, <const real*>scratch, i)
+        x = 0
+        while x < job.x[0].extent:
+            list_masks(&job.x[i], x, masks)
+            masks += job.x[i].taps
+            x += lanes
+
+
+cdef inline void feed(
+    const vec* weight, Py_ssize_t m_step, const vec* v, vec* acc, shape* tile, taps* column
+) noexcept nogil:
+    """Add one tap's products to every row and channel."""
+    cdef int m, i, rows = rows_of(tile)
+    cdef vec s
+    for m in range(channels_of(tile)):
+        s = lanes_from(weight, m * m_step)
+        for i in range(rows):
+            acc[m * rows + i] = acc[m * rows + i] + s * v[i * apart_of(column)]
+
+
+cdef inline void feed_column(
+    const Terms* t, const vec* weight, const vec* v, vec* acc, shape* tile, taps* column
+) noexcept nogil:
+    """Add the products of K taps."""
+    cdef int count = taps_of(column)
+    feed(weight, t.m_step, v, acc, tile, column)
+    if count > 1:
+        feed(ahead(weight, t.y_step), t.m_step, v + 1, acc, tile, column)
+    if count > 2:
+        feed(ahead(weight, 2 * t.y_step), t.m_step, v + 2, acc, tile, column)
+    if count > 3:
+        feed(ahead(weight, 3 * t.y_step), t.m_step, v + 3, acc, tile, column)
+        feed(ahead(weight, 4 * t.y_step), t.m_step, v + 4, acc, tile, column)
+    if count > 5:
+        feed(ahead(weight, 5 * t.y_step), t.m_step, v + 5, acc, tile, column)
+        feed(ahead(weight, 6 * t.y_step), t.m_step, v + 6, acc, tile, column)
+
+
+cdef inline void sum_columns(
+    const Terms* t, const Axis* a, const vec* const* table, const vec* weight,
+    const unsigned int* masks, Py_ssize_t at, vec* acc, shape* tile, taps* column, along* x,
+) noexcept nogil:
+    """Add the taps of one block: all kx, K ky."""
+    cdef vec v[MOST_LOADS]
+    cdef vec u[MOST_LOADS]
+    cdef Py_ssize_t kx = 0
+    cdef int loads = (rows_of(tile) - 1) * apart_of(column) + taps_of(column)
+    if along is halved:
+        # Two columns for the price of one, if there are registers for both.
+        while loads < MOST_PAIRS and a.off_step == 1 and kx + 1 < a.taps:
+            load_pair(table, at, masks[kx], loads, v, u)
+            feed_column(t, weight, v, acc, tile, column)
+            feed_column(t, ahead(weight, a.tap_step), u, acc, tile, column)
+            kx += 2
+            at += 2
+            weight = ahead(weight, 2 * a.tap_step)
+    while kx < a.taps:
+        load(table, at, masks[kx], loads, v, x)
+        feed_column(t, weight, v, acc, tile, column)
+        kx += 1
+        at += a.off_step
+        weight = ahead(weight, a.tap_step)
+
+
+cdef inline void sum_tile(
+    const Terms* t, const Axis* a, const vec* const* table, const vec* weight,
+    const vec* bias, const unsigned int* masks, Py_ssize_t x, vec* acc, shape* tile,
+    taps* column, along* step,
+) noexcept nogil:
+    """Sum all terms of one vector of columns."""
+    cdef Py_ssize_t b, at = x + a.off0
+    cdef int m, i, rows = rows_of(tile), loads = (rows - 1) * apart_of(column) + taps_of(column)
+    cdef vec first
+    if along is halved:
+        at += x
+    for m in range(channels_of(tile)):
+        first = lanes_from(bias, m) if bias else zero_lanes(weight)
+        for i in range(rows):
+            acc[m * rows + i] = first
+    weight = ahead(weight, a.tap0)
+    for b in range(t.blocks):
+        for i in range(rows):
+            cc_fetch(<const char*>ahead(table[i], at) + FAR)
+        sum_columns(
+            t, a, table, ahead(weight, t.offsets[b]), masks, at, acc, tile, column, step
+        )
+        table += loads
+
+
+cdef inline void put_tile(
+    const vec* acc, vec* to, Py_ssize_t to_m, Py_ssize_t to_row, Py_ssize_t n,
+    Py_ssize_t count, shape* tile, along* x,
+) noexcept nogil:
+    """Store `count` rows of n scalars at most, of two phases in turns."""
+    cdef int m, i, rows = rows_of(tile), channels = channels_of(tile)
+    cdef vec* row
+    for m in range(channels):
+        row = <vec*>ahead(<const vec*>to, m * to_m)
+        for i in range(rows):
+            if i < count:
+                if along is zipped:
+                    zip_part(row, acc[m * rows + i], acc[(channels + m) * rows + i], n)
+                else:
+                    put_part(row, acc[m * rows + i], n)
+                row = <vec*>ahead(<const vec*>row, to_row)
+
+
+cdef inline void run_columns(
+    const Job* job, const Terms* t, const vec* const* table, const vec* weight,
+    const vec* bias, const unsigned int* masks, const unsigned int* masks1, Py_ssize_t x,
+    Py_ssize_t x_end, vec* to, Py_ssize_t to_row, Py_ssize_t count, shape* tile,
+    taps* column, along* step,
+) noexcept nogil:
+    """Compute columns x .. x_end of `count` rows, `to_row` apart."""
+    cdef vec acc[4 * ROWS]
+    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    cdef vec* here
+    cdef int half = rows_of(tile) * channels_of(tile), rows = rows_of(tile)
+    while x < x_end:
+        sum_tile(t, &job.x[0], table, weight, bias, masks, x, acc, tile, column, step)
+        masks += job.x[0].taps
+        if along is zipped:
+            sum_tile(
+                t, &job.x[1], table, weight, bias, masks1, x, acc + half, tile, column, step
+            )
+            masks1 += job.x[1].taps
+            here = <vec*>ahead(<const vec*>to, 2 * x)
+            put_tile(
+                acc, here, job.w.plane, to_row, job.w.width - 2 * x, count, tile, step
+            )
+        else:
+            here = <vec*>ahead(<const vec*>to, x)
+            if count == rows:
+                put_tile(acc, here, job.w.plane, to_row, x_end - x, rows, tile, step)
+            else:
+                put_tile(acc, here, job.w.plane, to_row, x_end - x, count, tile, step)
+        x += lanes
+
+
+cdef inline bint inside(const Job* job, Py_ssize_t x, Py_ssize_t length) noexcept nogil:
+    """Tell whether a piece of a line reads and writes nothing outside of it."""
+    cdef Py_ssize_t i, first, last
+    for i in range(job.x_count):
+        first = job.x[i].advance * x + job.x[i].off0
+        last = first + job.x[i].advance * length + job.x[i].off_step * (job.x[i].taps - 1)
+        if first < 0 or last > job.x[i].source or x + length > job.x[i].extent:
+            return False
+    return True
+
+
+cdef inline void run_line(
+    const Job* job, const Terms* t, Py_ssize_t piece, const vec** table,
+    const vec* weight, const vec* bias, const vec* zeros, unsigned int* masks, vec* to,
+    shape* tile, taps* column, along* step,
+) noexcept nogil:
+    """Compute a piece of a single row: its vectors are the rows of the tile."""
+    cdef Py_ssize_t x = piece * job.line, lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    cdef Py_ssize_t x_end = min(x + job.line, job.x[0].extent), i, j, apart, count
+    cdef unsigned int* masks1 = masks + job.x[0].taps
+    while x < x_end:
+        # As many vectors as need no masks; or one, which has masks of its own.
+        count = (x_end - x) // lanes
+        while count > 1 and not inside(job, x, count * lanes):
+            count -= 1
+        count = max(count, 1)
+        for i in range(t.blocks):
+            apart = 2 * lanes if along is halved else lanes
+            if table[i * ROWS] == zeros:
+                apart = 0
+            for j in range(1, ROWS):
+                table[i * ROWS + j] = ahead(table[i * ROWS], j * apart if j < count else 0)
+        list_masks(&job.x[0], x, masks)
+        if along is zipped:
+            list_masks(&job.x[1], x, masks1)
+        run_columns(
+            job, t, <const vec* const*>table, weight, bias, masks, masks1, x,
+            min(x + lanes, x_end), to, 2 * lanes if along is zipped else lanes, count, tile,
+            column, step,
+        )
+        x += count * lanes
+
+
+cdef inline void list_offsets(
+    const Job* job, const Sweep* s, Py_ssize_t* offsets
+) noexcept nogil:
+    """List where the weights of each (c, kz, block of ky) are."""
+    cdef Py_ssize_t c, kz, block, row
+    for c in range(job.w.c):
+        for kz in range(s.z.taps):
+            for block in range(s.rows.blocks):
+                row = (s.z.tap0 + s.z.tap_step * kz) * job.p.kernel[1]
+                row += s.y.tap0 + s.y.tap_step * block * s.rows.taps
+                offsets[0] = c * job.weight_c + row * job.p.kernel[2]
+                offsets += 1
+
+
+cdef void run_tiles(
+    const Job* shared_job, const Sweep* shared_sweep, const Part* work, Py_ssize_t m,
+    const vec* source, const vec* all_weights, const vec* all_biases, const vec* zeros,
+    const vec** table, vec* out, shape* tile, taps* column, along* step,
+) noexcept nogil:
+    """Compute channels from m on of some tiles of some planes, in one phase."""
+    cdef Job job = shared_job[0]  # copies, which no store to `out` can change
+    cdef Sweep s = shared_sweep[0]
+    cdef Py_ssize_t plane, group = work.plane0 % job.p.g, _i, c
+    cdef Py_ssize_t to_row = s.y.step * s.rows.unit * job.w.width, size = record_of(&s)
+    cdef int loads = (rows_of(tile) - 1) * apart_of(column) + taps_of(column)
+    cdef const long long* record
+    cdef const vec* weight
+    cdef const vec* bias = NULL
+    cdef const vec* first
+    cdef vec* to
+    cdef Terms t
+    t.blocks = job.w.c * s.blocks
+    t.m_step = job.weight_m
+    t.y_step = s.y.tap_step * job.p.kernel[2]
+    t.offsets = <const Py_ssize_t*>(table + t.blocks * loads)
+    list_offsets(&job, &s, <Py_ssize_t*>t.offsets)
+    for plane in range(work.plane0, work.plane1):
+        weight = ahead(all_weights, group * job.w.m * job.w.c * job.kernel + m * job.weight_m)
+        if all_biases:
+            bias = ahead(all_biases, group * job.w.m + m)
+        first = ahead(source, plane * job.w.c * job.w.source_plane)
+        record = <const long long*>ahead(zeros, s.records) + work.tile0 * size
+        for _i in range(work.tile0, work.tile1):
+            for c in range(job.w.c):
+                point(
+                    table + c * s.blocks * loads, record + 2, s.blocks, loads,
+                    ahead(first, c * job.w.source_plane), zeros,
+                )
+            to = <vec*>ahead(<const vec*>out, (plane * job.w.m + m) * job.w.plane + record[0])
+            if job.line:
+                if taps is one and (shape is tall or shape is tall_pair):
+                    run_line(
+                        &job, &t, record[1], table, weight, bias, zeros, work.line_masks, to,
+                        tile, column, step,
+                    )
+            else:
+                run_columns(
+                    &job, &t, <const vec* const*>table, weight, bias, work.masks,
+                    work.masks1, 0, job.x[0].extent, to, to_row, record[1], tile, column, step,
+                )
+            record += size
+        group = group + 1 if group + 1 < job.p.g else 0
+
+
+cdef inline void run_column(
+    const Job* job, const Sweep* s, const Part* work, Py_ssize_t m, const vec* source,
+    const vec* w, const vec* bias, const vec* zeros, const vec** table, vec* out,
+    shape* tile, taps* column,
+) noexcept nogil:
+    """Choose how columns are read and written."""
+    if job.x_count == 2:
+        if not (taps is three_apart or taps is five_apart):  # no gradient has them
+            run_tiles(
+                job, s, work, m, source, w, bias, zeros, table, out, tile, column,
+                <zipped*>NULL,
+            )
+    elif job.x[0].advance == 2:
+        run_tiles(
+            job, s, work, m, source, w, bias, zeros, table, out, tile, column, <halved*>NULL
+        )
+    else:
+        run_tiles(
+            job, s, work, m, source, w, bias, zeros, table, out, tile, column, <dense*>NULL
+        )
+
+
+cdef inline void run_shape(
+    const Job* job, const Sweep* s, const Part* work, Py_ssize_t m, const vec* source,
+    const vec* w, const vec* bias, const vec* zeros, const vec** table, vec* out, shape* tile,
+) noexcept nogil:
+    """Choose the column of the kernel."""
+    if s.rows.column == ONE:
+        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <one*>NULL)
+    elif s.rows.column == TWO:
+        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <two*>NULL)
+    elif s.rows.column == THREE:
+        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <three*>NULL)
+    elif s.rows.column == FIVE:
+        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <five*>NULL)
+    elif s.rows.column == SEVEN:
+        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <seven*>NULL)
+    elif s.rows.column == THREE_APART:
+        run_column(
+            job, s, work, m, source, w, bias, zeros, table, out, tile, <three_apart*>NULL
+        )
+    elif shape is low or shape is low_pair:  # `cut_rows` gives it no other
+        run_column(
+            job, s, work, m, source, w, bias, zeros, table, out, tile, <five_apart*>NULL
+        )
+
+
+cdef inline void run_channels(
+    const Job* job, const Sweep* s, const Part* work, const vec* source, const vec* weight,
+    const vec* bias, const vec* zeros, const vec** table, vec* out,
+) noexcept nogil:
+    """Compute all channels, in pairs, for some tiles of some planes."""
+    cdef Py_ssize_t m = 0
+    cdef bint high = s.rows.rows == ROWS
+    while m + 1 < job.w.m:
+        if high:
+            run_shape(
+                job, s, work, m, source, weight, bias, zeros, table, out, <tall_pair*>NULL
+            )
+        else:
+            run_shape(
+                job, s, work, m, source, weight, bias, zeros, table, out, <low_pair*>NULL
+            )
+        m += 2
+    if m < job.w.m:
+        if high:
+            run_shape(job, s, work, m, source, weight, bias, zeros, table, out, <tall*>NULL)
+        else:
+            run_shape(job, s, work, m, source, weight, bias, zeros, table, out, <low*>NULL)
+
+
+cdef void run_task(
+    const Job* job, Py_ssize_t task, const real* source, const real* weight,
+    const real* bias, const real* shared, real* private, real* out,
+) noexcept nogil:
+    """Compute some planes, or a part of one, phase after phase."""
+    cdef Py_ssize_t part = task % job.parts, i
+    cdef real* table = private + rounded(job.x[0].taps + job.x[job.x_count - 1].taps)
+    cdef const Sweep* s
+    cdef Part work
+    work.plane0 = task // job.parts * job.each
+    work.plane1 = min(work.plane0 + job.each, job.planes)
+    work.masks = <const unsigned int*>masks_of(job, shared, 0)
+    work.masks1 = <const unsigned int*>masks_of(job, shared, 1)
+    work.line_masks = <unsigned int*>private
+    for i in range(job.sweep_count):
+        s = &job.sweeps[i]
+        work.tile0 = s.tiles * part // job.parts
+        work.tile1 = s.tiles * (part + 1) // job.parts
+        if real is float:
+            run_channels(
+                job, s, &work, <const f32v*>source, <const f32v*>weight, <const f32v*>bias,
+                <const f32v*>shared, <const f32v**>table, <f32v*>out,
+            )
+        else:
+            run_channels(
+                job, s, &work, <const f64v*>source, <const f64v*>weight, <const f64v*>bias,
+                <const f64v*>shared, <const f64v**>table, <f64v*>out,
+            )
+
+
+cdef void run_tasks(
+    const Job* job, Py_ssize_t begin, Py_ssize_t end, const real* source,
+    const real* weight, const real* bias, real* scratch, real* out, int threads,
+) noexcept nogil:
+    """Do one round of tasks."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        for i in range(begin, end):
+            run_task(
+                job, i, source, weight, bias, <const real*>scratch, scratch + job.shared, out
+            )
+        return
+    for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+        run_task(
+            job, i, source, weight, bias, <const real*>scratch,
+            scratch + job.shared + threadid() * job.private, out,
+        )
+
+
+cdef int run(
+    const Job* job, const real* source, const real* weight, const real* bias, real* out,
+    real* scratch, int threads,
+) except -1:
+    """Do the tasks round by round."""
+    cdef Py_ssize_t begin = 0, end, step = max(ROUND_MACS // max(job.macs, 1), 1) * threads
+    fill_shared(job, scratch)
+    while begin < job.tasks:
+        end = min(begin + step, job.tasks)
+        with nogil:
+            run_tasks(job, begin, end, source, weight, bias, scratch, out, threads)
+        PyErr_CheckSignals()
+        begin = end
+    return 0
+
+
+cdef int start(const Buffers* held, bint gradient, int threads, real* like) except -1:
+    """Check geometry, source, weight, bias, out and scratch, and run the direction."""
+    cdef const Conv* p = <const Conv*>geometry_of(held, CONV_FIELDS)
+    cdef Job job = make_job(p, gradient, sizeof(real), threads)
+    cdef const real* source = reals(held, 1, p.n * p.g * job.w.c * job.w.source_plane, like)
+    cdef const real* weight = reals(held, 2, p.g * p.ocg * p.icg * job.kernel, like)
+    cdef const real* bias = reals_or_nothing(held, 3, p.g * job.w.m, like)
+    cdef real* out = reals(held, 4, p.n * p.g * job.w.m * job.w.plane, like)
+    cdef real* scratch = room(held, 5, job.shared + threads * job.private, like)
+    return run(&job, source, weight, bias, out, scratch, threads) if job.tasks else 0
+
+
+cdef int forward(const Buffers* held, int threads, real* like) except -1:
+    """Run fprop."""
+    return start(held, False, threads, like)
+
+
+cdef int gradient(const Buffers* held, int threads, real* like) except -1:
+    """Run dgrad."""
+    return start(held, True, threads, like)
+
+
+def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, int threads):
+    """Give the scalars of scratch that fprop or dgrad needs."""
+    cdef Job job = make_job(conv_of(geometry, threads), direction == "dgrad", item, threads)
+    return job.shared + threads * job.private
+
+
+def fprop(geometry, x, weight, bias, y, scratch, int threads):
+    """Write the convolution of x to y; the bias may be None."""
+    call((geometry, x, weight, bias), (y, scratch), threads, forward[float], forward[double])
+
+
+def dgrad(geometry, dy, weight, bias, dx, scratch, int threads):
+    """Write the gradient of x, plus a bias (of a transposed convolution), to dx."""
+    call((geometry, dy, weight, bias), (dx, scratch), threads, gradient[float], gradient[double])

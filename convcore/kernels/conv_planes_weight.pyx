@@ -1,0 +1,623 @@
+# The gradient of weight for few channels a group, pixels in the lanes.
+#
+# What      dw[o, c, kz, ky, kx] = sum over (n, z, y, x) of
+#               dy[n, o, z, y, x] * x[n, c, z', y', x']
+#           with the windows of the forward pass (geometry.pxd).
+# Layout    everything stays where it is; see planes.pxd for the tile.
+#
+#              x ->   one vector                one vector
+#           y  [ row 0 of x  ]  kx, K ky   [ row 0 of dy ]  R rows    a sum for each tap,
+#           |  [ row 1       ]     x       [ row 1       ]            with lanes; the lanes
+#           v  [ ...         ]             [ ...         ]            are added at the end
+#
+#           A row that does not fill a tile is a tile of its own, and lanes without a pixel
+#           of dy are masked in x, too: nothing that no window connects is multiplied.
+# Assumes   flat native buffers of the sizes that the geometry tells; what
+#           algorithms/conv_planes.py accepts.
+# Parallel  over tasks = (some groups, chunk of units), a unit being some tiles of a sample.
+#           A task owns its sums. How many chunks there are depends on the problem alone;
+#           they are added in a fixed tree. So the bits are the same for any thread count.
+# Scratch   shared: as conv_planes.pyx and, with several chunks, their sums. Per thread the
+#           addresses of a unit's rows, and a vector for each weight of a group.
+# Cost      2 * oc * icg * taps * pixels FLOPs; R + 3 N loads for 9 R multiply-adds (3 x 3).
+# Why not   One output row at a time: a load for each multiply-add. All pixels in one chain
+#           of additions: sums of a unit first keep rounding errors small.
+# Source    as conv_planes.pyx; Higham, Accuracy and Stability of Numerical Algorithms
+#           (2002), section 4.2, for sums in blocks.
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython.parallel cimport prange, threadid
+from libc.string cimport memset
+
+from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals, room
+from convcore.kernels.geometry cimport (
+    CONV_FIELDS, Axis, Conv, Window, conv_of, forward_axis, forward_window,
+)
+from convcore.kernels.planes cimport (
+    FIVE, FIVE_APART, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Rows, apart_of,
+    cut_rows, dense, five, five_apart, halved, list_rows, load, load_pair, one, point, seven, span,
+    taps, taps_of, three, three_apart, two,
+)
+from convcore.kernels.tile cimport chain
+from convcore.kernels.vector cimport (
+    ROWS, ROWS_HALF, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, part, put_sum, zero_lanes,
+)
+
+cdef enum:
+    ADDRESSES = 4096  # of the rows of a unit, at most but for one tile
+    UNIT = 32  # most tiles of a unit: sums of a unit stay short
+    FAR = 8192  # bytes from what is read to what is asked for
+    MOST_PAIRS = 12  # rows of a tile of which two vectors fit into registers
+    ALIGNED = 16  # scalars to which parts of scratch are rounded up
+    ADDRESS = 8  # bytes of an address, at most
+    TASKS = 16  # tasks that a problem is split into at least, if it is large enough
+    MOST_CHUNKS = 64  # of a group, so that their sums need little room
+    TASK_MACS = 200000  # fewest of a task: some 5 us
+    ROUND_MACS = 300000000  # work between two looks for Ctrl-C: a few ms a thread
+
+cdef struct tall:
+    char _
+
+cdef struct low:
+    char _
+
+cdef struct single:
+    char _
+
+ctypedef fused shape:  # of a tile, as a type: its rows are a constant
+    tall
+    low
+    single
+
+cdef struct narrow:
+    char _
+
+cdef struct wide:
+    char _
+
+ctypedef fused width:  # the kernel's columns that share the loads of dy
+    narrow
+    wide
+
+ctypedef fused step:  # of the windows along x
+    dense
+    halved
+
+cdef struct Job:
+    Conv p
+    Window w
+    Axis z, y, x
+    Rows rows                           # of the tiles
+    Py_ssize_t kernel, weights          # of one o and c; of a group
+    Py_ssize_t per_unit, tiles, rest    # tiles of a residue, of a plane; rows without one
+    Py_ssize_t longest                 # vectors of a row that are summed at a time
+    Py_ssize_t band, bands, rest_bands  # tiles of a unit; units of tiles, of single rows
+    Py_ssize_t vectors, lanes           # of a row of dy; scalars of one
+    Py_ssize_t each, chunk, chunks      # groups of a task; units of a chunk
+    Py_ssize_t tasks, macs              # macs of a task
+    Py_ssize_t records                  # integers that tell of all tiles
+    Py_ssize_t zeros, masks, partial    # scratch in scalars: parts, and where chunks begin,
+    Py_ssize_t shared, table, private   # all of it; of a thread, a part and all
+
+
+cdef inline int rows_of(shape* tile) noexcept nogil:
+    """Count the rows of a tile."""
+    if shape is tall:
+        return ROWS
+    elif shape is low:
+        return ROWS_HALF
+    else:
+        return 1
+
+
+cdef inline Py_ssize_t rounded(Py_ssize_t scalars) noexcept nogil:
+    """Round a part of scratch up, so that each begins a cache line."""
+    return (scalars + ALIGNED - 1) // ALIGNED * ALIGNED
+
+
+cdef inline Py_ssize_t row_cost(const Rows* r, Py_ssize_t extent, Py_ssize_t rows) noexcept nogil:
+    """Estimate the work for all rows of a plane with tiles of so many rows."""
+    cdef Py_ssize_t full = extent // r.unit // rows
+    return full * r.unit * (2 * rows + 1) + 5 * (extent - full * rows * r.unit)
+
+
+cdef inline void cut_plane(Job* job) noexcept nogil:
+    """Cut a plane into tiles, rows that are left over, and both into units."""
+    cdef Rows* r = &job.rows
+    cdef Py_ssize_t addresses
+    r[0] = cut_rows(&job.y)
+    r.rows = ROWS_HALF
+    if r.column != FIVE_APART:
+        r.rows = ROWS
+        if row_cost(r, job.y.extent, ROWS_HALF) < row_cost(r, job.y.extent, ROWS):
+            r.rows = ROWS_HALF
+    r.loads = (r.rows - 1) * (2 if r.column == THREE_APART or r.column == FIVE_APART else 1)
+    r.loads += r.taps
+    job.per_unit = job.y.extent // r.unit // r.rows
+    job.tiles = job.z.extent * r.unit * job.per_unit if job.per_unit else 0
+    job.rest = job.y.extent - job.per_unit * r.rows * r.unit
+    addresses = job.z.taps * r.blocks * r.loads + 1
+    job.band = max(min(ADDRESSES // addresses, UNIT), 1)
+    job.records = job.tiles * addresses + job.z.extent * job.rest * (
+        job.z.taps * r.blocks * r.taps + 1
+    )
+    job.bands = (job.tiles + job.band - 1) // job.band
+    job.rest_bands = (job.z.extent * job.rest + job.band - 1) // job.band
+    job.table = job.band * addresses
+
+
+cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
+    """Split the work: by the problem alone, never by the number of threads."""
+    cdef Job job
+    cdef Py_ssize_t units, possible, macs
+    job.p = p[0]
+    job.w = forward_window(p)
+    job.z, job.y, job.x = forward_axis(p, 0), forward_axis(p, 1), forward_axis(p, 2)
+    job.kernel = p.kernel[0] * p.kernel[1] * p.kernel[2]
+    job.weights = p.ocg * p.icg * job.kernel
+    cut_plane(&job)
+    job.lanes = VEC_BYTES // item
+    job.vectors = (job.x.extent - 1) // job.lanes + 1
+    job.longest = max(chain(p.n * job.w.plane) // (ROWS * UNIT), 32)
+    units = p.n * (job.bands + job.rest_bands)
+    macs = job.weights * job.w.plane * p.n
+    job.each = max(min(TASK_MACS // max(macs, 1), p.g // TASKS), 1)
+    possible = max(min(macs // TASK_MACS, units), 1)
+    job.chunks = min((TASKS - 1) // p.g + 1, possible)
+    job.chunks = max(job.chunks, min(min(macs // ROUND_MACS, possible), MOST_CHUNKS))
+    job.chunk = max((units - 1) // job.chunks + 1, 1)
+    job.chunks = max((units - 1) // job.chunk + 1, 1)
+    job.tasks = ((p.g - 1) // job.each + 1) * job.chunks
+    job.macs = macs * job.each // job.chunks + 1
+    job.zeros = rounded(p.in_extent[2])
+    job.masks = rounded(job.vectors * (job.x.taps + 1))
+    job.partial = job.zeros + job.masks + rounded(job.records * ADDRESS // item)
+    job.shared = job.partial
+    if job.chunks > 1:
+        job.shared += rounded(job.weights * p.g * job.chunks)
+    job.table = rounded(job.table * ADDRESS // item)
+    job.private = job.table + rounded(2 * job.weights * job.lanes)
+    return job
+
+
+cdef void list_tiles(const Job* job, long long* record) noexcept nogil:
+    """Write for each tile of a plane its place in dy and the rows of x; then single rows."""
+    cdef Py_ssize_t z, residue, i, y
+    for z in range(job.z.extent):
+        for residue in range(job.rows.unit if job.per_unit else 0):
+            for i in range(job.per_unit):
+                y = residue + i * job.rows.rows * job.rows.unit
+                record[0] = (z * job.y.extent + y) * job.x.extent
+                record += 1 + list_rows(
+                    &job.rows, &job.z, &job.y, job.x.source, z, y, job.rows.loads, record + 1
+                )
+    for z in range(job.z.extent):
+        for y in range(job.y.extent - job.rest, job.y.extent):
+            record[0] = (z * job.y.extent + y) * job.x.extent
+            record += 1 + list_rows(
+                &job.rows, &job.z, &job.y, job.x.source, z, y, job.rows.taps, record + 1
+            )
+
+
+cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
+    """Write the row of zeros, the tiles, and for each vector the masks of dy and of x."""
+    cdef unsigned int* masks = <unsigned int*>(scratch + job.zeros)
+    cdef Py_ssize_t i, kx, at, count
+    memset(scratch, 0, job.zeros * sizeof(real))
+    for i in range(job.vectors):
+        count = min(job.lanes, job.x.extent - i * job.lanes)
+        masks[0] = span(0, count)
+        for kx in range(job.x.taps):
+            at = job.x.advance * i * job.lanes + job.x.off0 + job.x.off_step * kx
+            masks[1 + kx] = span(
+                -at, min(job.x.source - at, job.x.advance * count)
+            )
+        masks += 1 + job.x.taps
+    list_tiles(job, <long long*>(scratch + job.zeros + job.masks))
+
+
+cdef inline void feed(
+    const vec* dy, const vec* v, vec* acc, shape* tile, taps* column
+) noexcept nogil:
+    """Add the products of one tap."""
+    cdef int i
+    for i in range(rows_of(tile)):
+        acc[0] = acc[0] + dy[i] * v[i * apart_of(column)]
+
+
+cdef inline void feed_column(
+    const vec* dy, const vec* v, vec* acc, shape* tile, taps* column
+) noexcept nogil:
+    """Add the products of one column of the kernel, K taps."""
+    cdef int count = taps_of(column)
+    feed(dy, v, acc, tile, column)
+    if count > 1:
+        feed(dy, v + 1, acc + 1, tile, column)
+    if count > 2:
+        feed(dy, v + 2, acc + 2, tile, column)
+    if count > 3:
+        feed(dy, v + 3, acc + 3, tile, column)
+        feed(dy, v + 4, acc + 4, tile, column)
+    if count > 5:
+        feed(dy, v + 5, acc + 5, tile, column)
+        feed(dy, v + 6, acc + 6, tile, column)
+
+
+cdef inline void start_column(vec zero, vec* acc, taps* column) noexcept nogil:
+    """Start the sums of a column; a loop would become a call of memset."""
+    cdef int count = taps_of(column)
+    acc[0] = zero
+    if count > 1:
+        acc[1] = zero
+    if count > 2:
+        acc[2] = zero
+    if count > 3:
+        acc[3] = zero
+        acc[4] = zero
+    if count > 5:
+        acc[5] = zero
+        acc[6] = zero
+
+
+cdef inline void end_column(
+    vec* sums, Py_ssize_t row, const vec* acc, taps* column
+) noexcept nogil:
+    """Add the sums of a column to those of earlier units."""
+    cdef int count = taps_of(column)
+    sums[0] = sums[0] + acc[0]
+    if count > 1:
+        sums[row] = sums[row] + acc[1]
+    if count > 2:
+        sums[2 * row] = sums[2 * row] + acc[2]
+    if count > 3:
+        sums[3 * row] = sums[3 * row] + acc[3]
+        sums[4 * row] = sums[4 * row] + acc[4]
+    if count > 5:
+        sums[5 * row] = sums[5 * row] + acc[5]
+        sums[6 * row] = sums[6 * row] + acc[6]
+
+
+cdef inline void add_vector(
+    const vec* const* table, const vec* dy, Py_ssize_t at, Py_ssize_t dilation,
+    const unsigned int* masks, vec* acc, shape* tile, taps* column, width* columns, step* x,
+) noexcept nogil:
+    """Add one vector of columns of a tile."""
+    cdef vec v[MOST_LOADS]
+    cdef vec u[MOST_LOADS]
+    cdef int count = taps_of(column), loads = (rows_of(tile) - 1) * apart_of(column) + count
+    if step is halved and width is wide:
+        # Two columns for the price of one, if there are registers for both.
+        if dilation == 1 and loads < MOST_PAIRS:
+            load_pair(table, at, masks[0], loads, v, u)
+            feed_column(dy, v, acc, tile, column)
+            feed_column(dy, u, acc + count, tile, column)
+            load(table, at + 2, masks[2], loads, v, x)
+            feed_column(dy, v, acc + 2 * count, tile, column)
+            return
+    load(table, at, masks[0], loads, v, x)
+    feed_column(dy, v, acc, tile, column)
+    if width is wide:
+        load(table, at + dilation, masks[1], loads, v, x)
+        feed_column(dy, v, acc + count, tile, column)
+        load(table, at + 2 * dilation, masks[2], loads, v, x)
+        feed_column(dy, v, acc + 2 * count, tile, column)
+
+
+cdef void add_tiles(
+    const Job* job, const vec* const* table, const vec* dy, const long long* record,
+    Py_ssize_t tiles, Py_ssize_t apart, Py_ssize_t kx, bint fetch,
+    const unsigned int* all_masks, vec* sums, shape* tile, taps* column, width* columns,
+    step* x,
+) noexcept nogil:
+    """Add the products of some tiles for one block of taps, and its sums to `sums`."""
+    cdef vec acc[9]
+    cdef vec rows[ROWS]
+    cdef Py_ssize_t t, _i, at, pitch = job.rows.unit * job.x.extent, dilation = job.x.off_step
+    cdef Py_ssize_t vectors = job.vectors, masks_step = 1 + job.x.taps
+    cdef Py_ssize_t advance = VEC_BYTES // (4 if vec is f32v else 8), lanes = advance
+    cdef Py_ssize_t start = job.x.off0 + kx * dilation, kernel_row = job.p.kernel[2]
+    cdef const unsigned int* masks
+    cdef const vec* row
+    cdef int count = taps_of(column), k
+    cdef Py_ssize_t left, here
+    if step is halved:
+        advance *= 2
+    start_column(zero_lanes(dy), acc, column)
+    if width is wide:
+        start_column(zero_lanes(dy), acc + count, column)
+        start_column(zero_lanes(dy), acc + 2 * count, column)
+    for t in range(tiles):
+        row = ahead(dy, record[t * (apart + 1)])
+        masks = all_masks
+        at = start
+        left = vectors
+        while left:
+            here = min(left, job.longest)
+            for _i in range(here):
+                if fetch:
+                    for k in range(rows_of(tile)):
+                        cc_fetch(<const char*>ahead(row, k * pitch) + FAR)
+                        cc_fetch(<const char*>ahead(table[k], at) + FAR)
+                for k in range(rows_of(tile)):
+                    rows[k] = part(ahead(row, k * pitch), masks[0])
+                add_vector(
+                    table, rows, at, dilation, masks + kx + 1, acc, tile, column, columns, x
+                )
+                row = ahead(row, lanes)
+                at += advance
+                masks += masks_step
+            left -= here
+            if left:  # a very long row
+                end_column(sums, kernel_row, acc, column)
+                start_column(zero_lanes(dy), acc, column)
+                if width is wide:
+                    end_column(sums + 1, kernel_row, acc + count, column)
+                    end_column(sums + 2, kernel_row, acc + 2 * count, column)
+                    start_column(zero_lanes(dy), acc + count, column)
+                    start_column(zero_lanes(dy), acc + 2 * count, column)
+        table += apart
+    end_column(sums, kernel_row, acc, column)
+    if width is wide:
+        end_column(sums + 1, kernel_row, acc + count, column)
+        end_column(sums + 2, kernel_row, acc + 2 * count, column)
+
+
+cdef inline void add_step(
+    const Job* job, const vec* const* table, const vec* dy, const long long* record,
+    Py_ssize_t tiles, Py_ssize_t apart, Py_ssize_t kx, bint fetch,
+    const unsigned int* masks, vec* sums, shape* tile, taps* column, width* columns,
+) noexcept nogil:
+    """Add some columns of a block of kernel rows."""
+    if job.x.advance == 2:
+        add_tiles(
+            job, table, dy, record, tiles, apart, kx, fetch and kx == 0, masks, sums + kx,
+            tile, column, columns, <halved*>NULL,
+        )
+    else:
+        add_tiles(
+            job, table, dy, record, tiles, apart, kx, fetch and kx == 0, masks, sums + kx,
+            tile, column, columns, <dense*>NULL,
+        )
+
+
+cdef inline void add_rows(
+    const Job* job, const vec* const* table, const vec* dy, const long long* record,
+    Py_ssize_t tiles, Py_ssize_t apart, bint fetch, const unsigned int* masks, vec* sums,
+    shape* tile, taps* column,
+) noexcept nogil:
+    """Add all columns of a block of kernel rows: three at once where registers allow."""
+    cdef Py_ssize_t kx = 0
+    if taps is one or taps is two or taps is three or taps is three_apart:
+        while kx + 3 <= job.x.taps:
+            add_step(
+                job, table, dy, record, tiles, apart, kx, fetch, masks, sums, tile, column,
+                <wide*>NULL,
+            )
+            kx += 3
+    while kx < job.x.taps:
+        add_step(
+            job, table, dy, record, tiles, apart, kx, fetch, masks, sums, tile, column,
+            <narrow*>NULL,
+        )
+        kx += 1
+
+
+cdef inline void add_block(
+    const Job* job, const vec* const* table, const vec* dy, const long long* record,
+    Py_ssize_t tiles, Py_ssize_t apart, bint fetch, const unsigned int* masks, vec* sums,
+    shape* tile,
+) noexcept nogil:
+    """Choose the block of taps that share loads."""
+    if job.rows.column == ONE:
+        add_rows(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <one*>NULL)
+    elif job.rows.column == TWO:
+        add_rows(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <two*>NULL)
+    elif job.rows.column == THREE:
+        add_rows(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <three*>NULL)
+    elif job.rows.column == FIVE:
+        add_rows(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <five*>NULL)
+    elif job.rows.column == SEVEN:
+        add_rows(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <seven*>NULL)
+    elif job.rows.column == THREE_APART:
+        add_rows(
+            job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <three_apart*>NULL
+        )
+    elif shape is low or shape is single:  # `cut_plane` gives `tall` no other
+        add_rows(
+            job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <five_apart*>NULL
+        )
+
+
+cdef inline void add_unit(
+    const Job* job, const long long* record, Py_ssize_t tiles, const vec* x, const vec* dy,
+    const vec* zeros, const unsigned int* masks, const vec** table, vec* sums, shape* tile,
+) noexcept nogil:
+    """Add some tiles of one group of one sample, for every o and c."""
+    cdef int loads = job.rows.taps if shape is single else job.rows.loads
+    cdef Py_ssize_t apart = job.z.taps * job.rows.blocks * loads, c, o, t, _kz, _block
+    cdef const vec** rows
+    cdef vec* to
+    for c in range(job.p.icg):
+        for t in range(tiles):
+            point(
+                table + t * apart, record + t * (apart + 1) + 1,
+                job.z.taps * job.rows.blocks, loads,
+                ahead(x, c * job.w.source_plane), zeros,
+            )
+        for o in range(job.p.ocg):
+            rows = table
+            to = <vec*>sums + (o * job.p.icg + c) * job.kernel
+            for _kz in range(job.z.taps):
+                for _block in range(job.rows.blocks):
+                    add_block(
+                        job, <const vec* const*>rows, ahead(dy, o * job.w.plane), record,
+                        tiles, apart, c == 0 or o == 0, masks, to, tile,
+                    )
+                    rows += loads
+                    to += job.rows.taps * job.p.kernel[2]
+
+
+cdef inline void add_units(
+    const Job* job, Py_ssize_t group, Py_ssize_t unit0, Py_ssize_t unit1, const vec* x,
+    const vec* dy, const vec* zeros, const vec** table, vec* sums,
+) noexcept nogil:
+    """Add some units of one group, counted through the samples."""
+    cdef Py_ssize_t per_sample = job.bands + job.rest_bands, _unit, tiles
+    cdef Py_ssize_t i = unit0 % per_sample, plane = unit0 // per_sample * job.p.g + group
+    cdef Py_ssize_t size = job.z.taps * job.rows.blocks * job.rows.loads + 1
+    cdef Py_ssize_t rest_size = job.z.taps * job.rows.blocks * job.rows.taps + 1
+    cdef const unsigned int* masks = <const unsigned int*>ahead(zeros, job.zeros)
+    cdef const long long* record = <const long long*>ahead(zeros, job.zeros + job.masks)
+    cdef const long long* rest = record + job.tiles * size
+    cdef const vec* xs
+    cdef const vec* dys
+    for _unit in range(unit0, unit1):
+        xs = ahead(x, plane * job.p.icg * job.w.source_plane)
+        dys = ahead(dy, plane * job.p.ocg * job.w.plane)
+        if i >= job.bands:
+            tiles = min(job.band, job.z.extent * job.rest - (i - job.bands) * job.band)
+            add_unit(
+                job, rest + (i - job.bands) * job.band * rest_size, tiles, xs, dys, zeros,
+                masks, table, sums, <single*>NULL,
+            )
+        else:
+            tiles = min(job.band, job.tiles - i * job.band)
+            if job.rows.rows == ROWS:
+                add_unit(
+                    job, record + i * job.band * size, tiles, xs, dys, zeros, masks, table,
+                    sums, <tall*>NULL,
+                )
+            else:
+                add_unit(
+                    job, record + i * job.band * size, tiles, xs, dys, zeros, masks, table,
+                    sums, <low*>NULL,
+                )
+        i += 1
+        if i == per_sample:
+            i = 0
+            plane += job.p.g
+
+
+cdef inline void run_group(
+    const Job* job, Py_ssize_t group, Py_ssize_t unit0, Py_ssize_t unit1, const vec* x,
+    const vec* dy, const vec* zeros, const vec** table, vec* sums, vec* to,
+) noexcept nogil:
+    """Sum some units of one group, block by block, then the lanes."""
+    cdef Py_ssize_t i, end, block = chain(unit1 - unit0)
+    cdef vec* totals = sums + job.weights
+    for i in range(job.weights):
+        totals[i] = zero_lanes(x)
+    while unit0 < unit1:
+        for i in range(job.weights):
+            sums[i] = zero_lanes(x)
+        end = min(unit0 + block, unit1)
+        add_units(job, group, unit0, end, x, dy, zeros, table, sums)
+        for i in range(job.weights):
+            totals[i] = totals[i] + sums[i]
+        unit0 = end
+    for i in range(job.weights):
+        put_sum(to, totals[i], i)
+
+
+cdef void run_task(
+    const Job* job, Py_ssize_t task, const real* x, const real* dy, real* shared,
+    real* private, real* dw,
+) noexcept nogil:
+    """Sum one chunk of pixels for some groups."""
+    cdef Py_ssize_t chunk = task % job.chunks, group0 = task // job.chunks * job.each
+    cdef Py_ssize_t unit0 = chunk * job.chunk, group
+    cdef Py_ssize_t unit1 = min(unit0 + job.chunk, job.p.n * (job.bands + job.rest_bands))
+    cdef real* sums = private + job.table
+    cdef real* to
+    for group in range(group0, min(group0 + job.each, job.p.g)):
+        to = dw + group * job.weights
+        if job.chunks > 1:
+            to = shared + job.partial + (group * job.chunks + chunk) * job.weights
+        if real is float:
+            run_group(
+                job, group, unit0, unit1, <const f32v*>x, <const f32v*>dy,
+                <const f32v*>shared, <const f32v**>private, <f32v*>sums, <f32v*>to,
+            )
+        else:
+            run_group(
+                job, group, unit0, unit1, <const f64v*>x, <const f64v*>dy,
+                <const f64v*>shared, <const f64v**>private, <f64v*>sums, <f64v*>to,
+            )
+
+
+cdef void add_chunks(const Job* job, Py_ssize_t group, real* sums, real* dw) noexcept nogil:
+    """Add the chunks of one group in a tree: neighbours, then pairs of them, ..."""
+    cdef Py_ssize_t apart = 1, chunk, i
+    sums += group * job.chunks * job.weights
+    while apart < job.chunks:
+        chunk = 0
+        while chunk + apart < job.chunks:
+            for i in range(job.weights):
+                sums[chunk * job.weights + i] += sums[(chunk + apart) * job.weights + i]
+            chunk += 2 * apart
+        apart *= 2
+    for i in range(job.weights):
+        dw[group * job.weights + i] = sums[i]
+
+
+cdef void run_tasks(
+    const Job* job, Py_ssize_t begin, Py_ssize_t end, const real* x, const real* dy,
+    real* dw, real* scratch, int threads,
+) noexcept nogil:
+    """Do one round of tasks."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        for i in range(begin, end):
+            run_task(job, i, x, dy, scratch, scratch + job.shared, dw)
+        return
+    for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+        run_task(
+            job, i, x, dy, scratch, scratch + job.shared + threadid() * job.private, dw
+        )
+
+
+cdef int run(
+    const Job* job, const real* x, const real* dy, real* dw, real* scratch, int threads
+) except -1:
+    """Do the tasks round by round, then add their chunks."""
+    cdef Py_ssize_t i, begin = 0, end, each = max(ROUND_MACS // max(job.macs, 1), 1) * threads
+    fill_shared(job, scratch)
+    while begin < job.tasks:
+        end = min(begin + each, job.tasks)
+        with nogil:
+            run_tasks(job, begin, end, x, dy, dw, scratch, threads)
+        PyErr_CheckSignals()
+        begin = end
+    if job.chunks > 1:
+        with nogil:
+            for i in range(job.p.g):
+                add_chunks(job, i, scratch + job.partial, dw)
+    return 0
+
+
+cdef int weight_gradient(const Buffers* held, int threads, real* like) except -1:
+    """Check geometry, x, dy, dw and scratch, and sum the gradient of weight."""
+    cdef const Conv* p = <const Conv*>geometry_of(held, CONV_FIELDS)
+    cdef Job job = make_job(p, sizeof(real))
+    cdef const real* x = reals(held, 1, p.n * p.g * p.icg * job.w.source_plane, like)
+    cdef const real* dy = reals(held, 2, p.n * p.g * p.ocg * job.w.plane, like)
+    cdef real* dw = reals(held, 3, p.g * job.weights, like)
+    cdef real* scratch = room(held, 4, job.shared + threads * job.private, like)
+    if p.n:
+        return run(&job, x, dy, dw, scratch, threads)
+    memset(dw, 0, p.g * job.weights * sizeof(real))
+    return 0
+
+
+def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, int threads):
+    """Give the scalars of scratch that wgrad needs."""
+    cdef Job job = make_job(conv_of(geometry, threads), item)
+    return job.shared + threads * job.private
+
+
+def wgrad(geometry, x, dy, dw, scratch, int threads):
+    """Write the gradient of weight to dw."""
+    call(
+        (geometry, x, dy), (dw, scratch), threads, weight_gradient[float],
+        weight_gradient[double],
+    )

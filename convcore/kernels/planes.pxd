@@ -1,0 +1,219 @@
+# Planes with pixels in the lanes: what conv_planes.pyx and its weight gradient share.
+#
+# What      A tile is `R` rows of outputs by one vector of columns. Its outputs look at
+#           N = (R - 1) * S + K rows of the source, K taps of a kernel's column, S rows from
+#           one output to the next: for K = 3, S = 1 each loaded vector feeds three outputs.
+#
+#               source row 0 --k0-- output row 0      A table holds the addresses of the N
+#               source row 1 <      output row 1      rows; one that is outside of the plane
+#               source row 2 ...                      is a row of zeros in scratch.
+#
+# Columns   A vector is loaded where it lies, at any address; what is left and right of a
+#           row is masked, so that nothing beyond a row is read or multiplied.
+# Rows      Outputs of a tile are `unit` rows apart so that with a dilation, too, they share
+#           rows: of a dilation of 2, the even rows are one tile and the odd ones another.
+
+from convcore.kernels.geometry cimport Axis, gcd
+from convcore.kernels.vector cimport ROWS, ROWS_HALF, vec, ahead, even, pair, part
+
+cdef enum:
+    MOST_LOADS = 16  # rows N of a tile: more would leave the registers
+    OUTSIDE = -1
+    BITS = 32  # scalars of one load at most, every second one of them used
+
+cdef struct one:
+    char _
+
+cdef struct two:
+    char _
+
+cdef struct three:
+    char _
+
+cdef struct five:
+    char _
+
+cdef struct seven:
+    char _
+
+cdef struct three_apart:
+    char _
+
+cdef struct five_apart:
+    char _
+
+ctypedef fused taps:  # of a kernel's column, as a type: K and S are constants
+    one
+    two
+    three
+    five
+    seven
+    three_apart
+    five_apart
+
+cdef struct dense:
+    char _
+
+cdef struct halved:
+    char _
+
+cdef struct zipped:
+    char _
+
+ctypedef fused along:  # the columns: as they lie; every second one read; two phases written
+    dense
+    halved
+    zipped
+
+cdef enum Column:
+    ONE, TWO, THREE, FIVE, SEVEN, THREE_APART, FIVE_APART
+
+cdef struct Rows:  # how the rows of a phase are cut into tiles
+    Column column
+    Py_ssize_t rows, loads, taps   # R, N, K
+    Py_ssize_t blocks              # of K taps
+    Py_ssize_t unit, between       # rows from output to output, from load to load
+    Py_ssize_t per_unit, tiles     # tiles of every `unit`-th row; of all rows
+
+
+cdef inline int taps_of(taps* column) noexcept nogil:
+    """Count the taps that share loads."""
+    if taps is one:
+        return 1
+    elif taps is two:
+        return 2
+    elif taps is three or taps is three_apart:
+        return 3
+    elif taps is five or taps is five_apart:
+        return 5
+    else:
+        return 7
+
+
+cdef inline int apart_of(taps* column) noexcept nogil:
+    """Count the loaded rows from one output to the next."""
+    return 2 if taps is three_apart or taps is five_apart else 1
+
+
+cdef inline Axis ascending(Axis a) noexcept nogil:
+    """Number the taps so that they meet the source in ascending order."""
+    if a.off_step < 0 and a.taps:
+        a.tap0 += a.tap_step * (a.taps - 1)
+        a.tap_step = -a.tap_step
+        a.off0 += a.off_step * (a.taps - 1)
+        a.off_step = -a.off_step
+    return a
+
+
+cdef inline Py_ssize_t tiles_cost(Py_ssize_t count, Py_ssize_t rows) noexcept nogil:
+    """Estimate the work for `count` rows: a tile costs as much as two rows besides."""
+    return ((count - 1) // rows + 1) * (rows + 2)
+
+
+cdef inline Rows cut_rows(const Axis* y) noexcept nogil:
+    """Choose the tile for the rows of an axis: by its shape alone."""
+    cdef Rows r
+    cdef Py_ssize_t step = y.off_step if y.taps > 1 else 1, common = gcd(step, y.advance)
+    cdef Py_ssize_t apart = y.advance // common, count
+    r.column, r.taps = ONE, 1
+    if apart == 1:
+        if y.taps % 7 == 0 and y.taps:
+            r.column, r.taps = SEVEN, 7
+        elif y.taps % 5 == 0 and y.taps:
+            r.column, r.taps = FIVE, 5
+        elif y.taps % 3 == 0 and y.taps:
+            r.column, r.taps = THREE, 3
+        elif y.taps % 2 == 0 and y.taps:
+            r.column, r.taps = TWO, 2
+    elif apart == 2:
+        if y.taps % 5 == 0 and y.taps:
+            r.column, r.taps = FIVE_APART, 5
+        elif y.taps % 3 == 0 and y.taps:
+            r.column, r.taps = THREE_APART, 3
+    r.unit = 1 if r.taps == 1 else step // common
+    r.between = y.advance if r.taps == 1 else step
+    count = (y.extent - 1) // r.unit + 1
+    r.rows = ROWS
+    if r.column == FIVE_APART or (
+        tiles_cost(count, ROWS_HALF) < tiles_cost(count, ROWS)
+    ):
+        r.rows = ROWS_HALF
+    r.loads = (r.rows - 1) * (apart if r.taps > 1 else 1) + r.taps
+    r.blocks = y.taps // r.taps
+    r.per_unit = (count - 1) // r.rows + 1
+    r.tiles = r.per_unit * min(r.unit, y.extent)
+    return r
+
+
+cdef inline Py_ssize_t list_rows(
+    const Rows* r, const Axis* z, const Axis* y, Py_ssize_t row, Py_ssize_t at_z,
+    Py_ssize_t first, Py_ssize_t loads, long long* rows,
+) noexcept nogil:
+    """List for each (kz, block of ky) where the rows are that a tile loads.
+
+    Rows of `row` scalars, counted from the start of a channel; OUTSIDE for the others.
+    """
+    cdef Py_ssize_t kz, ky, _j, iz, iy, count = 0
+    for kz in range(z.taps):
+        iz = z.advance * at_z + z.off0 + z.off_step * kz
+        for ky in range(r.blocks):
+            iy = y.advance * first + y.off0 + y.off_step * ky * r.taps
+            for _j in range(loads):
+                rows[count] = OUTSIDE
+                if iz >= 0 and iz < z.source and iy >= 0 and iy < y.source:
+                    rows[count] = (iz * y.source + iy) * row
+                count += 1
+                iy += r.between
+    return count
+
+
+cdef inline void point(
+    const vec** table, const long long* rows, Py_ssize_t blocks, int loads,
+    const vec* plane, const vec* zeros,
+) noexcept nogil:
+    """Turn the rows of some blocks into addresses."""
+    cdef Py_ssize_t _block
+    cdef int j
+    for _block in range(blocks):
+        for j in range(loads):
+            table[j] = zeros if rows[j] < 0 else ahead(plane, rows[j])
+        table += loads
+        rows += loads
+
+
+cdef inline unsigned int span(Py_ssize_t low, Py_ssize_t high) noexcept nogil:
+    """Set the bits low .. high, as far as they are bits of one load."""
+    low = min(max(low, 0), BITS)
+    high = min(max(high, low), BITS)
+    return <unsigned int>((<unsigned long long>1 << high) - (<unsigned long long>1 << low))
+
+
+cdef inline void list_masks(
+    const Axis* a, Py_ssize_t x, unsigned int* masks
+) noexcept nogil:
+    """Tell for each tap which scalars of a load for column x are in the row."""
+    cdef Py_ssize_t kx, at = a.advance * x + a.off0
+    for kx in range(a.taps):
+        masks[kx] = span(-at, a.source - at)
+        at += a.off_step
+
+
+cdef inline void load(
+    const vec* const* table, Py_ssize_t at, unsigned int bits, int loads, vec* v, along* x
+) noexcept nogil:
+    """Load a vector of each row, from scalar `at` on."""
+    cdef int j
+    for j in range(loads):
+        if along is halved:
+            v[j] = even(ahead(table[j], at), bits)
+        else:
+            v[j] = part(ahead(table[j], at), bits)
+
+
+cdef inline void load_pair(
+    const vec* const* table, Py_ssize_t at, unsigned int bits, int loads, vec* v, vec* u
+) noexcept nogil:
+    """Load two vectors of each row: scalars at, at + 2 ... and at + 1, at + 3 ..."""
+    cdef int j
+    for j in range(loads):
+        pair(ahead(table[j], at), bits, &v[j], &u[j])
