@@ -14,14 +14,15 @@
 # Why not   Patches: `taps` copies of every scalar. Addresses without a copy: windows at
 #           the border would need a branch for every tap.
 
+from libc.string cimport memset
+
 from convcore.kernels.geometry cimport Axis, Window
 from convcore.kernels.vector cimport (
-    MR, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, copy, zero_lanes,
+    MR, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, part, zero_lanes,
 )
 
 cdef enum:
     BAND_BYTES = 262144  # of a band, a fraction of L2
-    LINE = 64  # bytes of a cache line
     SLACK = 16  # scalars of room behind a band
     AHEAD = 2  # channels from the one that is copied to the one that is fetched
 
@@ -40,11 +41,22 @@ cdef struct Box:
 cdef struct Span:
     Py_ssize_t first, extent           # of the source, along one axis
 
+cdef struct Cut:                       # a row of a band in vectors, from left to right
+    Py_ssize_t before                  # of zeros
+    unsigned int head                  # one that starts or ends within: its lanes
+    Py_ssize_t whole
+    unsigned int tail                  # one that ends within
+    Py_ssize_t after                   # of zeros
+
 cdef struct Band:
     Span[3] spans
     Py_ssize_t pitch, sheet, plane     # scalars from row to row, z to z, channel to channel
     Py_ssize_t sample                  # from sample to sample
     bint copied
+
+
+cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return (a + b - 1) // b
 
 
 cdef inline Span span_of(const Axis* a, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
@@ -84,76 +96,100 @@ cdef inline Band band_of(const Window* w, const Box* box, Py_ssize_t channels) n
     return b
 
 
-cdef inline void copy_vectors(const vec* source, vec* to, Py_ssize_t n) noexcept nogil:
-    """Copy n scalars, in whole vectors: up to a vector more is read and written."""
-    cdef Py_ssize_t i = 0, lanes = VEC_BYTES // (4 if vec is f32v else 8)
-    while i < n:
-        (<vec*>ahead(<const vec*>to, i))[0] = ahead(source, i)[0]
-        i += lanes
+cdef inline unsigned int lane_bits(Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """Set the bits of lanes first .. last."""
+    return (<unsigned int>1 << last) - (<unsigned int>1 << first)
 
 
-cdef inline void clear_vectors(vec* to, Py_ssize_t n) noexcept nogil:
-    """Write n zeros, in whole vectors."""
-    cdef Py_ssize_t i = 0, lanes = VEC_BYTES // (4 if vec is f32v else 8)
-    while i < n:
-        (<vec*>ahead(<const vec*>to, i))[0] = zero_lanes(<const vec*>to)
-        i += lanes
+cdef inline Cut cut_row(const Window* w, const Band* b, Py_ssize_t lanes) noexcept nogil:
+    """Cut a row of the band into vectors that the source fills, in part or not at all."""
+    cdef Cut cut
+    cdef Py_ssize_t left = min(max(-b.spans[2].first, 0), b.pitch), i, all_vectors
+    cdef Py_ssize_t right = max(min(w.x.source - b.spans[2].first, b.pitch), left)
+    all_vectors = ceil_div(b.pitch, lanes)
+    cut.before = left // lanes if left < right else all_vectors
+    cut.head, cut.tail, cut.whole = 0, 0, 0
+    i = cut.before
+    if left < right and (left % lanes or right < (i + 1) * lanes):
+        cut.head = lane_bits(left - i * lanes, min(lanes, right - i * lanes))
+        i += 1
+    if i * lanes < right:
+        cut.whole = right // lanes - i
+        i += cut.whole
+        if right % lanes:
+            cut.tail = lane_bits(0, right % lanes)
+            i += 1
+    cut.after = all_vectors - i
+    return cut
 
 
-cdef inline void clear(real* to, Py_ssize_t n) noexcept nogil:
-    """Write n zeros, in whole vectors."""
+cdef inline void copy_vectors(
+    const vec* row, Py_ssize_t step, Py_ssize_t rows, const Cut* cut, Py_ssize_t later,
+    vec* to, Py_ssize_t pitch,
+) noexcept nogil:
+    """Do `copy_rows` on vectors."""
+    cdef Py_ssize_t i, _j, lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    cdef vec* here
+    cdef const vec* source
+    for _j in range(rows):
+        here, source = to, row
+        for i in range(cut.before):
+            here[i] = zero_lanes(row)
+        here, source = here + cut.before, ahead(source, cut.before * lanes)
+        if cut.head:
+            cc_fetch(ahead(source, later))
+            here[0] = part(source, cut.head)
+            here, source = here + 1, ahead(source, lanes)
+        for i in range(cut.whole):
+            cc_fetch(ahead(source, later))
+            here[i] = source[0]
+            source = ahead(source, lanes)
+        here = here + cut.whole
+        if cut.tail:
+            cc_fetch(ahead(source, later))
+            here[0] = part(source, cut.tail)
+            here = here + 1
+        for i in range(cut.after):
+            here[i] = zero_lanes(row)
+        row = ahead(row, step)
+        to = <vec*>ahead(<const vec*>to, pitch)
+
+
+cdef inline void copy_rows(
+    const real* row, Py_ssize_t step, Py_ssize_t rows, const Cut* cut, Py_ssize_t later,
+    real* to, Py_ssize_t pitch,
+) noexcept nogil:
+    """Copy some rows, and fetch what lies `later` on.
+
+    Whole vectors are written: what is too much of one row the next one puts right.
+    """
     if real is float:
-        clear_vectors(<f32v*>to, n)
+        copy_vectors(<const f32v*>row, step, rows, cut, later, <f32v*>to, pitch)
     else:
-        clear_vectors(<f64v*>to, n)
-
-
-cdef inline void copy_whole(const real* source, real* to, Py_ssize_t n) noexcept nogil:
-    """Copy n scalars, in whole vectors."""
-    if real is float:
-        copy_vectors(<const f32v*>source, <f32v*>to, n)
-    else:
-        copy_vectors(<const f64v*>source, <f64v*>to, n)
-
-
-cdef inline void fetch(const real* source, Py_ssize_t n) noexcept nogil:
-    """Ask for n scalars, for later."""
-    cdef Py_ssize_t i = 0
-    while i < n:
-        cc_fetch(source + i)
-        i += LINE // sizeof(real)
+        copy_vectors(<const f64v*>row, step, rows, cut, later, <f64v*>to, pitch)
 
 
 cdef inline void copy_plane(
-    const Window* w, const Band* b, const real* source, real* to
+    const Window* w, const Band* b, const Cut* cut, const real* source, real* to
 ) noexcept nogil:
-    """Copy the band of one channel of one sample; meanwhile fetch a later channel's.
-
-    Whole vectors are written, rows in their order: what is too much of one row the next
-    one puts right. Behind the band there has to be room for a vector.
-    """
-    cdef Py_ssize_t i, j, z, y
-    cdef Py_ssize_t left = min(max(-b.spans[2].first, 0), b.pitch)
-    cdef Py_ssize_t right = max(min(w.x.source - b.spans[2].first, b.pitch), left)
-    cdef Py_ssize_t lanes = VEC_BYTES // sizeof(real)
-    cdef const real* row
-    cdef const real* last = source + w.source_plane - lanes  # vector of this channel
+    """Copy the band of one channel of one sample; meanwhile fetch a later channel's."""
+    cdef Py_ssize_t i, z, rows = b.spans[1].extent
+    cdef Py_ssize_t top = min(max(-b.spans[1].first, 0), rows)
+    cdef Py_ssize_t bottom = max(min(w.y.source - b.spans[1].first, rows), top)
     for i in range(b.spans[0].extent):
         z = b.spans[0].first + i
-        for j in range(b.spans[1].extent):
-            y = b.spans[1].first + j
-            if 0 <= z < w.z.source and 0 <= y < w.y.source and left < right:
-                row = source + (z * w.y.source + y) * w.x.source + b.spans[2].first + left
-                clear(to, left)
-                fetch(row + AHEAD * w.source_plane, right - left)
-                if row + right - left <= last:
-                    copy_whole(row, to + left, right - left)
-                else:
-                    copy(to + left, row, right - left)
-                clear(to + right, b.pitch - right)
-            else:
-                clear(to, b.pitch)
-            to += b.pitch
+        if not 0 <= z < w.z.source:
+            memset(to, 0, b.sheet * sizeof(real))
+        else:
+            memset(to, 0, top * b.pitch * sizeof(real))
+            copy_rows(
+                source + (z * w.y.source + b.spans[1].first + top) * w.x.source
+                + b.spans[2].first,
+                w.x.source, bottom - top, cut, AHEAD * w.source_plane,
+                to + top * b.pitch, b.pitch,
+            )
+            memset(to + bottom * b.pitch, 0, (rows - bottom) * b.pitch * sizeof(real))
+        to += b.sheet
 
 
 cdef inline const real* fill(
@@ -162,18 +198,21 @@ cdef inline const real* fill(
 ) noexcept nogil:
     """Give the band's first scalar, for some channels; copy them to `to` if need be.
 
-    `source` is channel 0 of the group in sample 0.
+    `source` is channel 0 of the group in sample 0. Behind the band there has to be room
+    for SLACK scalars.
     """
     cdef Py_ssize_t n, c
+    cdef Cut cut
     source += (box.sample * w.groups * w.c + channel) * w.source_plane
     if not b.copied:
         return source + (
             b.spans[0].first * b.sheet + b.spans[1].first * b.pitch + b.spans[2].first
         )
+    cut = cut_row(w, b, VEC_BYTES // sizeof(real))
     for n in range(box.samples):
         for c in range(channels):
             copy_plane(
-                w, b, source + (n * w.groups * w.c + c) * w.source_plane,
+                w, b, &cut, source + (n * w.groups * w.c + c) * w.source_plane,
                 to + n * b.sample + c * b.plane,
             )
     return to
@@ -213,10 +252,6 @@ cdef inline void list_terms(
                 for x in range(w.x.taps):
                     distances[0] = at + lowest(&w.x) + w.x.off_step * x
                     distances += 1
-
-
-cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return (a + b - 1) // b
 
 
 cdef inline Py_ssize_t plane_size(const Band* b) noexcept nogil:

@@ -101,7 +101,7 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
         aligned(job.boxes.scalars)
         + (job.boxes.outputs + MOST_LANES) * job.panel_block * lanes
         + aligned(
-            (job.boxes.outputs + job.block * job.taps) * sizeof(Py_ssize_t) // item
+            (job.boxes.outputs + job.block * job.taps + MR) * sizeof(Py_ssize_t) // item
         )
     )
     if job.chunks == 1:
@@ -176,7 +176,7 @@ cdef inline void multiply_panel(
         k = 0
         while k < terms:
             for i in range(MR):
-                a[i] = band + distances[min(k + i, terms - 1)]
+                a[i] = band + distances[k + i]
             sum_scattered(
                 <const real* const*>a, places + q, turned + q * nr(band),
                 here, start, sums + k * nr(band), min(MR, terms - k), narrow,
@@ -224,6 +224,8 @@ cdef void run_task(
         while c < job.channels and channel + c < job.p.icg:
             channels = min(min(job.block, job.channels - c), job.p.icg - channel - c)
             terms = channels * job.taps
+            for j in range(MR):
+                distances[terms + j] = distances[terms - 1]
             band = fill(w, &b, &box, x, channel + c, channels, copied)
             for j in range(panels):
                 multiply_panel(
