@@ -3,7 +3,7 @@
 >>> from convcore.problem import ConvProblem
 >>> problem = ConvProblem.parse("n1g1ic3ih224oc64kh7sh2ph3")
 >>> select(problem, "fprop", "float32").algorithm
-'gemm'
+'direct'
 """
 
 from array import array

@@ -44,9 +44,7 @@ class ConvDirect:
         """Prefer what fills the lanes with channels."""
         lanes = problem.ic if direction == "dgrad" else problem.oc
         if lanes // problem.g <= FEW_CHANNELS:
-            return Verdict(
-                False, f"at most {FEW_CHANNELS} channels of a group in the lanes"
-            )
+            return Verdict(False, "few channels in the lanes")
         pointwise = problem.taps == 1 and prod(problem.stride) == 1
         if pointwise and direction != "wgrad" and problem.terms(direction) <= FEW_TERMS:
             return Verdict(False, "pointwise, with few terms")
