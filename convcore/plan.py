@@ -39,6 +39,7 @@ class Plan:
     geometry: "array[int]"
     kernel: Callable[..., None]
     _module: ModuleType
+    _pack: Callable[..., None] | None = None
     _scratch: dict[int, int] = field(default_factory=dict)
 
     def scratch_bytes(self, threads: int) -> int:
@@ -51,6 +52,27 @@ class Plan:
             )
             self._scratch[threads] = size
         return size
+
+    @property
+    def packing(self) -> tuple[Any, ...] | None:
+        """What the bytes of packed weights depend on; None if the kernel takes none."""
+        problem = self.problem
+        if self._pack is None or not isinstance(problem, ConvProblem):
+            return None
+        weights = (problem.g, problem.ic, problem.oc, problem.kernel)
+        steps = (problem.stride, problem.dilation)
+        return self.isa, self.dtype, self.algorithm, self.direction, *weights, *steps
+
+    def packed_bytes(self) -> int:
+        """Give the bytes of packed weights."""
+        item = _ITEM_BYTES[self.dtype]
+        scalars: int = self._module.packed_size(self.geometry, self.direction, item)
+        return item * scalars
+
+    def pack(self, weight: Any, packed: Any, threads: int) -> None:
+        """Pack weights: the kernel then takes `packed` in their place."""
+        assert self._pack is not None
+        self._pack(self.geometry, weight, packed, threads)
 
 
 def select(
@@ -177,4 +199,5 @@ def _select(
         array("q", problem.geometry),
         getattr(module, kernel.function),
         module,
+        getattr(module, kernel.pack) if kernel.pack else None,
     )

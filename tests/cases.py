@@ -66,6 +66,13 @@ CASES: dict[str, str] = {
     "volume": "n2g1ic4id5ih6iw7oc5kd3kh2kw3pd1ph0pw1",
     "volume, strided and dilated": "n1g2ic4id7ih6iw9oc6kd2kh3kw2sd2sh1sw3dd1dh2dw1pd1",
     "several chunks of pixels": "n3g1ic2ih60oc3kh3ph1",
+    "gradient mostly of padding": "n2g1ic20ih9oc50kh5",
+    "gradient mostly of padding, strided": "n1g2ic24ih17iw12oc100kh7kw5sh2dw2",
+    "gradient mostly of padding, signal": "n3g1ic70iw30oc49kw17",
+    "half a panel of channels": "n2g1ic18ih11oc16kh3ph1",
+    "a panel and a half of channels": "n2g1ic40ih11iw9oc48kh3ph1",
+    "a row longer than a box": "n1g1ic10iw1900oc12kw7pw3",
+    "padding wider than the rows": "n1g1ic9ih4iw3oc20kh3ph5pw40",
     "several tasks": "n2g1ic40ih30oc64kh3ph1",
 }
 

@@ -134,7 +134,7 @@ def test_error_is_within_the_promise(
 
 
 LONG_SUMS = (
-    "n2g1ic230ih14iw13oc210kh3ph1",
+    "n1g1ic230ih7iw6oc150kh3ph1",
     "n3g1ic13ih5oc11kh3ph1",
     "n1g1ic65iw70oc66kw1",
     "n1g1ic300iw33oc300kw1",
@@ -349,6 +349,9 @@ BIG = [
     "n3g5ic5ih50oc10kh3ph1",
     "n3g5ic20ih31oc15kh5sh2ph2",
     "n1g1ic1ih300oc1kh3ph1",
+    "n2g1ic70ih30oc80kh3ph1",
+    "n5g1ic40ih12oc60kh5",
+    "n1g1ic40iw3000oc50kw3pw4dw4",
 ]
 
 

@@ -1,6 +1,7 @@
 """Plans: which algorithm is chosen, and how that is explained."""
 
 from array import array
+from math import prod
 
 import pytest
 
@@ -74,6 +75,13 @@ CHOICES = {
     "volume": "planes planes planes gemm",
     "volume, strided and dilated": "gemm gemm gemm gemm",
     "several chunks of pixels": "planes planes planes gemm",
+    "gradient mostly of padding": "direct scatter direct gemm",
+    "gradient mostly of padding, strided": "direct scatter direct gemm",
+    "gradient mostly of padding, signal": "direct scatter direct gemm",
+    "half a panel of channels": "direct direct direct gemm",
+    "a panel and a half of channels": "direct direct direct gemm",
+    "a row longer than a box": "direct direct direct gemm",
+    "padding wider than the rows": "direct direct direct gemm",
     "several tasks": "direct direct direct gemm",
 }
 DIRECTIONS = ("fprop", "dgrad", "wgrad", "bgrad")
@@ -123,15 +131,32 @@ def test_a_plan_is_made_once(isa: str) -> None:
     assert tuple(chosen.geometry) == problem.geometry
 
 
-def test_scratch_is_bounded_by_tiles() -> None:
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "n8g1ic64ih224oc64kh3ph1",
+        "n2g1ic2048ih14oc2048kh3ph1",
+        "n1g1ic25088ih1oc4096kh1",
+        "n1g1ic4096ih8oc64kh7ph3",
+        "n1g1ic64iw1000000oc64kw9pw4",
+        "n4g1ic3ih600oc96kh11sh4",
+        "n2g1ic32id64ih64oc32kd3pd1",
+        "n64g256ic256ih56oc256kh3ph1",
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_scratch_is_bounded_by_tiles(spelling: str, dtype: str) -> None:
     """Never the whole matrix of patches: at most packed weights and 8 MB a thread."""
-    problem = ConvProblem.parse("n8g1ic64ih224oc64kh3ph1")
-    weights = 64 * (64 * 9 + 1)
+    problem = ConvProblem.parse(spelling)
+    item = 4 if dtype == "float32" else 8
+    weights = prod(problem.weight_shape) + problem.oc
+    # Packed weights are padded to whole rows of the tile.
+    padded = 64 * (problem.ic + problem.oc) * problem.taps
     for direction in ("fprop", "dgrad", "wgrad"):
-        chosen = plan.select(problem, direction, "float32")
+        chosen = plan.select(problem, direction, dtype)
         two, three = chosen.scratch_bytes(2), chosen.scratch_bytes(3)
         assert three - two <= 8 << 20
-        assert two <= 2 * weights * 4 + 2 * (8 << 20)
+        assert two <= (weights + padded) * item + 2 * (8 << 20)
 
 
 def test_explain_lists_every_algorithm() -> None:

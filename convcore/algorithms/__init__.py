@@ -10,12 +10,14 @@ from convcore.algorithms.conv_dot import ConvDot
 from convcore.algorithms.conv_gemm import ConvGemm
 from convcore.algorithms.conv_phases import ConvPhases
 from convcore.algorithms.conv_planes import ConvPlanes
+from convcore.algorithms.conv_scatter import ConvScatter
 from convcore.algorithms.pool_window import PoolWindow
 
 CONV: tuple[ConvAlgorithm, ...] = (
     ConvDot(),
     ConvPlanes(),
     ConvPhases(),
+    ConvScatter(),
     ConvDirect(),
     ConvGemm(),
 )

@@ -25,11 +25,15 @@ class Kernel:
 
     It is called as `function(geometry, *arrays, scratch, threads)`; the module's
     `scratch_size(geometry, direction, itemsize, threads)` tells the scalars of scratch,
-    which come as an array of bytes; None if it needs none.
+    which come as an array of bytes; None if it needs none. With `pack`, the name of a
+    function `pack(geometry, weight, packed, threads)`, it takes those bytes for the
+    weights; `packed_size(geometry, direction, itemsize)` tells how many scalars they stand
+    for. They do not depend on extents or on the batch.
     """
 
     module: str
     function: str
+    pack: str | None = None
 
 
 class ConvAlgorithm(Protocol):

@@ -23,8 +23,8 @@ class ConvDirect:
 
     name = "direct"
     kernels: Mapping[Direction, Kernel] = {
-        "fprop": Kernel("conv_direct", "fprop"),
-        "dgrad": Kernel("conv_direct", "dgrad"),
+        "fprop": Kernel("conv_direct", "fprop", "pack_fprop"),
+        "dgrad": Kernel("conv_direct", "dgrad", "pack_dgrad"),
         "wgrad": Kernel("conv_direct_weight", "wgrad"),
     }
 

@@ -1,8 +1,13 @@
-"""The last step of every compiled operation: scratch, threads, and one kernel call."""
+"""The last step of every compiled operation: scratch, threads, and one kernel call.
+
+And what may be kept between two calls with the same weights.
+"""
 
 import os
 import sys
 import time
+
+import numpy as np
 
 from convcore.plan import Plan
 from convcore.runtime import threads, workspace
@@ -31,3 +36,35 @@ def run(plan: Plan, *buffers: Array | None) -> None:
             f"{plan.isa} threads {team} {milliseconds:.3f} ms",
             file=sys.stderr,
         )
+
+
+class PackedWeight:
+    """Packed weights, kept from call to call for as long as the weights are the same.
+
+    Whoever keeps them knows when that is, and says so by `renew`. Copies and pickles of it
+    are empty.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[object, Array] | None = None
+        self._state: object = None
+
+    def renew(self, state: object) -> None:
+        """Forget the packed weights, unless they were packed in this state."""
+        if state != self._state:
+            self._kept, self._state = None, state
+
+    def of(self, plan: Plan, weight: Array) -> Array:
+        """Give what the plan's kernel takes for the weights: packed, if it can be."""
+        key = plan.packing
+        if key is None:
+            return weight
+        kept = self._kept
+        if kept is None or kept[0] != key:
+            packed = np.empty(plan.packed_bytes() + workspace.ALIGNMENT, np.uint8)
+            plan.pack(weight, packed, threads.team(weight.size))
+            self._kept = kept = key, packed
+        return kept[1]
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return PackedWeight, ()

@@ -16,7 +16,7 @@ import numpy as np
 from convcore import plan
 from convcore.arguments import exact
 from convcore.functional._checks import GRADIENTS, needed
-from convcore.functional.call import run
+from convcore.functional.call import PackedWeight, run
 from convcore.problem import ConvProblem, Direction, Padding, Size
 from convcore.runtime import cpu
 from convcore.runtime.arrays import (
@@ -58,7 +58,7 @@ def conv1d(
     array([[[21., 32., 43.]]])
     """
     how = (stride, padding, dilation, groups, algorithm)
-    return _forward("conv1d", 1, (x, weight, bias, out), how, flip)
+    return forward("conv1d", 1, (x, weight, bias, out), how, flip)
 
 
 def conv2d(
@@ -135,7 +135,7 @@ def conv2d(
              [20., 24.]]]])
     """
     how = (stride, padding, dilation, groups, algorithm)
-    return _forward("conv2d", 2, (x, weight, bias, out), how, flip)
+    return forward("conv2d", 2, (x, weight, bias, out), how, flip)
 
 
 def conv3d(
@@ -162,7 +162,7 @@ def conv3d(
     54.0
     """
     how = (stride, padding, dilation, groups, algorithm)
-    return _forward("conv3d", 3, (x, weight, bias, out), how, flip)
+    return forward("conv3d", 3, (x, weight, bias, out), how, flip)
 
 
 def conv1d_backward(
@@ -305,7 +305,7 @@ def conv_transpose1d(
     array([[[ 1., 10.,  2., 20.]]])
     """
     how = (stride, padding, output_padding, groups, dilation, algorithm)
-    return _forward("conv_transpose1d", 1, (x, weight, bias, out), how, flip, True)
+    return forward("conv_transpose1d", 1, (x, weight, bias, out), how, flip, True)
 
 
 def conv_transpose2d(
@@ -367,7 +367,7 @@ def conv_transpose2d(
              [1., 2., 1.]]]])
     """
     how = (stride, padding, output_padding, groups, dilation, algorithm)
-    return _forward("conv_transpose2d", 2, (x, weight, bias, out), how, flip, True)
+    return forward("conv_transpose2d", 2, (x, weight, bias, out), how, flip, True)
 
 
 def conv_transpose3d(
@@ -396,7 +396,7 @@ def conv_transpose3d(
     (1, 2, 2, 2, 2)
     """
     how = (stride, padding, output_padding, groups, dilation, algorithm)
-    return _forward("conv_transpose3d", 3, (x, weight, bias, out), how, flip, True)
+    return forward("conv_transpose3d", 3, (x, weight, bias, out), how, flip, True)
 
 
 def conv_transpose1d_backward(
@@ -515,18 +515,20 @@ class Job(NamedTuple):
     channels: int  # of the result
 
 
-def _forward(
+def forward(
     function: str,
     ndim: int,
     operands: tuple[Array, Array, Array | None, Array | None],
     how: tuple[Any, ...],
     flip: bool,
     transposed: bool = False,
+    kept: PackedWeight | None = None,
 ) -> Array:
     """Do a convolution, or a transposed one, in any rank.
 
     The latter is the gradient of x of its problem. `operands` are x, weight, bias and
-    out; `how` is the rest of what makes the problem, and the algorithm.
+    out; `how` is the rest of what makes the problem, and the algorithm. `kept` is where
+    a layer keeps its packed weights.
     """
     x, weight, bias, out = operands
     dtype = checked(function, "x", x)
@@ -542,7 +544,10 @@ def _forward(
         out = empty(job.result, dtype)
     else:
         check_out(function, out, job.result, dtype, (x, weight, bias))
-    run(job.plan, flat(x, dtype), flat(weight, dtype), bias, out)
+    weight = flat(weight, dtype)
+    if kept is not None:
+        weight = kept.of(job.plan, weight)
+    run(job.plan, flat(x, dtype), weight, bias, out)
     return out
 
 

@@ -63,16 +63,19 @@ cdef inline bint has_integers(const Buffers* held, int index) noexcept nogil:
 cdef inline int call(
     tuple inputs, tuple outputs, int threads, Single single, Double double_
 ) except -1:
-    """Hold the arrays and run `single`, or `double_` if the first output but scratch is."""
+    """Hold the arrays and run `single`, or `double_` if there are any of that type."""
     cdef Buffers held
     cdef int i
+    cdef bint doubles = False
     held.count = 0
     if threads < 1:
         raise ValueError(f"kernel: threads must be >= 1, got {threads}")
     try:
         hold(&held, inputs, PyBUF_FORMAT)
         hold(&held, outputs, PyBUF_FORMAT | PyBUF_WRITABLE)
-        if has_type(&held, len(inputs), b"d"):
+        for i in range(held.count):
+            doubles = doubles or has_type(&held, i, b"d")
+        if doubles:
             double_(&held, threads, <double*>NULL)
         else:
             single(&held, threads, <float*>NULL)

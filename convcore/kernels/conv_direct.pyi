@@ -5,6 +5,13 @@ from convcore.runtime.arrays import Array
 def scratch_size(
     geometry: array[int], direction: str, item: int, threads: int
 ) -> int: ...
+def packed_size(geometry: array[int], direction: str, item: int) -> int: ...
+def pack_fprop(
+    geometry: array[int], weight: Array, packed: Array, threads: int
+) -> None: ...
+def pack_dgrad(
+    geometry: array[int], weight: Array, packed: Array, threads: int
+) -> None: ...
 def fprop(
     geometry: array[int],
     x: Array,

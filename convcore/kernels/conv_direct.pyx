@@ -34,7 +34,7 @@ from convcore.kernels.band cimport (
     fill, list_outputs, list_terms, outputs_of, padded, plane_size, reach,
 )
 from convcore.kernels.buffers cimport (
-    Buffers, call, geometry_of, reals, reals_or_nothing, room,
+    Buffers, call, geometry_of, has_type, reals, reals_or_nothing, room,
 )
 from convcore.kernels.geometry cimport (
     CONV_FIELDS, Conv, Window, conv_of, forward_window, gradient_window, phases, volume,
@@ -65,7 +65,7 @@ cdef struct Job:
     Py_ssize_t paired                              # phases that are written together
     Py_ssize_t band, lists, room                   # scalars of a band, lists, sums of a panel
     Py_ssize_t tasks, macs                         # macs of one task
-    Py_ssize_t shared, private                     # scratch in scalars
+    Py_ssize_t packed, shared, private             # scalars: weights; of scratch
     Class[FEW_TAPS] classes                        # of the taps of a gradient, if they are few
 
 
@@ -143,8 +143,8 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
         job.boxes.outputs * job.panel_block * lanes
         * job.distances * ceil_div(w.c, job.channels) * job.phase_count
     )
-    # `collect` may write a few rows too many, before the next panel or the biases come.
-    job.shared = aligned(p.g * job.panels * lanes * (job.terms + 1) + MOST_LANES * lanes)
+    job.packed = aligned(p.g * job.panels * lanes * job.terms)
+    job.shared = aligned(p.g * job.panels * lanes) + job.packed
     job.band = aligned(job.band)
     job.lists = aligned((job.boxes.outputs + MR + job.distances) * sizeof(Py_ssize_t) // item)
     job.room = (job.boxes.outputs + MOST_LANES) * lanes
@@ -195,14 +195,13 @@ cdef void pack_gradient(
 
 
 cdef void pack_panel(
-    const Job* job, Py_ssize_t index, const real* weight, const real* bias, real* shared
+    const Job* job, Py_ssize_t index, const real* weight, real* packed
 ) noexcept nogil:
-    """Pack weights and biases of panel `index`, counted through the groups."""
-    cdef Py_ssize_t lanes = nr(weight), group = index // job.panels, i
-    cdef Py_ssize_t first = index % job.panels * lanes, m = rows_of_group(job)
-    cdef Py_ssize_t rows = min(lanes, m - first)
-    cdef real* to = shared + index * lanes * job.terms
-    cdef real* biases = shared + job.p.g * job.panels * lanes * job.terms + index * lanes
+    """Pack the weights of panel `index`, counted through the groups."""
+    cdef Py_ssize_t lanes = nr(weight), group = index // job.panels
+    cdef Py_ssize_t first = index % job.panels * lanes
+    cdef Py_ssize_t rows = min(lanes, rows_of_group(job) - first)
+    cdef real* to = packed + index * lanes * job.terms
     weight += group * job.p.ocg * job.p.icg * job.taps
     if rows < lanes:
         memset(to, 0, lanes * job.terms * sizeof(real))
@@ -210,8 +209,31 @@ cdef void pack_panel(
         pack_gradient(job, weight, first, rows, to)
     else:
         collect(weight + first * job.terms, job.terms, rows, job.terms, to, lanes)
-    for i in range(lanes):
-        biases[i] = bias[group * m + first + i] if bias and i < rows else 0
+
+
+cdef void pack_panels(
+    const Job* job, const real* weight, real* packed, int threads
+) noexcept nogil:
+    """Pack all weights."""
+    cdef Py_ssize_t i, panels = job.p.g * job.panels
+    if threads == 1:
+        for i in range(panels):
+            pack_panel(job, i, weight, packed)
+        return
+    for i in prange(panels, num_threads=threads, schedule="static"):
+        pack_panel(job, i, weight, packed)
+
+
+cdef void list_biases(const Job* job, const real* bias, real* to) noexcept nogil:
+    """Write the biases panel by panel: zeros where there are none."""
+    cdef Py_ssize_t lanes = nr(to), m = rows_of_group(job), group, panel, first
+    for group in range(job.p.g):
+        for panel in range(job.panels):
+            first = panel * lanes
+            memset(to, 0, lanes * sizeof(real))
+            if bias:
+                copy(to, bias + group * m + first, min(lanes, m - first))
+            to += lanes
 
 
 cdef inline real* line_of(
@@ -285,7 +307,8 @@ cdef inline void multiply_panel(
 
 cdef void sum_box(
     const Job* job, const Window* w, const Box* box, Py_ssize_t group, Py_ssize_t panel0,
-    Py_ssize_t panel1, const real* source, const real* shared, real* private, real* sums,
+    Py_ssize_t panel1, const real* source, const real* packed, const real* biases,
+    real* private, real* sums,
 ) noexcept nogil:
     """Compute the outputs of a box, [panel][output][lane]."""
     cdef Py_ssize_t lanes = nr(source), outputs = outputs_of(box), most = chain(w.depth)
@@ -295,9 +318,7 @@ cdef void sum_box(
     cdef Band b = band_of(w, box, job.channels)
     cdef const real* band
     cdef const real* weights
-    cdef const real* biases = (
-        shared + (job.p.g * job.panels * job.terms + group * job.panels) * lanes
-    )
+    biases += group * job.panels * lanes
     if w.depth == 0:
         for j in range(panel0, panel1):
             for q in range(outputs):
@@ -314,7 +335,7 @@ cdef void sum_box(
         depth = channels * w.taps
         band = fill(w, &b, box, source + group * w.c * w.source_plane, c, channels, private)
         for j in range(panel0, panel1):
-            weights = shared + lanes * (
+            weights = packed + lanes * (
                 (group * job.panels + j) * job.terms + w.tap_first * w.c + c * w.taps
             )
             k = 0
@@ -330,8 +351,8 @@ cdef void sum_box(
 
 
 cdef void run_task(
-    const Job* job, Py_ssize_t task, const real* source, const real* shared,
-    real* private, real* out,
+    const Job* job, Py_ssize_t task, const real* source, const real* packed,
+    const real* biases, real* private, real* out,
 ) noexcept nogil:
     """Compute the outputs of one task, phase after phase."""
     cdef Py_ssize_t lanes = nr(source), rest = task // job.panel_tasks
@@ -349,7 +370,9 @@ cdef void run_task(
         box = box_at(&job.boxes, &w, rest % job.boxes.boxes)
         sums = even + phase % job.paired * job.room * job.panel_block
         if outputs_of(&box):
-            sum_box(job, &w, &box, group, panel0, panel1, source, shared, private, sums)
+            sum_box(
+                job, &w, &box, group, panel0, panel1, source, packed, biases, private, sums
+            )
         if phase % job.paired == 0:
             count = box.count[2]
         for j in range(panel0, panel1):
@@ -368,47 +391,40 @@ cdef void run_task(
 
 cdef void run_tasks(
     const Job* job, Py_ssize_t begin, Py_ssize_t end, const real* source,
-    real* scratch, real* out, int threads,
+    const real* packed, const real* biases, real* scratch, real* out, int threads,
 ) noexcept nogil:
     """Do one round of tasks."""
     cdef Py_ssize_t i
     if threads == 1:
         for i in range(begin, end):
-            run_task(job, i, source, <const real*>scratch, scratch + job.shared, out)
+            run_task(job, i, source, packed, biases, scratch, out)
         return
     for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
         run_task(
-            job, i, source, <const real*>scratch,
-            scratch + job.shared + threadid() * job.private, out,
+            job, i, source, packed, biases, scratch + threadid() * job.private, out
         )
 
 
-cdef void pack_panels(
-    const Job* job, const real* weight, const real* bias, real* scratch, int threads
-) noexcept nogil:
-    """Pack all weights and biases."""
-    cdef Py_ssize_t i, panels = job.p.g * job.panels
-    if threads == 1:
-        for i in range(panels):
-            pack_panel(job, i, weight, bias, scratch)
-        return
-    for i in prange(panels, num_threads=threads, schedule="static"):
-        pack_panel(job, i, weight, bias, scratch)
-
-
 cdef int run(
-    const Job* job, const real* source, const real* weight, const real* bias, real* out,
-    real* scratch, int threads,
+    const Job* job, const real* source, const real* weight, const real* packed,
+    const real* bias, real* out, real* scratch, int threads,
 ) except -1:
-    """Pack the weights, then do the tasks round by round."""
+    """Pack the weights, unless they are, then do the tasks round by round."""
     cdef Py_ssize_t begin = 0, end
     cdef Py_ssize_t each = max(ROUND_MACS // max(job.macs, 1), TASKS_PER_THREAD) * threads
+    cdef real* biases = scratch + job.packed
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
         with nogil:
             if begin == 0:
-                pack_panels(job, weight, bias, scratch, threads)
-            run_tasks(job, begin, end, source, scratch, out, threads)
+                list_biases(job, bias, biases)
+                if weight:
+                    pack_panels(job, weight, scratch, threads)
+                    packed = scratch
+            run_tasks(
+                job, begin, end, source, packed, <const real*>biases,
+                scratch + job.shared, out, threads,
+            )
         PyErr_CheckSignals()
         begin = end
     return 0
@@ -421,11 +437,37 @@ cdef int start(const Buffers* held, bint gradient, int threads, real* like) exce
     cdef Py_ssize_t pixels = p.n * p.g * p.icg * volume(p.in_extent)
     cdef Py_ssize_t planes = p.n * p.g * p.ocg * volume(p.out_extent)
     cdef const real* source = reals(held, 1, planes if gradient else pixels, like)
-    cdef const real* weight = reals(held, 2, p.g * p.ocg * p.icg * job.taps, like)
+    cdef const real* weight = NULL
+    cdef const real* packed = NULL
     cdef const real* bias = reals_or_nothing(held, 3, p.g * rows_of_group(&job), like)
     cdef real* out = reals(held, 4, pixels if gradient else planes, like)
     cdef real* scratch = room(held, 5, job.shared + threads * job.private, like)
-    return run(&job, source, weight, bias, out, scratch, threads)
+    if has_type(held, 2, b"B"):  # bytes that `pack` wrote
+        packed = room(held, 2, job.packed, like)
+    else:
+        weight = reals(held, 2, p.g * p.ocg * p.icg * job.taps, like)
+    return run(&job, source, weight, packed, bias, out, scratch, threads)
+
+
+cdef int start_packing(const Buffers* held, bint gradient, int threads, real* like) except -1:
+    """Check geometry, weight and packed, and pack."""
+    cdef const Conv* p = <const Conv*>geometry_of(held, CONV_FIELDS)
+    cdef Job job = make_job(p, gradient, sizeof(real), threads)
+    cdef const real* weight = reals(held, 1, p.g * p.ocg * p.icg * job.taps, like)
+    cdef real* packed = room(held, 2, job.packed, like)
+    with nogil:
+        pack_panels(&job, weight, packed, threads)
+    return 0
+
+
+cdef int pack_forward(const Buffers* held, int threads, real* like) except -1:
+    """Pack for fprop."""
+    return start_packing(held, False, threads, like)
+
+
+cdef int pack_gradient_of_x(const Buffers* held, int threads, real* like) except -1:
+    """Pack for dgrad."""
+    return start_packing(held, True, threads, like)
 
 
 cdef int forward(const Buffers* held, int threads, real* like) except -1:
@@ -444,8 +486,26 @@ def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, 
     return job.shared + threads * job.private
 
 
+def packed_size(const long long[::1] geometry, str direction, Py_ssize_t item):
+    """Give the scalars of packed weights, for whatever extents and number of samples."""
+    return make_job(conv_of(geometry, 1), direction == "dgrad", item, 1).packed
+
+
+def pack_fprop(geometry, weight, packed, int threads):
+    """Write the weights to bytes, as fprop reads them; it takes those for the weights."""
+    call((geometry, weight), (packed,), threads, pack_forward[float], pack_forward[double])
+
+
+def pack_dgrad(geometry, weight, packed, int threads):
+    """Do the same for dgrad."""
+    call(
+        (geometry, weight), (packed,), threads, pack_gradient_of_x[float],
+        pack_gradient_of_x[double],
+    )
+
+
 def fprop(geometry, x, weight, bias, y, scratch, int threads):
-    """Write the convolution of x to y; the bias may be None."""
+    """Write the convolution of x to y; the bias may be None, the weights packed."""
     call((geometry, x, weight, bias), (y, scratch), threads, forward[float], forward[double])
 
 

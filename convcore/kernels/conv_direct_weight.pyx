@@ -43,7 +43,8 @@ cdef enum:
     OUTPUTS = 64  # most tiles of outputs in a box
     RUN = 448  # most outputs that are summed at a time: their turned dy fits into L2
     TERMS = 128  # of the channels of a band, or more: whole tiles
-    SUM_BYTES = 8388608  # of all sums, if they are of chunks
+    SUM_BYTES = 8388608  # of the sums of all chunks
+    TASK_BYTES = 4194304  # of the sums of one task
     PANELS = 8  # most panels of o in a task
     TASKS = 16  # tasks that a large problem is split into at least
     ALIGNED = 16  # scalars to which each part of the scratch is rounded up
@@ -70,11 +71,12 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     """Split the work: by the problem alone, never by the number of threads."""
     cdef Job job
     cdef Py_ssize_t lanes = NR_BYTES // item, parts, size, most
+    cdef bint fits
     job.p = p[0]
     job.w = forward_window(p)
     job.taps = p.kernel[0] * p.kernel[1] * p.kernel[2]
     job.terms = p.icg * job.taps
-    job.channels = min(p.icg, max(1, SUM_BYTES // (job.taps * NR_BYTES)))
+    job.channels = min(p.icg, max(1, TASK_BYTES // (job.taps * NR_BYTES)))
     job.channel_tasks = ceil_div(p.icg, job.channels)
     job.channels = ceil_div(p.icg, job.channel_tasks)
     job.block = min(job.channels, max(1, TERMS // job.taps // MR) * MR)
@@ -89,7 +91,8 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
         # Chunks first, they repeat no work; but their sums have to fit into caches.
         most = min(job.boxes.boxes, SUM_BYTES // item // (parts * job.panel_block * size))
         job.chunks = max(1, min(ceil_div(TASKS, parts), most))
-        if parts * job.chunks >= TASKS or job.panel_block == 1:
+        fits = job.panel_block * size * item <= TASK_BYTES
+        if job.panel_block == 1 or (fits and parts * job.chunks >= TASKS):
             break
         job.panel_block = job.panel_block // 2
     job.chunk = max(1, ceil_div(job.boxes.boxes, job.chunks))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from convcore import functional as F
 from convcore import init
 from convcore.arguments import Seed, integer
+from convcore.functional.conv import forward
 from convcore.nn.layer import Backward, changed, frozen, given
 from convcore.nn.weights import WeightLayer
 from convcore.problem import ConvProblem, Padding, Size
@@ -34,6 +35,8 @@ class _Conv(WeightLayer):
 
     ndim: ClassVar[int]
     _functions: ClassVar[tuple[Callable[..., Array], Callable[..., Any]]]
+    _how: ClassVar[tuple[str, ...]] = ("stride", "padding", "dilation", "groups")
+    _transposed: ClassVar[bool] = False
     _defaults: ClassVar = {
         "stride": 1,
         "padding": 0,
@@ -95,8 +98,18 @@ class _Conv(WeightLayer):
         return {name: getattr(self, name) for name in self._defaults}
 
     def __call__(self, x: Array) -> Array:
-        conv, _ = self._functions
-        return conv(x, self.weight.value, self._bias, **self._geometry)
+        kept = self._kept()
+        bias = None if self.bias is None else self.bias.read()
+        how = (*(getattr(self, name) for name in self._how), "auto")
+        return forward(
+            self._functions[0].__name__,
+            self.ndim,
+            (x, self.weight.read(), bias, None),
+            how,
+            self.flip,
+            self._transposed,
+            kept,
+        )
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
         _, conv_backward = self._functions
@@ -108,7 +121,9 @@ class _Conv(WeightLayer):
             self._add_grads(grad_weight, grad_bias)
             return given(grad_x)
 
-        return self(x), backward
+        conv, _ = self._functions
+        y = conv(x, self.weight.value, self._bias, **self._geometry)
+        return y, backward
 
     def _arguments(self) -> str:
         return ", ".join(
@@ -167,6 +182,12 @@ class Conv2d(_Conv):
     --------
     convcore.functional.conv2d
 
+    Notes
+    -----
+    In inference the layer keeps its weights packed, a second copy of them, until they may
+    have changed: after `weight.value` was set or looked at, and while anybody holds that
+    array. `forward`, for training, keeps nothing.
+
     Examples
     --------
     >>> layer = Conv2d(3, 8, 3, padding=1)
@@ -191,6 +212,8 @@ class _ConvTranspose(_Conv):
     """Spread a kernel over `ndim` axes; arguments as in the functional form."""
 
     _defaults: ClassVar = {**_Conv._defaults, "output_padding": 0}
+    _how = ("stride", "padding", "output_padding", "groups", "dilation")
+    _transposed = True
 
     def __init__(
         self,

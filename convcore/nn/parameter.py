@@ -1,5 +1,6 @@
 """Parameters: what is learned, and its gradient."""
 
+import sys
 from collections import deque
 from collections.abc import Sequence
 from itertools import repeat
@@ -10,6 +11,10 @@ import numpy as np
 from convcore.runtime.arrays import Array, checked
 
 __all__ = ["Parameter"]
+
+_OWN_REFERENCES = (
+    2  # to an array that only its parameter holds: by it, and by the question
+)
 
 
 class Parameter:
@@ -56,10 +61,12 @@ class Parameter:
         self.name = name
         self.grad = None
         self.version = 0
+        self._shown = 0
 
     @property
     def value(self) -> Array:
         """The values. Setting them copies into the array, and counts as an update."""
+        self._shown += 1  # whoever has the array may write to it
         return self._value
 
     @value.setter
@@ -68,6 +75,19 @@ class Parameter:
             self._check("value", value)
             np.copyto(self._value, value)
         self.touch()
+
+    def read(self) -> Array:
+        """Give the array to whoever only reads it, and not for longer than a call."""
+        return self._value
+
+    def state(self) -> tuple[int, int] | None:
+        """Tell whether the elements may have changed: they have not if this is the same.
+
+        None while somebody holds the array, or a view of it, and may write at any time.
+        """
+        if sys.getrefcount(self._value) > _OWN_REFERENCES:
+            return None
+        return self.version, self._shown
 
     def touch(self) -> None:
         """Count an update that was made to the elements of the value in place."""
@@ -112,6 +132,9 @@ class Parameter:
                 f"{title}: {argument} must have shape {self._value.shape}, "
                 f"got {array.shape}"
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_shown": 0}
 
     def __repr__(self) -> str:
         return f"Parameter({self.name!r}, {self._value.shape}, {self._value.dtype})"

@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from convcore import init
 from convcore.arguments import Seed, boolean, generator
+from convcore.functional.call import PackedWeight
 from convcore.nn.layer import Layer
 from convcore.nn.parameter import Parameter
 from convcore.runtime.arrays import Array
@@ -44,6 +45,7 @@ class WeightLayer(Layer):
         self.weight = Parameter(weight, "weight")
         zeros = init.constant((outputs,), 0.0, dtype=weight.dtype)
         self.bias = Parameter(zeros, "bias") if bias else None
+        self._packed = PackedWeight()
 
     def _reset(self, rng: np.random.Generator) -> None:
         self.weight.value = self._drawn(
@@ -63,6 +65,14 @@ class WeightLayer(Layer):
     @property
     def _bias(self) -> Array | None:
         return None if self.bias is None else self.bias.value
+
+    def _kept(self) -> PackedWeight | None:
+        """Give room for the packed weight; None if nobody can tell when it changes."""
+        state = self.weight.state()
+        if state is None:
+            return None
+        self._packed.renew(state)
+        return self._packed
 
     @property
     def _needs(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from convcore.runtime.arrays import Array
 
 KEPT_BYTES = 64 << 20  # the largest buffer that is kept
 _MOST = 16  # buffers that are kept
-_ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 _NONE = np.empty(0, np.uint8)
 
@@ -34,10 +34,10 @@ def lend(size: int) -> Array:
         buffer = _kept.pop()
     except IndexError:
         buffer = _NONE
-    if buffer.nbytes < size + _ALIGNMENT:
-        buffer = np.empty(size + _ALIGNMENT, np.uint8)
+    if buffer.nbytes < size + ALIGNMENT:
+        buffer = np.empty(size + ALIGNMENT, np.uint8)
     if arrays.POISON:
-        buffer[: size + _ALIGNMENT].fill(0xFF)  # NaN, in every float type
+        buffer[: size + ALIGNMENT].fill(0xFF)  # NaN, in every float type
     return buffer
 
 
