@@ -6,6 +6,8 @@
     tile.pxd        the register tile, in which all arithmetic of convolution happens
     geometry.pxd    which inputs an output sees, for each direction
     pack.pxd        patches and weights in the order in which the tile reads them
+    band.pxd        the part of the source that a block of outputs reads
+    transpose.pxd   rows to columns, in registers
     buffers.pxd     the arrays of a call as plain memory
     planes.pxd      tiles of rows and columns, for few channels a group
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling

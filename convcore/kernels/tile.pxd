@@ -10,7 +10,8 @@
 #           v  [a a a a ...]           v  *-> [bbbb|bbbb]
 #
 #           A row of b lies where it already is, if it is there in one piece, so that most
-#           patches of a dense convolution are never copied.
+#           patches of a dense convolution are never copied. `sum_scattered` has it the
+#           other way round: rows of b packed, and a[i] an address to which at[k] is added.
 # Order     Each element of acc is one chain of fused multiply-adds in ascending k, from
 #           zero, whatever the shape of the tile is: a tail sums as a full tile does.
 # Cost      MR * NV multiply-adds for MR + NV + 1 loads a step. On AVX-512 28 for 17.
