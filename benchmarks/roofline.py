@@ -45,8 +45,9 @@ class Roofline:
             return partial(self._kernel.copy, arrays.x, into, threads)
         tile = self._kernel.tile_bytes() // np.dtype(case.dtype).itemsize
         sums = np.zeros(tile * self._threads, case.dtype)
-        steps = FMA_FLOP // (2 * sums.size)
-        return partial(self._kernel.fma, sums, 0.5, 1.0, steps, self._threads)
+        steps = np.array([FMA_FLOP // (2 * sums.size)])
+        line = np.array([0.5, 1.0], case.dtype)  # acc * factor + term
+        return partial(self._kernel.fma, steps, line, sums, self._threads)
 
     def output(self, result: Any) -> Array:
         """There is nothing to compare."""

@@ -17,6 +17,7 @@
 from libc.string cimport memset
 
 from convcore.kernels.geometry cimport Axis, Window
+from convcore.kernels.rounds cimport ceil_div
 from convcore.kernels.vector cimport (
     MR, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, part, zero_lanes,
 )
@@ -53,10 +54,6 @@ cdef struct Band:
     Py_ssize_t pitch, sheet, plane     # scalars from row to row, z to z, channel to channel
     Py_ssize_t sample                  # from sample to sample
     bint copied
-
-
-cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return (a + b - 1) // b
 
 
 cdef inline Span span_of(const Axis* a, Py_ssize_t first, Py_ssize_t count) noexcept nogil:

@@ -17,7 +17,7 @@ from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from libc.stdint cimport uintptr_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from convcore.kernels.vector cimport real
 
@@ -102,6 +102,18 @@ cdef inline const long long* geometry_of(
     if not has_integers(held, 0) or held.views[0].len // 8 != fields:
         raise ValueError("kernel: not the geometry of this operation")
     return <const long long*>held.views[0].buf
+
+
+cdef inline int read_geometry(object geometry, long long* to, Py_ssize_t fields) except -1:
+    """Copy the integers of a problem, outside of a call."""
+    cdef Buffers held
+    held.count = 0
+    hold(&held, (geometry,), PyBUF_FORMAT)
+    try:
+        memcpy(to, geometry_of(&held, fields), fields * sizeof(long long))
+    finally:
+        PyBuffer_Release(&held.views[0])
+    return 0
 
 
 cdef inline real* reals(

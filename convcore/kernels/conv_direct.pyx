@@ -30,7 +30,7 @@ from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
 from convcore.kernels.band cimport (
-    BAND_BYTES, SLACK, Band, Box, Boxes, band_of, box_at, ceil_div, choose_boxes,
+    BAND_BYTES, SLACK, Band, Box, Boxes, band_of, box_at, choose_boxes,
     fill, list_outputs, list_terms, outputs_of, padded, plane_size, reach,
 )
 from convcore.kernels.buffers cimport (
@@ -40,19 +40,17 @@ from convcore.kernels.geometry cimport (
     CONV_FIELDS, Conv, Window, conv_of, forward_window, gradient_window, phases, volume,
 )
 from convcore.kernels.pack cimport class_of, Class
+from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, ceil_div, round_of
 from convcore.kernels.tile cimport chain, partial_chain, sum_scattered
-from convcore.kernels.transpose cimport MOST_LANES, collect, spread, spread_pair, turn
+from convcore.kernels.transpose cimport MOST_LANES, collect, spread, spread_pair, turn_taps
 from convcore.kernels.vector cimport MR, NR_BYTES, NV, copy, nr, real
 
 cdef enum:
     OUTPUTS = 64  # most tiles of outputs in a box
     SUM_BYTES = 524288  # of the sums of a task, a fraction of L2
     PANELS = 8  # panels of m in a task
-    TASKS_PER_THREAD = 4  # so that no thread waits long for the last task
-    ROUND_MACS = 300000000  # work between two looks for Ctrl-C: a few ms a thread
     FEW_TAPS = 128
     NR_LIMIT = 32  # most scalars of one row of the tile
-    ALIGNED = 16  # scalars to which each part of the scratch is rounded up
 
 cdef struct Job:
     Conv p
@@ -67,10 +65,6 @@ cdef struct Job:
     Py_ssize_t tasks, macs                         # macs of one task
     Py_ssize_t packed, shared, private             # scalars: weights; of scratch
     Class[FEW_TAPS] classes                        # of the taps of a gradient, if they are few
-
-
-cdef inline Py_ssize_t aligned(Py_ssize_t scalars) noexcept nogil:
-    return ceil_div(scalars, ALIGNED) * ALIGNED
 
 
 cdef inline Window window_of(const Conv* p, bint gradient, Py_ssize_t phase) noexcept nogil:
@@ -168,10 +162,9 @@ cdef void pack_gradient(
     """
     cdef real block[MOST_LANES * NR_LIMIT]
     cdef Class tap
-    cdef Py_ssize_t lanes = nr(weight), half = lanes // NV, c, t, j, i
+    cdef Py_ssize_t lanes = nr(weight), half = lanes // NV, c, t, i
     cdef Py_ssize_t icg = job.p.icg, ocg = job.p.ocg, taps = job.taps
-    cdef const real* source
-    cdef const real* last = weight + ocg * icg * taps - half * taps - half
+    memset(block, 0, sizeof(block))
     if taps == 1:
         for c in range(ocg):
             copy(to + c * lanes, weight + c * icg + first, rows)
@@ -179,12 +172,10 @@ cdef void pack_gradient(
     for c in range(ocg):
         t = 0
         while t < taps:
-            source = weight + (c * icg + first) * taps + t
-            if rows == lanes and source + half * taps <= last:
-                for j in range(NV):
-                    turn(source + j * half * taps, taps, block + j * half, lanes)
-            else:
-                collect(source, taps, rows, min(half, taps - t), block, lanes)
+            turn_taps(
+                weight + (c * icg + first) * taps + t, taps, rows, min(half, taps - t),
+                weight + ocg * icg * taps, block,
+            )
             for i in range(min(half, taps - t)):
                 tap = job.classes[t + i] if taps <= FEW_TAPS else class_of(&job.p, True, t + i)
                 copy(
@@ -411,7 +402,7 @@ cdef int run(
 ) except -1:
     """Pack the weights, unless they are, then do the tasks round by round."""
     cdef Py_ssize_t begin = 0, end
-    cdef Py_ssize_t each = max(ROUND_MACS // max(job.macs, 1), TASKS_PER_THREAD) * threads
+    cdef Py_ssize_t each = round_of(job.macs, TASKS_PER_THREAD, threads)
     cdef real* biases = scratch + job.packed
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
@@ -480,15 +471,17 @@ cdef int gradient(const Buffers* held, int threads, real* like) except -1:
     return start(held, True, threads, like)
 
 
-def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     """Give the scalars of scratch that fprop or dgrad needs."""
-    cdef Job job = make_job(conv_of(geometry, threads), direction == "dgrad", item, threads)
+    cdef Conv p = conv_of(geometry, threads)
+    cdef Job job = make_job(&p, direction == "dgrad", item, threads)
     return job.shared + threads * job.private
 
 
-def packed_size(const long long[::1] geometry, str direction, Py_ssize_t item):
+def packed_size(geometry, str direction, Py_ssize_t item):
     """Give the scalars of packed weights, for whatever extents and number of samples."""
-    return make_job(conv_of(geometry, 1), direction == "dgrad", item, 1).packed
+    cdef Conv p = conv_of(geometry, 1)
+    return make_job(&p, direction == "dgrad", item, 1).packed
 
 
 def pack_fprop(geometry, weight, packed, int threads):

@@ -28,13 +28,14 @@ from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
 from convcore.kernels.band cimport (
-    Band, Box, Boxes, band_of, box_at, ceil_div, choose_boxes, fill, list_outputs,
+    Band, Box, Boxes, band_of, box_at, choose_boxes, fill, list_outputs,
     list_terms, outputs_of,
 )
 from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals, room
 from convcore.kernels.geometry cimport (
     CONV_FIELDS, Conv, Window, conv_of, forward_window,
 )
+from convcore.kernels.rounds cimport add_tree, aligned, ceil_div, round_of
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, collect, spread
 from convcore.kernels.vector cimport MR, NR_BYTES, nr, real
@@ -47,8 +48,6 @@ cdef enum:
     TASK_BYTES = 4194304  # of the sums of one task
     PANELS = 8  # most panels of o in a task
     TASKS = 16  # tasks that a large problem is split into at least
-    ALIGNED = 16  # scalars to which each part of the scratch is rounded up
-    ROUND_MACS = 300000000  # work between two looks for Ctrl-C: a few ms a thread
 
 cdef struct Job:
     Conv p
@@ -61,10 +60,6 @@ cdef struct Job:
     Py_ssize_t chunk, chunks                         # boxes of a chunk
     Py_ssize_t tasks, sums                           # scalars of one task's sums
     Py_ssize_t shared, private                       # scratch in scalars
-
-
-cdef inline Py_ssize_t aligned(Py_ssize_t scalars) noexcept nogil:
-    return ceil_div(scalars, ALIGNED) * ALIGNED
 
 
 cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
@@ -247,16 +242,9 @@ cdef void run_task(
 cdef void add_chunks(
     const Job* job, Py_ssize_t part, real* shared, real* dw
 ) noexcept nogil:
-    """Add the chunks of one part of dw in a tree: neighbours, then pairs of them, ..."""
+    """Add the chunks of one part of dw in a tree."""
     cdef real* sums = shared + part * job.chunks * job.sums
-    cdef Py_ssize_t apart = 1, chunk, i
-    while apart < job.chunks:
-        chunk = 0
-        while chunk + apart < job.chunks:
-            for i in range(job.sums):
-                sums[chunk * job.sums + i] += sums[(chunk + apart) * job.sums + i]
-            chunk += 2 * apart
-        apart *= 2
+    add_tree(sums, job.chunks, job.sums)
     write_sums(job, part, <const real*>sums, dw)
 
 
@@ -292,8 +280,7 @@ cdef int run(
 ) except -1:
     """Do the tasks round by round, then add their chunks."""
     cdef Py_ssize_t begin = 0, end, each
-    each = ROUND_MACS // max(job.sums * job.chunk * job.boxes.outputs, 1)
-    each = max(each, 1) * threads
+    each = round_of(job.sums * job.chunk * job.boxes.outputs, 1, threads)
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
         with nogil:
@@ -319,9 +306,10 @@ cdef int weight_gradient(const Buffers* held, int threads, real* like) except -1
     return 0
 
 
-def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     """Give the scalars of scratch that wgrad needs."""
-    cdef Job job = make_job(conv_of(geometry, threads), item)
+    cdef Conv p = conv_of(geometry, threads)
+    cdef Job job = make_job(&p, item)
     return job.shared + threads * job.private
 
 

@@ -31,6 +31,7 @@ from convcore.kernels.buffers cimport (
     Buffers, call, geometry_of, reals, reals_or_nothing,
 )
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, volume
+from convcore.kernels.rounds cimport round_of
 from convcore.kernels.vector cimport (
     DOT_TILE, DOT_W, DOT_X, VEC_BYTES, f32v, f64v, real, vec, ahead, fold, merge, zero_lanes,
 )
@@ -40,7 +41,6 @@ cdef enum:
     N_BLOCK = 64  # rows of x in a task: their blocks of terms stay in L2
     O_TILES = 16  # tiles of o in a task, which share those
     ROOM = 32  # vectors of a tile, rounded up to its lanes; at most
-    ROUND_MACS = 300000000  # work between two looks for Ctrl-C: a few ms a thread
 
 cdef struct Job:
     Py_ssize_t n, g, ocg, terms
@@ -247,7 +247,7 @@ cdef int forward(const Buffers* held, int threads, real* like) except -1:
     cdef const real* weight = reals(held, 2, p.g * p.ocg * job.terms, like)
     cdef const real* bias = reals_or_nothing(held, 3, p.g * p.ocg, like)
     cdef real* y = reals(held, 4, p.n * p.g * p.ocg, like)
-    cdef Py_ssize_t begin = 0, end, each = max(ROUND_MACS // max(job.macs, 1), 1) * threads
+    cdef Py_ssize_t begin = 0, end, each = round_of(job.macs, 1, threads)
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
         with nogil:
@@ -257,7 +257,7 @@ cdef int forward(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     """Give the scalars of scratch that fprop needs: none."""
     return 0
 

@@ -28,6 +28,7 @@ from convcore.kernels.buffers cimport (
     Buffers, call, geometry_of, reals, reals_or_nothing, room,
 )
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, conv_of, volume
+from convcore.kernels.rounds cimport round_of
 from convcore.kernels.tile cimport chain, put_rows, put_wide
 from convcore.kernels.vector cimport MR, MR_HALF, MR_QUARTER, NR_BYTES, WIDE, copy, nr, real
 
@@ -37,7 +38,6 @@ cdef enum:
     M_BLOCK = 64  # elements m of a task
     ADDRESS = 8  # bytes of an address, at most
     CHANNELS = 512  # of a task that sums samples
-    ROUND_MACS = 300000000  # work between two looks for Ctrl-C: a few ms a thread
 
 cdef struct Job:
     Py_ssize_t g, m, r, k                    # of a group: elements m, rows r, columns k
@@ -195,7 +195,7 @@ cdef int run(
     """Do the tasks round by round."""
     cdef Py_ssize_t begin = 0, end, each, macs
     macs = min(M_BLOCK, job.m) * min(PANELS * nr(source), job.k) * job.r
-    each = max(ROUND_MACS // max(macs, 1), 1) * threads
+    each = round_of(macs, 1, threads)
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
         with nogil:
@@ -269,9 +269,10 @@ cdef int bias_gradient(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     """Give the scalars of scratch that a direction needs."""
-    cdef Job job = make_job(conv_of(geometry, threads), direction == "wgrad", item)
+    cdef Conv p = conv_of(geometry, threads)
+    cdef Job job = make_job(&p, direction == "wgrad", item)
     return 0 if direction == "bgrad" else threads * job.private
 
 

@@ -33,7 +33,8 @@ from convcore.kernels.buffers cimport (
 from convcore.kernels.geometry cimport (
     CONV_FIELDS, Conv, Window, conv_of, forward_window, gradient_window, phases, volume,
 )
-from convcore.kernels.pack cimport Run, list_runs, pack_weights, rows_of_panel
+from convcore.kernels.pack cimport Run, list_runs, pack_tiles, rows_of_panel
+from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, round_of
 from convcore.kernels.tile cimport SHORT, chain, exact_rows, partial_chain, put_rows, put_wide
 from convcore.kernels.vector cimport MR, NR_BYTES, WIDE, copy, nr, real
 
@@ -43,9 +44,6 @@ cdef enum:
     MB = 32  # tiles of m in one task
     NR_LIMIT = 32  # most scalars of one row of the tile
     ADDRESS = 8  # bytes of an address, at most
-    ALIGNED = 16  # scalars to which each thread's scratch is rounded up
-    TASKS_PER_THREAD = 4  # so that no thread waits long for the last task
-    ROUND_MACS = 300000000  # work between two looks for Ctrl-C: a few ms a thread
 
 cdef struct Job:
     Conv p
@@ -89,32 +87,17 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
             break
     job.macs = job.panels * lanes * job.tile_block * MR * max(job.depth, w.depth)
     job.shared = p.g * job.tiles * MR * (job.terms + 1)
-    job.shared = ((job.shared - 1) // ALIGNED + 1) * ALIGNED
+    job.shared = aligned(job.shared)
     job.private = job.panels * (
         lanes * (job.depth + job.tile_block * MR) + job.depth * ADDRESS // item
     )
-    job.private = ((job.private - 1) // ALIGNED + 1) * ALIGNED
+    job.private = aligned(job.private)
     return job
 
 
 cdef inline const real* packed_bias(const Job* job, const real* shared) noexcept nogil:
     """The biases lie behind the packed weights."""
     return shared + job.p.g * job.tiles * MR * job.terms
-
-
-cdef void pack_tile(
-    const Job* job, Py_ssize_t index, const real* weight, const real* bias, real* shared
-) noexcept nogil:
-    """Pack weights and biases of tile `index`, counted through the groups."""
-    cdef Py_ssize_t group = index // job.tiles, first = index % job.tiles * MR, i
-    cdef Py_ssize_t m = job.p.icg if job.gradient else job.p.ocg
-    cdef real* biases = <real*>packed_bias(job, <const real*>shared) + index * MR
-    pack_weights(
-        &job.p, job.gradient, weight + group * job.p.ocg * job.p.icg * job.taps, first,
-        shared + index * MR * job.terms,
-    )
-    for i in range(MR):
-        biases[i] = bias[group * m + first + i] if bias and first + i < m else 0
 
 
 cdef void write_tile(
@@ -254,19 +237,6 @@ cdef void run_task(
             return
 
 
-cdef void pack_tiles(
-    const Job* job, const real* weight, const real* bias, real* shared, int threads
-) noexcept nogil:
-    """Pack all weights and biases."""
-    cdef Py_ssize_t i, tiles = job.p.g * job.tiles
-    if threads == 1:
-        for i in range(tiles):
-            pack_tile(job, i, weight, bias, shared)
-        return
-    for i in prange(tiles, num_threads=threads, schedule="static"):
-        pack_tile(job, i, weight, bias, shared)
-
-
 cdef void run_tasks(
     const Job* job, Py_ssize_t begin, Py_ssize_t end, const real* source, real* scratch,
     real* out, int threads,
@@ -290,12 +260,12 @@ cdef int run(
 ) except -1:
     """Pack the weights, then do the tasks round by round."""
     cdef Py_ssize_t begin = 0, end
-    cdef Py_ssize_t each = max(ROUND_MACS // max(job.macs, 1), TASKS_PER_THREAD) * threads
+    cdef Py_ssize_t each = round_of(job.macs, TASKS_PER_THREAD, threads)
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
         with nogil:
             if begin == 0:
-                pack_tiles(job, weight, bias, scratch, threads)
+                pack_tiles(&job.p, job.gradient, job.tiles, weight, bias, scratch, threads)
             run_tasks(job, begin, end, source, scratch, out, threads)
         PyErr_CheckSignals()
         begin = end
@@ -327,10 +297,11 @@ cdef int backward(const Buffers* held, int threads, real* like) except -1:
     return start(held, True, threads, like)
 
 
-def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     """Give the scalars of scratch that fprop or dgrad needs."""
     cdef bint gradient = direction == "dgrad"
-    cdef Job job = make_job(conv_of(geometry, threads), gradient, item, threads)
+    cdef Conv p = conv_of(geometry, threads)
+    cdef Job job = make_job(&p, gradient, item, threads)
     return job.shared + threads * job.private
 
 

@@ -33,6 +33,7 @@ from convcore.kernels.geometry cimport (
     CONV_FIELDS, Conv, Window, conv_of, forward_window, volume,
 )
 from convcore.kernels.pack cimport RUNS, Run, Term, columns, list_runs, term_at
+from convcore.kernels.rounds cimport add_tree, round_of
 from convcore.kernels.tile cimport chain, put_rows
 from convcore.kernels.vector cimport (
     MR, NR_BYTES, NV, f32v, f64v, nr, real, vec,
@@ -46,7 +47,6 @@ cdef enum:
     CHUNK = 2048  # fewest pixels of a chunk
     TURN = 16  # pixels that are turned around together
     ADDRESS = 8  # bytes of an address, at most
-    ROUND_MACS = 300000000  # work between two looks for Ctrl-C: a few ms a thread
 
 cdef struct Job:
     Conv p
@@ -194,16 +194,9 @@ cdef void run_task(
 
 
 cdef void add_chunks(const Job* job, Py_ssize_t index, real* shared, real* dw) noexcept nogil:
-    """Add the chunks of one part of dw in a tree: neighbours, then pairs of them, ..."""
+    """Add the chunks of one part of dw in a tree."""
     cdef real* sums = shared + index * job.chunks * job.sums
-    cdef Py_ssize_t apart = 1, chunk, i
-    while apart < job.chunks:
-        chunk = 0
-        while chunk + apart < job.chunks:
-            for i in range(job.sums):
-                sums[chunk * job.sums + i] += sums[(chunk + apart) * job.sums + i]
-            chunk += 2 * apart
-        apart *= 2
+    add_tree(sums, job.chunks, job.sums)
     write_sums(job, index, <const real*>sums, dw)
 
 
@@ -227,8 +220,7 @@ cdef int run(
 ) except -1:
     """Do the tasks round by round, then add their chunks."""
     cdef Py_ssize_t i, begin = 0, end, each
-    each = ROUND_MACS // max(job.sums * job.chunk, 1)
-    each = max(each, 1) * threads
+    each = round_of(job.sums * job.chunk, 1, threads)
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
         with nogil:
@@ -341,9 +333,10 @@ cdef int bias_gradient(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     """Give the scalars of scratch that wgrad or bgrad needs."""
-    cdef Job job = make_job(conv_of(geometry, threads), item)
+    cdef Conv p = conv_of(geometry, threads)
+    cdef Job job = make_job(&p, item)
     if direction == "bgrad":
         return 2 * threads * NR_BYTES // item
     return job.shared + threads * job.private

@@ -32,7 +32,8 @@ from convcore.kernels.buffers cimport (
 from convcore.kernels.geometry cimport (
     CONV_FIELDS, Axis, Conv, Window, conv_of, finished, gradient_axis, gradient_window, phases,
 )
-from convcore.kernels.pack cimport CHANNELS, Run, list_runs, pack_weights, rows_of_panel
+from convcore.kernels.pack cimport CHANNELS, Run, list_runs, pack_tiles, rows_of_panel
+from convcore.kernels.rounds cimport ALIGNED, TASKS_PER_THREAD, aligned, round_of
 from convcore.kernels.tile cimport put_rows
 from convcore.kernels.vector cimport MR, NR_BYTES, nr, real
 
@@ -40,9 +41,6 @@ cdef enum:
     PANELS = 4  # most panels of a task
     NR_LIMIT = 32  # most scalars of one row of the tile
     ADDRESS = 8  # bytes of an address, at most
-    ALIGNED = 16  # scalars to which each thread's scratch is rounded up
-    TASKS_PER_THREAD = 4  # so that no thread waits long for the last task
-    ROUND_MACS = 300000000  # work between two looks for Ctrl-C: a few ms a thread
 
 cdef struct Job:
     Conv p
@@ -97,26 +95,12 @@ cdef Job make_job(const Conv* p, Py_ssize_t item, int threads) noexcept nogil:
             break
     job.macs = job.panels * lanes * MR * job.terms
     job.shared = p.g * job.tiles * MR * (job.terms + 1)
-    job.shared = ((job.shared - 1) // ALIGNED + 1) * ALIGNED
+    job.shared = aligned(job.shared)
     job.private = job.panels * (
         job.rows * (lanes + 2 * ADDRESS // item) + job.phase_count * MR * lanes
     ) + ALIGNED
-    job.private = ((job.private - 1) // ALIGNED + 1) * ALIGNED
+    job.private = aligned(job.private)
     return job
-
-
-cdef void pack_tile(
-    const Job* job, Py_ssize_t index, const real* weight, const real* bias, real* shared
-) noexcept nogil:
-    """Pack weights and biases of tile `index`, counted through the groups."""
-    cdef Py_ssize_t group = index // job.tiles, first = index % job.tiles * MR, i
-    cdef real* biases = shared + (job.p.g * job.tiles * job.terms + index) * MR
-    pack_weights(
-        &job.p, True, weight + group * job.p.ocg * job.p.icg * job.taps, first,
-        shared + index * MR * job.terms,
-    )
-    for i in range(MR):
-        biases[i] = bias[group * job.p.icg + first + i] if bias and first + i < job.p.icg else 0
 
 
 cdef inline void rows_of_phase(
@@ -210,19 +194,6 @@ cdef void run_task(
             )
 
 
-cdef void pack_tiles(
-    const Job* job, const real* weight, const real* bias, real* shared, int threads
-) noexcept nogil:
-    """Pack all weights and biases."""
-    cdef Py_ssize_t i, tiles = job.p.g * job.tiles
-    if threads == 1:
-        for i in range(tiles):
-            pack_tile(job, i, weight, bias, shared)
-        return
-    for i in prange(tiles, num_threads=threads, schedule="static"):
-        pack_tile(job, i, weight, bias, shared)
-
-
 cdef void run_tasks(
     const Job* job, Py_ssize_t begin, Py_ssize_t end, const real* source, real* scratch,
     real* out, int threads,
@@ -246,12 +217,12 @@ cdef int run(
 ) except -1:
     """Pack the weights, then do the tasks round by round."""
     cdef Py_ssize_t begin = 0, end
-    cdef Py_ssize_t each = max(ROUND_MACS // max(job.macs, 1), TASKS_PER_THREAD) * threads
+    cdef Py_ssize_t each = round_of(job.macs, TASKS_PER_THREAD, threads)
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
         with nogil:
             if begin == 0:
-                pack_tiles(job, weight, bias, scratch, threads)
+                pack_tiles(&job.p, True, job.tiles, weight, bias, scratch, threads)
             run_tasks(job, begin, end, source, scratch, out, threads)
         PyErr_CheckSignals()
         begin = end
@@ -270,9 +241,10 @@ cdef int backward(const Buffers* held, int threads, real* like) except -1:
     return run(&job, dy, weight, bias, dx, scratch, threads) if job.tasks else 0
 
 
-def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     """Give the scalars of scratch that dgrad needs."""
-    cdef Job job = make_job(conv_of(geometry, threads), item, threads)
+    cdef Conv p = conv_of(geometry, threads)
+    cdef Job job = make_job(&p, item, threads)
     return job.shared + threads * job.private
 
 

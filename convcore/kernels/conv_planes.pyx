@@ -45,6 +45,7 @@ from convcore.kernels.planes cimport (
     apart_of, ascending, cut_rows, dense, five, five_apart, halved, list_masks, list_rows,
     load, load_pair, one, point, seven, taps, taps_of, three, three_apart, two, zipped,
 )
+from convcore.kernels.rounds cimport ROUND_MACS, aligned, round_of
 from convcore.kernels.vector cimport (
     ROWS, ROWS_HALF, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, lanes_from, put_part,
     zero_lanes, zip_part,
@@ -54,11 +55,9 @@ cdef enum:
     SWEEPS = 16  # most phases along z and y together
     FAR = 8192  # bytes from what is read to what is asked for
     MOST_PAIRS = 12  # rows of a tile of which two vectors fit into registers
-    ALIGNED = 16  # scalars to which parts of scratch are rounded up
     ADDRESS = 8  # bytes of an address, at most
     TASKS_PER_THREAD = 8  # so that no thread waits long for the last task
     TASK_MACS = 200000  # fewest of a task: some 5 us
-    ROUND_MACS = 300000000  # work between two looks for Ctrl-C: a few ms a thread
 
 cdef struct tall:
     char _
@@ -121,11 +120,6 @@ cdef inline int channels_of(shape* tile) noexcept nogil:
     return 1 if shape is tall or shape is low else 2
 
 
-cdef inline Py_ssize_t rounded(Py_ssize_t scalars) noexcept nogil:
-    """Round a part of scratch up, so that each begins a cache line."""
-    return (scalars + ALIGNED - 1) // ALIGNED * ALIGNED
-
-
 cdef inline Py_ssize_t record_of(const Sweep* s) noexcept nogil:
     """Count the integers that tell of a tile: place, rows, and the rows to load."""
     return 2 + s.blocks * s.rows.loads
@@ -186,19 +180,19 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
         terms = max(terms, s.blocks * job.w.c)
         table = max(table, s.blocks * job.w.c * s.rows.loads)
     cut_tasks(&job, threads)
-    job.zeros = rounded(p.out_extent[2] if gradient else p.in_extent[2])
+    job.zeros = aligned(p.out_extent[2] if gradient else p.in_extent[2])
     job.shared = job.zeros
     for i in range(job.sweep_count):
         s = &job.sweeps[i]
         s.records = job.shared
-        job.shared += rounded(s.tiles * record_of(s) * ADDRESS // item)
+        job.shared += aligned(s.tiles * record_of(s) * ADDRESS // item)
     job.masks_at = job.shared
     for i in range(job.x_count):
         job.masks[i] = job.x[i].taps
         if not job.line:
             job.masks[i] *= (job.x[0].extent - 1) // lanes + 1
-        job.shared += rounded(job.masks[i])
-    job.private = rounded((table + terms) * ADDRESS // item) + rounded(
+        job.shared += aligned(job.masks[i])
+    job.private = aligned((table + terms) * ADDRESS // item) + aligned(
         job.x[0].taps + job.x[job.x_count - 1].taps
     )
     return job
@@ -207,7 +201,7 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
 cdef inline unsigned int* masks_of(const Job* job, const real* scratch, int phase) noexcept nogil:
     """Give the masks of a phase along x, for every vector of columns."""
     return <unsigned int*>(
-        scratch + job.masks_at + (rounded(job.masks[0]) if phase else 0)
+        scratch + job.masks_at + (aligned(job.masks[0]) if phase else 0)
     )
 
 
@@ -562,7 +556,7 @@ cdef void run_task(
 ) noexcept nogil:
     """Compute some planes, or a part of one, phase after phase."""
     cdef Py_ssize_t part = task % job.parts, i
-    cdef real* table = private + rounded(job.x[0].taps + job.x[job.x_count - 1].taps)
+    cdef real* table = private + aligned(job.x[0].taps + job.x[job.x_count - 1].taps)
     cdef const Sweep* s
     cdef Part work
     work.plane0 = task // job.parts * job.each
@@ -610,7 +604,7 @@ cdef int run(
     real* scratch, int threads,
 ) except -1:
     """Do the tasks round by round."""
-    cdef Py_ssize_t begin = 0, end, step = max(ROUND_MACS // max(job.macs, 1), 1) * threads
+    cdef Py_ssize_t begin = 0, end, step = round_of(job.macs, 1, threads)
     fill_shared(job, scratch)
     while begin < job.tasks:
         end = min(begin + step, job.tasks)
@@ -643,9 +637,10 @@ cdef int gradient(const Buffers* held, int threads, real* like) except -1:
     return start(held, True, threads, like)
 
 
-def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     """Give the scalars of scratch that fprop or dgrad needs."""
-    cdef Job job = make_job(conv_of(geometry, threads), direction == "dgrad", item, threads)
+    cdef Conv p = conv_of(geometry, threads)
+    cdef Job job = make_job(&p, direction == "dgrad", item, threads)
     return job.shared + threads * job.private
 
 

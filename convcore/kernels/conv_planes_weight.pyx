@@ -38,6 +38,7 @@ from convcore.kernels.planes cimport (
     cut_rows, dense, five, five_apart, halved, list_rows, load, load_pair, one, point, seven, span,
     taps, taps_of, three, three_apart, two,
 )
+from convcore.kernels.rounds cimport ROUND_MACS, add_tree, aligned, round_of
 from convcore.kernels.tile cimport chain
 from convcore.kernels.vector cimport (
     ROWS, ROWS_HALF, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, part, put_sum, zero_lanes,
@@ -48,12 +49,10 @@ cdef enum:
     UNIT = 32  # most tiles of a unit: sums of a unit stay short
     FAR = 8192  # bytes from what is read to what is asked for
     MOST_PAIRS = 12  # rows of a tile of which two vectors fit into registers
-    ALIGNED = 16  # scalars to which parts of scratch are rounded up
     ADDRESS = 8  # bytes of an address, at most
     TASKS = 16  # tasks that a problem is split into at least, if it is large enough
     MOST_CHUNKS = 64  # of a group, so that their sums need little room
     TASK_MACS = 200000  # fewest of a task: some 5 us
-    ROUND_MACS = 300000000  # work between two looks for Ctrl-C: a few ms a thread
 
 cdef struct tall:
     char _
@@ -110,11 +109,6 @@ cdef inline int rows_of(shape* tile) noexcept nogil:
         return 1
 
 
-cdef inline Py_ssize_t rounded(Py_ssize_t scalars) noexcept nogil:
-    """Round a part of scratch up, so that each begins a cache line."""
-    return (scalars + ALIGNED - 1) // ALIGNED * ALIGNED
-
-
 cdef inline Py_ssize_t row_cost(const Rows* r, Py_ssize_t extent, Py_ssize_t rows) noexcept nogil:
     """Estimate the work for all rows of a plane with tiles of so many rows."""
     cdef Py_ssize_t full = extent // r.unit // rows
@@ -169,14 +163,14 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     job.chunks = max((units - 1) // job.chunk + 1, 1)
     job.tasks = ((p.g - 1) // job.each + 1) * job.chunks
     job.macs = macs * job.each // job.chunks + 1
-    job.zeros = rounded(p.in_extent[2])
-    job.masks = rounded(job.vectors * (job.x.taps + 1))
-    job.partial = job.zeros + job.masks + rounded(job.records * ADDRESS // item)
+    job.zeros = aligned(p.in_extent[2])
+    job.masks = aligned(job.vectors * (job.x.taps + 1))
+    job.partial = job.zeros + job.masks + aligned(job.records * ADDRESS // item)
     job.shared = job.partial
     if job.chunks > 1:
-        job.shared += rounded(job.weights * p.g * job.chunks)
-    job.table = rounded(job.table * ADDRESS // item)
-    job.private = job.table + rounded(2 * job.weights * job.lanes)
+        job.shared += aligned(job.weights * p.g * job.chunks)
+    job.table = aligned(job.table * ADDRESS // item)
+    job.private = job.table + aligned(2 * job.weights * job.lanes)
     return job
 
 
@@ -546,16 +540,10 @@ cdef void run_task(
 
 
 cdef void add_chunks(const Job* job, Py_ssize_t group, real* sums, real* dw) noexcept nogil:
-    """Add the chunks of one group in a tree: neighbours, then pairs of them, ..."""
-    cdef Py_ssize_t apart = 1, chunk, i
+    """Add the chunks of one group in a tree."""
+    cdef Py_ssize_t i
     sums += group * job.chunks * job.weights
-    while apart < job.chunks:
-        chunk = 0
-        while chunk + apart < job.chunks:
-            for i in range(job.weights):
-                sums[chunk * job.weights + i] += sums[(chunk + apart) * job.weights + i]
-            chunk += 2 * apart
-        apart *= 2
+    add_tree(sums, job.chunks, job.weights)
     for i in range(job.weights):
         dw[group * job.weights + i] = sums[i]
 
@@ -580,7 +568,7 @@ cdef int run(
     const Job* job, const real* x, const real* dy, real* dw, real* scratch, int threads
 ) except -1:
     """Do the tasks round by round, then add their chunks."""
-    cdef Py_ssize_t i, begin = 0, end, each = max(ROUND_MACS // max(job.macs, 1), 1) * threads
+    cdef Py_ssize_t i, begin = 0, end, each = round_of(job.macs, 1, threads)
     fill_shared(job, scratch)
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
@@ -609,9 +597,10 @@ cdef int weight_gradient(const Buffers* held, int threads, real* like) except -1
     return 0
 
 
-def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     """Give the scalars of scratch that wgrad needs."""
-    cdef Job job = make_job(conv_of(geometry, threads), item)
+    cdef Conv p = conv_of(geometry, threads)
+    cdef Job job = make_job(&p, item)
     return job.shared + threads * job.private
 
 

@@ -26,21 +26,18 @@ from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
-from convcore.kernels.band cimport ceil_div
 from convcore.kernels.buffers cimport (
     Buffers, call, geometry_of, reals, reals_or_nothing, room,
 )
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, conv_of, volume
+from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, ceil_div, round_of
 from convcore.kernels.tile cimport chain, sum_scattered
-from convcore.kernels.transpose cimport MOST_LANES, collect, spread
+from convcore.kernels.transpose cimport MOST_LANES, spread, turn_taps
 from convcore.kernels.vector cimport MR, NR_BYTES, NV, copy, nr, real
 
 cdef enum:
     SUM_BYTES = 131072  # of a band's sums, a fraction of L2
-    TASKS_PER_THREAD = 4  # so that no thread waits long for the last task
-    ROUND_MACS = 300000000  # work between two looks for Ctrl-C: a few ms a thread
     NR_LIMIT = 32  # most scalars of one row of the tile
-    ALIGNED = 16  # scalars to which each part of the scratch is rounded up
 
 cdef struct Job:
     Conv p
@@ -49,10 +46,6 @@ cdef struct Job:
     Py_ssize_t outputs, block                 # most places of dy a band; o of a chain
     Py_ssize_t tasks, macs
     Py_ssize_t packed, shared, private        # scratch in scalars
-
-
-cdef inline Py_ssize_t aligned(Py_ssize_t scalars) noexcept nogil:
-    return ceil_div(scalars, ALIGNED) * ALIGNED
 
 
 cdef Job make_job(const Conv* p, Py_ssize_t item, int threads) noexcept nogil:
@@ -93,13 +86,14 @@ cdef void pack_panel(
     cdef Py_ssize_t rows = min(lanes, icg - first)
     cdef real* to = scratch + index * lanes * job.terms
     cdef real* biases = scratch + job.packed + index * lanes
+    weight += group * ocg * icg * job.taps
     memset(block, 0, sizeof(block))
     while t < job.taps:
         here = min(lanes // NV, job.taps - t)
         for o in range(ocg):
-            collect(
-                weight + ((group * ocg + o) * icg + first) * job.taps + t, job.taps, rows,
-                here, block, lanes,
+            turn_taps(
+                weight + (o * icg + first) * job.taps + t, job.taps, rows, here,
+                weight + ocg * icg * job.taps, block,
             )
             for i in range(here):
                 copy(to + ((t + i) * ocg + o) * lanes, <const real*>block + i * lanes, lanes)
@@ -261,7 +255,7 @@ cdef int gradient(const Buffers* held, int threads, real* like) except -1:
     cdef real* dx = reals(held, 4, p.n * p.g * p.icg * volume(p.in_extent), like)
     cdef real* scratch = room(held, 5, job.shared + threads * job.private, like)
     cdef Py_ssize_t begin = 0, end
-    cdef Py_ssize_t each = max(ROUND_MACS // max(job.macs, 1), TASKS_PER_THREAD) * threads
+    cdef Py_ssize_t each = round_of(job.macs, TASKS_PER_THREAD, threads)
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
         with nogil:
@@ -273,9 +267,10 @@ cdef int gradient(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def scratch_size(const long long[::1] geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     """Give the scalars of scratch that dgrad needs."""
-    cdef Job job = make_job(conv_of(geometry, threads), item, threads)
+    cdef Conv p = conv_of(geometry, threads)
+    cdef Job job = make_job(&p, item, threads)
     return job.shared + threads * job.private
 
 

@@ -26,6 +26,8 @@
 # Source    Dumoulin and Visin, A guide to convolution arithmetic, arXiv:1603.07285,
 #           section 4, for the gradient as a convolution.
 
+from convcore.kernels.buffers cimport read_geometry
+
 cdef struct Conv:  # the order of ConvProblem.geometry
     long long n, g, icg, ocg
     long long[3] in_extent
@@ -56,11 +58,13 @@ cdef struct Window:
     bint dense                         # step 1 along every axis: pixels lie together
 
 
-cdef inline const Conv* conv_of(const long long[::1] geometry, int threads) except NULL:
+cdef inline Conv conv_of(object geometry, int threads) except *:
     """Read a problem for `scratch_size`."""
-    if geometry.shape[0] != CONV_FIELDS or threads < 1:
-        raise ValueError("kernel: not the geometry of a convolution")
-    return <const Conv*>&geometry[0]
+    cdef Conv p
+    if threads < 1:
+        raise ValueError(f"kernel: threads must be >= 1, got {threads}")
+    read_geometry(geometry, <long long*>&p, CONV_FIELDS)
+    return p
 
 
 cdef inline Py_ssize_t volume(const long long* extent) noexcept nogil:

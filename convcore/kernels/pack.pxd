@@ -17,6 +17,7 @@
 #           source once, for all channels. What lies outside is a real zero.
 # Why not   A padded copy of x: with a dilation of 2**31 it would not fit anywhere.
 
+from cython.parallel cimport prange
 from libc.string cimport memset
 
 from convcore.kernels.geometry cimport Conv, Window, class_base, class_step
@@ -323,3 +324,33 @@ cdef inline void pack_weights(
                 for i in range(rows):
                     to[k * MR + i] = weight[i * output_step + c * term_step + t]
                 k += 1
+
+
+cdef inline void pack_tile(
+    const Conv* p, bint gradient, Py_ssize_t tiles, Py_ssize_t index, const real* weight,
+    const real* bias, real* to,
+) noexcept nogil:
+    """Pack weights and biases of tile `index`, counted through the groups' `tiles`."""
+    cdef Py_ssize_t taps = p.kernel[0] * p.kernel[1] * p.kernel[2]
+    cdef Py_ssize_t m = p.icg if gradient else p.ocg, c = p.ocg if gradient else p.icg
+    cdef Py_ssize_t group = index // tiles, first = index % tiles * MR, i
+    cdef real* biases = to + (p.g * tiles * c * taps + index) * MR
+    pack_weights(
+        p, gradient, weight + group * p.ocg * p.icg * taps, first, to + index * c * taps * MR
+    )
+    for i in range(MR):
+        biases[i] = bias[group * m + first + i] if bias and first + i < m else 0
+
+
+cdef inline void pack_tiles(
+    const Conv* p, bint gradient, Py_ssize_t tiles, const real* weight, const real* bias,
+    real* to, int threads,
+) noexcept nogil:
+    """Pack all weights, tile by tile, and the biases behind them."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        for i in range(p.g * tiles):
+            pack_tile(p, gradient, tiles, i, weight, bias, to)
+        return
+    for i in prange(p.g * tiles, num_threads=threads, schedule="static"):
+        pack_tile(p, gradient, tiles, i, weight, bias, to)

@@ -304,9 +304,7 @@ cdef Pool divided_pool_of(const Buffers* held) except *:
     return p
 
 
-def scratch_size(
-    const long long[::1] geometry, str direction, Py_ssize_t item, int threads
-):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     """Give the scalars of scratch that a direction needs: none."""
     return 0
 

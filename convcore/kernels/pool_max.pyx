@@ -404,9 +404,7 @@ cdef int max_gradient(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def scratch_size(
-    const long long[::1] geometry, str direction, Py_ssize_t item, int threads
-):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     """Give the scalars of scratch that a direction needs: none."""
     return 0
 

@@ -14,6 +14,7 @@
 from cython.parallel cimport prange
 from libc.string cimport memcpy
 
+from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals
 from convcore.kernels.vector cimport (
     MR, NR_BYTES, NV, TILE, f32v, f64v, lanes_from, real, vec,
 )
@@ -51,25 +52,40 @@ def tile_bytes():
     return MR * NR_BYTES
 
 
-def fma(real[::1] sums, real factor, real term, Py_ssize_t steps, int threads):
-    """Run the chains in every thread; return the floating-point operations."""
-    cdef Py_ssize_t tile = MR * NR_BYTES // sizeof(real)
+cdef int run_fma(const Buffers* held, int threads, real* like) except -1:
+    cdef Py_ssize_t tile = MR * NR_BYTES // sizeof(real), steps = geometry_of(held, 1)[0]
+    cdef const real* line = reals(held, 1, 2, like)
+    cdef real* sums = reals(held, 2, threads * tile, like)
     cdef int t
-    check(threads >= 1 and steps >= 0 and sums.shape[0] == threads * tile)
-    for t in prange(threads, nogil=True, num_threads=threads, schedule="static"):
-        if real is float:
-            chains(<f32v*>&sums[t * tile], <f32v*>&factor, <f32v*>&term, steps)
-        else:
-            chains(<f64v*>&sums[t * tile], <f64v*>&factor, <f64v*>&term, steps)
-    return 2 * tile * steps * threads
+    check(steps >= 0)
+    with nogil:
+        for t in prange(threads, num_threads=threads, schedule="static"):
+            if real is float:
+                chains(<f32v*>(sums + t * tile), <f32v*>line, <f32v*>(line + 1), steps)
+            else:
+                chains(<f64v*>(sums + t * tile), <f64v*>line, <f64v*>(line + 1), steps)
+    return 0
 
 
-def copy(const real[::1] source, real[::1] to, int threads):
-    """Copy the buffer, a run of it in every thread."""
-    cdef Py_ssize_t size = source.shape[0], first, last
+cdef int run_copy(const Buffers* held, int threads, real* like) except -1:
+    cdef Py_ssize_t size = held.views[0].len, first, last
+    cdef char* to = <char*>held.views[1].buf
+    cdef const char* source = <const char*>held.views[0].buf
     cdef int t
-    check(threads >= 1 and size >= 1 and to.shape[0] == size)
-    for t in prange(threads, nogil=True, num_threads=threads, schedule="static"):
-        first = size * t // threads
-        last = size * (t + 1) // threads
-        memcpy(&to[0] + first, &source[0] + first, (last - first) * sizeof(real))
+    check(size >= 1 and held.views[1].len == size)
+    with nogil:
+        for t in prange(threads, num_threads=threads, schedule="static"):
+            first = size * t // threads
+            last = size * (t + 1) // threads
+            memcpy(to + first, source + first, last - first)
+    return 0
+
+
+def fma(steps, line, sums, int threads):
+    """Run so many steps of the chains in every thread, with factor and term of `line`."""
+    call((steps, line), (sums,), threads, run_fma[float], run_fma[double])
+
+
+def copy(source, to, int threads):
+    """Copy an array, a run of it in every thread."""
+    call((source,), (to,), threads, run_copy[float], run_copy[double])

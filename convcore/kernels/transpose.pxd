@@ -16,7 +16,7 @@
 from libc.string cimport memset
 
 from convcore.kernels.vector cimport (
-    VEC_BYTES, f32v, f64v, real, vec, ahead, copy, interleave_high, interleave_low,
+    NV, VEC_BYTES, f32v, f64v, real, vec, ahead, copy, interleave_high, interleave_low,
     zero_lanes,
 )
 
@@ -180,3 +180,20 @@ cdef inline void collect(
                     copy(to + (j + k) * to_ld + i, <const real*>block + k * lanes, lanes)
             j += lanes
         i += lanes
+
+
+cdef inline void turn_taps(
+    const real* weight, Py_ssize_t taps, Py_ssize_t rows, Py_ssize_t here,
+    const real* end, real* block,
+) noexcept nogil:
+    """Write `here` taps of some kernels, `taps` scalars apart, as rows of NR scalars.
+
+    `here` is at most the lanes of a vector. Whole blocks are read if the weights go on
+    for so long: `end` is behind the last.
+    """
+    cdef Py_ssize_t half = lanes_of(weight), j
+    if rows == NV * half and weight + (NV * half - 1) * taps + half <= end:
+        for j in range(NV):
+            turn(weight + j * half * taps, taps, block + j * half, NV * half)
+    else:
+        collect(weight, taps, rows, here, block, NV * half)

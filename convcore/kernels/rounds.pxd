@@ -1,0 +1,43 @@
+# Around the loops: rounds of tasks, parts of scratch, sums of chunks.
+#
+# What      round_of: the tasks between two looks for Ctrl-C.  aligned: the scalars that a
+#           part of scratch takes, so that the next one begins with a cache line.
+#           add_tree: chunks of a sum, added in an order that depends on their number alone.
+# Why not   One function that also runs the tasks: it would call them through a pointer,
+#           and a kernel's arguments would have to go through a struct of void pointers.
+
+from convcore.kernels.vector cimport real
+
+cdef enum:
+    ROUND_MACS = 300000000  # work of a thread in a round: a few ms
+    TASKS_PER_THREAD = 4  # so that no thread waits long for the last task
+    ALIGNED = 16  # scalars
+
+
+cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    """Divide, and round up."""
+    return (a + b - 1) // b
+
+
+cdef inline Py_ssize_t aligned(Py_ssize_t scalars) noexcept nogil:
+    """Round up to whole cache lines."""
+    return ceil_div(scalars, ALIGNED) * ALIGNED
+
+
+cdef inline Py_ssize_t round_of(
+    Py_ssize_t macs, Py_ssize_t least, int threads
+) noexcept nogil:
+    """Count the tasks of a round, of so many multiply-adds each; `least` for a thread."""
+    return max(ROUND_MACS // max(macs, 1), least) * threads
+
+
+cdef inline void add_tree(real* sums, Py_ssize_t chunks, Py_ssize_t size) noexcept nogil:
+    """Add all chunks to the first: neighbours, then pairs of them, and so on."""
+    cdef Py_ssize_t apart = 1, chunk, i
+    while apart < chunks:
+        chunk = 0
+        while chunk + apart < chunks:
+            for i in range(size):
+                sums[chunk * size + i] += sums[(chunk + apart) * size + i]
+            chunk += 2 * apart
+        apart *= 2
