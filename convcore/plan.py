@@ -168,6 +168,10 @@ def _select(
     problem: Problem, direction: str, dtype: str, algorithm: str, isa: str
 ) -> Plan:
     cards = _cards(problem, direction)
+    if isinstance(problem, ConvProblem) and problem.relu and direction != "fprop":
+        raise ValueError(
+            f"plan: only fprop has an activation, got {problem} {direction}"
+        )
     if algorithm == "auto":
         card = next(
             c

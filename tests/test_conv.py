@@ -81,11 +81,13 @@ def check_exactly(problem: ConvProblem, dtype: Any, seed: int = 0) -> None:
     for algorithm, direction in accepting(problem):
         for bias in (True, False):
             given_arrays = arguments(direction, a, bias)
-            oracle.assert_exact(
-                compute(problem, algorithm, direction, *given_arrays),
-                oracle.run(problem, direction, *given_arrays),
-                f"{algorithm} {direction} of {problem}",
-            )
+            for relu in (False, True) if direction == "fprop" and bias else (False,):
+                asked = replace(problem, relu=relu)
+                oracle.assert_exact(
+                    compute(asked, algorithm, direction, *given_arrays),
+                    oracle.run(asked, direction, *given_arrays),
+                    f"{algorithm} {direction} of {asked}",
+                )
 
 
 # Against the reference -------------------------------------------------------------

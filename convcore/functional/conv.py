@@ -8,6 +8,7 @@ transposed convolution are the other directions of the problem that it transpose
 """
 
 from collections.abc import Collection
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -43,6 +44,7 @@ def conv1d(
     groups: int = 1,
     *,
     flip: bool = False,
+    activation: str | None = None,
     out: Array | None = None,
     algorithm: str = "auto",
 ) -> Array:
@@ -57,7 +59,7 @@ def conv1d(
     >>> conv1d(x, np.array([[[1.0, 10.0]]]))
     array([[[21., 32., 43.]]])
     """
-    how = (stride, padding, dilation, groups, algorithm)
+    how = (stride, padding, dilation, groups, activation, algorithm)
     return forward("conv1d", 1, (x, weight, bias, out), how, flip)
 
 
@@ -71,6 +73,7 @@ def conv2d(
     groups: int = 1,
     *,
     flip: bool = False,
+    activation: str | None = None,
     out: Array | None = None,
     algorithm: str = "auto",
 ) -> Array:
@@ -96,6 +99,10 @@ def conv2d(
         Parts of the channels that do not see each other; divides C_in and C_out.
     flip : bool
         Turn the kernel around first: the convolution of mathematics.
+    activation : "relu", optional
+        Replace negative results by 0 before they leave the cache: the bits that `relu`
+        would give, without its pass over memory. `conv2d_backward` is that of the
+        convolution alone; it takes what `relu_backward(grad_output, y)` gives.
     out : (N, C_out, OH, OW), dtype of x, optional
         Where to write; C-contiguous, and not overlapping an input.
     algorithm : str
@@ -134,7 +141,7 @@ def conv2d(
     array([[[[ 8., 12.],
              [20., 24.]]]])
     """
-    how = (stride, padding, dilation, groups, algorithm)
+    how = (stride, padding, dilation, groups, activation, algorithm)
     return forward("conv2d", 2, (x, weight, bias, out), how, flip)
 
 
@@ -148,6 +155,7 @@ def conv3d(
     groups: int = 1,
     *,
     flip: bool = False,
+    activation: str | None = None,
     out: Array | None = None,
     algorithm: str = "auto",
 ) -> Array:
@@ -161,7 +169,7 @@ def conv3d(
     >>> conv3d(np.ones((1, 2, 3, 3, 3)), np.ones((1, 2, 3, 3, 3))).item()
     54.0
     """
-    how = (stride, padding, dilation, groups, algorithm)
+    how = (stride, padding, dilation, groups, activation, algorithm)
     return forward("conv3d", 3, (x, weight, bias, out), how, flip)
 
 
@@ -187,7 +195,7 @@ def conv1d_backward(
     >>> conv1d_backward(np.ones((1, 1, 2)), x, weight)
     (array([[[ 1., 11., 10.]]]), array([[[3., 5.]]]), array([2.]))
     """
-    how = (stride, padding, dilation, groups, algorithm)
+    how = (stride, padding, dilation, groups, None, algorithm)
     operands = (grad_output, x, weight, needs)
     return _backward("conv1d_backward", 1, operands, how, flip)
 
@@ -248,7 +256,7 @@ def conv2d_backward(
              [2., 4., 2.],
              [1., 2., 1.]]]])
     """
-    how = (stride, padding, dilation, groups, algorithm)
+    how = (stride, padding, dilation, groups, None, algorithm)
     operands = (grad_output, x, weight, needs)
     return _backward("conv2d_backward", 2, operands, how, flip)
 
@@ -275,7 +283,7 @@ def conv3d_backward(
     >>> conv3d_backward(np.ones((1, 1, 1, 1, 1)), x, weight, needs=["bias"])
     (None, None, array([1.]))
     """
-    how = (stride, padding, dilation, groups, algorithm)
+    how = (stride, padding, dilation, groups, None, algorithm)
     operands = (grad_output, x, weight, needs)
     return _backward("conv3d_backward", 3, operands, how, flip)
 
@@ -304,7 +312,7 @@ def conv_transpose1d(
     >>> conv_transpose1d(np.array([[[1.0, 2.0]]]), np.array([[[1.0, 10.0]]]), stride=2)
     array([[[ 1., 10.,  2., 20.]]])
     """
-    how = (stride, padding, output_padding, groups, dilation, algorithm)
+    how = (stride, padding, output_padding, groups, dilation, None, algorithm)
     return forward("conv_transpose1d", 1, (x, weight, bias, out), how, flip, True)
 
 
@@ -366,7 +374,7 @@ def conv_transpose2d(
              [2., 4., 2.],
              [1., 2., 1.]]]])
     """
-    how = (stride, padding, output_padding, groups, dilation, algorithm)
+    how = (stride, padding, output_padding, groups, dilation, None, algorithm)
     return forward("conv_transpose2d", 2, (x, weight, bias, out), how, flip, True)
 
 
@@ -395,7 +403,7 @@ def conv_transpose3d(
     >>> conv_transpose3d(np.ones((1, 1, 1, 1, 1)), np.ones((1, 2, 2, 2, 2))).shape
     (1, 2, 2, 2, 2)
     """
-    how = (stride, padding, output_padding, groups, dilation, algorithm)
+    how = (stride, padding, output_padding, groups, dilation, None, algorithm)
     return forward("conv_transpose3d", 3, (x, weight, bias, out), how, flip, True)
 
 
@@ -424,7 +432,7 @@ def conv_transpose1d_backward(
     >>> conv_transpose1d_backward(np.ones((1, 1, 3)), x, weight)
     (array([[[11., 11.]]]), array([[[3., 3.]]]), array([3.]))
     """
-    how = (stride, padding, output_padding, groups, dilation, algorithm)
+    how = (stride, padding, output_padding, groups, dilation, None, algorithm)
     operands = (grad_output, x, weight, needs)
     return _backward("conv_transpose1d_backward", 1, operands, how, flip, True)
 
@@ -472,7 +480,7 @@ def conv_transpose2d_backward(
     >>> [grad.ravel().tolist() for grad in grads]
     [[4.0, 4.0, 4.0, 4.0], [4.0, 4.0, 4.0, 4.0], [9.0]]
     """
-    how = (stride, padding, output_padding, groups, dilation, algorithm)
+    how = (stride, padding, output_padding, groups, dilation, None, algorithm)
     operands = (grad_output, x, weight, needs)
     return _backward("conv_transpose2d_backward", 2, operands, how, flip, True)
 
@@ -502,7 +510,7 @@ def conv_transpose3d_backward(
     >>> conv_transpose3d_backward(np.ones((1, 1, 2, 2, 2)), x, weight, needs=["x"])
     (array([[[[[8.]]]]]), None, None)
     """
-    how = (stride, padding, output_padding, groups, dilation, algorithm)
+    how = (stride, padding, output_padding, groups, dilation, None, algorithm)
     operands = (grad_output, x, weight, needs)
     return _backward("conv_transpose3d_backward", 3, operands, how, flip, True)
 
@@ -527,7 +535,8 @@ def forward(
     """Do a convolution, or a transposed one, in any rank.
 
     The latter is the gradient of x of its problem. `operands` are x, weight, bias and
-    out; `how` is the rest of what makes the problem, and the algorithm. `kept` is where
+    out; `how` is the rest of what makes the problem, the activation
+    and the algorithm. `kept` is where
     a layer keeps its packed weights.
     """
     x, weight, bias, out = operands
@@ -620,11 +629,13 @@ def _new_job(
     isa: str,
 ) -> Job:
     """Do `job_of`; the instruction set is here as a part of the key."""
-    *geometry, algorithm = how
+    *geometry, activation, algorithm = how
     plan.check_algorithm(function, algorithm)
     x_shape, single = batched_shape(function, "x", shapes[0], ndim)
     make = ConvProblem.transposed if transposed else ConvProblem.conv
     problem = make(function, x_shape, shapes[1], *geometry)
+    if activation is not None:
+        problem = _activated(function, problem, activation)
     result = problem.x_shape if transposed else problem.y_shape
     channels = result[1]
     if direction == "bgrad":  # a sum for each channel of the result, whatever made it
@@ -638,6 +649,15 @@ def _new_job(
 
 
 _cached_job = lru_cache(maxsize=4096)(_new_job)
+
+
+def _activated(function: str, problem: ConvProblem, activation: str) -> ConvProblem:
+    """Give the problem with an activation of its results."""
+    if activation != "relu":
+        raise ValueError(
+            f'{function}: activation must be "relu" or None, got {activation!r}'
+        )
+    return replace(problem, relu=True)
 
 
 def _turned(function: str, weight: Array, flip: bool) -> Array:

@@ -13,7 +13,8 @@ from convcore.functional.call import run
 from convcore.functional.conv import conv1d_backward, job_of
 from convcore.runtime.arrays import Array, empty, ready
 
-_DENSE = (1, 0, 1, 1, "auto")  # stride, padding, dilation, groups, algorithm
+# stride, padding, dilation, groups, activation, algorithm
+_DENSE = (1, 0, 1, 1, None, "auto")
 
 __all__ = ["linear", "linear_backward"]
 

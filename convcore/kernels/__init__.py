@@ -9,6 +9,7 @@
     band.pxd        the part of the source that a block of outputs reads
     transpose.pxd   rows to columns, in registers
     buffers.pxd     the arrays of a call as plain memory
+    activation.pxd  what is done to results before they leave the cache
     rounds.pxd      rounds of tasks, parts of scratch, sums of chunks
     planes.pxd      tiles of rows and columns, for few channels a group
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling

@@ -29,6 +29,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
+from convcore.kernels.activation cimport rectify
 from convcore.kernels.band cimport (
     BAND_BYTES, SLACK, Band, Box, Boxes, band_of, box_at, choose_boxes,
     fill, list_outputs, list_terms, outputs_of, padded, plane_size, reach,
@@ -366,6 +367,9 @@ cdef void run_task(
             )
         if phase % job.paired == 0:
             count = box.count[2]
+        if job.p.relu:
+            for j in range(panel1 - panel0):
+                rectify(sums + j * job.room, outputs_of(&box) * lanes)
         for j in range(panel0, panel1):
             both = even + (j - panel0) * job.room
             channel = group * w.m + j * lanes

@@ -27,6 +27,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.string cimport memcpy
 
+from convcore.kernels.activation cimport rectify
 from convcore.kernels.buffers cimport (
     Buffers, call, geometry_of, reals, reals_or_nothing,
 )
@@ -44,6 +45,7 @@ cdef enum:
 
 cdef struct Job:
     Py_ssize_t n, g, ocg, terms
+    bint relu
     Py_ssize_t o_block, o_tasks, n_block, n_tasks, tasks, macs
 
 cdef struct full:
@@ -66,6 +68,7 @@ cdef Job make_job(const Conv* p) noexcept nogil:
     cdef Job job
     job.n, job.g, job.ocg = p.n, p.g, p.ocg
     job.terms = p.icg * volume(p.kernel)
+    job.relu = p.relu
     # Few rows of x stay in L1 whole: then each row of weight is read from end to end.
     job.o_block = DOT_W * (O_TILES if p.n > DOT_X else 1)
     job.o_tasks = (job.ocg - 1) // job.o_block + 1
@@ -143,8 +146,8 @@ cdef inline void tile_sums(
 
 cdef void dot_tile(
     const real* x, Py_ssize_t x_row, const real* w, Py_ssize_t w_row, Py_ssize_t count,
-    const real* bias, bint first, real* y, Py_ssize_t y_row, x_shape* x_rows,
-    w_shape* w_rows,
+    const real* bias, bint first, bint rectified, real* y, Py_ssize_t y_row,
+    x_shape* x_rows, w_shape* w_rows,
 ) noexcept nogil:
     """Add `count` terms to the outputs of one tile; the first ones, and a bias, begin it."""
     cdef real[ROOM] sums
@@ -167,24 +170,28 @@ cdef void dot_tile(
             elif bias:
                 sum = sum + bias[j]
             y[i * y_row + j] = sum
+        if rectified:
+            rectify(y + i * y_row, columns)
 
 
 cdef void dot_rows(
     const Job* job, const real* x, Py_ssize_t rows, const real* w, Py_ssize_t count,
-    const real* bias, bint first, real* y, w_shape* w_rows,
+    const real* bias, bint first, bint rectified, real* y, w_shape* w_rows,
 ) noexcept nogil:
     """Do tiles of all rows of x; `w_rows` tells how many rows of weight they have."""
     cdef Py_ssize_t x_row = job.g * job.terms, y_row = job.g * job.ocg
     while rows >= DOT_X:
         dot_tile(
-            x, x_row, w, job.terms, count, bias, first, y, y_row, <full*>NULL, w_rows
+            x, x_row, w, job.terms, count, bias, first, rectified, y, y_row, <full*>NULL,
+            w_rows,
         )
         x += DOT_X * x_row
         y += DOT_X * y_row
         rows -= DOT_X
     while rows:
         dot_tile(
-            x, x_row, w, job.terms, count, bias, first, y, y_row, <single*>NULL, w_rows
+            x, x_row, w, job.terms, count, bias, first, rectified, y, y_row, <single*>NULL,
+            w_rows,
         )
         x += x_row
         y += y_row
@@ -201,12 +208,14 @@ cdef void run_task(
     cdef Py_ssize_t o0 = rest % job.o_tasks * job.o_block
     cdef Py_ssize_t rows = min(job.n_block, job.n - n0)
     cdef Py_ssize_t last = min(job.o_block, job.ocg - o0), k = 0, o, count, channel
+    cdef bint rectified  # after the last terms
     cdef const real* at_x
     cdef const real* at_w
     cdef const real* at_bias
     cdef real* at_y
     while k < job.terms:
         count = min(BLOCK_BYTES // <Py_ssize_t>sizeof(real), job.terms - k)
+        rectified = job.relu and k + count == job.terms
         at_x = x + (n0 * job.g + group) * job.terms + k
         o = 0
         while o < last:
@@ -215,11 +224,15 @@ cdef void run_task(
             at_bias = bias + channel if bias else NULL
             at_y = y + n0 * job.g * job.ocg + channel
             if o + DOT_W <= last:
-                dot_rows(job, at_x, rows, at_w, count, at_bias, k == 0, at_y, <full*>NULL)
+                dot_rows(
+                    job, at_x, rows, at_w, count, at_bias, k == 0, rectified, at_y,
+                    <full*>NULL,
+                )
                 o += DOT_W
             else:
                 dot_rows(
-                    job, at_x, rows, at_w, count, at_bias, k == 0, at_y, <single*>NULL
+                    job, at_x, rows, at_w, count, at_bias, k == 0, rectified, at_y,
+                    <single*>NULL,
                 )
                 o += 1
         k += count

@@ -27,6 +27,7 @@
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 
+from convcore.kernels.activation cimport rectify
 from convcore.kernels.buffers cimport (
     Buffers, call, geometry_of, reals, reals_or_nothing, room,
 )
@@ -154,6 +155,7 @@ cdef void multiply_tiles(
     cdef Py_ssize_t m = min(MR, w.m - tile * MR), channel = group * w.m + tile * MR
     cdef const real* weights = shared + (index * job.terms + w.tap_first * w.c + k) * MR
     cdef const real* bias = packed_bias(job, shared) + index * MR if k == 0 else NULL
+    cdef bint rectified = job.p.relu and k + depth >= w.depth
     cdef real* place
     while count > 0:
         if m == 1 and count >= WIDE * lanes:
@@ -161,9 +163,13 @@ cdef void multiply_tiles(
             place = in_place(w, first, here, channel, out)
             if place:
                 put_wide(weights, MR, rows, job.depth, depth, bias, place, lanes)
+                if rectified:
+                    rectify(place, here)
             else:
                 put_wide(weights, MR, rows, job.depth, depth, bias, sums, MR * lanes)
                 for j in range(WIDE if k + depth >= w.depth else 0):
+                    if rectified:
+                        rectify(sums + j * MR * lanes, lanes)
                     write_tile(
                         w, <const real*>sums + j * MR * lanes, m, first + j * lanes,
                         lanes, channel, out,
@@ -177,8 +183,12 @@ cdef void multiply_tiles(
         place = in_place(w, first, here, channel, out)
         if place and here == lanes and exact_rows(m):
             put_rows(weights, 1, MR, rows, depth, bias, place, w.plane, m)
+            for j in range(m if rectified else 0):
+                rectify(place + j * w.plane, here)
         else:
             put_rows(weights, 1, MR, rows, depth, bias, sums, lanes, m)
+            if rectified:
+                rectify(sums, m * lanes)
             if k + depth >= w.depth:
                 write_tile(w, <const real*>sums, m, first, here, channel, out)
         first += lanes

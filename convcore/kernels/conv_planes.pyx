@@ -33,6 +33,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
+from convcore.kernels.activation cimport rectify_vectors
 from convcore.kernels.buffers cimport (
     Buffers, call, geometry_of, reals, reals_or_nothing, room,
 )
@@ -365,6 +366,8 @@ cdef inline void run_columns(
             )
         else:
             here = <vec*>ahead(<const vec*>to, x)
+            if job.p.relu:
+                rectify_vectors(acc, half)
             if count == rows:
                 put_tile(acc, here, job.w.plane, to_row, x_end - x, rows, tile, step)
             else:

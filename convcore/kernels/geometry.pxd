@@ -36,9 +36,10 @@ cdef struct Conv:  # the order of ConvProblem.geometry
     long long[3] stride
     long long[3] pad
     long long[3] dilation
+    long long relu                     # whether y has 0 where it would be negative
 
 cdef enum:
-    CONV_FIELDS = 22
+    CONV_FIELDS = 23
 
 cdef struct Axis:
     Py_ssize_t extent, start, step

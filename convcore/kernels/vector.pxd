@@ -64,6 +64,12 @@ cdef extern from *:
     #define cc_all_f32(s) ((float)(s) - (cc_f32v){0})
     #define cc_all_f64(s) ((double)(s) - (cc_f64v){0})
 
+    /* 0 for every lane that is not above it; NaN compares as false and stays. */
+    #define CC_RECTIFY(v) ((__typeof__(v))(~((v) <= (__typeof__(v)){0}) \\
+        & (__typeof__((v) <= (v)))(v)))
+    static inline cc_f32v cc_rectify_f32(cc_f32v v) { return CC_RECTIFY(v); }
+    static inline cc_f64v cc_rectify_f64(cc_f64v v) { return CC_RECTIFY(v); }
+
     /* Ask for a cache line early; any address will do. */
     #define cc_fetch(p) __builtin_prefetch(p, 0, 3)
 
@@ -335,6 +341,8 @@ cdef extern from *:
     void cc_fetch(const void* source) nogil
     f32v cc_all_f32(float s) nogil
     f64v cc_all_f64(double s) nogil
+    f32v cc_rectify_f32(f32v v) nogil
+    f64v cc_rectify_f64(f64v v) nogil
     f32v cc_low_f32(f32v a, f32v b) nogil
     f32v cc_high_f32(f32v a, f32v b) nogil
     f64v cc_low_f64(f64v a, f64v b) nogil

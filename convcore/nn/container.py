@@ -10,6 +10,8 @@ from typing import cast, overload
 import numpy as np
 
 from convcore.arguments import Seed, integer
+from convcore.nn.activation import ReLU
+from convcore.nn.conv import rectified
 from convcore.nn.layer import Backward, Layer
 from convcore.nn.parameter import Parameter, add
 from convcore.runtime.arrays import Array
@@ -65,7 +67,8 @@ class Sequential(_Container):
     Notes
     -----
     A slice is a chain of the same layers, which keep their names. A layer may stand in
-    several places: its gradients add up.
+    several places: its gradients add up. In inference a `ReLU` behind a convolution is
+    done by the convolution, with the same bits.
 
     Examples
     --------
@@ -93,8 +96,13 @@ class Sequential(_Container):
         return list(self._children.items())
 
     def __call__(self, x: Array) -> Array:
-        for layer in self:
-            x = layer(x)
+        layers = iter(pairwise([*self, None]))
+        for layer, after in layers:
+            assert layer is not None
+            fused = rectified(layer) if type(after) is ReLU else None
+            if fused:
+                next(layers)
+            x = (fused or layer)(x)
         return x
 
     def forward(self, x: Array) -> tuple[Array, Backward]:

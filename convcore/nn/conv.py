@@ -1,6 +1,7 @@
 """Convolution and transposed convolution over one, two or three axes."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from convcore import functional as F
 from convcore import init
 from convcore.arguments import Seed, integer
 from convcore.functional.conv import forward
-from convcore.nn.layer import Backward, changed, frozen, given
+from convcore.nn.layer import Backward, Layer, changed, frozen, given
 from convcore.nn.weights import WeightLayer
 from convcore.problem import ConvProblem, Padding, Size
 from convcore.problem.rules import sizes
@@ -98,9 +99,13 @@ class _Conv(WeightLayer):
         return {name: getattr(self, name) for name in self._defaults}
 
     def __call__(self, x: Array) -> Array:
+        return self._infer(x, None)
+
+    def _infer(self, x: Array, activation: str | None) -> Array:
+        """Compute the output for inference, with an activation or without."""
         kept = self._kept()
         bias = None if self.bias is None else self.bias.read()
-        how = (*(getattr(self, name) for name in self._how), "auto")
+        how = (*(getattr(self, name) for name in self._how), activation, "auto")
         return forward(
             self._functions[0].__name__,
             self.ndim,
@@ -135,6 +140,13 @@ class _Conv(WeightLayer):
                 f"weight={self.weight.value.shape}",
             ]
         )
+
+
+def rectified(layer: Layer) -> Callable[[Array], Array] | None:
+    """Give what computes relu(layer(x)) in one pass, if the layer can do that."""
+    if isinstance(layer, _Conv) and type(layer).__call__ is _Conv.__call__:
+        return None if layer._transposed else partial(layer._infer, activation="relu")
+    return None
 
 
 class Conv1d(_Conv):

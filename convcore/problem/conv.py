@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from typing import Literal
@@ -45,6 +45,9 @@ class ConvProblem:
         Along (D, H, W); a dilation of 1 is dense.
     padding : three (lo, hi) pairs
         Zeros before and after each axis, in elements of x.
+    relu : bool
+        Whether y has 0 where it would be negative. Only fprop has such a problem: other
+        directions are linear.
     """
 
     ndim: int
@@ -58,6 +61,7 @@ class ConvProblem:
     padding: tuple[Pair, Pair, Pair]
     dilation: Triple
     out_extent: Triple
+    relu: bool = False
 
     @staticmethod
     def conv(
@@ -162,6 +166,7 @@ class ConvProblem:
             *(min(s, _FAR) for s in self.stride),
             *(lo for lo, _ in self.padding),
             *(min(d, _FAR) for d in self.dilation),
+            int(self.relu),
         )
 
     @property
@@ -199,6 +204,7 @@ class ConvProblem:
             + _spell("s{}", self.stride, first, default=1)
             + _spell("p{}", [_spell_pair(p) for p in self.padding], first, default="0")
             + _spell("d{}", self.dilation, first, default=1)
+            + ("relu" if self.relu else "")
         )
 
     @staticmethod
@@ -207,13 +213,14 @@ class ConvProblem:
 
         Only the first axis of a quantity has to be spelt when the others are equal;
         strides and dilations default to 1 and paddings to 0; `ph1_2` is one zero
-        before and two after.
+        before and two after; a last `relu` is the activation.
 
         Examples
         --------
         >>> ConvProblem.parse("n1g1ic3ih224oc64kh7sh2ph3").out_extent
         (1, 112, 112)
         """
+        text, relu = text.removesuffix("relu"), text.endswith("relu")
         field = re.compile(r"(oc|ic|n|g|[iksp][dhw]|d[dhw])(\d+(?:_\d+)?)")
         found = field.findall(text)
         fields = dict(found)
@@ -240,7 +247,7 @@ class ConvProblem:
         g = int(fields.get("g", "1"))
         ic, oc = int(fields["ic"]), int(fields["oc"])
         pads = [[int(v) for v in (p.split("_") * 2)[:2]] for p in read("p", "0")]
-        return ConvProblem.conv(
+        problem = ConvProblem.conv(
             "ConvProblem.parse",
             (int(fields["n"]), ic, *map(int, read("i"))),
             (oc, ic // max(g, 1), *map(int, read("k"))),
@@ -249,6 +256,7 @@ class ConvProblem:
             [int(v) for v in read("d", "1")],
             g,
         )
+        return replace(problem, relu=relu)
 
 
 @lru_cache(maxsize=4096)

@@ -26,7 +26,8 @@ def conv(problem: ConvProblem, x: Array, w: Array, b: Array | None = None) -> Ar
     Returns
     -------
     y : problem.y_shape, dtype of x and w
-        `y[o, window] = b[o] + sum over (c, k) of w[o, c, k] * x[c, s*window + d*k - p]`
+        `y[o, window] = b[o] + sum over (c, k) of w[o, c, k] * x[c, s*window + d*k - p]`,
+        and 0 where that is negative if `problem.relu`
 
     Examples
     --------
@@ -45,7 +46,9 @@ def conv(problem: ConvProblem, x: Array, w: Array, b: Array | None = None) -> Ar
                 zeros = (0 * w_tap).sum(axis=-1)  # (g, oc/g)
                 y[..., _padded(problem, tap)] += zeros[..., None]
         y = y.reshape(problem.y_shape)
-        return y if b is None else y + _per_channel(problem, b)
+        if b is not None:
+            y = y + _per_channel(problem, b)
+        return np.maximum(y, 0) if problem.relu else y
 
 
 def conv_loops(
@@ -74,7 +77,9 @@ def conv_loops(
                 if 0 <= iz < depth and 0 <= iy < height and 0 <= ix < width:
                     value = x[n, first_c + c, iz, iy, ix]
                 total += w[o, c, kz, ky, kx] * value
-            y[n, o, oz, oy, ox] = total if b is None else total + b[o]
+            if b is not None:
+                total += b[o]
+            y[n, o, oz, oy, ox] = np.maximum(total, 0) if problem.relu else total
     return y.reshape(problem.y_shape)
 
 
