@@ -15,7 +15,8 @@ MOST_WINDOW = 32768  # scalars of one channel from a window's first tap to its l
 MOST_PHASES = 64  # of a strided gradient, one after the other in each task
 # The rest is taste: `python -m benchmarks.bench_conv`, 2026-11.
 FEW_CHANNELS = 8  # of the result: most lanes would be empty
-FEW_TERMS = 64  # of a pointwise product: it is as fast as memory, and better in place
+FEW_TERMS = 64  # of a pointwise product, that is better done in place
+CACHED = 400_000  # scalars of x and y of a sample, up to which that is so
 
 
 class ConvDirect:
@@ -46,6 +47,8 @@ class ConvDirect:
         if lanes // problem.g <= FEW_CHANNELS:
             return Verdict(False, "few channels in the lanes")
         pointwise = problem.taps == 1 and prod(problem.stride) == 1
-        if pointwise and direction != "wgrad" and problem.terms(direction) <= FEW_TERMS:
-            return Verdict(False, "pointwise, with few terms")
+        few = problem.terms(direction) <= FEW_TERMS
+        cached = prod(problem.x_shape[1:]) + prod(problem.y_shape[1:]) <= CACHED
+        if pointwise and direction != "wgrad" and few and cached:
+            return Verdict(False, "pointwise, few terms, small maps")
         return Verdict(True, "channels fill the lanes")

@@ -314,6 +314,7 @@ cdef inline Boxes choose_boxes(
         b.count[2] = min(extent[2], ceil_div(b.count[2], MR) * MR)
         b.number[2] = ceil_div(extent[2], b.count[2])
     b.sample_number = ceil_div(w.samples, b.samples)
+    b.samples = max(1, ceil_div(w.samples, max(b.sample_number, 1)))
     b.boxes = b.sample_number * b.number[0] * b.number[1] * b.number[2]
     b.outputs = b.samples * b.count[0] * b.count[1] * b.count[2]
     b.scalars = reach(w, &b, channels) + SLACK if padded(w) else 0

@@ -41,10 +41,12 @@ from convcore.kernels.geometry cimport (
     CONV_FIELDS, Conv, Window, conv_of, forward_window, gradient_window, phases, volume,
 )
 from convcore.kernels.pack cimport class_of, Class
-from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, ceil_div, round_of
+from convcore.kernels.rounds cimport (
+    TASKS_PER_THREAD, aligned, ceil_div, round_of, spread_evenly,
+)
 from convcore.kernels.tile cimport chain, partial_chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, collect, spread, spread_pair, turn_taps
-from convcore.kernels.vector cimport MR, NR_BYTES, NV, copy, nr, real
+from convcore.kernels.vector cimport MR, NR_BYTES, NV, cc_fetch_far, copy, nr, real
 
 cdef enum:
     OUTPUTS = 64  # most tiles of outputs in a box
@@ -52,6 +54,7 @@ cdef enum:
     PANELS = 8  # panels of m in a task
     FEW_TAPS = 128
     NR_LIMIT = 32  # most scalars of one row of the tile
+    LINE_BYTES = 64  # of the cache
 
 cdef struct Job:
     Conv p
@@ -119,7 +122,11 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
         job.panel_block = ceil_div(job.panels, job.panel_tasks)
         job.boxes = choose_boxes(&w, job.channels, wanted, item)
         job.tasks = p.g * job.boxes.boxes * job.panel_tasks
-        if job.tasks >= TASKS_PER_THREAD * threads:
+        job.macs = (
+            job.boxes.outputs * job.panel_block * lanes
+            * job.distances * ceil_div(w.c, job.channels) * job.phase_count
+        )
+        if spread_evenly(job.tasks, job.macs, threads):
             break
         if wanted > 4 * MR:
             wanted = wanted // 2
@@ -134,14 +141,10 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
         w = window_of(p, gradient, phase)
         if padded(&w):
             job.band = max(job.band, reach(&w, &job.boxes, job.channels) + SLACK)
-    job.macs = (
-        job.boxes.outputs * job.panel_block * lanes
-        * job.distances * ceil_div(w.c, job.channels) * job.phase_count
-    )
     job.packed = aligned(p.g * job.panels * lanes * job.terms)
     job.shared = aligned(p.g * job.panels * lanes) + job.packed
     job.band = aligned(job.band)
-    job.lists = aligned((job.boxes.outputs + MR + job.distances) * sizeof(Py_ssize_t) // item)
+    job.lists = aligned((2 * (job.boxes.outputs + MR) + job.distances) * sizeof(Py_ssize_t) // item)
     job.room = (job.boxes.outputs + MOST_LANES) * lanes
     job.paired = 2 if gradient and phases(p, 2) == 2 else 1
     job.private = job.band + job.lists + job.paired * job.room * job.panel_block
@@ -228,24 +231,35 @@ cdef void list_biases(const Job* job, const real* bias, real* to) noexcept nogil
             to += lanes
 
 
-cdef inline real* line_of(
-    const Window* w, const Box* box, Py_ssize_t channel, Py_ssize_t n, Py_ssize_t z,
-    Py_ssize_t y, real* out,
+cdef inline Py_ssize_t line_at(
+    const Window* w, const Box* box, Py_ssize_t n, Py_ssize_t z, Py_ssize_t y
 ) noexcept nogil:
-    """Give the address of the first output of a line of a box."""
-    return out + ((box.sample + n) * w.groups * w.m + channel) * w.plane + (
+    """Say where in `out` a line of a box begins, in channel 0."""
+    return (box.sample + n) * w.groups * w.m * w.plane + (
         (w.z.start + w.z.step * (box.first[0] + z)) * w.height
         + w.y.start + w.y.step * (box.first[1] + y)
     ) * w.width + w.x.start + w.x.step * box.first[2]
 
 
-cdef void write_panel(
-    const Window* w, const Box* box, const real* sums, Py_ssize_t channel,
-    Py_ssize_t rows, real* out,
+cdef inline void list_targets(
+    const Window* w, const Box* box, Py_ssize_t* targets
 ) noexcept nogil:
-    """Put the sums of one panel where they belong."""
+    """Write where in `out` each output of channel 0 belongs."""
+    cdef Py_ssize_t n, z, y, x, line
+    for n in range(box.samples):
+        for z in range(box.count[0]):
+            for y in range(box.count[1]):
+                line = line_at(w, box, n, z, y)
+                for x in range(box.count[2]):
+                    targets[0] = line + w.x.step * x
+                    targets += 1
+
+
+cdef void write_panel(
+    const Window* w, const Box* box, const real* sums, Py_ssize_t rows, real* out
+) noexcept nogil:
+    """Put the sums of one panel where they belong; `out` is its first channel."""
     cdef Py_ssize_t run = box.count[2], lines = box.count[1], sheets = box.count[0], n, z, y
-    cdef real* to
     if w.dense and run == w.x.extent:
         run, lines = run * lines, 1
         if box.count[1] == w.y.extent:
@@ -253,27 +267,28 @@ cdef void write_panel(
     for n in range(box.samples):
         for z in range(sheets):
             for y in range(lines):
-                to = line_of(w, box, channel, n, z, y, out)
-                spread(sums, nr(sums), run, rows, to, w.plane, w.x.step)
+                spread(
+                    sums, nr(sums), run, rows, out + line_at(w, box, n, z, y), w.plane,
+                    w.x.step,
+                )
                 sums += run * nr(sums)
 
 
 cdef void write_pair(
     const Window* w, const Box* box, const real* even, const real* odd,
-    Py_ssize_t even_count, Py_ssize_t channel, Py_ssize_t rows, real* out,
+    Py_ssize_t even_count, Py_ssize_t rows, real* out,
 ) noexcept nogil:
     """Put the sums of two phases that alternate along the rows where they belong.
 
     The window and the box are those of the odd phase.
     """
     cdef Py_ssize_t n, z, y
-    cdef real* to
     for n in range(box.samples):
         for z in range(box.count[0]):
             for y in range(box.count[1]):
-                to = line_of(w, box, channel, n, z, y, out)
                 spread_pair(
-                    even, odd, nr(even), even_count + box.count[2], rows, to, w.plane
+                    even, odd, nr(even), even_count + box.count[2], rows,
+                    out + line_at(w, box, n, z, y), w.plane,
                 )
                 even += even_count * nr(even)
                 odd += box.count[2] * nr(odd)
@@ -282,12 +297,19 @@ cdef void write_pair(
 cdef inline void multiply_panel(
     const real* band, const Py_ssize_t* places, const Py_ssize_t* distances,
     Py_ssize_t depth, const real* weights, const real* start, Py_ssize_t outputs,
-    bint narrow, real* sums,
+    bint narrow, real* sums, const Py_ssize_t* targets, const real* out,
+    Py_ssize_t plane, Py_ssize_t rows,
 ) noexcept nogil:
-    """Add one block of terms of one panel, for all outputs of a box."""
+    """Add one block of terms of one panel, for all outputs of a box.
+
+    With the last block come `targets`: its outputs are fetched, for they are written next.
+    """
     cdef const real* a[MR]
-    cdef Py_ssize_t q = 0, i
+    cdef Py_ssize_t q = 0, i, j, line = LINE_BYTES // sizeof(real)
     while q < outputs:
+        for i in range(rows if targets else 0):
+            for j in range(ceil_div(MR, line)):
+                cc_fetch_far(out + i * plane + targets[q + MR - 1 - j * line])
         for i in range(MR):
             a[i] = band + places[q + i]
         sum_scattered(
@@ -300,16 +322,18 @@ cdef inline void multiply_panel(
 cdef void sum_box(
     const Job* job, const Window* w, const Box* box, Py_ssize_t group, Py_ssize_t panel0,
     Py_ssize_t panel1, const real* source, const real* packed, const real* biases,
-    real* private, real* sums,
+    real* private, real* sums, const real* out,
 ) noexcept nogil:
-    """Compute the outputs of a box, [panel][output][lane]."""
+    """Compute the outputs of a box, [panel][output][lane]; `out` is only fetched."""
     cdef Py_ssize_t lanes = nr(source), outputs = outputs_of(box), most = chain(w.depth)
     cdef Py_ssize_t c = 0, channels, j, k, q, depth, here
     cdef Py_ssize_t* places = <Py_ssize_t*>(private + job.band)
-    cdef Py_ssize_t* distances = places + job.boxes.outputs + MR
+    cdef Py_ssize_t* targets = places + job.boxes.outputs + MR
+    cdef Py_ssize_t* distances = targets + job.boxes.outputs + MR
     cdef Band b = band_of(w, box, job.channels)
     cdef const real* band
     cdef const real* weights
+    cdef bint last
     biases += group * job.panels * lanes
     if w.depth == 0:
         for j in range(panel0, panel1):
@@ -319,8 +343,10 @@ cdef void sum_box(
     if w.taps > most:
         most = partial_chain(w.depth)
     list_outputs(w, &b, box, places)
+    list_targets(w, box, targets)
     for q in range(MR):
         places[outputs + q] = places[outputs - 1]
+        targets[outputs + q] = targets[outputs - 1]
     list_terms(w, &b, job.channels, distances)
     while c < w.c:
         channels = min(job.channels, w.c - c)
@@ -333,10 +359,13 @@ cdef void sum_box(
             k = 0
             while k < depth:
                 here = min(most, depth - k)
+                last = c + channels == w.c and k + here == depth
                 multiply_panel(
                     band, places, distances + k, here, weights + k * lanes,
                     biases + j * lanes if c + k == 0 else NULL, outputs,
                     w.m - j * lanes <= lanes // 2, sums + (j - panel0) * job.room,
+                    targets if last else NULL, out + (group * w.m + j * lanes) * w.plane,
+                    w.plane, min(lanes, w.m - j * lanes),
                 )
                 k += here
         c += channels
@@ -350,10 +379,11 @@ cdef void run_task(
     cdef Py_ssize_t lanes = nr(source), rest = task // job.panel_tasks
     cdef Py_ssize_t panel0 = task % job.panel_tasks * job.panel_block
     cdef Py_ssize_t panel1 = min(panel0 + job.panel_block, job.panels)
-    cdef Py_ssize_t group = rest // job.boxes.boxes, phase, j, channel, rows
+    cdef Py_ssize_t group = rest // job.boxes.boxes, phase, j, rows
     cdef real* even = private + job.band + job.lists
     cdef real* sums
     cdef const real* both
+    cdef real* panel
     cdef Window w
     cdef Box box
     cdef Py_ssize_t count = 0  # outputs of an even phase along a row
@@ -363,7 +393,8 @@ cdef void run_task(
         sums = even + phase % job.paired * job.room * job.panel_block
         if outputs_of(&box):
             sum_box(
-                job, &w, &box, group, panel0, panel1, source, packed, biases, private, sums
+                job, &w, &box, group, panel0, panel1, source, packed, biases, private, sums,
+                out,
             )
         if phase % job.paired == 0:
             count = box.count[2]
@@ -372,15 +403,14 @@ cdef void run_task(
                 rectify(sums + j * job.room, outputs_of(&box) * lanes)
         for j in range(panel0, panel1):
             both = even + (j - panel0) * job.room
-            channel = group * w.m + j * lanes
+            panel = out + (group * w.m + j * lanes) * w.plane
             rows = min(lanes, w.m - j * lanes)
             if job.paired == 1:
-                write_panel(&w, &box, both, channel, rows, out)
+                write_panel(&w, &box, both, rows, panel)
             elif phase % 2 == 1:
                 w.x.start = 0  # where the even phase starts
                 write_pair(
-                    &w, &box, both, both + job.room * job.panel_block, count, channel,
-                    rows, out,
+                    &w, &box, both, both + job.room * job.panel_block, count, rows, panel,
                 )
 
 

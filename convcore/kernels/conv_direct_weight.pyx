@@ -9,7 +9,8 @@
 #             k    [ MR terms   ]    x    |  [           ]       at last transposed into dw
 #             v    [ a scalar q ]         v  [           ]
 #
-#           dy is turned around a box at a time: one transposition for all the terms.
+#           dy is turned around a box at a time: one transposition for all the terms. In
+#           a pointwise problem x may be turned as well, if it has fewer channels.
 # Assumes   flat native buffers of the sizes that the geometry tells; extents >= 1.
 # Parallel  over tasks = (group, block of channels, block of o, chunk of boxes). A task owns
 #           its sums. Boxes and chunks depend on the problem alone; the sums of chunks are
@@ -33,12 +34,12 @@ from convcore.kernels.band cimport (
 )
 from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals, room
 from convcore.kernels.geometry cimport (
-    CONV_FIELDS, Conv, Window, conv_of, forward_window,
+    CONV_FIELDS, Conv, Window, conv_of, forward_window, volume,
 )
-from convcore.kernels.rounds cimport add_tree, aligned, ceil_div, round_of
+from convcore.kernels.rounds cimport TASKS_PER_THREAD, add_tree, aligned, ceil_div, round_of
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, collect, spread
-from convcore.kernels.vector cimport MR, NR_BYTES, nr, real
+from convcore.kernels.vector cimport MR, NR_BYTES, copy, nr, real
 
 cdef enum:
     OUTPUTS = 64  # most tiles of outputs in a box
@@ -48,9 +49,11 @@ cdef enum:
     TASK_BYTES = 4194304  # of the sums of one task
     PANELS = 8  # most panels of o in a task
     TASKS = 16  # tasks that a large problem is split into at least
+    FEW = 128  # channels of x that are turned rather than more of dy
 
 cdef struct Job:
     Conv p
+    bint swapped                                     # x with dy, ic with oc
     Window w
     Boxes boxes
     Py_ssize_t taps, terms                           # of a kernel, of a group
@@ -62,6 +65,14 @@ cdef struct Job:
     Py_ssize_t shared, private                       # scratch in scalars
 
 
+cdef inline bint pointwise(const Conv* p, const Window* w) noexcept nogil:
+    """Tell whether output q sees pixel q alone."""
+    return (
+        w.taps == 1 and w.source_plane == w.plane and volume(p.stride) == 1
+        and p.pad[0] + p.pad[1] + p.pad[2] == 0
+    )
+
+
 cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     """Split the work: by the problem alone, never by the number of threads."""
     cdef Job job
@@ -69,17 +80,21 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     cdef bint fits
     job.p = p[0]
     job.w = forward_window(p)
+    job.swapped = pointwise(p, &job.w) and p.icg < p.ocg and p.icg <= FEW
+    if job.swapped:
+        job.p.icg, job.p.ocg = p.ocg, p.icg
+        job.w = forward_window(&job.p)
     job.taps = p.kernel[0] * p.kernel[1] * p.kernel[2]
-    job.terms = p.icg * job.taps
-    job.channels = min(p.icg, max(1, TASK_BYTES // (job.taps * NR_BYTES)))
-    job.channel_tasks = ceil_div(p.icg, job.channels)
-    job.channels = ceil_div(p.icg, job.channel_tasks)
+    job.terms = job.p.icg * job.taps
+    job.channels = min(job.p.icg, max(1, TASK_BYTES // (job.taps * NR_BYTES)))
+    job.channel_tasks = ceil_div(job.p.icg, job.channels)
+    job.channels = ceil_div(job.p.icg, job.channel_tasks)
     job.block = min(job.channels, max(1, TERMS // job.taps // MR) * MR)
     job.boxes = choose_boxes(&job.w, job.block, OUTPUTS * MR, item)
-    job.panels = ceil_div(p.ocg, lanes)
+    job.panels = ceil_div(job.p.ocg, lanes)
     job.panel_block = min(job.panels, PANELS)
-    size = lanes * (job.channels * job.taps + MOST_LANES)
     while True:
+        size = lanes * (job.channels * job.taps + MOST_LANES)
         job.panel_tasks = ceil_div(job.panels, job.panel_block)
         job.panel_block = ceil_div(job.panels, job.panel_tasks)
         parts = p.g * job.channel_tasks * job.panel_tasks
@@ -87,9 +102,15 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
         most = min(job.boxes.boxes, SUM_BYTES // item // (parts * job.panel_block * size))
         job.chunks = max(1, min(ceil_div(TASKS, parts), most))
         fits = job.panel_block * size * item <= TASK_BYTES
-        if job.panel_block == 1 or (fits and parts * job.chunks >= TASKS):
+        if fits and parts * job.chunks >= TASKS:
             break
-        job.panel_block = job.panel_block // 2
+        if job.panel_block > 1:
+            job.panel_block = job.panel_block // 2
+        elif job.channels > job.block:
+            job.channel_tasks = min(2 * job.channel_tasks, ceil_div(job.p.icg, job.block))
+            job.channels = ceil_div(job.p.icg, job.channel_tasks)
+        else:
+            break
     job.chunk = max(1, ceil_div(job.boxes.boxes, job.chunks))
     job.chunks = max(1, ceil_div(job.boxes.boxes, job.chunk))
     job.tasks = parts * job.chunks
@@ -142,6 +163,22 @@ cdef inline void place(
     group[0] = part // (job.panel_tasks * job.channel_tasks)
 
 
+cdef void write_rows(
+    const Job* job, Py_ssize_t group, Py_ssize_t first, Py_ssize_t terms, Py_ssize_t panel,
+    const real* sums, real* dw,
+) noexcept nogil:
+    """Do `write_sums` where the lanes are those of dw."""
+    cdef Py_ssize_t lanes = nr(sums), j, k
+    dw += (group * job.p.icg + first) * job.p.ocg
+    for j in range(panel, min(panel + job.panel_block, job.panels)):
+        for k in range(terms):
+            copy(
+                dw + k * job.p.ocg + j * lanes, sums + k * lanes,
+                min(lanes, job.p.ocg - j * lanes),
+            )
+        sums += (job.channels + MOST_LANES) * lanes
+
+
 cdef void write_sums(
     const Job* job, Py_ssize_t part, const real* sums, real* dw
 ) noexcept nogil:
@@ -149,6 +186,9 @@ cdef void write_sums(
     cdef Py_ssize_t group, channel, panel, lanes = nr(sums), j, terms
     place(job, part, &group, &channel, &panel)
     terms = min(job.channels, job.p.icg - channel) * job.taps
+    if job.swapped:
+        write_rows(job, group, channel, terms, panel, sums, dw)
+        return
     for j in range(panel, min(panel + job.panel_block, job.panels)):
         spread(
             sums, lanes, terms, min(lanes, job.p.ocg - j * lanes),
@@ -280,7 +320,7 @@ cdef int run(
 ) except -1:
     """Do the tasks round by round, then add their chunks."""
     cdef Py_ssize_t begin = 0, end, each
-    each = round_of(job.sums * job.chunk * job.boxes.outputs, 1, threads)
+    each = round_of(job.sums * job.chunk * job.boxes.outputs, TASKS_PER_THREAD, threads)
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
         with nogil:
@@ -296,13 +336,15 @@ cdef int weight_gradient(const Buffers* held, int threads, real* like) except -1
     """Check geometry, x, dy, dw and scratch, and sum the gradient of weight."""
     cdef const Conv* p = <const Conv*>geometry_of(held, CONV_FIELDS)
     cdef Job job = make_job(p, sizeof(real))
-    cdef const real* x = reals(held, 1, p.n * p.g * p.icg * job.w.source_plane, like)
-    cdef const real* dy = reals(held, 2, p.n * p.g * p.ocg * job.w.plane, like)
-    cdef real* dw = reals(held, 3, p.g * p.ocg * job.terms, like)
+    cdef const real* x = reals(held, 1, p.n * p.g * p.icg * volume(p.in_extent), like)
+    cdef const real* dy = reals(held, 2, p.n * p.g * p.ocg * volume(p.out_extent), like)
+    cdef real* dw = reals(held, 3, p.g * p.ocg * p.icg * job.taps, like)
     cdef real* scratch = room(held, 4, job.shared + threads * job.private, like)
+    if p.n and job.swapped:
+        return run(&job, dy, x, dw, scratch, threads)
     if p.n:
         return run(&job, x, dy, dw, scratch, threads)
-    memset(dw, 0, p.g * p.ocg * job.terms * sizeof(real))
+    memset(dw, 0, p.g * p.ocg * p.icg * job.taps * sizeof(real))
     return 0
 
 

@@ -11,6 +11,8 @@ from convcore.kernels.vector cimport real
 cdef enum:
     ROUND_MACS = 300000000  # work of a thread in a round: a few ms
     TASKS_PER_THREAD = 4  # so that no thread waits long for the last task
+    EVEN = 32
+    LEAST_MACS = 2000000  # of a task: some 20 us
     ALIGNED = 16  # scalars
 
 
@@ -22,6 +24,18 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 cdef inline Py_ssize_t aligned(Py_ssize_t scalars) noexcept nogil:
     """Round up to whole cache lines."""
     return ceil_div(scalars, ALIGNED) * ALIGNED
+
+
+cdef inline bint spread_evenly(Py_ssize_t tasks, Py_ssize_t macs, int threads) noexcept nogil:
+    """Tell whether so many equal tasks keep all threads busy until the end.
+
+    With an idle share below 1 / EVEN they do; and where tasks are small already, of so
+    many multiply-adds each, smaller ones would cost more than they win.
+    """
+    cdef Py_ssize_t idle = ceil_div(tasks, threads) * threads - tasks
+    return tasks >= TASKS_PER_THREAD * threads and (
+        idle * EVEN <= tasks or macs < 2 * LEAST_MACS
+    )
 
 
 cdef inline Py_ssize_t round_of(

@@ -70,8 +70,9 @@ cdef extern from *:
     static inline cc_f32v cc_rectify_f32(cc_f32v v) { return CC_RECTIFY(v); }
     static inline cc_f64v cc_rectify_f64(cc_f64v v) { return CC_RECTIFY(v); }
 
-    /* Ask for a cache line early; any address will do. */
+    /* Ask for a cache line early, into L1 or L2; any address will do. */
     #define cc_fetch(p) __builtin_prefetch(p, 0, 3)
+    #define cc_fetch_far(p) __builtin_prefetch(p, 0, 2)
 
     /* mix: lanes of a, then of b, by their numbers. */
     #if defined(__clang__)
@@ -339,6 +340,7 @@ cdef extern from *:
         ROWS "CC_ROWS"            # rows of the tiles of conv_planes.pyx
         ROWS_HALF "CC_ROWS_HALF"
     void cc_fetch(const void* source) nogil
+    void cc_fetch_far(const void* source) nogil
     f32v cc_all_f32(float s) nogil
     f64v cc_all_f64(double s) nogil
     f32v cc_rectify_f32(f32v v) nogil
