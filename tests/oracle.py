@@ -552,3 +552,19 @@ def _windows(
         for most in (max_kernel, 3, max_dilation)
     )
     return kernel, stride, dilation
+
+
+# By hand ---------------------------------------------------------------------------
+
+
+def convolved(x: Any, w: Any, b: Any = None, **geometry: Any) -> Array:
+    """Convolve arrays or nested lists of any rank."""
+    x, w = np.asarray(x, float), np.asarray(w, float)
+    problem = ConvProblem.conv("conv", x.shape, w.shape, **geometry)
+    return reference.conv(problem, x, w, None if b is None else np.asarray(b, float))
+
+
+def exactly_equal(*sums: Array) -> None:
+    """Compare sums of integers, added up as Python integers."""
+    first, *rest = (sum(map(int, s.ravel())) for s in sums)
+    assert all(other == first for other in rest)

@@ -13,8 +13,7 @@ from convcore import functional as F
 from convcore.problem import ConvProblem
 from tests import oracle
 from tests.cases import CASES
-
-CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+from tests.conv_helpers import CONV
 
 
 @given(oracle.conv_calls(), st.sampled_from(oracle.DTYPES), st.booleans())

@@ -44,6 +44,8 @@ from convcore.functional.conv import (
     conv2d_backward,
     conv3d,
     conv3d_backward,
+)
+from convcore.functional.conv_transpose import (
     conv_transpose1d,
     conv_transpose1d_backward,
     conv_transpose2d,

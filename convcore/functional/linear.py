@@ -9,8 +9,9 @@ from collections.abc import Collection
 from math import prod
 
 from convcore.functional._checks import needed
+from convcore.functional._convolution import job_of
 from convcore.functional.call import run
-from convcore.functional.conv import conv1d_backward, job_of
+from convcore.functional.conv import conv1d_backward
 from convcore.runtime.arrays import Array, empty, ready
 
 # stride, padding, dilation, groups, activation, algorithm

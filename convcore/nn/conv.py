@@ -10,7 +10,7 @@ import numpy.typing as npt
 from convcore import functional as F
 from convcore import init
 from convcore.arguments import Seed, integer
-from convcore.functional.conv import forward
+from convcore.functional._convolution import forward
 from convcore.nn.layer import Backward, Layer, changed, frozen, given
 from convcore.nn.weights import WeightLayer
 from convcore.problem import ConvProblem, Padding, Size

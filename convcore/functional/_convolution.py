@@ -1,0 +1,215 @@
+"""What stands behind the doors of convolution and of transposed convolution.
+
+Each operation is one function of the rank; a transposed convolution and its gradients
+are the other directions of the problem that it transposes.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from convcore import plan
+from convcore.arguments import exact
+from convcore.functional._checks import needed
+from convcore.functional.call import PackedWeight, run
+from convcore.problem import ConvProblem, Direction
+from convcore.runtime import cpu
+from convcore.runtime.arrays import (
+    NAMES,
+    Array,
+    batched_shape,
+    check_out,
+    checked,
+    empty,
+    flat,
+    ready,
+)
+
+Grads = tuple[Array | None, Array | None, Array | None]
+
+
+class Job(NamedTuple):
+    """What the shapes of a call decide, for one direction of its problem."""
+
+    plan: plan.Plan
+    result: tuple[int, ...]  # shape; without a batch where x has none
+    channels: int  # of the result
+
+
+def forward(
+    function: str,
+    ndim: int,
+    operands: tuple[Array, Array, Array | None, Array | None],
+    how: tuple[Any, ...],
+    flip: bool,
+    transposed: bool = False,
+    kept: PackedWeight | None = None,
+) -> Array:
+    """Do a convolution, or a transposed one, in any rank.
+
+    The latter is the gradient of x of its problem. `operands` are x, weight, bias and
+    out; `how` is the rest of what makes the problem, the activation
+    and the algorithm. `kept` is where
+    a layer keeps its packed weights.
+    """
+    x, weight, bias, out = operands
+    dtype = checked(function, "x", x)
+    checked(function, "weight", weight, dtype)
+    if flip is not False:
+        weight = _turned(function, weight, flip)
+    direction: Direction = "dgrad" if transposed else "fprop"
+    shapes = (x.shape, weight.shape)
+    job = job_of(function, ndim, direction, shapes, dtype, how, transposed)
+    if bias is not None:
+        bias = _checked_bias(function, bias, job.channels, dtype)
+    if out is None:
+        out = empty(job.result, dtype)
+    else:
+        check_out(function, out, job.result, dtype, (x, weight, bias))
+    weight = flat(weight, dtype)
+    if kept is not None:
+        weight = kept.of(job.plan, weight)
+    run(job.plan, flat(x, dtype), weight, bias, out)
+    return out
+
+
+def backward(
+    function: str,
+    ndim: int,
+    operands: tuple[Array, Array, Array, Collection[str]],
+    how: tuple[Any, ...],
+    flip: bool,
+    transposed: bool = False,
+) -> Grads:
+    """Do the backward pass of a convolution, or of a transposed one, in any rank.
+
+    The latter exchanges the roles of x and y in its problem, and so the directions.
+    `operands` are grad_output, x, weight and needs.
+    """
+    grad_output, x, weight, needs = operands
+    needs_x, needs_weight, needs_bias = needed(function, needs)
+    dtype = checked(function, "x", x)
+    checked(function, "weight", weight, dtype)
+    if flip is not False:
+        weight = _turned(function, weight, flip)
+    checked(function, "grad_output", grad_output, dtype)
+    shapes = (x.shape, weight.shape)
+
+    def job(direction: Direction) -> Job:
+        return job_of(function, ndim, direction, shapes, dtype, how, transposed)
+
+    _check_gradient(function, grad_output, x, job("bgrad").result)
+    grad_x = grad_weight = grad_bias = None
+    dy = flat(grad_output, dtype)
+    if needs_x:
+        grad_x = empty(x.shape, dtype)
+        direction: Direction = "fprop" if transposed else "dgrad"
+        run(job(direction).plan, dy, flat(weight, dtype), None, grad_x)
+    if needs_weight:
+        x = flat(x, dtype)
+        grad_weight = empty(weight.shape, dtype)
+        run(job("wgrad").plan, *((dy, x) if transposed else (x, dy)), grad_weight)
+        if flip:
+            grad_weight = flat(_turned(function, grad_weight, flip), dtype)
+    if needs_bias:
+        grad_bias = empty((job("bgrad").channels,), dtype)
+        run(job("bgrad").plan, dy, grad_bias)
+    return grad_x, grad_weight, grad_bias
+
+
+def job_of(
+    function: str,
+    ndim: int,
+    direction: Direction,
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    dtype: np.dtype[Any],
+    how: tuple[Any, ...],
+    transposed: bool,
+) -> Job:
+    """Check shapes and arguments, and choose the algorithm: once for all equal calls."""
+    make = _cached_job if exact(how) else _new_job
+    return make(function, ndim, direction, shapes, dtype, how, transposed, cpu.isa())
+
+
+def _new_job(
+    function: str,
+    ndim: int,
+    direction: Direction,
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    dtype: np.dtype[Any],
+    how: tuple[Any, ...],
+    transposed: bool,
+    isa: str,
+) -> Job:
+    """Do `job_of`; the instruction set is here as a part of the key."""
+    *geometry, activation, algorithm = how
+    plan.check_algorithm(function, algorithm)
+    x_shape, single = batched_shape(function, "x", shapes[0], ndim)
+    make = ConvProblem.transposed if transposed else ConvProblem.conv
+    problem = make(function, x_shape, shapes[1], *geometry)
+    if activation is not None:
+        problem = _activated(function, problem, activation)
+    result = problem.x_shape if transposed else problem.y_shape
+    channels = result[1]
+    if direction == "bgrad":  # a sum for each channel of the result, whatever made it
+        ones = (channels, *(1,) * (ndim + 1))
+        problem, algorithm = (
+            ConvProblem.conv(function, result, ones, groups=channels),
+            "auto",
+        )
+    chosen = plan.select(problem, direction, NAMES[dtype.char], algorithm)
+    return Job(chosen, result[1:] if single else result, channels)
+
+
+_cached_job = lru_cache(maxsize=4096)(_new_job)
+
+
+def _activated(function: str, problem: ConvProblem, activation: str) -> ConvProblem:
+    """Give the problem with an activation of its results."""
+    if activation != "relu":
+        raise ValueError(
+            f'{function}: activation must be "relu" or None, got {activation!r}'
+        )
+    return replace(problem, relu=True)
+
+
+def _turned(function: str, weight: Array, flip: bool) -> Array:
+    """Turn a kernel around along every spatial axis if `flip`."""
+    if not isinstance(flip, bool):
+        raise TypeError(f"{function}: flip must be a bool, got {flip!r}")
+    index: tuple[Any, ...] = (..., *(slice(None, None, -1),) * (weight.ndim - 2))
+    turned: Array = weight[index]
+    return turned
+
+
+def _check_gradient(
+    function: str, grad_output: Array, x: Array, shape: tuple[int, ...]
+) -> None:
+    """Check the shape of grad_output against that of the result."""
+    if grad_output.shape == shape:
+        return
+    if grad_output.ndim != x.ndim:
+        raise ValueError(
+            f"{function}: grad_output must have as many axes as x, got shapes "
+            f"{grad_output.shape} and {x.shape}"
+        )
+    raise ValueError(
+        f"{function}: grad_output must have the result's shape {shape}, got "
+        f"{grad_output.shape}"
+    )
+
+
+def _checked_bias(
+    function: str, bias: Array, channels: int, dtype: np.dtype[Any]
+) -> Array:
+    """Make a bias ready, one element for each output channel."""
+    bias = ready(function, "bias", bias, dtype)
+    if bias.shape != (channels,):
+        raise ValueError(
+            f"{function}: bias must have shape ({channels},), one for each output "
+            f"channel, got {bias.shape}"
+        )
+    return bias
