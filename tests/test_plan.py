@@ -146,17 +146,22 @@ def test_a_plan_is_made_once(isa: str) -> None:
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_scratch_is_bounded_by_tiles(spelling: str, dtype: str) -> None:
-    """Never the whole matrix of patches: at most packed weights and 8 MB a thread."""
+    """Never the whole matrix of patches: at most packed weights, and 8 MB a thread."""
     problem = ConvProblem.parse(spelling)
     item = 4 if dtype == "float32" else 8
-    weights = prod(problem.weight_shape) + problem.oc
-    # Packed weights are padded to whole rows of the tile.
-    padded = 64 * (problem.ic + problem.oc) * problem.taps
-    for direction in ("fprop", "dgrad", "wgrad"):
-        chosen = plan.select(problem, direction, dtype)
-        two, three = chosen.scratch_bytes(2), chosen.scratch_bytes(3)
-        assert three - two <= 8 << 20
-        assert two <= (weights + padded) * item + 2 * (8 << 20)
+    row = 128 // item  # scalars of the longest row of a tile
+    ic, oc = problem.ic // problem.g, problem.oc // problem.g
+    packed = item * max(  # for each group whole rows of weights, and a row of biases
+        problem.g * (m + row - 1) * (c * problem.taps + 1)
+        for m, c in ((ic, oc), (oc, ic))
+    )
+    for card in algorithms.CONV:
+        for direction in card.kernels:
+            if card.accepts(problem, direction).yes:
+                chosen = plan.select(problem, direction, dtype, card.name)
+                sizes = [chosen.scratch_bytes(threads) for threads in (1, 2, 3)]
+                for threads, size in enumerate(sizes, 1):
+                    assert size <= packed + threads * (8 << 20), card.name
 
 
 def test_explain_lists_every_algorithm() -> None:

@@ -42,6 +42,7 @@ from convcore.kernels.vector cimport (
 cdef enum:
     RB = 512  # most rows k of one task
     SUM_BYTES = 393216  # of the sums of one task: with its patches they stay in L2
+    ALL_BYTES = 6291456  # of the sums of all chunks
     FEWEST = 4  # panels of a task: fewer would pack the same patches too often
     TASKS = 16  # tasks that a large problem is split into at least
     CHUNK = 2048  # fewest pixels of a chunk
@@ -61,7 +62,7 @@ cdef struct Job:
 cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     """Split the work: by the problem alone, never by the number of threads."""
     cdef Job job
-    cdef Py_ssize_t lanes = NR_BYTES // item, places, possible, row_blocks
+    cdef Py_ssize_t lanes = NR_BYTES // item, places, possible, row_blocks, most
     job.p = p[0]
     job.w = forward_window(p)
     job.taps = p.kernel[0] * p.kernel[1] * p.kernel[2]
@@ -81,11 +82,12 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     job.panel_block = (job.panels - 1) // job.panel_tasks + 1
     job.panel_tasks = (job.panels - 1) // job.panel_block + 1
     places = p.g * job.row_tasks * job.panel_tasks
-    job.chunks = min((TASKS - 1) // places + 1, possible)
+    job.sums = job.panel_block * lanes * job.row_block
+    most = max(ALL_BYTES // (places * job.sums * item), 1)
+    job.chunks = min(min((TASKS - 1) // places + 1, possible), most)
     job.chunk = max((job.w.columns - 1) // job.chunks + 1, 1)
     job.chunks = max((job.w.columns - 1) // job.chunk + 1, 1)
     job.tasks = places * job.chunks
-    job.sums = job.panel_block * lanes * job.row_block
     job.shared = job.tasks * job.sums if job.chunks > 1 else 0
     job.private = RUNS * (job.row_block + job.panel_block * (lanes + ADDRESS // item))
     if job.chunks == 1:
