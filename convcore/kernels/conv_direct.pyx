@@ -304,19 +304,17 @@ cdef inline void multiply_panel(
 
     With the last block come `targets`: its outputs are fetched, for they are written next.
     """
-    cdef const real* a[MR]
     cdef Py_ssize_t q = 0, i, j, line = LINE_BYTES // sizeof(real)
+    cdef Py_ssize_t step = MR if targets else outputs
     while q < outputs:
         for i in range(rows if targets else 0):
             for j in range(ceil_div(MR, line)):
                 cc_fetch_far(out + i * plane + targets[q + MR - 1 - j * line])
-        for i in range(MR):
-            a[i] = band + places[q + i]
         sum_scattered(
-            <const real* const*>a, distances, weights, depth, start,
-            sums + q * nr(band), min(MR, outputs - q), narrow,
+            band, places + q, distances, weights, depth, start, sums + q * nr(band),
+            min(step, outputs - q), narrow,
         )
-        q += MR
+        q += step
 
 
 cdef void sum_box(

@@ -207,19 +207,13 @@ cdef inline void multiply_panel(
 
     With a start, a row of NR scalars, the sums begin with it.
     """
-    cdef const real* a[MR]
-    cdef Py_ssize_t k, q = 0, i, here
+    cdef Py_ssize_t q = 0, here
     while q < outputs:
         here = min(most, outputs - q)
-        k = 0
-        while k < terms:
-            for i in range(MR):
-                a[i] = band + distances[k + i]
-            sum_scattered(
-                <const real* const*>a, places + q, turned + q * nr(band),
-                here, start, sums + k * nr(band), min(MR, terms - k), narrow,
-            )
-            k += MR
+        sum_scattered(
+            band, distances, places + q, turned + q * nr(band), here, start, sums, terms,
+            narrow,
+        )
         q += here
         start = NULL
 

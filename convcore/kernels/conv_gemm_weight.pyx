@@ -182,14 +182,10 @@ cdef void run_task(
                 min(lanes, job.p.ocg - (panel0 + j) * lanes), turned + j * RUNS * lanes,
             )
         for j in range(panels):
-            i = 0
-            while i < rows:
-                put_rows(
-                    <const real*>patches + i * RUNS, RUNS, 1,
-                    <const real* const*>addresses + j * RUNS, count, <const real*>NULL,
-                    sums + (j * job.row_block + i) * lanes, lanes, min(MR, rows - i),
-                )
-                i += MR
+            put_rows(
+                <const real*>patches, RUNS, 1, <const real* const*>addresses + j * RUNS,
+                count, <const real*>NULL, sums + j * job.row_block * lanes, lanes, rows,
+            )
         pixel += count
     if job.chunks == 1:
         write_sums(job, index, <const real*>sums, dw)

@@ -152,18 +152,15 @@ cdef void add_tap(
     real* tile, const real* zeros, real* sums,
 ) noexcept nogil:
     """Add what one tap brings."""
-    cdef const real* a[MR]
-    cdef Py_ssize_t q = 0, i, o, here, rows
+    cdef Py_ssize_t q = 0, o, here, rows
     while q < number:
         rows = min(MR, number - q)
-        for i in range(MR):
-            a[i] = dy + places[q + i]
         o = 0
         while o < job.p.ocg:
             here = min(job.block, job.p.ocg - o)
             sum_scattered(
-                <const real* const*>a, distances + o, weights + o * nr(dy), here, zeros,
-                tile, rows, narrow,
+                dy, places + q, distances + o, weights + o * nr(dy), here, zeros, tile,
+                rows, narrow,
             )
             add_rows(<const real*>tile, rows, targets + q, sums)
             o += here

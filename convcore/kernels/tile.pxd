@@ -86,63 +86,70 @@ cdef inline Py_ssize_t partial_chain(Py_ssize_t terms) noexcept nogil:
     return min(chain(terms), SHORT)
 
 
-cdef inline void multiply(
-    const vec* a, Py_ssize_t a_row, Py_ssize_t a_step, const vec* const* b,
-    Py_ssize_t depth, vec* acc, shape* tile,
-) noexcept nogil:
-    """Sum `depth` outer products into `acc`."""
-    cdef Py_ssize_t k
-    cdef int i, rows = rows_of(tile)
-    cdef vec b0, b1, s
-    for i in range(rows):
-        acc[NV * i] = zero_lanes(a)
-        acc[NV * i + 1] = zero_lanes(a)
-    for k in range(depth):
-        b0 = b[k][0]
-        b1 = b[k][1]
-        for i in range(rows):
-            s = lanes_from(a, i * a_row)
-            acc[NV * i] = acc[NV * i] + s * b0
-            acc[NV * i + 1] = acc[NV * i + 1] + s * b1
-        a = ahead(a, a_step)
-
-
 cdef inline void put(
     const vec* a, Py_ssize_t a_row, Py_ssize_t a_step, const vec* const* b,
-    Py_ssize_t depth, const vec* bias, vec* to, Py_ssize_t to_row, shape* tile,
+    Py_ssize_t depth, const vec* bias, vec* to, Py_ssize_t to_row, Py_ssize_t tiles,
+    shape* tile,
 ) noexcept nogil:
-    """Do `put_rows` for one shape of the tile."""
+    """Do `put_rows` for tiles of one shape.
+
+    The loop over tiles is in here because GCC unrolls only loops within loops early
+    enough to keep `acc` out of memory.
+    """
     cdef vec acc[TILE]
+    cdef const vec* here
     cdef vec* row
-    cdef vec s
+    cdef Py_ssize_t k, t
     cdef int i, rows = rows_of(tile)
-    multiply(a, a_row, a_step, b, depth, acc, tile)
-    if bias:
+    cdef vec b0, b1, s
+    for t in range(tiles):
+        here = ahead(a, t * rows * a_row)
+        row = <vec*>ahead(<const vec*>to, t * rows * to_row)
         for i in range(rows):
-            row = <vec*>ahead(<const vec*>to, i * to_row)
-            s = lanes_from(bias, i)
-            row[0] = acc[NV * i] + s
-            row[1] = acc[NV * i + 1] + s
-    else:
-        for i in range(rows):
-            row = <vec*>ahead(<const vec*>to, i * to_row)
-            row[0] = row[0] + acc[NV * i]
-            row[1] = row[1] + acc[NV * i + 1]
+            acc[NV * i] = zero_lanes(a)
+            acc[NV * i + 1] = zero_lanes(a)
+        for k in range(depth):
+            b0 = b[k][0]
+            b1 = b[k][1]
+            for i in range(rows):
+                s = lanes_from(here, i * a_row)
+                acc[NV * i] = acc[NV * i] + s * b0
+                acc[NV * i + 1] = acc[NV * i + 1] + s * b1
+            here = ahead(here, a_step)
+        if bias:
+            for i in range(rows):
+                s = lanes_from(bias, t * rows + i)
+                row[0] = acc[NV * i] + s
+                row[1] = acc[NV * i + 1] + s
+                row = <vec*>ahead(<const vec*>row, to_row)
+        else:
+            for i in range(rows):
+                row[0] = row[0] + acc[NV * i]
+                row[1] = row[1] + acc[NV * i + 1]
+                row = <vec*>ahead(<const vec*>row, to_row)
 
 
 cdef inline void put_vectors(
     const vec* a, Py_ssize_t a_row, Py_ssize_t a_step, const vec* const* b,
     Py_ssize_t depth, const vec* bias, vec* to, Py_ssize_t to_row, Py_ssize_t rows,
 ) noexcept nogil:
-    """Choose the smallest tile that holds `rows`."""
+    """Do whole tiles, then the smallest that holds the rows that are left."""
+    cdef Py_ssize_t tiles = rows // MR, done = tiles * MR
+    put(a, a_row, a_step, b, depth, bias, to, to_row, tiles, <full*>NULL)
+    rows -= done
+    a = ahead(a, done * a_row)
+    to = <vec*>ahead(<const vec*>to, done * to_row)
+    if bias:
+        bias = ahead(bias, done)
+    tiles = min(rows, 1)
     if rows > MR_HALF:
-        put(a, a_row, a_step, b, depth, bias, to, to_row, <full*>NULL)
+        put(a, a_row, a_step, b, depth, bias, to, to_row, tiles, <full*>NULL)
     elif rows > MR_QUARTER:
-        put(a, a_row, a_step, b, depth, bias, to, to_row, <half*>NULL)
+        put(a, a_row, a_step, b, depth, bias, to, to_row, tiles, <half*>NULL)
     elif rows > 1:
-        put(a, a_row, a_step, b, depth, bias, to, to_row, <quarter*>NULL)
+        put(a, a_row, a_step, b, depth, bias, to, to_row, tiles, <quarter*>NULL)
     else:
-        put(a, a_row, a_step, b, depth, bias, to, to_row, <single*>NULL)
+        put(a, a_row, a_step, b, depth, bias, to, to_row, tiles, <single*>NULL)
 
 
 cdef inline bint exact_rows(Py_ssize_t rows) noexcept nogil:
@@ -156,8 +163,8 @@ cdef inline void put_rows(
 ) noexcept nogil:
     """Write product + bias to rows of NR scalars `to_row` apart; without bias, add it.
 
-    The smallest tile that holds `rows` is used: unless `exact_rows`, the operands and
-    the result have to go on for MR rows.
+    The smallest tile that holds the rows behind whole tiles is used: unless `exact_rows`,
+    the operands and the result have to go on up to a whole tile.
     """
     if real is float:
         put_vectors(
@@ -218,94 +225,115 @@ cdef inline void put_wide(
 
 
 cdef inline void sum_rows(
-    const vec* const* a, const Py_ssize_t* at, const vec* b, Py_ssize_t depth,
-    const vec* start, vec* to, shape* tile,
+    const vec* source, const Py_ssize_t* places, const Py_ssize_t* at, const vec* b,
+    Py_ssize_t depth, const vec* start, vec* to, Py_ssize_t tiles, shape* tile,
 ) noexcept nogil:
-    """Do `sum_scattered` for one shape of the tile and whole rows."""
+    """Do `sum_scattered` for tiles of one shape and whole rows.
+
+    The loop over tiles is in here because GCC unrolls only loops within loops early
+    enough to keep `acc` out of memory.
+    """
     cdef vec acc[TILE]
-    cdef Py_ssize_t k
+    cdef const vec* a[MR]
+    cdef Py_ssize_t k, _tile
     cdef int i, rows = rows_of(tile)
     cdef vec b0, b1, s
-    for i in range(rows):
-        acc[NV * i] = zero_lanes(b)
-        acc[NV * i + 1] = zero_lanes(b)
-    for k in range(depth):
-        b0 = b[NV * k]
-        b1 = b[NV * k + 1]
+    for _tile in range(tiles):
         for i in range(rows):
-            s = lanes_from(a[i], at[k])
-            acc[NV * i] = acc[NV * i] + s * b0
-            acc[NV * i + 1] = acc[NV * i + 1] + s * b1
-    if start:
-        b0, b1 = start[0], start[1]
-        for i in range(rows):
-            to[NV * i] = acc[NV * i] + b0
-            to[NV * i + 1] = acc[NV * i + 1] + b1
-    else:
-        for i in range(rows):
-            to[NV * i] = to[NV * i] + acc[NV * i]
-            to[NV * i + 1] = to[NV * i + 1] + acc[NV * i + 1]
+            a[i] = ahead(source, places[i])
+            acc[NV * i] = zero_lanes(b)
+            acc[NV * i + 1] = zero_lanes(b)
+        for k in range(depth):
+            b0 = b[NV * k]
+            b1 = b[NV * k + 1]
+            for i in range(rows):
+                s = lanes_from(a[i], at[k])
+                acc[NV * i] = acc[NV * i] + s * b0
+                acc[NV * i + 1] = acc[NV * i + 1] + s * b1
+        if start:
+            b0, b1 = start[0], start[1]
+            for i in range(rows):
+                to[NV * i] = acc[NV * i] + b0
+                to[NV * i + 1] = acc[NV * i + 1] + b1
+        else:
+            for i in range(rows):
+                to[NV * i] = to[NV * i] + acc[NV * i]
+                to[NV * i + 1] = to[NV * i + 1] + acc[NV * i + 1]
+        places += rows
+        to += NV * rows
 
 
 cdef inline void sum_half_rows(
-    const vec* const* a, const Py_ssize_t* at, const vec* b, Py_ssize_t depth,
-    const vec* start, vec* to, shape* tile,
+    const vec* source, const Py_ssize_t* places, const Py_ssize_t* at, const vec* b,
+    Py_ssize_t depth, const vec* start, vec* to, Py_ssize_t tiles, shape* tile,
 ) noexcept nogil:
-    """Do `sum_scattered` for one shape of the tile and the first vector of each row."""
+    """Do `sum_scattered` for tiles of one shape and the first vector of each row."""
     cdef vec acc[TILE]
-    cdef Py_ssize_t k
+    cdef const vec* a[MR]
+    cdef Py_ssize_t k, _tile
     cdef int i, rows = rows_of(tile)
     cdef vec b0
-    for i in range(rows):
-        acc[i] = zero_lanes(b)
-    for k in range(depth):
-        b0 = b[NV * k]
+    for _tile in range(tiles):
         for i in range(rows):
-            acc[i] = acc[i] + lanes_from(a[i], at[k]) * b0
-    if start:
-        b0 = start[0]
-        for i in range(rows):
-            to[NV * i] = acc[i] + b0
-    else:
-        for i in range(rows):
-            to[NV * i] = to[NV * i] + acc[i]
+            a[i] = ahead(source, places[i])
+            acc[i] = zero_lanes(b)
+        for k in range(depth):
+            b0 = b[NV * k]
+            for i in range(rows):
+                acc[i] = acc[i] + lanes_from(a[i], at[k]) * b0
+        if start:
+            b0 = start[0]
+            for i in range(rows):
+                to[NV * i] = acc[i] + b0
+        else:
+            for i in range(rows):
+                to[NV * i] = to[NV * i] + acc[i]
+        places += rows
+        to += NV * rows
 
 
 cdef inline void sum_vectors(
-    const vec* const* a, const Py_ssize_t* at, const vec* b, Py_ssize_t depth,
-    const vec* start, vec* to, Py_ssize_t rows, bint narrow,
+    const vec* source, const Py_ssize_t* places, const Py_ssize_t* at, const vec* b,
+    Py_ssize_t depth, const vec* start, vec* to, Py_ssize_t rows, bint narrow,
 ) noexcept nogil:
-    """Choose the smallest tile that holds `rows`."""
+    """Do whole tiles, then the smallest that holds the rows that are left."""
+    cdef Py_ssize_t tiles = rows // MR, done = tiles * MR
     if narrow:
-        if rows > MR_HALF:
-            sum_half_rows(a, at, b, depth, start, to, <full*>NULL)
-        else:
-            sum_half_rows(a, at, b, depth, start, to, <half*>NULL)
-    elif rows > MR_HALF:
-        sum_rows(a, at, b, depth, start, to, <full*>NULL)
-    elif rows > MR_QUARTER:
-        sum_rows(a, at, b, depth, start, to, <half*>NULL)
+        sum_half_rows(source, places, at, b, depth, start, to, tiles, <full*>NULL)
     else:
-        sum_rows(a, at, b, depth, start, to, <quarter*>NULL)
+        sum_rows(source, places, at, b, depth, start, to, tiles, <full*>NULL)
+    rows -= done
+    places += done
+    to += done * NV
+    tiles = min(rows, 1)
+    if rows > MR_HALF and narrow:
+        sum_half_rows(source, places, at, b, depth, start, to, tiles, <full*>NULL)
+    elif rows > 0 and narrow:
+        sum_half_rows(source, places, at, b, depth, start, to, tiles, <half*>NULL)
+    elif rows > MR_HALF:
+        sum_rows(source, places, at, b, depth, start, to, tiles, <full*>NULL)
+    elif rows > MR_QUARTER:
+        sum_rows(source, places, at, b, depth, start, to, tiles, <half*>NULL)
+    elif rows > 0:
+        sum_rows(source, places, at, b, depth, start, to, tiles, <quarter*>NULL)
 
 
 cdef inline void sum_scattered(
-    const real* const* a, const Py_ssize_t* at, const real* b, Py_ssize_t depth,
-    const real* start, real* to, Py_ssize_t rows, bint narrow,
+    const real* source, const Py_ssize_t* places, const Py_ssize_t* at, const real* b,
+    Py_ssize_t depth, const real* start, real* to, Py_ssize_t rows, bint narrow,
 ) noexcept nogil:
-    """Write start + the product of scalars a[i][at[k]] and rows b[k] of NR scalars.
+    """Write start + the product of scalars source[places[i] + at[k]] and rows b[k].
 
-    Without a start, add it to what is there. `narrow` leaves the second half of each row
-    alone. The smallest tile that holds `rows` is used: a and the result have to go on for
-    MR rows.
+    Rows have NR scalars. Without a start, add it to what is there. `narrow` leaves the
+    second half of each row alone. Places and the result have to go on up to whole tiles.
     """
     if real is float:
         sum_vectors(
-            <const f32v* const*>a, at, <const f32v*>b, depth, <const f32v*>start,
+            <const f32v*>source, places, at, <const f32v*>b, depth, <const f32v*>start,
             <f32v*>to, rows, narrow,
         )
     else:
         sum_vectors(
-            <const f64v* const*>a, at, <const f64v*>b, depth, <const f64v*>start,
+            <const f64v*>source, places, at, <const f64v*>b, depth, <const f64v*>start,
             <f64v*>to, rows, narrow,
         )
