@@ -142,6 +142,8 @@ LONG_SUMS = (
     "n4g1ic5ih40oc7kh11sh4",
     "n700g1ic3iw1oc20kw1",
     "n1g5ic5iw9000oc10kw9pw4",
+    "n1g1ic3ih9oc700kh5",
+    "n1g1ic20ih9oc700kh7",
 )
 
 
@@ -352,6 +354,11 @@ BIG = [
     "n2g1ic70ih30oc80kh3ph1",
     "n5g1ic40ih12oc60kh5",
     "n1g1ic40iw3000oc50kw3pw4dw4",
+    "n1g1ic3ih90iw80oc40kh7sh2ph3",
+    "n1g1ic3id12ih40oc20kd3pd1",
+    "n1g1ic1ih98iw28oc30kh19kw28",
+    "n1g1ic18id6ih12oc50kd3",
+    "n1g1ic16ih60oc50kh5ph2",
 ]
 
 

@@ -29,7 +29,7 @@
 from libc.math cimport sqrt
 
 from convcore.kernels.vector cimport (
-    MR, MR_HALF, MR_QUARTER, NV, TILE, WIDE, f32v, f64v, real, vec, ahead, lanes_from,
+    MR, MR_HALF, MR_QUARTER, NV, TILE, WIDE, f32v, f64v, real, vec, ahead, cc_fetch, lanes_from,
     zero_lanes,
 )
 
@@ -308,4 +308,68 @@ cdef inline void sum_scattered(
         sum_vectors(
             <const f64v* const*>a, at, <const f64v*>b, depth, <const f64v*>start,
             <f64v*>to, rows, narrow,
+        )
+
+
+cdef inline void add_rows_at(
+    const vec* a, const vec* b, Py_ssize_t b_step, Py_ssize_t depth, const vec* soon,
+    Py_ssize_t soon_step, vec* const* to, shape* tile,
+) noexcept nogil:
+    """Do `add_packed` for one shape of the tile."""
+    cdef vec acc[TILE]
+    cdef vec* row
+    cdef Py_ssize_t k
+    cdef int i, rows = rows_of(tile)
+    cdef vec b0, b1, s
+    for i in range(rows):
+        acc[NV * i] = zero_lanes(a)
+        acc[NV * i + 1] = zero_lanes(a)
+    for k in range(depth):
+        b0 = b[0]
+        b1 = b[1]
+        for i in range(rows):
+            s = lanes_from(a, i)
+            acc[NV * i] = acc[NV * i] + s * b0
+            acc[NV * i + 1] = acc[NV * i + 1] + s * b1
+        a = ahead(a, MR)
+        b = ahead(b, b_step)
+        cc_fetch(soon)
+        soon = ahead(soon, soon_step)
+    for i in range(rows):
+        row = to[i]
+        row[0] = row[0] + acc[NV * i]
+        row[1] = row[1] + acc[NV * i + 1]
+
+
+cdef inline void add_vectors(
+    const vec* a, const vec* b, Py_ssize_t b_step, Py_ssize_t depth, const vec* soon,
+    Py_ssize_t soon_step, vec* const* to, Py_ssize_t rows,
+) noexcept nogil:
+    """Choose the smallest tile that holds `rows`."""
+    if rows > MR_HALF:
+        add_rows_at(a, b, b_step, depth, soon, soon_step, to, <full*>NULL)
+    elif rows > MR_QUARTER:
+        add_rows_at(a, b, b_step, depth, soon, soon_step, to, <half*>NULL)
+    else:
+        add_rows_at(a, b, b_step, depth, soon, soon_step, to, <quarter*>NULL)
+
+
+cdef inline void add_packed(
+    const real* a, const real* b, Py_ssize_t b_step, Py_ssize_t depth, const real* soon,
+    Py_ssize_t soon_step, real* const* to, Py_ssize_t rows,
+) noexcept nogil:
+    """Add the product of scalars a[k * MR + i] and rows b[k * b_step] to rows to[i] of NR.
+
+    The smallest tile that holds `rows` is used: a and to have to go on for MR rows. At
+    each k a line `soon_step` further on is fetched.
+    """
+    if real is float:
+        add_vectors(
+            <const f32v*>a, <const f32v*>b, b_step, depth, <const f32v*>soon, soon_step,
+            <f32v* const*>to, rows,
+        )
+    else:
+        add_vectors(
+            <const f64v*>a, <const f64v*>b, b_step, depth, <const f64v*>soon, soon_step,
+            <f64v* const*>to, rows,
         )
