@@ -12,7 +12,7 @@ Convolutions, ICML 2018.
 from collections.abc import Mapping
 from math import prod
 
-from convcore.algorithms.base import Kernel, Verdict
+from convcore.algorithms.base import Kernel, Verdict, waste
 from convcore.problem import ConvProblem, Direction
 
 MOST_PHASES = 16  # of a gradient of x along z and y: SWEEPS in the kernel
@@ -30,6 +30,14 @@ MOST_WEIGHTS = 1 << 15  # of a group, with a vector of 64 bytes each in the grad
 # float32, 2026-11. A kernel of one row has no loads that its taps could share.
 FEW_CHANNELS = 16
 FEW_FOR_ONE_ROW = 4
+# Gradients of x with stride 1 from more channels of y: against the algorithms after it in
+# the list, in one run. `taps` is faster from 64 channels of y on, where rows are short or
+# there are few products for a loaded row; `scatter`, where channels of x fill a vector.
+SHORT_ROW = 12
+MANY = 64
+FULL_VECTOR = 12
+FEW_ROWS = 36  # channels of x times taps
+WASTE = 1.3  # products with padding and without, over those without
 
 
 class ConvPlanes:
@@ -71,4 +79,17 @@ class ConvPlanes:
         """Prefer few channels a group, where finding patches is what costs."""
         most = FEW_CHANNELS if problem.kernel[1] > 1 else FEW_FOR_ONE_ROW
         few = max(problem.ic, problem.oc) // problem.g <= most
+        if not few and direction == "dgrad" and problem.ic // problem.g <= most:
+            few = prod(problem.stride) == 1 and self._gradient(problem)
         return Verdict(few, "few channels a group")
+
+    def _gradient(self, problem: ConvProblem) -> bool:
+        """Tell whether it is fast for few channels of x and many of y."""
+        ic, oc = problem.ic // problem.g, problem.oc // problem.g
+        if problem.taps == 1 or waste(problem) > WASTE:
+            return False
+        if problem.in_extent[2] < SHORT_ROW:
+            return oc < MANY and ic <= FULL_VECTOR // 2
+        if oc < MANY:
+            return True
+        return ic <= FULL_VECTOR and ic * problem.taps > FEW_ROWS

@@ -15,9 +15,17 @@ from convcore.algorithms.base import Kernel, Verdict
 from convcore.problem import ConvProblem, Direction
 
 MOST_SUMS = 1 << 18  # of one row of dx: 2 MB
+MOST_ROWS = 1 << 16  # of the product: their places are listed, 16 bytes each
+MOST_CHANNELS = 1 << 14  # of y in a group: NR places of all are kept together
 MOST_TAPS = 4096  # they are added one after the other: see `chain` in tile.pxd
 TAPS_FOR_A_CHANNEL = 64
-MOST_WEIGHTS = 1 << 20  # channels of y and rows of the product, packed
+GAP = 128  # sums around those of a row that nothing reads
+# The rest is taste: `python -m benchmarks.bench_conv --layer NAME`, 2026-11, with the
+# names googlenet_v1/conv1/7x7_s2 and small_spatial/1. The two numbers are for sums of so
+# many terms that adding them to others does not count.
+FEW_CHANNELS = 8  # of x: more fill a vector
+MANY = 64  # channels of y
+LEAST = 16
 
 
 class ConvTaps:
@@ -29,16 +37,21 @@ class ConvTaps:
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:
         """Accept up to bounds on scratch and rounding errors."""
         ic, oc = problem.ic // problem.g, problem.oc // problem.g
-        phases = min(problem.stride[1], problem.in_extent[1])
-        row = problem.out_extent[2] + 128
-        if ic * problem.kernel[2] * phases * row > MOST_SUMS:
-            return Verdict(False, f"a row of more than {MOST_SUMS} sums")
-        if problem.in_extent[2] > MOST_SUMS:
-            return Verdict(False, f"a row of more than {MOST_SUMS} scalars")
+        y, x = (min(problem.stride[i], problem.in_extent[i]) for i in (1, 2))
+        sums = ic * problem.kernel[2] * y * (problem.out_extent[2] + GAP)
+        if max(sums, (x + 2) * (problem.in_extent[2] // x + GAP)) > MOST_SUMS:
+            return Verdict(False, f"a row with more than {MOST_SUMS} sums")
+        if ic * problem.taps > MOST_ROWS or oc > MOST_CHANNELS:
+            return Verdict(False, "many weights")
         if problem.taps > min(MOST_TAPS, TAPS_FOR_A_CHANNEL * oc):
             return Verdict(False, "many taps, few channels of y")
         return Verdict(True, "rows and kernels of moderate size")
 
     def prefers(self, problem: ConvProblem, direction: Direction) -> Verdict:
-        """Prefer few channels of x."""
-        return Verdict(False, "not yet")
+        """Prefer few channels of x, and sums of many terms."""
+        ic, oc = problem.ic // problem.g, problem.oc // problem.g
+        if problem.taps == 1:
+            return Verdict(False, "one tap")
+        if oc <= (LEAST if 2 * ic <= FEW_CHANNELS else MANY - 1):
+            return Verdict(False, "short sums")
+        return Verdict(ic <= FEW_CHANNELS, "few channels of x, many of y")

@@ -14,17 +14,18 @@
 #           added in one piece. Rows Y of one phase of the stride are neighbours, too. At
 #           last the kw rows of sums are added to dx, each shifted by its kx.
 # Assumes   buffers of the sizes that the geometry tells; extents >= 1.
-# Parallel  over tasks = (sample, group, planes of dx, band of rows of dx): each writes its
-#           own part of dx. To a sum the places are added in descending order, to dx the
-#           kx in ascending order: the bits are the same for any split.
-# Scratch   all weights packed once; per thread the sums, a block of dy, a list of the rows.
+# Parallel  over tasks = (sample, group, planes of dx, band of rows of dx): each writes
+#           its own part of dx. To a sum the places are added in descending order, to dx
+#           the kx in ascending order: the bits are the same for any split.
+# Scratch   all weights packed once; per thread the sums, a list of the product's rows,
+#           and a block of dy, copied where its channels would push each other out of L1.
 # Cost      2 * oc * icg * taps FLOPs for each place of dy; one addition for each of the
 #           oc terms of a product, no search for patches, no products with padding.
 # Why not   One row of sums, added at each kx: neighbours would be added to vectors that
 #           overlap, and a load waits some 15 cycles for a store that it overlaps.
 #           Channels in the lanes (conv_scatter.pyx): empty lanes.
 # Source    Chellapilla, Puri and Simard (2006); Vasudevan, Anderson and Gregg, Parallel
-#           Multi Channel Convolution using General Matrix Multiplication, arXiv:1704.04428.
+#           Multi Channel Convolution using GEMM, arXiv:1704.04428, for taps as rows.
 
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
@@ -45,9 +46,9 @@ cdef enum:
     SUM_BYTES = 524288  # of a task's sums, a fraction of L2
     BLOCK_BYTES = 65536  # of a block of dy
     PANELS = 4  # most of a block
-    L1_LINE = 64  # bytes
-    L1_SETS = 16384  # bytes: ...
-    NOWHERE = 1099511627776  # the shift of a row that meets no sum
+    LINE = 64  # bytes of a line of L1
+    CROWDED = 16384  # channels * bytes: 256 channels, each in a line of its own set
+    NOWHERE = 1099511627776  # 2 ** 40, the shift of a row that meets no sum
 
 cdef struct Job:
     Conv p
@@ -112,14 +113,17 @@ cdef Job make_job(const Conv* p, Py_ssize_t item, int threads) noexcept nogil:
     job.block = ceil_div(p.ocg, ceil_div(p.ocg, max(SHORT, chain(p.ocg))))
     job.panels = max(1, min(PANELS, BLOCK_BYTES // (p.ocg * NR_BYTES)))
     apart = volume(p.out_extent) * item
-    job.packs = p.ocg * max(apart & -apart, L1_LINE) > L1_SETS
+    # Channels that lie a power of two apart share a few sets of L1.
+    job.packs = p.ocg * max(apart & -apart, LINE) > CROWDED
     job.macs = job.rows * p.ocg * job.planes * job.phases_y * job.height * p.out_extent[2]
     job.packed = aligned(p.g * job.tiles * MR * p.ocg)
     job.sums = aligned(p.icg * p.kernel[2] * job.unit)
     job.private = (
         job.sums + aligned(job.panels * p.ocg * lanes) + MR * lanes
         + aligned(2 * job.tiles * MR * sizeof(Py_ssize_t) // item)
-        + aligned((job.phases_x + 2) * (ceil_div(p.in_extent[2], job.phases_x) + 2 * lanes))
+        + aligned((job.phases_x + 2) * (
+            ceil_div(p.in_extent[2], job.phases_x) + 2 * MOST_LANES
+        ))
     )
     return job
 
@@ -217,7 +221,7 @@ cdef void add_tile(
     real* const* to,
 ) noexcept nogil:
     """Add the product of one tile of weights and one panel of dy to sums."""
-    cdef Py_ssize_t i, j, o = 0, here
+    cdef Py_ssize_t i, o = 0, here
     cdef const real* dy = <const real*>panel.dy
     cdef const real* soon = <const real*>panel.soon
     cdef real* own[MR]

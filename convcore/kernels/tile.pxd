@@ -318,13 +318,13 @@ cdef inline void add_rows_at(
     """Do `add_packed` for one shape of the tile."""
     cdef vec acc[TILE]
     cdef vec* row
-    cdef Py_ssize_t k
+    cdef Py_ssize_t _k
     cdef int i, rows = rows_of(tile)
     cdef vec b0, b1, s
     for i in range(rows):
         acc[NV * i] = zero_lanes(a)
         acc[NV * i + 1] = zero_lanes(a)
-    for k in range(depth):
+    for _k in range(depth):
         b0 = b[0]
         b1 = b[1]
         for i in range(rows):
@@ -373,3 +373,27 @@ cdef inline void add_packed(
             <const f64v*>a, <const f64v*>b, b_step, depth, <const f64v*>soon, soon_step,
             <f64v* const*>to, rows,
         )
+
+
+cdef inline void add_halves(
+    const vec* rows, const Py_ssize_t* first, const Py_ssize_t* second, vec* sums,
+    shape* tile,
+) noexcept nogil:
+    """Do `add_halves_of` for one shape of the tile."""
+    cdef vec* to
+    cdef int i
+    for i in range(rows_of(tile)):
+        to = <vec*>ahead(<const vec*>sums, first[i])
+        to[0] = to[0] + rows[NV * i]
+        to = <vec*>ahead(<const vec*>sums, second[i])
+        to[0] = to[0] + rows[NV * i + 1]
+
+
+cdef inline void add_halves_of(
+    const real* tile, const Py_ssize_t* first, const Py_ssize_t* second, real* sums
+) noexcept nogil:
+    """Add the vectors of MR rows to two places each."""
+    if real is float:
+        add_halves(<const f32v*>tile, first, second, <f32v*>sums, <full*>NULL)
+    else:
+        add_halves(<const f64v*>tile, first, second, <f64v*>sums, <full*>NULL)
