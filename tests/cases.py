@@ -81,6 +81,8 @@ CASES: dict[str, str] = {
     "gradient of few channels, several chains": "n1g1ic5ih10iw9oc260kh3sh2ph1",
     "gradient of few channels, signal": "n2g1ic4iw200oc24kw9sw2pw4",
     "gradient of few channels, volume": "n1g1ic3id6ih12iw11oc24kd3sd2pd1",
+    "columns of one element": "n2g1ic20ih30iw1oc24kh5kw1sh2sw3ph2pw0",
+    "rows of one element, between": "n1g1ic3id12ih1iw9oc20kd3kh1kw4pd1ph0pw2",
     "half a panel of channels": "n2g1ic18ih11oc16kh3ph1",
     "a panel and a half of channels": "n2g1ic40ih11iw9oc48kh3ph1",
     "a row longer than a box": "n1g1ic10iw1900oc12kw7pw3",

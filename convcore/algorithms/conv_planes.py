@@ -31,13 +31,14 @@ MOST_WEIGHTS = 1 << 15  # of a group, with a vector of 64 bytes each in the grad
 FEW_CHANNELS = 16
 FEW_FOR_ONE_ROW = 4
 # Gradients of x with stride 1 from more channels of y: against the algorithms after it in
-# the list, in one run. `taps` is faster from 64 channels of y on, where rows are short or
-# there are few products for a loaded row; `scatter`, where channels of x fill a vector.
+# the list, in one run. From 64 channels of y on, `taps` is as fast for the fewest channels
+# of x and for short rows. With more than 12, lanes that hold them are nearly full.
 SHORT_ROW = 12
 MANY = 64
-FULL_VECTOR = 12
-FEW_ROWS = 36  # channels of x times taps
-WASTE = 1.3  # products with padding and without, over those without
+FEWEST = 4
+NEARLY_FULL = 12
+LARGE_KERNEL = 25  # taps
+WASTE = 1.5  # products with padding and without, over those without
 
 
 class ConvPlanes:
@@ -79,17 +80,17 @@ class ConvPlanes:
         """Prefer few channels a group, where finding patches is what costs."""
         most = FEW_CHANNELS if problem.kernel[1] > 1 else FEW_FOR_ONE_ROW
         few = max(problem.ic, problem.oc) // problem.g <= most
-        if not few and direction == "dgrad" and problem.ic // problem.g <= most:
-            few = prod(problem.stride) == 1 and self._gradient(problem)
+        if not few and direction == "dgrad" and prod(problem.stride) == 1:
+            few = self._gradient(problem)
         return Verdict(few, "few channels a group")
 
     def _gradient(self, problem: ConvProblem) -> bool:
         """Tell whether it is fast for few channels of x and many of y."""
         ic, oc = problem.ic // problem.g, problem.oc // problem.g
-        if problem.taps == 1 or waste(problem) > WASTE:
+        if ic > FEW_CHANNELS or problem.kernel[1] == 1 or waste(problem) > WASTE:
             return False
+        if oc >= MANY:
+            return FEWEST < ic <= NEARLY_FULL and problem.in_extent[2] >= SHORT_ROW
         if problem.in_extent[2] < SHORT_ROW:
-            return oc < MANY and ic <= FULL_VECTOR // 2
-        if oc < MANY:
-            return True
-        return ic <= FULL_VECTOR and ic * problem.taps > FEW_ROWS
+            return ic <= FEW_CHANNELS // 2
+        return ic <= NEARLY_FULL or problem.taps >= LARGE_KERNEL

@@ -22,6 +22,10 @@ TAPS_FOR_A_CHANNEL = 64
 FEW_CHANNELS = 8  # of x: most lanes would be empty
 SHORT_SUM = 32  # channels of y: a tile's sums are added to others after so many terms
 ADDING = 8  # terms that take as long as adding a sum
+VECTOR = 16  # scalars, on AVX-512
+HALF_PANEL = (
+    0.1  # what half a panel costs `direct`, which has no other tap for the rest
+)
 
 
 class ConvScatter:
@@ -48,7 +52,8 @@ class ConvScatter:
             return Verdict(False, "short sums")
         if prod(problem.stride) > 1 and problem.taps > 1:
             return Verdict(True, "a stride: each phase alone has few terms")
-        ratio = waste(problem)
+        vectors = -(-problem.ic // problem.g // VECTOR)
+        ratio = waste(problem) * (1 + vectors % 2 * HALF_PANEL / vectors)
         return Verdict(
             ratio >= 1 + ADDING / oc, f"{ratio:.2f} products for each that counts"
         )

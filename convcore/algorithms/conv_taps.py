@@ -10,8 +10,9 @@ Convolution using General Matrix Multiplication, arXiv:1704.04428, for taps as r
 """
 
 from collections.abc import Mapping
+from math import prod
 
-from convcore.algorithms.base import Kernel, Verdict
+from convcore.algorithms.base import Kernel, Verdict, waste
 from convcore.problem import ConvProblem, Direction
 
 MOST_SUMS = 1 << 18  # of one row of dx: 2 MB
@@ -21,11 +22,12 @@ MOST_TAPS = 4096  # they are added one after the other: see `chain` in tile.pxd
 TAPS_FOR_A_CHANNEL = 64
 GAP = 128  # sums around those of a row that nothing reads
 # The rest is taste: `python -m benchmarks.bench_conv --layer NAME`, 2026-11, with the
-# names googlenet_v1/conv1/7x7_s2 and small_spatial/1. The two numbers are for sums of so
-# many terms that adding them to others does not count.
+# names googlenet_v1/conv1/7x7_s2 and small_spatial/1.
 FEW_CHANNELS = 8  # of x: more fill a vector
-MANY = 64  # channels of y
-LEAST = 16
+FEW_FOR_ONE_ROW = 4  # where finding patches costs less
+MANY = 64  # channels of y: adding a product to others does not count
+LEAST = 16  # of them, where other algorithms would leave more lanes empty
+WASTE = 1.5  # products with padding and without, over those without
 
 
 class ConvTaps:
@@ -52,6 +54,8 @@ class ConvTaps:
         ic, oc = problem.ic // problem.g, problem.oc // problem.g
         if problem.taps == 1:
             return Verdict(False, "one tap")
-        if oc <= (LEAST if 2 * ic <= FEW_CHANNELS else MANY - 1):
+        fewest = 2 * ic <= FEW_CHANNELS or waste(problem) > WASTE
+        if oc <= (LEAST if fewest else MANY - 1):
             return Verdict(False, "short sums")
-        return Verdict(ic <= FEW_CHANNELS, "few channels of x, many of y")
+        few = FEW_CHANNELS if prod(problem.kernel[:2]) > 1 else FEW_FOR_ONE_ROW
+        return Verdict(ic <= few, "few channels of x, many of y")
