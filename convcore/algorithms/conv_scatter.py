@@ -22,10 +22,10 @@ TAPS_FOR_A_CHANNEL = 64
 FEW_CHANNELS = 8  # of x: most lanes would be empty
 SHORT_SUM = 32  # channels of y: a tile's sums are added to others after so many terms
 ADDING = 8  # terms that take as long as adding a sum
+# What else costs `direct` time: it computes each phase of a stride alone, from the few
+# taps that it has, and leaves half of a panel empty where channels fill only the other.
 VECTOR = 16  # scalars, on AVX-512
-HALF_PANEL = (
-    0.1  # what half a panel costs `direct`, which has no other tap for the rest
-)
+HALF_PANEL = 0.1
 
 
 class ConvScatter:
@@ -50,10 +50,11 @@ class ConvScatter:
         oc = problem.oc // problem.g
         if oc < SHORT_SUM:
             return Verdict(False, "short sums")
-        if prod(problem.stride) > 1 and problem.taps > 1:
-            return Verdict(True, "a stride: each phase alone has few terms")
         vectors = -(-problem.ic // problem.g // VECTOR)
         ratio = waste(problem) * (1 + vectors % 2 * HALF_PANEL / vectors)
+        if problem.taps > 1 and prod(problem.stride) > 1:
+            ratio *= 1 + min(1, prod(problem.stride) / problem.taps)
         return Verdict(
-            ratio >= 1 + ADDING / oc, f"{ratio:.2f} products for each that counts"
+            ratio >= 1 + ADDING / oc,
+            f"{ratio:.2f} times the cost, for padding and phases",
         )
