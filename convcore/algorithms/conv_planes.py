@@ -37,7 +37,6 @@ SHORT_ROW = 12
 MANY = 64
 FEWEST = 4
 NEARLY_FULL = 12
-LARGE_KERNEL = 25  # taps of a plane
 WASTE = 1.5  # products with padding and without, over those without
 
 
@@ -93,4 +92,4 @@ class ConvPlanes:
             return FEWEST < ic <= NEARLY_FULL and problem.in_extent[2] >= SHORT_ROW
         if problem.in_extent[2] < SHORT_ROW:
             return ic <= FEW_CHANNELS // 2
-        return ic <= NEARLY_FULL or prod(problem.kernel[1:]) >= LARGE_KERNEL
+        return ic <= NEARLY_FULL
