@@ -20,8 +20,9 @@
 # Cost      2 * oc * icg FLOPs for each pair (q, t) whose place is in dx, and a few others
 #           where a panel has two taps; the sums of a tile are added to others.
 # Why not   conv_direct.pyx: it multiplies the zeros around dy, 2.6 times the work for a
-#           7 x 7 kernel on 16 x 16 without padding. Panels of one tap only: of 16 channels
-#           they fill a half, and the tile waits for scalars: 130 GFLOP/s instead of 180.
+#           7 x 7 kernel on 16 x 16 without padding. Panels of one tap only: 16 channels
+#           fill half of one; 123 GFLOP/s instead of 150 for 5 x 5 on 28 x 28 (but on
+#           7 x 7, where taps differ in what they meet, 173 instead of 145).
 # Source    Dumoulin and Visin, arXiv:1603.07285, section 4; Chellapilla, Puri and Simard
 #           (2006) for the sums over taps ("col2im").
 

@@ -271,13 +271,42 @@ cdef inline void sum_half_rows(
             to[NV * i] = to[NV * i] + acc[i]
 
 
+cdef inline void sum_near_half_rows(
+    const vec* a, const Py_ssize_t* at, const vec* b, Py_ssize_t depth,
+    const vec* start, vec* to, shape* tile,
+) noexcept nogil:
+    """Do `sum_half_rows` where a[i] is a[0] + i: one load for each product."""
+    cdef vec acc[TILE]
+    cdef const vec* s
+    cdef Py_ssize_t k
+    cdef int i, rows = rows_of(tile)
+    cdef vec b0
+    for i in range(rows):
+        acc[i] = zero_lanes(b)
+    for k in range(depth):
+        b0 = b[NV * k]
+        s = ahead(a, at[k])
+        for i in range(rows):
+            acc[i] = acc[i] + lanes_from(s, i) * b0
+    if start:
+        b0 = start[0]
+        for i in range(rows):
+            to[NV * i] = acc[i] + b0
+    else:
+        for i in range(rows):
+            to[NV * i] = to[NV * i] + acc[i]
+
+
 cdef inline void sum_vectors(
     const vec* const* a, const Py_ssize_t* at, const vec* b, Py_ssize_t depth,
     const vec* start, vec* to, Py_ssize_t rows, bint narrow,
 ) noexcept nogil:
     """Choose the smallest tile that holds `rows`."""
+    cdef bint near = rows == MR and a[MR - 1] == ahead(a[0], MR - 1)
     if narrow:
-        if rows > MR_HALF:
+        if near:
+            sum_near_half_rows(a[0], at, b, depth, start, to, <full*>NULL)
+        elif rows > MR_HALF:
             sum_half_rows(a, at, b, depth, start, to, <full*>NULL)
         else:
             sum_half_rows(a, at, b, depth, start, to, <half*>NULL)
@@ -295,6 +324,7 @@ cdef inline void sum_scattered(
 ) noexcept nogil:
     """Write start + the product of scalars a[i][at[k]] and rows b[k] of NR scalars.
 
+    The addresses a ascend: if the last is MR - 1 behind the first, they are neighbours.
     Without a start, add it to what is there. `narrow` leaves the second half of each row
     alone. The smallest tile that holds `rows` is used: a and the result have to go on for
     MR rows.
