@@ -32,7 +32,7 @@ def main() -> None:
         turned = _TURNED[direction] if row.op == "conv_transpose" else direction
         way = cast(Direction, turned)
         for card in CONV:
-            if way in card.kernels and card.accepts(row.problem, way).yes:
+            if way in card.kernels and card.accepts(row.problem.folded, way).yes:
                 yield card.name
 
     direct.run(options, algorithms)

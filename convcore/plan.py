@@ -56,7 +56,7 @@ class Plan:
     @property
     def packing(self) -> tuple[Any, ...] | None:
         """What the bytes of packed weights depend on; None if the kernel takes none."""
-        problem = self.problem
+        problem = _folded(self.problem)
         if self._pack is None or not isinstance(problem, ConvProblem):
             return None
         weights = (problem.g, problem.ic, problem.oc, problem.kernel)
@@ -133,12 +133,13 @@ def explain(problem: Problem, direction: str = "fprop") -> str:
         )
     lines = [_headline(problem, direction)]
     chosen = False
+    folded = _folded(problem)
     for card in _cards(problem, direction):
-        accepts = card.accepts(problem, direction)
+        accepts = card.accepts(folded, direction)
         text = f"{'accepts' if accepts.yes else 'refuses'}: {accepts.why}"
         taken = False
         if accepts.yes:
-            prefers = card.prefers(problem, direction)
+            prefers = card.prefers(folded, direction)
             text += f"; {'prefers' if prefers.yes else 'leaves it'}: {prefers.why}"
             taken = prefers.yes and not chosen
         chosen = chosen or taken
@@ -150,6 +151,11 @@ def _headline(problem: Problem, direction: str) -> str:
     if isinstance(problem, ConvProblem):
         return f"{problem} {direction}, {problem.macs} multiply-adds"
     return f"{problem} {direction}"
+
+
+def _folded(problem: Problem) -> Problem:
+    """Give what cards and kernels see."""
+    return problem.folded if isinstance(problem, ConvProblem) else problem
 
 
 def _cards(problem: Problem, direction: str) -> Sequence[Any]:
@@ -172,11 +178,12 @@ def _select(
         raise ValueError(
             f"plan: only fprop has an activation, got {problem} {direction}"
         )
+    folded = _folded(problem)
     if algorithm == "auto":
         card = next(
             c
             for c in cards
-            if c.accepts(problem, direction).yes and c.prefers(problem, direction).yes
+            if c.accepts(folded, direction).yes and c.prefers(folded, direction).yes
         )
     else:
         named = [c for c in cards if c.name == algorithm]
@@ -186,7 +193,7 @@ def _select(
                 f'plan: algorithm must be "auto" or one of {names}, got {algorithm!r}'
             )
         card = named[0]
-        verdict = card.accepts(problem, direction)
+        verdict = card.accepts(folded, direction)
         if not verdict.yes:
             raise ValueError(
                 f"plan: algorithm {algorithm!r} does not accept {problem}: {verdict.why}"
@@ -200,7 +207,7 @@ def _select(
         isa,
         card.name,
         problem.work(direction),
-        array("q", problem.geometry),
+        array("q", folded.geometry),
         getattr(module, kernel.function),
         module,
         getattr(module, kernel.pack) if kernel.pack else None,

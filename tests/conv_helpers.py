@@ -27,7 +27,7 @@ def accepting(problem: ConvProblem) -> Iterator[tuple[str, oracle.Direction]]:
     """Every algorithm's name with every direction in which it takes the problem."""
     for card in algorithms.CONV:
         for direction in card.kernels:
-            if card.accepts(problem, direction).yes:
+            if card.accepts(problem.folded, direction).yes:
                 yield card.name, direction
 
 

@@ -80,6 +80,8 @@ LONG_SUMS = (
     "n4g1ic5ih40oc7kh11sh4",
     "n700g1ic3iw1oc20kw1",
     "n1g5ic5iw9000oc10kw9pw4",
+    "n1g1ic3ih9oc700kh5",
+    "n1g1ic20ih9oc700kh7",
 )
 
 

@@ -40,6 +40,11 @@ BIG = [
     "n2g1ic70ih30oc80kh3ph1",
     "n5g1ic40ih12oc60kh5",
     "n1g1ic40iw3000oc50kw3pw4dw4",
+    "n1g1ic3ih90iw80oc40kh7sh2ph3",
+    "n1g1ic3id12ih40oc20kd3pd1",
+    "n1g1ic1ih98iw28oc30kh19kw28",
+    "n1g1ic18id6ih12oc50kd3",
+    "n1g1ic16ih60oc50kh5ph2",
 ]
 
 

@@ -22,15 +22,15 @@ CHOICES = {
     "padding on one side": "planes planes planes gemm",
     "stride beyond the kernel": "gemm phases gemm gemm",
     "stride beyond the input": "dot dot dot dot",
-    "strided, few channels": "direct phases direct gemm",
-    "strided, few channels, dilated": "direct phases direct gemm",
+    "strided, few channels": "direct taps direct gemm",
+    "strided, few channels, dilated": "direct taps direct gemm",
     "strided beyond x, no tap": "gemm phases gemm gemm",
     "rows that no window reaches": "gemm phases gemm gemm",
     "stride and dilation with a common factor": "gemm phases gemm gemm",
     "stride a multiple of the dilation": "gemm phases gemm gemm",
     "dilation a multiple of the stride": "planes planes planes gemm",
     "dilation beyond the input": "planes planes planes gemm",
-    "first layer": "direct phases direct gemm",
+    "first layer": "direct taps direct gemm",
     "map of 7 pixels": "direct direct direct gemm",
     "map of 1 pixel, many samples": "dot dot dot dot",
     "pointwise": "direct gemm direct gemm",
@@ -78,8 +78,22 @@ CHOICES = {
     "gradient mostly of padding": "direct scatter direct gemm",
     "gradient mostly of padding, strided": "direct scatter direct gemm",
     "gradient mostly of padding, signal": "direct scatter direct gemm",
+    "gradient mostly of padding, volume": "direct scatter direct gemm",
+    "gradient mostly of padding, volume, strided": "direct scatter direct gemm",
+    "gradient mostly of padding, half vectors": "direct scatter direct gemm",
+    "gradient of one channel, kernel as wide as x": "direct taps direct gemm",
+    "gradient of few channels": "direct planes direct gemm",
+    "gradient of few channels, 8 of a group": "direct planes direct gemm",
+    "gradient of few channels, two bands": "direct taps direct gemm",
+    "gradient of few channels, stride 3": "direct taps direct gemm",
+    "gradient of few channels, strided and dilated": "direct taps direct gemm",
+    "gradient of few channels, several chains": "direct taps direct gemm",
+    "gradient of few channels, signal": "direct taps direct gemm",
+    "gradient of few channels, volume": "direct taps direct gemm",
+    "columns of one element": "direct direct direct gemm",
+    "rows of one element, between": "direct planes direct gemm",
     "half a panel of channels": "direct direct direct gemm",
-    "a panel and a half of channels": "direct direct direct gemm",
+    "a panel and a half of channels": "direct scatter direct gemm",
     "a row longer than a box": "direct direct direct gemm",
     "padding wider than the rows": "direct direct direct gemm",
     "several tasks": "direct direct direct gemm",
@@ -157,7 +171,7 @@ def test_scratch_is_bounded_by_tiles(spelling: str, dtype: str) -> None:
     )
     for card in algorithms.CONV:
         for direction in card.kernels:
-            if card.accepts(problem, direction).yes:
+            if card.accepts(problem.folded, direction).yes:
                 chosen = plan.select(problem, direction, dtype, card.name)
                 sizes = [chosen.scratch_bytes(threads) for threads in (1, 2, 3)]
                 for threads, size in enumerate(sizes, 1):

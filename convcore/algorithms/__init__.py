@@ -11,11 +11,13 @@ from convcore.algorithms.conv_gemm import ConvGemm
 from convcore.algorithms.conv_phases import ConvPhases
 from convcore.algorithms.conv_planes import ConvPlanes
 from convcore.algorithms.conv_scatter import ConvScatter
+from convcore.algorithms.conv_taps import ConvTaps
 from convcore.algorithms.pool_window import PoolWindow
 
 CONV: tuple[ConvAlgorithm, ...] = (
     ConvDot(),
     ConvPlanes(),
+    ConvTaps(),
     ConvPhases(),
     ConvScatter(),
     ConvDirect(),

@@ -60,3 +60,31 @@ class PoolAlgorithm(Protocol):
 
     def prefers(self, problem: PoolProblem, direction: str) -> Verdict:
         """Tell whether it is the one to take, given that those before it were not."""
+
+
+def waste(problem: ConvProblem) -> float:
+    """Count the products of a gradient of x with padding, for each without.
+
+    Examples
+    --------
+    >>> waste(ConvProblem.parse("n1g1ic1iw5oc1kw5"))
+    5.0
+    """
+    ratio = 1.0
+    for i, o, k, s, (low, _), d in zip(
+        problem.in_extent,
+        problem.out_extent,
+        problem.kernel,
+        problem.stride,
+        problem.padding,
+        problem.dilation,
+        strict=True,
+    ):
+        # Tap t brings output q to place s * q + d * t - low, if that is in 0 .. i - 1.
+        shifts = range(-low, d * k - low, d)
+        pairs = sum(
+            max(0, min(o, -(-(i - shift) // s)) - max(0, -(shift // s)))
+            for shift in shifts
+        )
+        ratio *= i * k / s / max(pairs, 1)
+    return ratio

@@ -12,7 +12,7 @@ Convolutions, ICML 2018.
 from collections.abc import Mapping
 from math import prod
 
-from convcore.algorithms.base import Kernel, Verdict
+from convcore.algorithms.base import Kernel, Verdict, waste
 from convcore.problem import ConvProblem, Direction
 
 MOST_PHASES = 16  # of a gradient of x along z and y: SWEEPS in the kernel
@@ -30,6 +30,14 @@ MOST_WEIGHTS = 1 << 15  # of a group, with a vector of 64 bytes each in the grad
 # float32, 2026-11. A kernel of one row has no loads that its taps could share.
 FEW_CHANNELS = 16
 FEW_FOR_ONE_ROW = 4
+# Gradients of x with stride 1 from more channels of y: against the algorithms after it in
+# the list, in one run. From 64 channels of y on, `taps` is as fast for the fewest channels
+# of x and for short rows. With more than 12, lanes that hold them are nearly full.
+SHORT_ROW = 12
+MANY = 64
+FEWEST = 4
+NEARLY_FULL = 12
+WASTE = 1.5  # products with padding and without, over those without
 
 
 class ConvPlanes:
@@ -71,4 +79,17 @@ class ConvPlanes:
         """Prefer few channels a group, where finding patches is what costs."""
         most = FEW_CHANNELS if problem.kernel[1] > 1 else FEW_FOR_ONE_ROW
         few = max(problem.ic, problem.oc) // problem.g <= most
+        if not few and direction == "dgrad" and prod(problem.stride) == 1:
+            few = self._gradient(problem)
         return Verdict(few, "few channels a group")
+
+    def _gradient(self, problem: ConvProblem) -> bool:
+        """Tell whether it is fast for few channels of x and many of y."""
+        ic, oc = problem.ic // problem.g, problem.oc // problem.g
+        if ic > FEW_CHANNELS or problem.kernel[1] == 1 or waste(problem) > WASTE:
+            return False
+        if oc >= MANY:
+            return FEWEST < ic <= NEARLY_FULL and problem.in_extent[2] >= SHORT_ROW
+        if problem.in_extent[2] < SHORT_ROW:
+            return ic <= FEW_CHANNELS // 2
+        return ic <= NEARLY_FULL

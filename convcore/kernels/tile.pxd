@@ -29,7 +29,7 @@
 from libc.math cimport sqrt
 
 from convcore.kernels.vector cimport (
-    MR, MR_HALF, MR_QUARTER, NV, TILE, WIDE, f32v, f64v, real, vec, ahead, lanes_from,
+    MR, MR_HALF, MR_QUARTER, NV, TILE, WIDE, f32v, f64v, real, vec, ahead, cc_fetch, lanes_from,
     zero_lanes,
 )
 
@@ -292,6 +292,55 @@ cdef inline void sum_half_rows(
         to += NV * rows
 
 
+cdef inline void sum_near_half_rows(
+    const vec* source, const Py_ssize_t* at, const vec* b, Py_ssize_t depth,
+    const vec* start, vec* to, Py_ssize_t tiles,
+) noexcept nogil:
+    """Do `sum_half_rows` for whole tiles of neighbours: one load for each product."""
+    cdef vec acc[MR]
+    cdef const vec* s
+    cdef Py_ssize_t k, t
+    cdef int i
+    cdef vec b0
+    for t in range(tiles):
+        for i in range(MR):
+            acc[i] = zero_lanes(b)
+        for k in range(depth):
+            b0 = b[NV * k]
+            s = ahead(source, t * MR + at[k])
+            for i in range(MR):
+                acc[i] = acc[i] + lanes_from(s, i) * b0
+        if start:
+            b0 = start[0]
+            for i in range(MR):
+                to[NV * i] = acc[i] + b0
+        else:
+            for i in range(MR):
+                to[NV * i] = to[NV * i] + acc[i]
+        to += NV * MR
+
+
+cdef inline void sum_narrow(
+    const vec* source, const Py_ssize_t* places, const Py_ssize_t* at, const vec* b,
+    Py_ssize_t depth, const vec* start, vec* to, Py_ssize_t rows,
+) noexcept nogil:
+    """Do `sum_scattered` for the first vector of each row.
+
+    Places ascend: if the last of a tile is MR - 1 behind the first, they are neighbours.
+    """
+    cdef Py_ssize_t one = min(rows, 1)
+    while rows > 0:
+        if rows >= MR and places[MR - 1] - places[0] == MR - 1:
+            sum_near_half_rows(ahead(source, places[0]), at, b, depth, start, to, one)
+        elif rows > MR_HALF:
+            sum_half_rows(source, places, at, b, depth, start, to, one, <full*>NULL)
+        else:
+            sum_half_rows(source, places, at, b, depth, start, to, one, <half*>NULL)
+        rows -= MR
+        places += MR
+        to += MR * NV
+
+
 cdef inline void sum_vectors(
     const vec* source, const Py_ssize_t* places, const Py_ssize_t* at, const vec* b,
     Py_ssize_t depth, const vec* start, vec* to, Py_ssize_t rows, bint narrow,
@@ -299,18 +348,14 @@ cdef inline void sum_vectors(
     """Do whole tiles, then the smallest that holds the rows that are left."""
     cdef Py_ssize_t tiles = rows // MR, done = tiles * MR
     if narrow:
-        sum_half_rows(source, places, at, b, depth, start, to, tiles, <full*>NULL)
-    else:
-        sum_rows(source, places, at, b, depth, start, to, tiles, <full*>NULL)
+        sum_narrow(source, places, at, b, depth, start, to, rows)
+        return
+    sum_rows(source, places, at, b, depth, start, to, tiles, <full*>NULL)
     rows -= done
     places += done
     to += done * NV
     tiles = min(rows, 1)
-    if rows > MR_HALF and narrow:
-        sum_half_rows(source, places, at, b, depth, start, to, tiles, <full*>NULL)
-    elif rows > 0 and narrow:
-        sum_half_rows(source, places, at, b, depth, start, to, tiles, <half*>NULL)
-    elif rows > MR_HALF:
+    if rows > MR_HALF:
         sum_rows(source, places, at, b, depth, start, to, tiles, <full*>NULL)
     elif rows > MR_QUARTER:
         sum_rows(source, places, at, b, depth, start, to, tiles, <half*>NULL)
@@ -337,3 +382,94 @@ cdef inline void sum_scattered(
             <const f64v*>source, places, at, <const f64v*>b, depth, <const f64v*>start,
             <f64v*>to, rows, narrow,
         )
+
+
+cdef inline void add_rows_at(
+    const vec* a, const vec* b, Py_ssize_t b_step, Py_ssize_t depth, const vec* soon,
+    Py_ssize_t soon_step, vec* const* to, Py_ssize_t tiles, shape* tile,
+) noexcept nogil:
+    """Do `add_packed` for one shape of the tile; the loop over tiles is that of `put`."""
+    cdef vec acc[TILE]
+    cdef const vec* here
+    cdef vec* row
+    cdef Py_ssize_t k, t
+    cdef int i, rows = rows_of(tile)
+    cdef vec b0, b1, s
+    for t in range(tiles):
+        here = b
+        for i in range(rows):
+            acc[NV * i] = zero_lanes(a)
+            acc[NV * i + 1] = zero_lanes(a)
+        for k in range(depth):
+            b0 = here[0]
+            b1 = here[1]
+            for i in range(rows):
+                s = lanes_from(a, i)
+                acc[NV * i] = acc[NV * i] + s * b0
+                acc[NV * i + 1] = acc[NV * i + 1] + s * b1
+            a = ahead(a, MR)
+            here = ahead(here, b_step)
+            cc_fetch(ahead(soon, k * soon_step))
+        for i in range(rows):
+            row = to[t * MR + i]
+            row[0] = row[0] + acc[NV * i]
+            row[1] = row[1] + acc[NV * i + 1]
+
+
+cdef inline void add_vectors(
+    const vec* a, const vec* b, Py_ssize_t b_step, Py_ssize_t depth, const vec* soon,
+    Py_ssize_t soon_step, vec* const* to, Py_ssize_t rows,
+) noexcept nogil:
+    """Choose the smallest tile that holds `rows`."""
+    cdef Py_ssize_t one = min(rows, 1)
+    if rows > MR_HALF:
+        add_rows_at(a, b, b_step, depth, soon, soon_step, to, one, <full*>NULL)
+    elif rows > MR_QUARTER:
+        add_rows_at(a, b, b_step, depth, soon, soon_step, to, one, <half*>NULL)
+    else:
+        add_rows_at(a, b, b_step, depth, soon, soon_step, to, one, <quarter*>NULL)
+
+
+cdef inline void add_packed(
+    const real* a, const real* b, Py_ssize_t b_step, Py_ssize_t depth, const real* soon,
+    Py_ssize_t soon_step, real* const* to, Py_ssize_t rows,
+) noexcept nogil:
+    """Add the product of scalars a[k * MR + i] and rows b[k * b_step] to rows to[i] of NR.
+
+    The smallest tile that holds `rows` is used: a and to have to go on for MR rows. At
+    each k a line `soon_step` further on is fetched.
+    """
+    if real is float:
+        add_vectors(
+            <const f32v*>a, <const f32v*>b, b_step, depth, <const f32v*>soon, soon_step,
+            <f32v* const*>to, rows,
+        )
+    else:
+        add_vectors(
+            <const f64v*>a, <const f64v*>b, b_step, depth, <const f64v*>soon, soon_step,
+            <f64v* const*>to, rows,
+        )
+
+
+cdef inline void add_halves(
+    const vec* rows, const Py_ssize_t* first, const Py_ssize_t* second, vec* sums,
+    shape* tile,
+) noexcept nogil:
+    """Do `add_halves_of` for one shape of the tile."""
+    cdef vec* to
+    cdef int i
+    for i in range(rows_of(tile)):
+        to = <vec*>ahead(<const vec*>sums, first[i])
+        to[0] = to[0] + rows[NV * i]
+        to = <vec*>ahead(<const vec*>sums, second[i])
+        to[0] = to[0] + rows[NV * i + 1]
+
+
+cdef inline void add_halves_of(
+    const real* tile, const Py_ssize_t* first, const Py_ssize_t* second, real* sums
+) noexcept nogil:
+    """Add the vectors of MR rows to two places each."""
+    if real is float:
+        add_halves(<const f32v*>tile, first, second, <f32v*>sums, <full*>NULL)
+    else:
+        add_halves(<const f64v*>tile, first, second, <f64v*>sums, <full*>NULL)

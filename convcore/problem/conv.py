@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
-from typing import Literal
+from typing import Literal, TypeVar
 
 from convcore.problem.rules import (
     Padding,
@@ -25,6 +25,7 @@ Direction = Literal["fprop", "dgrad", "wgrad", "bgrad"]
 
 _FAR = 2**62  # beyond every addressable extent
 _AXES = "dhw"
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,38 @@ class ConvProblem:
     def y_shape(self) -> tuple[int, ...]:
         """Shape of y: (n, oc, *spatial), in the caller's rank."""
         return (self.n, self.oc, *self.out_extent[-self.ndim :])
+
+    @property
+    def folded(self) -> "ConvProblem":
+        """The same sums with the axes of one element first: kernels like long rows.
+
+        Arrays stay as they are in memory.
+
+        Examples
+        --------
+        >>> ConvProblem.parse("n1g1ic2ih80iw1oc3kh5kw1").folded.in_extent
+        (1, 1, 80)
+        """
+        axes = zip(self.in_extent, self.kernel, self.padding, strict=True)
+        single = [axis == (1, 1, (0, 0)) for axis in axes]
+        order = sorted(range(3), key=lambda axis: not single[axis])
+        if order == [0, 1, 2]:
+            return self
+        z, y, x = order
+
+        def moved(values: tuple[_T, _T, _T]) -> tuple[_T, _T, _T]:
+            return values[z], values[y], values[x]
+
+        return replace(
+            self,
+            ndim=3,
+            in_extent=moved(self.in_extent),
+            kernel=moved(self.kernel),
+            stride=moved(self.stride),
+            padding=moved(self.padding),
+            dilation=moved(self.dilation),
+            out_extent=moved(self.out_extent),
+        )
 
     @property
     def geometry(self) -> tuple[int, ...]:
