@@ -1,0 +1,56 @@
+"""Depthwise convolution with channels in the vector lanes.
+
+Small planes leave most lanes of a vector of pixels empty, and a stride takes two loads for
+one. Here as many planes as a vector has lanes are transposed in registers, and every pixel
+is a vector: no masks, no tails, any stride.
+
+Source: Zhang, Lo and Lu, High Performance Depthwise and Pointwise Convolutions on Mobile
+Devices, AAAI 2020.
+"""
+
+from collections.abc import Mapping
+
+from convcore.algorithms.base import Kernel, Verdict
+from convcore.problem import ConvProblem, Direction
+
+MOST_STRIDE = 2
+MOST_TAPS = 96  # summed one after the other
+MOST_VECTORS = 4096  # of the rows that one row of the result reads: 256 KB
+SMALL = 14
+# columns of a map, up to which dense rows are faster here: one core with AVX-512,
+# float32, 2026-11
+
+
+class ConvDepthwise:
+    """The card of `kernels/conv_depthwise.pyx`."""
+
+    name = "depthwise"
+    kernels: Mapping[Direction, Kernel] = {
+        "fprop": Kernel("conv_depthwise", "fprop"),
+        "dgrad": Kernel("conv_depthwise", "dgrad"),
+    }
+
+    def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:
+        """Accept one channel a group, two axes, strides 1 and 2, up to bounds on scratch."""
+        if problem.ic != problem.g or problem.oc != problem.g:
+            return Verdict(False, "several channels a group")
+        if problem.in_extent[0] > 1 or problem.kernel[0] > 1 or any(problem.padding[0]):
+            return Verdict(False, "three axes")
+        if max(problem.stride) > MOST_STRIDE:
+            return Verdict(False, f"a stride above {MOST_STRIDE}")
+        if problem.taps > MOST_TAPS:
+            return Verdict(False, f"more than {MOST_TAPS} taps")
+        high, wide = (
+            (problem.kernel[i] - 1) * problem.dilation[i] + 2 for i in (1, 2)
+        )
+        wide += max(problem.in_extent[2], problem.stride[2] * problem.out_extent[2])
+        if high * wide > MOST_VECTORS:
+            return Verdict(False, f"rows to read of more than {MOST_VECTORS} scalars")
+        return Verdict(True, "one channel a group, rows and kernels of moderate size")
+
+    def prefers(self, problem: ConvProblem, direction: Direction) -> Verdict:
+        """Prefer small planes, and strides."""
+        small = max(problem.in_extent[2], problem.out_extent[2]) <= SMALL
+        if problem.stride[2] == 1 and not small:
+            return Verdict(False, "long rows")
+        return Verdict(True, "small planes or a stride")
