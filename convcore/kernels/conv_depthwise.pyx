@@ -178,13 +178,13 @@ cdef void sum_box(
     cdef const Axis* x
     cdef const vec* row
     cdef vec* to
-    cdef Py_ssize_t y, step = f.y[0].step, i, j, first, taps
+    cdef Py_ssize_t y, i = y0 % f.y[0].step, j, first, taps
+    row = band + (f.y[0].advance * (y0 // f.y[0].step) - s.first) * f.pitch
     for y in range(y0, y1):
-        row = band + (f.y[0].advance * (y // step) - s.first) * f.pitch
         for j in range(f.x_phases):
             x = &f.x[j]
-            i = y % step * f.x_phases + j
-            first, taps = job.phase[i], job.phase[i + 1] - job.phase[i]
+            first = job.phase[i * f.x_phases + j]
+            taps = job.phase[i * f.x_phases + j + 1] - first
             to = sums + (y - y0) * f.width + x.start
             if x.advance == 1:
                 sum_row(
@@ -196,6 +196,10 @@ cdef void sum_box(
                     row, job.distances + first, weights + first, taps, bias[0], x.extent,
                     to, x.step, <two*>NULL,
                 )
+        i += 1
+        if i == f.y[0].step:
+            i = 0
+            row += f.y[0].advance * f.pitch
 
 
 cdef inline void run_unit(
@@ -216,18 +220,20 @@ cdef void run_task(
 ) noexcept nogil:
     """Compute some boxes."""
     cdef const Frame* f = &job.f
-    cdef Py_ssize_t unit, y0, y1, block, plane, rows, plane_size = f.height * f.width
+    cdef Py_ssize_t first = task * job.each, unit, y0, y1, block, plane, rows
+    cdef Py_ssize_t plane_size = f.height * f.width
     cdef Py_ssize_t source_plane = f.source_height * f.source_width
     cdef real* sums = band + job.band
     cdef Slice s
     memset(band, 0, job.band * sizeof(real))
-    for unit in range(task * job.each, min((task + 1) * job.each, job.units)):
+    for unit in range(first, min(first + job.each, job.units)):
         y0 = unit % f.boxes * f.rows
         y1 = min(y0 + f.rows, f.height)
         block = unit // f.boxes % job.blocks
         plane = unit // (f.boxes * job.blocks) * job.p.g + block * job.lanes
         rows = min(job.lanes, job.p.g - block * job.lanes)
-        s = slice_of(f, y0, y1)
+        if unit == first or f.boxes > 1:
+            s = slice_of(f, y0, y1)
         if real is float:
             run_unit(
                 job, &s, block, y0, y1, rows, <const f32v*>(source + plane * source_plane),

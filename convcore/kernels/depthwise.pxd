@@ -20,7 +20,7 @@ from convcore.kernels.transpose cimport MOST_LANES, mix
 from convcore.kernels.vector cimport VEC_BYTES, f32v, vec, ahead, cc_fetch, part, zero_lanes
 
 cdef enum:
-    BAND = 2048  # vectors of a band and its sums, but for one row: a fraction of L2
+    BAND = 600  # vectors of a band and its sums, but for one row: a fraction of L2
     SLACK = 32  # vectors that a tile reads or writes beyond the last row
     COLUMNS = 7  # outputs of a tile: maps have 7, 14, 28, 56 ... columns
 
@@ -115,7 +115,7 @@ cdef inline void turn_pixels(
         if i < rows:
             cc_fetch(ahead(source, i * ld + later))
             block[i] = part(ahead(source, i * ld), (<unsigned long long>1 << n) - 1)
-    mix(block, source)
+    mix(block)
     for i in range(lanes):
         if i < n:
             to[places[i]] = block[i]
@@ -130,7 +130,7 @@ cdef inline void turn_block(
     for i in range(lanes):
         cc_fetch(ahead(source, i * ld + later))
         block[i] = ahead(source, i * ld)[0]
-    mix(block, source)
+    mix(block)
     for i in range(lanes):
         to[places[i]] = block[i]
 
