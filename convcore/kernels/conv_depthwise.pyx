@@ -133,7 +133,7 @@ cdef inline void pack(
         first = block * lanes
         rows = min(lanes, job.p.g - first)
         put_pixels(
-            ahead(weight, first * job.taps), job.taps, rows, job.taps, 0, job.slots,
+            ahead(weight, first * job.taps), job.taps, rows, job.taps, job.slots,
             shared + block * (job.taps + 1),
         )
         biases[block] = zero_lanes(like)

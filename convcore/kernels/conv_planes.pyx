@@ -41,9 +41,9 @@ from convcore.kernels.geometry cimport (
     gradient_window, phases,
 )
 from convcore.kernels.planes cimport (
-    FIVE, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Rows, along,
-    apart_of, ascending, cut_rows, dense, five, five_apart, halved, list_masks, list_rows,
-    load, load_pair, one, point, seven, taps, taps_of, three, three_apart, two, zipped,
+    FAR, FIVE, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Column, Halves, Rows, along,
+    apart_of, ascending, cut_rows, dense, five, five_apart, halves_of, list_masks, list_rows,
+    load, one, point, seven, split, taps, taps_of, three, three_apart, two, zipped,
 )
 from convcore.kernels.rounds cimport ROUND_MACS, aligned, round_of
 from convcore.kernels.vector cimport (
@@ -53,9 +53,8 @@ from convcore.kernels.vector cimport (
 
 cdef enum:
     SWEEPS = 16  # most phases along z and y together
-    FAR = 8192  # bytes from what is read to what is asked for
-    MOST_PAIRS = 12  # rows of a tile of which two vectors fit into registers
     ADDRESS = 8  # bytes of an address, at most
+    ALL = 0xFFFF  # lanes
     TASKS_PER_THREAD = 8  # so that no thread waits long for the last task
     TASK_MACS = 200000  # fewest of a task: some 5 us
 
@@ -89,6 +88,9 @@ cdef struct Job:
     Py_ssize_t sweep_count         # phases along z and y
     Sweep[SWEEPS] sweeps
     Axis[2] x                      # phases along x
+    Halves halves                  # of the rows, if every second column is read
+    Py_ssize_t[2] at               # of each phase: from a column to its first tap,
+    Py_ssize_t[2][2] steps         # from tap to tap, alternating
     Py_ssize_t x_count, line       # of them; outputs of a tile if rows are one long line
     Py_ssize_t weight_m, weight_c  # weights from one output, input to the next
     Py_ssize_t kernel              # weights of one output and input
@@ -96,9 +98,12 @@ cdef struct Job:
     Py_ssize_t tasks, macs         # macs of a task
     Py_ssize_t[2] masks            # entries of each phase along x
     Py_ssize_t masks_at            # where they are in scratch
-    Py_ssize_t zeros, shared, private  # scratch: the zeros; all that is shared; a thread's
+    Py_ssize_t zeros, shared       # scratch: the zeros; all that is shared;
+    Py_ssize_t table, rows, private  # a thread's: where its table is, its rows; all of it
 
 cdef struct Terms:  # what a tile sums
+    Column column                  # taps that share loads
+    bint high                      # ROWS rows, or ROWS_HALF
     Py_ssize_t blocks              # (c, kz, block of ky)
     const Py_ssize_t* offsets      # of their weights
     Py_ssize_t m_step, y_step      # weights to the next channel, row of the kernel
@@ -107,7 +112,12 @@ cdef struct Part:  # the work of a task
     Py_ssize_t plane0, plane1, tile0, tile1
     const unsigned int* masks      # of the phases along x
     const unsigned int* masks1
-    unsigned int* line_masks       # room for those of one vector
+
+cdef struct Span:  # of a tile
+    Py_ssize_t x, x_end            # columns
+    Py_ssize_t count, to_row       # rows that are written; from one to the next
+    const unsigned int* masks      # of the phases along x, from column x on
+    const unsigned int* masks1
 
 
 cdef inline int rows_of(shape* tile) noexcept nogil:
@@ -148,6 +158,33 @@ cdef inline void cut_tasks(Job* job, int threads) noexcept nogil:
     job.macs = plane // job.parts * job.each + 1
 
 
+cdef inline void reach_taps(Job* job, Py_ssize_t lanes) noexcept nogil:
+    """Find out how far it is from a column to its taps."""
+    cdef int i
+    for i in range(job.x_count):
+        job.at[i] = job.x[i].off0
+        job.steps[i][0] = job.steps[i][1] = job.x[i].off_step
+    if job.x[0].advance == 2:
+        job.halves = halves_of(
+            &job.x[0], job.line if job.line else job.x[0].extent, lanes
+        )
+        job.at[0] = job.halves.at
+        job.steps[0][0], job.steps[0][1] = job.halves.steps[0], job.halves.steps[1]
+        job.zeros = max(job.zeros, job.x[0].extent + 2 * job.halves.odd)
+
+
+cdef inline void mask_taps(
+    const Job* job, int phase, Py_ssize_t x, unsigned int* masks
+) noexcept nogil:
+    """Tell for each tap which lanes of column x are in the row: split rows have them all."""
+    cdef Py_ssize_t kx
+    if job.x[phase].advance == 1:
+        list_masks(&job.x[phase], x, masks)
+        return
+    for kx in range(job.x[phase].taps):
+        masks[kx] = ALL
+
+
 cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) noexcept nogil:
     """Cut the planes into tiles and the work into tasks."""
     cdef Job job
@@ -180,7 +217,9 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
         terms = max(terms, s.blocks * job.w.c)
         table = max(table, s.blocks * job.w.c * s.rows.loads)
     cut_tasks(&job, threads)
-    job.zeros = aligned(p.out_extent[2] if gradient else p.in_extent[2])
+    job.zeros = p.out_extent[2] if gradient else p.in_extent[2]
+    reach_taps(&job, lanes)
+    job.zeros = aligned(job.zeros)
     job.shared = job.zeros
     for i in range(job.sweep_count):
         s = &job.sweeps[i]
@@ -192,9 +231,11 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
         if not job.line:
             job.masks[i] *= (job.x[0].extent - 1) // lanes + 1
         job.shared += aligned(job.masks[i])
-    job.private = aligned((table + terms) * ADDRESS // item) + aligned(
-        job.x[0].taps + job.x[job.x_count - 1].taps
-    )
+    job.table = aligned(job.x[0].taps + job.x[job.x_count - 1].taps)
+    job.rows = job.table + aligned((table + terms) * ADDRESS // item)
+    job.private = job.rows
+    if job.x[0].advance == 2:
+        job.private += table * 2 * job.halves.odd
     return job
 
 
@@ -236,7 +277,7 @@ cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
         masks = masks_of(job, <const real*>scratch, i)
         x = 0
         while x < job.x[0].extent:
-            list_masks(&job.x[i], x, masks)
+            mask_taps(job, i, x, masks)
             masks += job.x[i].taps
             x += lanes
 
@@ -271,54 +312,35 @@ cdef inline void feed_column(
         feed(ahead(weight, 6 * t.y_step), t.m_step, v + 6, acc, tile, column)
 
 
-cdef inline void sum_columns(
-    const Terms* t, const Axis* a, const vec* const* table, const vec* weight,
-    const unsigned int* masks, Py_ssize_t at, vec* acc, shape* tile, taps* column, along* x,
-) noexcept nogil:
-    """Add the taps of one block: all kx, K ky."""
-    cdef vec v[MOST_LOADS]
-    cdef vec u[MOST_LOADS]
-    cdef Py_ssize_t kx = 0
-    cdef int loads = (rows_of(tile) - 1) * apart_of(column) + taps_of(column)
-    if along is halved:
-        # Two columns for the price of one, if there are registers for both.
-        while loads < MOST_PAIRS and a.off_step == 1 and kx + 1 < a.taps:
-            load_pair(table, at, masks[kx], loads, v, u)
-            feed_column(t, weight, v, acc, tile, column)
-            feed_column(t, ahead(weight, a.tap_step), u, acc, tile, column)
-            kx += 2
-            at += 2
-            weight = ahead(weight, 2 * a.tap_step)
-    while kx < a.taps:
-        load(table, at, masks[kx], loads, v, x)
-        feed_column(t, weight, v, acc, tile, column)
-        kx += 1
-        at += a.off_step
-        weight = ahead(weight, a.tap_step)
-
-
 cdef inline void sum_tile(
-    const Terms* t, const Axis* a, const vec* const* table, const vec* weight,
+    const Terms* t, const Job* job, int phase, const vec* const* table, const vec* weight,
     const vec* bias, const unsigned int* masks, Py_ssize_t x, vec* acc, shape* tile,
-    taps* column, along* step,
+    taps* column,
 ) noexcept nogil:
     """Sum all terms of one vector of columns."""
-    cdef Py_ssize_t b, at = x + a.off0
+    cdef vec v[MOST_LOADS]
+    cdef Py_ssize_t b, kx, at, step, next_step, all_kx = job.x[phase].taps
+    cdef Py_ssize_t tap_step = job.x[phase].tap_step
     cdef int m, i, rows = rows_of(tile), loads = (rows - 1) * apart_of(column) + taps_of(column)
+    cdef const vec* w
     cdef vec first
-    if along is halved:
-        at += x
     for m in range(channels_of(tile)):
         first = lanes_from(bias, m) if bias else zero_lanes(weight)
         for i in range(rows):
             acc[m * rows + i] = first
-    weight = ahead(weight, a.tap0)
+    weight = ahead(weight, job.x[phase].tap0)
     for b in range(t.blocks):
+        at = x + job.at[phase]
         for i in range(rows):
             cc_fetch(<const char*>ahead(table[i], at) + FAR)
-        sum_columns(
-            t, a, table, ahead(weight, t.offsets[b]), masks, at, acc, tile, column, step
-        )
+        step, next_step = job.steps[phase][0], job.steps[phase][1]
+        w = ahead(weight, t.offsets[b])
+        for kx in range(all_kx):
+            load(table, at, masks[kx], loads, v)
+            feed_column(t, w, v, acc, tile, column)
+            w = ahead(w, tap_step)
+            at += step
+            step, next_step = next_step, step
         table += loads
 
 
@@ -340,58 +362,119 @@ cdef inline void put_tile(
                 row = <vec*>ahead(<const vec*>row, to_row)
 
 
-cdef inline void run_columns(
+cdef void run_columns(
     const Job* job, const Terms* t, const vec* const* table, const vec* weight,
-    const vec* bias, const unsigned int* masks, const unsigned int* masks1, Py_ssize_t x,
-    Py_ssize_t x_end, vec* to, Py_ssize_t to_row, Py_ssize_t count, shape* tile,
-    taps* column, along* step,
+    const vec* bias, const Span* where, vec* to, shape* tile, taps* column, along* step,
 ) noexcept nogil:
-    """Compute columns x .. x_end of `count` rows, `to_row` apart."""
+    """Compute some columns of some rows."""
     cdef vec acc[4 * ROWS]
-    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8), x = where.x
+    cdef const unsigned int* masks = where.masks
+    cdef const unsigned int* masks1 = where.masks1
     cdef vec* here
     cdef int half = rows_of(tile) * channels_of(tile), rows = rows_of(tile)
-    while x < x_end:
-        sum_tile(t, &job.x[0], table, weight, bias, masks, x, acc, tile, column, step)
+    while x < where.x_end:
+        sum_tile(t, job, 0, table, weight, bias, masks, x, acc, tile, column)
         masks += job.x[0].taps
         if along is zipped:
-            sum_tile(
-                t, &job.x[1], table, weight, bias, masks1, x, acc + half, tile, column, step
-            )
+            sum_tile(t, job, 1, table, weight, bias, masks1, x, acc + half, tile, column)
             masks1 += job.x[1].taps
             here = <vec*>ahead(<const vec*>to, 2 * x)
             put_tile(
-                acc, here, job.w.plane, to_row, job.w.width - 2 * x, count, tile, step
+                acc, here, job.w.plane, where.to_row, job.w.width - 2 * x, where.count,
+                tile, step,
             )
         else:
             here = <vec*>ahead(<const vec*>to, x)
-            if count == rows:
-                put_tile(acc, here, job.w.plane, to_row, x_end - x, rows, tile, step)
+            if where.count == rows:
+                put_tile(
+                    acc, here, job.w.plane, where.to_row, where.x_end - x, rows, tile, step
+                )
             else:
-                put_tile(acc, here, job.w.plane, to_row, x_end - x, count, tile, step)
+                put_tile(
+                    acc, here, job.w.plane, where.to_row, where.x_end - x, where.count,
+                    tile, step,
+                )
         x += lanes
+
+
+cdef inline void choose_along(
+    const Job* job, const Terms* t, const vec* const* table, const vec* weight,
+    const vec* bias, const Span* where, vec* to, shape* tile, taps* column,
+) noexcept nogil:
+    """Choose how columns are written."""
+    if job.x_count == 1:
+        run_columns(job, t, table, weight, bias, where, to, tile, column, <dense*>NULL)
+    elif not (taps is three_apart or taps is five_apart):  # no gradient has them
+        run_columns(job, t, table, weight, bias, where, to, tile, column, <zipped*>NULL)
+
+
+cdef inline void choose_column(
+    const Job* job, const Terms* t, const vec* const* table, const vec* weight,
+    const vec* bias, const Span* where, vec* to, shape* tile,
+) noexcept nogil:
+    """Choose the column of the kernel."""
+    if t.column == ONE:
+        choose_along(job, t, table, weight, bias, where, to, tile, <one*>NULL)
+    elif t.column == TWO:
+        choose_along(job, t, table, weight, bias, where, to, tile, <two*>NULL)
+    elif t.column == THREE:
+        choose_along(job, t, table, weight, bias, where, to, tile, <three*>NULL)
+    elif t.column == FIVE:
+        choose_along(job, t, table, weight, bias, where, to, tile, <five*>NULL)
+    elif t.column == SEVEN:
+        choose_along(job, t, table, weight, bias, where, to, tile, <seven*>NULL)
+    elif t.column == THREE_APART:
+        choose_along(job, t, table, weight, bias, where, to, tile, <three_apart*>NULL)
+    elif shape is low or shape is low_pair:  # `cut_rows` gives it no other
+        choose_along(job, t, table, weight, bias, where, to, tile, <five_apart*>NULL)
+
+
+cdef inline void run_channels(
+    const Job* job, const Terms* t, const vec* const* table, const vec* weight,
+    const vec* bias, const Span* where, vec* to,
+) noexcept nogil:
+    """Compute all channels of a tile, in pairs."""
+    cdef Py_ssize_t m = 0
+    while m < job.w.m:
+        if m + 1 < job.w.m:
+            if t.high:
+                choose_column(job, t, table, weight, bias, where, to, <tall_pair*>NULL)
+            else:
+                choose_column(job, t, table, weight, bias, where, to, <low_pair*>NULL)
+        elif t.high:
+            choose_column(job, t, table, weight, bias, where, to, <tall*>NULL)
+        else:
+            choose_column(job, t, table, weight, bias, where, to, <low*>NULL)
+        weight = ahead(weight, 2 * t.m_step)
+        to = <vec*>ahead(<const vec*>to, 2 * job.w.plane)
+        if bias:
+            bias = ahead(bias, 2)
+        m += 2
 
 
 cdef inline bint inside(const Job* job, Py_ssize_t x, Py_ssize_t length) noexcept nogil:
     """Tell whether a piece of a line reads and writes nothing outside of it."""
     cdef Py_ssize_t i, first, last
-    for i in range(job.x_count):
+    for i in range(job.x_count if job.x[0].advance == 1 else 0):
         first = job.x[i].advance * x + job.x[i].off0
         last = first + job.x[i].advance * length + job.x[i].off_step * (job.x[i].taps - 1)
         if first < 0 or last > job.x[i].source or x + length > job.x[i].extent:
             return False
-    return True
+    return x + length <= job.x[0].extent
 
 
 cdef inline void run_line(
     const Job* job, const Terms* t, Py_ssize_t piece, const vec** table,
     const vec* weight, const vec* bias, const vec* zeros, unsigned int* masks, vec* to,
-    shape* tile, taps* column, along* step,
 ) noexcept nogil:
     """Compute a piece of a single row: its vectors are the rows of the tile."""
     cdef Py_ssize_t x = piece * job.line, lanes = VEC_BYTES // (4 if vec is f32v else 8)
-    cdef Py_ssize_t x_end = min(x + job.line, job.x[0].extent), i, j, apart, count
+    cdef Py_ssize_t x_end = min(x + job.line, job.x[0].extent), i, j, count
     cdef unsigned int* masks1 = masks + job.x[0].taps
+    cdef Span where
+    where.masks, where.masks1 = masks, masks1
+    where.to_row = job.x_count * lanes
     while x < x_end:
         # As many vectors as need no masks; or one, which has masks of its own.
         count = (x_end - x) // lanes
@@ -399,19 +482,15 @@ cdef inline void run_line(
             count -= 1
         count = max(count, 1)
         for i in range(t.blocks):
-            apart = 2 * lanes if along is halved else lanes
-            if table[i * ROWS] == zeros:
-                apart = 0
             for j in range(1, ROWS):
-                table[i * ROWS + j] = ahead(table[i * ROWS], j * apart if j < count else 0)
-        list_masks(&job.x[0], x, masks)
-        if along is zipped:
-            list_masks(&job.x[1], x, masks1)
-        run_columns(
-            job, t, <const vec* const*>table, weight, bias, masks, masks1, x,
-            min(x + lanes, x_end), to, 2 * lanes if along is zipped else lanes, count, tile,
-            column, step,
-        )
+                table[i * ROWS + j] = table[i * ROWS]
+                if j < count and table[i * ROWS] != zeros:
+                    table[i * ROWS + j] = ahead(table[i * ROWS], j * lanes)
+        mask_taps(job, 0, x, masks)
+        if job.x_count == 2:
+            mask_taps(job, 1, x, masks1)
+        where.x, where.x_end, where.count = x, min(x + lanes, x_end), count
+        run_channels(job, t, <const vec* const*>table, weight, bias, &where, to)
         x += count * lanes
 
 
@@ -429,125 +508,80 @@ cdef inline void list_offsets(
                 offsets += 1
 
 
-cdef void run_tiles(
-    const Job* shared_job, const Sweep* shared_sweep, const Part* work, Py_ssize_t m,
-    const vec* source, const vec* all_weights, const vec* all_biases, const vec* zeros,
-    const vec** table, vec* out, shape* tile, taps* column, along* step,
+cdef inline void point_halves(
+    const Job* job, const long long* rows, Py_ssize_t count, Py_ssize_t x,
+    const vec* plane, const vec* zeros, const vec** table, vec** to,
 ) noexcept nogil:
-    """Compute channels from m on of some tiles of some planes, in one phase."""
-    cdef Job job = shared_job[0]  # copies, which no store to `out` can change
-    cdef Sweep s = shared_sweep[0]
-    cdef Py_ssize_t plane, group = work.plane0 % job.p.g, _i, c
-    cdef Py_ssize_t to_row = s.y.step * s.rows.unit * job.w.width, size = record_of(&s)
-    cdef int loads = (rows_of(tile) - 1) * apart_of(column) + taps_of(column)
+    """Split rows for outputs from column x on, and give their addresses."""
+    cdef Py_ssize_t i
+    for i in range(count):
+        table[i] = zeros
+        if rows[i] >= 0:
+            split(&job.halves, x, job.x[0].source, ahead(plane, rows[i]), to[0])
+            table[i] = ahead(<const vec*>to[0], -x)
+            to[0] += 2 * job.halves.vectors
+
+
+cdef inline void point_tile(
+    const Job* job, const Sweep* s, const long long* record, const vec* planes,
+    const vec* zeros, const vec** table, vec* to,
+) noexcept nogil:
+    """Give the addresses of the rows that a tile reads."""
+    cdef Py_ssize_t c, count = s.blocks * s.rows.loads
+    for c in range(job.w.c):
+        if job.x[0].advance == 2:
+            point_halves(
+                job, record + 2, count, record[1] * job.line, planes, zeros, table, &to
+            )
+        else:
+            point(table, record + 2, count, planes, zeros)
+        table += count
+        planes = ahead(planes, job.w.source_plane)
+
+
+cdef void run_tiles(
+    const Job* job, const Sweep* s, const Part* work, const vec* source,
+    const vec* all_weights, const vec* all_biases, const vec* zeros, vec* private, vec* out,
+) noexcept nogil:
+    """Compute some tiles of some planes, in one phase."""
+    cdef Py_ssize_t plane, group = work.plane0 % job.p.g, _i, size = record_of(s)
+    cdef const vec** table = <const vec**>ahead(private, job.table)
+    cdef vec* rows = <vec*>ahead(private, job.rows)
     cdef const long long* record
     cdef const vec* weight
     cdef const vec* bias = NULL
     cdef const vec* first
     cdef vec* to
+    cdef Span where
     cdef Terms t
+    t.column, t.high = s.rows.column, s.rows.rows == ROWS
     t.blocks = job.w.c * s.blocks
     t.m_step = job.weight_m
     t.y_step = s.y.tap_step * job.p.kernel[2]
-    t.offsets = <const Py_ssize_t*>(table + t.blocks * loads)
-    list_offsets(&job, &s, <Py_ssize_t*>t.offsets)
+    t.offsets = <const Py_ssize_t*>(table + t.blocks * s.rows.loads)
+    list_offsets(job, s, <Py_ssize_t*>t.offsets)
+    where.masks, where.masks1 = work.masks, work.masks1
+    where.x, where.x_end = 0, job.x[0].extent
+    where.to_row = s.y.step * s.rows.unit * job.w.width
     for plane in range(work.plane0, work.plane1):
-        weight = ahead(all_weights, group * job.w.m * job.w.c * job.kernel + m * job.weight_m)
+        weight = ahead(all_weights, group * job.w.m * job.w.c * job.kernel)
         if all_biases:
-            bias = ahead(all_biases, group * job.w.m + m)
+            bias = ahead(all_biases, group * job.w.m)
         first = ahead(source, plane * job.w.c * job.w.source_plane)
         record = <const long long*>ahead(zeros, s.records) + work.tile0 * size
         for _i in range(work.tile0, work.tile1):
-            for c in range(job.w.c):
-                point(
-                    table + c * s.blocks * loads, record + 2, s.blocks, loads,
-                    ahead(first, c * job.w.source_plane), zeros,
-                )
-            to = <vec*>ahead(<const vec*>out, (plane * job.w.m + m) * job.w.plane + record[0])
+            point_tile(job, s, record, first, zeros, table, rows)
+            to = <vec*>ahead(<const vec*>out, plane * job.w.m * job.w.plane + record[0])
             if job.line:
-                if taps is one and (shape is tall or shape is tall_pair):
-                    run_line(
-                        &job, &t, record[1], table, weight, bias, zeros, work.line_masks, to,
-                        tile, column, step,
-                    )
-            else:
-                run_columns(
-                    &job, &t, <const vec* const*>table, weight, bias, work.masks,
-                    work.masks1, 0, job.x[0].extent, to, to_row, record[1], tile, column, step,
+                run_line(
+                    job, &t, record[1], table, weight, bias, zeros,
+                    <unsigned int*>private, to,
                 )
+            else:
+                where.count = record[1]
+                run_channels(job, &t, <const vec* const*>table, weight, bias, &where, to)
             record += size
         group = group + 1 if group + 1 < job.p.g else 0
-
-
-cdef inline void run_column(
-    const Job* job, const Sweep* s, const Part* work, Py_ssize_t m, const vec* source,
-    const vec* w, const vec* bias, const vec* zeros, const vec** table, vec* out,
-    shape* tile, taps* column,
-) noexcept nogil:
-    """Choose how columns are read and written."""
-    if job.x_count == 2:
-        if not (taps is three_apart or taps is five_apart):  # no gradient has them
-            run_tiles(
-                job, s, work, m, source, w, bias, zeros, table, out, tile, column,
-                <zipped*>NULL,
-            )
-    elif job.x[0].advance == 2:
-        run_tiles(
-            job, s, work, m, source, w, bias, zeros, table, out, tile, column, <halved*>NULL
-        )
-    else:
-        run_tiles(
-            job, s, work, m, source, w, bias, zeros, table, out, tile, column, <dense*>NULL
-        )
-
-
-cdef inline void run_shape(
-    const Job* job, const Sweep* s, const Part* work, Py_ssize_t m, const vec* source,
-    const vec* w, const vec* bias, const vec* zeros, const vec** table, vec* out, shape* tile,
-) noexcept nogil:
-    """Choose the column of the kernel."""
-    if s.rows.column == ONE:
-        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <one*>NULL)
-    elif s.rows.column == TWO:
-        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <two*>NULL)
-    elif s.rows.column == THREE:
-        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <three*>NULL)
-    elif s.rows.column == FIVE:
-        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <five*>NULL)
-    elif s.rows.column == SEVEN:
-        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <seven*>NULL)
-    elif s.rows.column == THREE_APART:
-        run_column(
-            job, s, work, m, source, w, bias, zeros, table, out, tile, <three_apart*>NULL
-        )
-    elif shape is low or shape is low_pair:  # `cut_rows` gives it no other
-        run_column(
-            job, s, work, m, source, w, bias, zeros, table, out, tile, <five_apart*>NULL
-        )
-
-
-cdef inline void run_channels(
-    const Job* job, const Sweep* s, const Part* work, const vec* source, const vec* weight,
-    const vec* bias, const vec* zeros, const vec** table, vec* out,
-) noexcept nogil:
-    """Compute all channels, in pairs, for some tiles of some planes."""
-    cdef Py_ssize_t m = 0
-    cdef bint high = s.rows.rows == ROWS
-    while m + 1 < job.w.m:
-        if high:
-            run_shape(
-                job, s, work, m, source, weight, bias, zeros, table, out, <tall_pair*>NULL
-            )
-        else:
-            run_shape(
-                job, s, work, m, source, weight, bias, zeros, table, out, <low_pair*>NULL
-            )
-        m += 2
-    if m < job.w.m:
-        if high:
-            run_shape(job, s, work, m, source, weight, bias, zeros, table, out, <tall*>NULL)
-        else:
-            run_shape(job, s, work, m, source, weight, bias, zeros, table, out, <low*>NULL)
 
 
 cdef void run_task(
@@ -556,27 +590,25 @@ cdef void run_task(
 ) noexcept nogil:
     """Compute some planes, or a part of one, phase after phase."""
     cdef Py_ssize_t part = task % job.parts, i
-    cdef real* table = private + aligned(job.x[0].taps + job.x[job.x_count - 1].taps)
     cdef const Sweep* s
     cdef Part work
     work.plane0 = task // job.parts * job.each
     work.plane1 = min(work.plane0 + job.each, job.planes)
     work.masks = <const unsigned int*>masks_of(job, shared, 0)
     work.masks1 = <const unsigned int*>masks_of(job, shared, 1)
-    work.line_masks = <unsigned int*>private
     for i in range(job.sweep_count):
         s = &job.sweeps[i]
         work.tile0 = s.tiles * part // job.parts
         work.tile1 = s.tiles * (part + 1) // job.parts
         if real is float:
-            run_channels(
+            run_tiles(
                 job, s, &work, <const f32v*>source, <const f32v*>weight, <const f32v*>bias,
-                <const f32v*>shared, <const f32v**>table, <f32v*>out,
+                <const f32v*>shared, <f32v*>private, <f32v*>out,
             )
         else:
-            run_channels(
+            run_tiles(
                 job, s, &work, <const f64v*>source, <const f64v*>weight, <const f64v*>bias,
-                <const f64v*>shared, <const f64v**>table, <f64v*>out,
+                <const f64v*>shared, <f64v*>private, <f64v*>out,
             )
 
 

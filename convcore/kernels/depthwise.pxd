@@ -21,6 +21,7 @@ from convcore.kernels.vector cimport VEC_BYTES, f32v, vec, ahead, cc_fetch, part
 
 cdef enum:
     BAND = 600  # vectors of a band and its sums, but for one row: a fraction of L2
+    AHEAD = 4  # vectors from what is read to what is asked for
     SLACK = 32  # vectors that a tile reads or writes beyond the last row
     COLUMNS = 7  # outputs of a tile: maps have 7, 14, 28, 56 ... columns
 
@@ -104,8 +105,8 @@ cdef inline void list_places(const Frame* f, int* places) noexcept nogil:
 
 
 cdef inline void turn_pixels(
-    const vec* source, Py_ssize_t ld, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t later,
-    const int* places, vec* to,
+    const vec* source, Py_ssize_t ld, Py_ssize_t rows, Py_ssize_t n, const int* places,
+    vec* to,
 ) noexcept nogil:
     """Transpose n pixels of some planes, fewer than a block."""
     cdef vec block[MOST_LANES]
@@ -113,7 +114,6 @@ cdef inline void turn_pixels(
     for i in range(lanes):
         block[i] = zero_lanes(source)
         if i < rows:
-            cc_fetch(ahead(source, i * ld + later))
             block[i] = part(ahead(source, i * ld), (<unsigned long long>1 << n) - 1)
     mix(block)
     for i in range(lanes):
@@ -122,13 +122,13 @@ cdef inline void turn_pixels(
 
 
 cdef inline void turn_block(
-    const vec* source, Py_ssize_t ld, Py_ssize_t later, const int* places, vec* to
+    const vec* source, Py_ssize_t ld, const int* places, vec* to
 ) noexcept nogil:
     """Transpose a whole block."""
     cdef vec block[MOST_LANES]
     cdef int i, lanes = VEC_BYTES // (4 if vec is f32v else 8)
     for i in range(lanes):
-        cc_fetch(ahead(source, i * ld + later))
+        cc_fetch(ahead(source, i * ld + AHEAD * lanes))
         block[i] = ahead(source, i * ld)[0]
     mix(block)
     for i in range(lanes):
@@ -136,10 +136,10 @@ cdef inline void turn_block(
 
 
 cdef inline void put_pixels(
-    const vec* source, Py_ssize_t ld, Py_ssize_t rows, Py_ssize_t pixels, Py_ssize_t later,
+    const vec* source, Py_ssize_t ld, Py_ssize_t rows, Py_ssize_t pixels,
     const int* places, vec* to,
 ) noexcept nogil:
-    """Put some pixels of some planes to their places, as vectors; fetch what lies `later`.
+    """Put some pixels of some planes to their places, as vectors.
 
     Lanes without a plane are zero.
     """
@@ -148,11 +148,9 @@ cdef inline void put_pixels(
         if i + lanes > pixels and pixels > lanes:
             i = pixels - lanes  # some of them once more
         if rows == lanes and pixels >= lanes:
-            turn_block(ahead(source, i), ld, later, places + i, to)
+            turn_block(ahead(source, i), ld, places + i, to)
         else:
-            turn_pixels(
-                ahead(source, i), ld, rows, min(lanes, pixels), later, places + i, to
-            )
+            turn_pixels(ahead(source, i), ld, rows, min(lanes, pixels), places + i, to)
         i += lanes
 
 
@@ -164,18 +162,15 @@ cdef inline void fill_band(
 
     The columns left and right of the source have to be zero already.
     """
-    cdef Py_ssize_t plane = f.source_height * f.source_width, later = 0, i
+    cdef Py_ssize_t plane = f.source_height * f.source_width, i
     cdef Py_ssize_t top = min((s.inside - s.first) * f.pitch, s.count * f.pitch)
     cdef Py_ssize_t bottom = top + s.filled * f.pitch
-    later = s.filled * f.source_width
-    if f.boxes == 1:
-        later = plane * (VEC_BYTES // (4 if vec is f32v else 8))
     for i in range(top):
         band[i] = zero_lanes(source)
     if s.filled:
         put_pixels(
             ahead(source, s.inside * f.source_width), plane, rows,
-            s.filled * f.source_width, later, places, band + top,
+            s.filled * f.source_width, places, band + top,
         )
     for i in range(bottom, s.count * f.pitch):
         band[i] = zero_lanes(source)
