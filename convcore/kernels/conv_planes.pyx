@@ -55,6 +55,7 @@ cdef enum:
     SWEEPS = 16  # most phases along z and y together
     ADDRESS = 8  # bytes of an address, at most
     ALL = 0xFFFF  # lanes
+    BATCH = 16384  # bytes of addresses, or of split rows, but for one tile
     TASKS_PER_THREAD = 8  # so that no thread waits long for the last task
     TASK_MACS = 200000  # fewest of a task: some 5 us
 
@@ -82,29 +83,40 @@ cdef struct Sweep:  # one phase along z and y
     Py_ssize_t tiles, blocks  # of a plane; (kz, block of ky)
     Py_ssize_t records        # where those of its tiles are in scratch
 
+cdef struct Reach:  # from a column to its taps
+    Py_ssize_t taps, at            # to the first of them
+    Py_ssize_t[2] steps            # from one to the next, alternating
+    Py_ssize_t tap0, tap_step      # in the weights
+
 cdef struct Job:
     Conv p
     Window w                       # channels and planes
     Py_ssize_t sweep_count         # phases along z and y
     Sweep[SWEEPS] sweeps
     Axis[2] x                      # phases along x
-    Halves halves                  # of the rows, if every second column is read
-    Py_ssize_t[2] at               # of each phase: from a column to its first tap,
-    Py_ssize_t[2][2] steps         # from tap to tap, alternating
+    bint split                     # every second column is read: rows are split
+    Halves halves
+    Reach[2] reach                 # of each phase along x
     Py_ssize_t x_count, line       # of them; outputs of a tile if rows are one long line
     Py_ssize_t weight_m, weight_c  # weights from one output, input to the next
     Py_ssize_t kernel              # weights of one output and input
     Py_ssize_t planes, each, parts  # groups of all samples; of a task; or tasks of a plane
     Py_ssize_t tasks, macs         # macs of a task
+    Py_ssize_t batch               # tiles of which the rows are found at once
     Py_ssize_t[2] masks            # entries of each phase along x
     Py_ssize_t masks_at            # where they are in scratch
     Py_ssize_t zeros, shared       # scratch: the zeros; all that is shared;
     Py_ssize_t table, rows, private  # a thread's: where its table is, its rows; all of it
 
+cdef struct Head:  # of a tile, counted in scalars
+    Py_ssize_t weight, bias, out   # where its first channel is
+    Py_ssize_t count               # rows that are written
+
 cdef struct Terms:  # what a tile sums
     Column column                  # taps that share loads
     bint high                      # ROWS rows, or ROWS_HALF
     Py_ssize_t blocks              # (c, kz, block of ky)
+    Py_ssize_t loads               # rows of a tile
     const Py_ssize_t* offsets      # of their weights
     Py_ssize_t m_step, y_step      # weights to the next channel, row of the kernel
 
@@ -113,9 +125,9 @@ cdef struct Part:  # the work of a task
     const unsigned int* masks      # of the phases along x
     const unsigned int* masks1
 
-cdef struct Span:  # of a tile
+cdef struct Span:  # of some tiles
     Py_ssize_t x, x_end            # columns
-    Py_ssize_t count, to_row       # rows that are written; from one to the next
+    Py_ssize_t tiles, to_row       # tiles; from one row to the next
     const unsigned int* masks      # of the phases along x, from column x on
     const unsigned int* masks1
 
@@ -161,15 +173,20 @@ cdef inline void cut_tasks(Job* job, int threads) noexcept nogil:
 cdef inline void reach_taps(Job* job, Py_ssize_t lanes) noexcept nogil:
     """Find out how far it is from a column to its taps."""
     cdef int i
+    cdef Reach* r
+    job.split = job.x[0].advance == 2
     for i in range(job.x_count):
-        job.at[i] = job.x[i].off0
-        job.steps[i][0] = job.steps[i][1] = job.x[i].off_step
-    if job.x[0].advance == 2:
+        r = &job.reach[i]
+        r.taps, r.at, r.tap0 = job.x[i].taps, job.x[i].off0, job.x[i].tap0
+        r.tap_step = job.x[i].tap_step
+        r.steps[0] = r.steps[1] = job.x[i].off_step
+    if job.split:
         job.halves = halves_of(
             &job.x[0], job.line if job.line else job.x[0].extent, lanes
         )
-        job.at[0] = job.halves.at
-        job.steps[0][0], job.steps[0][1] = job.halves.steps[0], job.halves.steps[1]
+        r.at, r.steps[0], r.steps[1] = (
+            job.halves.at, job.halves.steps[0], job.halves.steps[1]
+        )
         job.zeros = max(job.zeros, job.x[0].extent + 2 * job.halves.odd)
 
 
@@ -190,6 +207,7 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
     cdef Job job
     cdef Sweep* s
     cdef Py_ssize_t i, ny = phases(p, 1) if gradient else 1, table = 0, terms = 0
+    cdef Py_ssize_t rows
     cdef Py_ssize_t lanes = VEC_BYTES // item
     job.p = p[0]
     job.w = gradient_window(p, 0) if gradient else forward_window(p)
@@ -232,10 +250,15 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
             job.masks[i] *= (job.x[0].extent - 1) // lanes + 1
         job.shared += aligned(job.masks[i])
     job.table = aligned(job.x[0].taps + job.x[job.x_count - 1].taps)
-    job.rows = job.table + aligned((table + terms) * ADDRESS // item)
-    job.private = job.rows
-    if job.x[0].advance == 2:
-        job.private += table * 2 * job.halves.odd
+    rows = table * 2 * job.halves.odd if job.split else 0
+    job.batch = BATCH // (ADDRESS * table + sizeof(Head))
+    if rows:
+        job.batch = min(job.batch, BATCH // item // rows)
+    job.batch = 1 if job.line else max(job.batch, 1)
+    job.rows = job.table + aligned(
+        (job.batch * (ADDRESS * table + sizeof(Head)) + terms * ADDRESS) // item
+    )
+    job.private = job.rows + job.batch * rows
     return job
 
 
@@ -313,14 +336,13 @@ cdef inline void feed_column(
 
 
 cdef inline void sum_tile(
-    const Terms* t, const Job* job, int phase, const vec* const* table, const vec* weight,
+    const Terms* t, const Reach* r, const vec* const* table, const vec* weight,
     const vec* bias, const unsigned int* masks, Py_ssize_t x, vec* acc, shape* tile,
     taps* column,
 ) noexcept nogil:
     """Sum all terms of one vector of columns."""
     cdef vec v[MOST_LOADS]
-    cdef Py_ssize_t b, kx, at, step, next_step, all_kx = job.x[phase].taps
-    cdef Py_ssize_t tap_step = job.x[phase].tap_step
+    cdef Py_ssize_t b, kx, at, step, next_step
     cdef int m, i, rows = rows_of(tile), loads = (rows - 1) * apart_of(column) + taps_of(column)
     cdef const vec* w
     cdef vec first
@@ -328,17 +350,17 @@ cdef inline void sum_tile(
         first = lanes_from(bias, m) if bias else zero_lanes(weight)
         for i in range(rows):
             acc[m * rows + i] = first
-    weight = ahead(weight, job.x[phase].tap0)
+    weight = ahead(weight, r.tap0)
     for b in range(t.blocks):
-        at = x + job.at[phase]
+        at = x + r.at
         for i in range(rows):
             cc_fetch(<const char*>ahead(table[i], at) + FAR)
-        step, next_step = job.steps[phase][0], job.steps[phase][1]
+        step, next_step = r.steps[0], r.steps[1]
         w = ahead(weight, t.offsets[b])
-        for kx in range(all_kx):
+        for kx in range(r.taps):
             load(table, at, masks[kx], loads, v)
             feed_column(t, w, v, acc, tile, column)
-            w = ahead(w, tap_step)
+            w = ahead(w, r.tap_step)
             at += step
             step, next_step = next_step, step
         table += loads
@@ -362,90 +384,96 @@ cdef inline void put_tile(
                 row = <vec*>ahead(<const vec*>row, to_row)
 
 
-cdef void run_columns(
-    const Job* job, const Terms* t, const vec* const* table, const vec* weight,
-    const vec* bias, const Span* where, vec* to, shape* tile, taps* column, along* step,
+cdef void run_batch(
+    const Job* job, const Terms* terms, const vec* const* table, const Head* head,
+    const vec* weights, const vec* biases, const Span* where, vec* out, shape* tile,
+    taps* column, along* step,
 ) noexcept nogil:
-    """Compute some columns of some rows."""
+    """Compute some columns of some tiles."""
+    cdef Terms t = terms[0]  # copies, which no store to `out` can change
+    cdef Reach first = job.reach[0], second = job.reach[job.x_count - 1]
     cdef vec acc[4 * ROWS]
-    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8), x = where.x
-    cdef const unsigned int* masks = where.masks
-    cdef const unsigned int* masks1 = where.masks1
-    cdef vec* here
+    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8), x, _i, count
+    cdef Py_ssize_t plane = job.w.plane, width = job.w.width, row = where.to_row
+    cdef Py_ssize_t x_end = where.x_end, tiles = where.tiles
+    cdef const unsigned int* masks
+    cdef const unsigned int* masks1
+    cdef const vec* weight
+    cdef const vec* bias = NULL
+    cdef vec* to
     cdef int half = rows_of(tile) * channels_of(tile), rows = rows_of(tile)
-    while x < where.x_end:
-        sum_tile(t, job, 0, table, weight, bias, masks, x, acc, tile, column)
-        masks += job.x[0].taps
-        if along is zipped:
-            sum_tile(t, job, 1, table, weight, bias, masks1, x, acc + half, tile, column)
-            masks1 += job.x[1].taps
-            here = <vec*>ahead(<const vec*>to, 2 * x)
-            put_tile(
-                acc, here, job.w.plane, where.to_row, job.w.width - 2 * x, where.count,
-                tile, step,
-            )
-        else:
-            here = <vec*>ahead(<const vec*>to, x)
-            if where.count == rows:
-                put_tile(
-                    acc, here, job.w.plane, where.to_row, where.x_end - x, rows, tile, step
+    for _i in range(tiles):
+        x, masks, masks1 = where.x, where.masks, where.masks1
+        weight, count = ahead(weights, head.weight), head.count
+        if biases:
+            bias = ahead(biases, head.bias)
+        while x < x_end:
+            to = <vec*>ahead(<const vec*>out, head.out + x * (2 if along is zipped else 1))
+            sum_tile(&t, &first, table, weight, bias, masks, x, acc, tile, column)
+            masks += first.taps
+            if along is zipped:
+                sum_tile(
+                    &t, &second, table, weight, bias, masks1, x, acc + half, tile, column
                 )
+                masks1 += second.taps
+                put_tile(acc, to, plane, row, width - 2 * x, count, tile, step)
+            elif count == rows:
+                put_tile(acc, to, plane, row, x_end - x, rows, tile, step)
             else:
-                put_tile(
-                    acc, here, job.w.plane, where.to_row, where.x_end - x, where.count,
-                    tile, step,
-                )
-        x += lanes
+                put_tile(acc, to, plane, row, x_end - x, count, tile, step)
+            x += lanes
+        table += t.loads
+        head += 1
 
 
 cdef inline void choose_along(
-    const Job* job, const Terms* t, const vec* const* table, const vec* weight,
-    const vec* bias, const Span* where, vec* to, shape* tile, taps* column,
+    const Job* job, const Terms* t, const vec* const* table, const Head* head,
+    const vec* weight, const vec* bias, const Span* where, vec* to, shape* tile, taps* column,
 ) noexcept nogil:
     """Choose how columns are written."""
     if job.x_count == 1:
-        run_columns(job, t, table, weight, bias, where, to, tile, column, <dense*>NULL)
+        run_batch(job, t, table, head, weight, bias, where, to, tile, column, <dense*>NULL)
     elif not (taps is three_apart or taps is five_apart):  # no gradient has them
-        run_columns(job, t, table, weight, bias, where, to, tile, column, <zipped*>NULL)
+        run_batch(job, t, table, head, weight, bias, where, to, tile, column, <zipped*>NULL)
 
 
 cdef inline void choose_column(
-    const Job* job, const Terms* t, const vec* const* table, const vec* weight,
-    const vec* bias, const Span* where, vec* to, shape* tile,
+    const Job* job, const Terms* t, const vec* const* table, const Head* head,
+    const vec* weight, const vec* bias, const Span* where, vec* to, shape* tile,
 ) noexcept nogil:
     """Choose the column of the kernel."""
     if t.column == ONE:
-        choose_along(job, t, table, weight, bias, where, to, tile, <one*>NULL)
+        choose_along(job, t, table, head, weight, bias, where, to, tile, <one*>NULL)
     elif t.column == TWO:
-        choose_along(job, t, table, weight, bias, where, to, tile, <two*>NULL)
+        choose_along(job, t, table, head, weight, bias, where, to, tile, <two*>NULL)
     elif t.column == THREE:
-        choose_along(job, t, table, weight, bias, where, to, tile, <three*>NULL)
+        choose_along(job, t, table, head, weight, bias, where, to, tile, <three*>NULL)
     elif t.column == FIVE:
-        choose_along(job, t, table, weight, bias, where, to, tile, <five*>NULL)
+        choose_along(job, t, table, head, weight, bias, where, to, tile, <five*>NULL)
     elif t.column == SEVEN:
-        choose_along(job, t, table, weight, bias, where, to, tile, <seven*>NULL)
+        choose_along(job, t, table, head, weight, bias, where, to, tile, <seven*>NULL)
     elif t.column == THREE_APART:
-        choose_along(job, t, table, weight, bias, where, to, tile, <three_apart*>NULL)
+        choose_along(job, t, table, head, weight, bias, where, to, tile, <three_apart*>NULL)
     elif shape is low or shape is low_pair:  # `cut_rows` gives it no other
-        choose_along(job, t, table, weight, bias, where, to, tile, <five_apart*>NULL)
+        choose_along(job, t, table, head, weight, bias, where, to, tile, <five_apart*>NULL)
 
 
 cdef inline void run_channels(
-    const Job* job, const Terms* t, const vec* const* table, const vec* weight,
-    const vec* bias, const Span* where, vec* to,
+    const Job* job, const Terms* t, const vec* const* table, const Head* head,
+    const vec* weight, const vec* bias, const Span* where, vec* to,
 ) noexcept nogil:
-    """Compute all channels of a tile, in pairs."""
+    """Compute all channels of some tiles, in pairs."""
     cdef Py_ssize_t m = 0
     while m < job.w.m:
         if m + 1 < job.w.m:
             if t.high:
-                choose_column(job, t, table, weight, bias, where, to, <tall_pair*>NULL)
+                choose_column(job, t, table, head, weight, bias, where, to, <tall_pair*>NULL)
             else:
-                choose_column(job, t, table, weight, bias, where, to, <low_pair*>NULL)
+                choose_column(job, t, table, head, weight, bias, where, to, <low_pair*>NULL)
         elif t.high:
-            choose_column(job, t, table, weight, bias, where, to, <tall*>NULL)
+            choose_column(job, t, table, head, weight, bias, where, to, <tall*>NULL)
         else:
-            choose_column(job, t, table, weight, bias, where, to, <low*>NULL)
+            choose_column(job, t, table, head, weight, bias, where, to, <low*>NULL)
         weight = ahead(weight, 2 * t.m_step)
         to = <vec*>ahead(<const vec*>to, 2 * job.w.plane)
         if bias:
@@ -456,7 +484,7 @@ cdef inline void run_channels(
 cdef inline bint inside(const Job* job, Py_ssize_t x, Py_ssize_t length) noexcept nogil:
     """Tell whether a piece of a line reads and writes nothing outside of it."""
     cdef Py_ssize_t i, first, last
-    for i in range(job.x_count if job.x[0].advance == 1 else 0):
+    for i in range(job.x_count if not job.split else 0):
         first = job.x[i].advance * x + job.x[i].off0
         last = first + job.x[i].advance * length + job.x[i].off_step * (job.x[i].taps - 1)
         if first < 0 or last > job.x[i].source or x + length > job.x[i].extent:
@@ -465,15 +493,16 @@ cdef inline bint inside(const Job* job, Py_ssize_t x, Py_ssize_t length) noexcep
 
 
 cdef inline void run_line(
-    const Job* job, const Terms* t, Py_ssize_t piece, const vec** table,
+    const Job* job, const Terms* t, Py_ssize_t piece, const vec** table, const Head* first,
     const vec* weight, const vec* bias, const vec* zeros, unsigned int* masks, vec* to,
 ) noexcept nogil:
     """Compute a piece of a single row: its vectors are the rows of the tile."""
     cdef Py_ssize_t x = piece * job.line, lanes = VEC_BYTES // (4 if vec is f32v else 8)
     cdef Py_ssize_t x_end = min(x + job.line, job.x[0].extent), i, j, count
     cdef unsigned int* masks1 = masks + job.x[0].taps
+    cdef Head head = first[0]
     cdef Span where
-    where.masks, where.masks1 = masks, masks1
+    where.masks, where.masks1, where.tiles = masks, masks1, 1
     where.to_row = job.x_count * lanes
     while x < x_end:
         # As many vectors as need no masks; or one, which has masks of its own.
@@ -489,8 +518,8 @@ cdef inline void run_line(
         mask_taps(job, 0, x, masks)
         if job.x_count == 2:
             mask_taps(job, 1, x, masks1)
-        where.x, where.x_end, where.count = x, min(x + lanes, x_end), count
-        run_channels(job, t, <const vec* const*>table, weight, bias, &where, to)
+        where.x, where.x_end, head.count = x, min(x + lanes, x_end), count
+        run_channels(job, t, <const vec* const*>table, &head, weight, bias, &where, to)
         x += count * lanes
 
 
@@ -524,14 +553,14 @@ cdef inline void point_halves(
 
 cdef inline void point_tile(
     const Job* job, const Sweep* s, const long long* record, const vec* planes,
-    const vec* zeros, const vec** table, vec* to,
+    const vec* zeros, const vec** table, vec** to,
 ) noexcept nogil:
     """Give the addresses of the rows that a tile reads."""
     cdef Py_ssize_t c, count = s.blocks * s.rows.loads
     for c in range(job.w.c):
-        if job.x[0].advance == 2:
+        if job.split:
             point_halves(
-                job, record + 2, count, record[1] * job.line, planes, zeros, table, &to
+                job, record + 2, count, record[1] * job.line, planes, zeros, table, to
             )
         else:
             point(table, record + 2, count, planes, zeros)
@@ -541,46 +570,54 @@ cdef inline void point_tile(
 
 cdef void run_tiles(
     const Job* job, const Sweep* s, const Part* work, const vec* source,
-    const vec* all_weights, const vec* all_biases, const vec* zeros, vec* private, vec* out,
+    const vec* weights, const vec* biases, const vec* zeros, vec* private, vec* out,
 ) noexcept nogil:
-    """Compute some tiles of some planes, in one phase."""
-    cdef Py_ssize_t plane, group = work.plane0 % job.p.g, _i, size = record_of(s)
-    cdef const vec** table = <const vec**>ahead(private, job.table)
+    """Compute some tiles of some planes, in one phase: batch after batch."""
+    cdef Py_ssize_t plane, group = work.plane0 % job.p.g, _i, size = record_of(s), count = 0
+    cdef Head* heads = <Head*>ahead(private, job.table)
+    cdef const vec** table = <const vec**>(heads + job.batch)
     cdef vec* rows = <vec*>ahead(private, job.rows)
     cdef const long long* record
-    cdef const vec* weight
-    cdef const vec* bias = NULL
-    cdef const vec* first
-    cdef vec* to
+    cdef Head* head
     cdef Span where
     cdef Terms t
     t.column, t.high = s.rows.column, s.rows.rows == ROWS
     t.blocks = job.w.c * s.blocks
     t.m_step = job.weight_m
     t.y_step = s.y.tap_step * job.p.kernel[2]
-    t.offsets = <const Py_ssize_t*>(table + t.blocks * s.rows.loads)
+    t.loads = t.blocks * s.rows.loads
+    t.offsets = <const Py_ssize_t*>(table + job.batch * t.loads)
     list_offsets(job, s, <Py_ssize_t*>t.offsets)
     where.masks, where.masks1 = work.masks, work.masks1
     where.x, where.x_end = 0, job.x[0].extent
     where.to_row = s.y.step * s.rows.unit * job.w.width
     for plane in range(work.plane0, work.plane1):
-        weight = ahead(all_weights, group * job.w.m * job.w.c * job.kernel)
-        if all_biases:
-            bias = ahead(all_biases, group * job.w.m)
-        first = ahead(source, plane * job.w.c * job.w.source_plane)
         record = <const long long*>ahead(zeros, s.records) + work.tile0 * size
         for _i in range(work.tile0, work.tile1):
-            point_tile(job, s, record, first, zeros, table, rows)
-            to = <vec*>ahead(<const vec*>out, plane * job.w.m * job.w.plane + record[0])
-            if job.line:
-                run_line(
-                    job, &t, record[1], table, weight, bias, zeros,
-                    <unsigned int*>private, to,
-                )
-            else:
-                where.count = record[1]
-                run_channels(job, &t, <const vec* const*>table, weight, bias, &where, to)
+            head = heads + count
+            head.weight = group * job.w.m * job.w.c * job.kernel
+            head.bias = group * job.w.m
+            head.out = plane * job.w.m * job.w.plane + record[0]
+            head.count = record[1]
+            point_tile(
+                job, s, record, ahead(source, plane * job.w.c * job.w.source_plane), zeros,
+                table + count * t.loads, &rows,
+            )
             record += size
+            count += 1
+            if count == job.batch or (plane + 1 == work.plane1 and _i + 1 == work.tile1):
+                where.tiles = count
+                if job.line:
+                    run_line(
+                        job, &t, head.count, table, head, weights, biases, zeros,
+                        <unsigned int*>private, out,
+                    )
+                else:
+                    run_channels(
+                        job, &t, <const vec* const*>table, heads, weights, biases, &where, out
+                    )
+                count = 0
+                rows = <vec*>ahead(private, job.rows)
         group = group + 1 if group + 1 < job.p.g else 0
 
 

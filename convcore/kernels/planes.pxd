@@ -25,6 +25,7 @@ cdef enum:
     OUTSIDE = -1
     FAR = 8192  # bytes from what is read to what is asked for
     BITS = 32  # scalars of one load at most, every second one of them used
+    ALL_BITS = 0xFFFFFFFF
 
 cdef struct one:
     char _
@@ -71,7 +72,8 @@ cdef enum Column:
 
 cdef struct Halves:  # rows of a source that is read with stride 2: even scalars, then odd ones
     Py_ssize_t first            # of the source's pairs, for output 0
-    Py_ssize_t vectors, odd     # of a half; scalars from one to the other
+    Py_ssize_t filled, vectors  # of a half: those that are written; all
+    Py_ssize_t odd              # scalars from one half to the other
     Py_ssize_t at               # where the first tap of output 0 is
     Py_ssize_t[2] steps         # from tap to tap, alternating
 
@@ -215,7 +217,8 @@ cdef inline Halves halves_of(const Axis* x, Py_ssize_t outputs, Py_ssize_t lanes
     cdef Halves h
     cdef Py_ssize_t last = (x.off0 + x.off_step * (x.taps - 1)) >> 1, first = x.off0 >> 1
     h.first = first
-    h.vectors = ceil_div(outputs + last - first, lanes) + 1
+    h.filled = ceil_div(outputs + last - first, lanes)
+    h.vectors = h.filled + 1  # loads go beyond what any output needs
     h.odd = h.vectors * lanes
     h.at = (x.off0 & 1) * h.odd
     h.steps[0] = h.steps[1] = x.off_step // 2
@@ -229,10 +232,13 @@ cdef inline void split(
     const Halves* h, Py_ssize_t x, Py_ssize_t source, const vec* row, vec* to
 ) noexcept nogil:
     """Write the even and odd scalars of a row that outputs from x on read; zeros outside."""
-    cdef Py_ssize_t i, lanes = VEC_BYTES // (4 if vec is f32v else 8)
-    cdef Py_ssize_t at = 2 * (x + h.first)
-    for i in range(h.vectors):
+    cdef Py_ssize_t i, at = 2 * (x + h.first)
+    cdef Py_ssize_t scalars = 2 * VEC_BYTES // (4 if vec is f32v else 8)
+    for i in range(h.filled):
         cc_fetch(<const char*>ahead(row, at) + FAR)
         cc_fetch(<const char*>ahead(row, at) + FAR + VEC_BYTES)
-        pair(ahead(row, at), span(-at, source - at), to + i, to + h.vectors + i)
-        at += 2 * lanes
+        if at >= 0 and at + scalars <= source:
+            pair(ahead(row, at), ALL_BITS, to + i, to + h.vectors + i)
+        else:
+            pair(ahead(row, at), span(-at, source - at), to + i, to + h.vectors + i)
+        at += scalars
