@@ -43,7 +43,7 @@ from convcore.kernels.geometry cimport (
 from convcore.kernels.planes cimport (
     FAR, FIVE, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Column, Halves, Rows, along,
     apart_of, ascending, cut_rows, dense, five, five_apart, halves_of, list_masks, list_rows,
-    load, one, point, seven, split, taps, taps_of, three, three_apart, two, zipped,
+    load, one, point, point_halves, seven, taps, taps_of, three, three_apart, two, zipped,
 )
 from convcore.kernels.rounds cimport ROUND_MACS, aligned, round_of
 from convcore.kernels.vector cimport (
@@ -537,20 +537,6 @@ cdef inline void list_offsets(
                 offsets += 1
 
 
-cdef inline void point_halves(
-    const Job* job, const long long* rows, Py_ssize_t count, Py_ssize_t x,
-    const vec* plane, const vec* zeros, const vec** table, vec** to,
-) noexcept nogil:
-    """Split rows for outputs from column x on, and give their addresses."""
-    cdef Py_ssize_t i
-    for i in range(count):
-        table[i] = zeros
-        if rows[i] >= 0:
-            split(&job.halves, x, job.x[0].source, ahead(plane, rows[i]), to[0])
-            table[i] = ahead(<const vec*>to[0], -x)
-            to[0] += 2 * job.halves.vectors
-
-
 cdef inline void point_tile(
     const Job* job, const Sweep* s, const long long* record, const vec* planes,
     const vec* zeros, const vec** table, vec** to,
@@ -560,7 +546,8 @@ cdef inline void point_tile(
     for c in range(job.w.c):
         if job.split:
             point_halves(
-                job, record + 2, count, record[1] * job.line, planes, zeros, table, to
+                &job.halves, &job.x[0], record[1] * job.line, record + 2, count, planes,
+                zeros, table, to,
             )
         else:
             point(table, record + 2, count, planes, zeros)

@@ -34,9 +34,9 @@ from convcore.kernels.geometry cimport (
     CONV_FIELDS, Axis, Conv, Window, conv_of, forward_axis, forward_window,
 )
 from convcore.kernels.planes cimport (
-    FIVE, FIVE_APART, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Rows, apart_of,
-    cut_rows, dense, five, five_apart, halved, list_rows, load, load_pair, one, point, seven, span,
-    taps, taps_of, three, three_apart, two,
+    FAR, FIVE, FIVE_APART, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Halves, Rows,
+    apart_of, cut_rows, five, five_apart, halves_of, list_rows, load, one, point,
+    point_halves, seven, span, taps, taps_of, three, three_apart, two,
 )
 from convcore.kernels.rounds cimport ROUND_MACS, add_tree, aligned, round_of
 from convcore.kernels.tile cimport chain
@@ -47,8 +47,7 @@ from convcore.kernels.vector cimport (
 cdef enum:
     ADDRESSES = 4096  # of the rows of a unit, at most but for one tile
     UNIT = 32  # most tiles of a unit: sums of a unit stay short
-    FAR = 8192  # bytes from what is read to what is asked for
-    MOST_PAIRS = 12  # rows of a tile of which two vectors fit into registers
+    SPLIT = 131072  # bytes of split rows, but for one tile
     ADDRESS = 8  # bytes of an address, at most
     TASKS = 16  # tasks that a problem is split into at least, if it is large enough
     MOST_CHUNKS = 64  # of a group, so that their sums need little room
@@ -78,15 +77,13 @@ ctypedef fused width:  # the kernel's columns that share the loads of dy
     narrow
     wide
 
-ctypedef fused step:  # of the windows along x
-    dense
-    halved
-
 cdef struct Job:
     Conv p
     Window w
     Axis z, y, x
     Rows rows                           # of the tiles
+    bint split                          # every second column of x is read: rows are split
+    Halves halves
     Py_ssize_t kernel, weights          # of one o and c; of a group
     Py_ssize_t per_unit, tiles, rest    # tiles of a residue, of a plane; rows without one
     Py_ssize_t longest                 # vectors of a row that are summed at a time
@@ -96,7 +93,8 @@ cdef struct Job:
     Py_ssize_t tasks, macs              # macs of a task
     Py_ssize_t records                  # integers that tell of all tiles
     Py_ssize_t zeros, masks, partial    # scratch in scalars: parts, and where chunks begin,
-    Py_ssize_t shared, table, private   # all of it; of a thread, a part and all
+    Py_ssize_t shared, table, private   # all of it; of a thread, parts and all
+    Py_ssize_t sums                     # where the sums of a thread are
 
 
 cdef inline int rows_of(shape* tile) noexcept nogil:
@@ -115,7 +113,7 @@ cdef inline Py_ssize_t row_cost(const Rows* r, Py_ssize_t extent, Py_ssize_t row
     return full * r.unit * (2 * rows + 1) + 5 * (extent - full * rows * r.unit)
 
 
-cdef inline void cut_plane(Job* job) noexcept nogil:
+cdef inline void cut_plane(Job* job, Py_ssize_t item) noexcept nogil:
     """Cut a plane into tiles, rows that are left over, and both into units."""
     cdef Rows* r = &job.rows
     cdef Py_ssize_t addresses
@@ -131,7 +129,10 @@ cdef inline void cut_plane(Job* job) noexcept nogil:
     job.tiles = job.z.extent * r.unit * job.per_unit if job.per_unit else 0
     job.rest = job.y.extent - job.per_unit * r.rows * r.unit
     addresses = job.z.taps * r.blocks * r.loads + 1
-    job.band = max(min(ADDRESSES // addresses, UNIT), 1)
+    job.band = min(ADDRESSES // addresses, UNIT)
+    if job.split:
+        job.band = min(job.band, SPLIT // item // (addresses * 2 * job.halves.odd))
+    job.band = max(job.band, 1)
     job.records = job.tiles * addresses + job.z.extent * job.rest * (
         job.z.taps * r.blocks * r.taps + 1
     )
@@ -149,8 +150,11 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     job.z, job.y, job.x = forward_axis(p, 0), forward_axis(p, 1), forward_axis(p, 2)
     job.kernel = p.kernel[0] * p.kernel[1] * p.kernel[2]
     job.weights = p.ocg * p.icg * job.kernel
-    cut_plane(&job)
     job.lanes = VEC_BYTES // item
+    job.split = job.x.advance == 2
+    if job.split:
+        job.halves = halves_of(&job.x, job.x.extent, job.lanes)
+    cut_plane(&job, item)
     job.vectors = (job.x.extent - 1) // job.lanes + 1
     job.longest = max(chain(p.n * job.w.plane) // (ROWS * UNIT), 32)
     units = p.n * (job.bands + job.rest_bands)
@@ -164,13 +168,18 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     job.tasks = ((p.g - 1) // job.each + 1) * job.chunks
     job.macs = macs * job.each // job.chunks + 1
     job.zeros = aligned(p.in_extent[2])
+    if job.split:
+        job.zeros = aligned(2 * job.halves.odd)
     job.masks = aligned(job.vectors * (job.x.taps + 1))
     job.partial = job.zeros + job.masks + aligned(job.records * ADDRESS // item)
     job.shared = job.partial
     if job.chunks > 1:
         job.shared += aligned(job.weights * p.g * job.chunks)
+    job.sums = aligned(job.table * ADDRESS // item)
+    if job.split:
+        job.sums += aligned(job.table * 2 * job.halves.odd)
     job.table = aligned(job.table * ADDRESS // item)
-    job.private = job.table + aligned(2 * job.weights * job.lanes)
+    job.private = job.sums + aligned(2 * job.weights * job.lanes)
     return job
 
 
@@ -203,9 +212,9 @@ cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
         masks[0] = span(0, count)
         for kx in range(job.x.taps):
             at = job.x.advance * i * job.lanes + job.x.off0 + job.x.off_step * kx
-            masks[1 + kx] = span(
-                -at, min(job.x.source - at, job.x.advance * count)
-            )
+            masks[1 + kx] = masks[0]
+            if not job.split:
+                masks[1 + kx] = span(-at, min(job.x.source - at, count))
         masks += 1 + job.x.taps
     list_tiles(job, <long long*>(scratch + job.zeros + job.masks))
 
@@ -271,51 +280,33 @@ cdef inline void end_column(
         sums[6 * row] = sums[6 * row] + acc[6]
 
 
-cdef inline void add_vector(
-    const vec* const* table, const vec* dy, Py_ssize_t at, Py_ssize_t dilation,
-    const unsigned int* masks, vec* acc, shape* tile, taps* column, width* columns, step* x,
-) noexcept nogil:
-    """Add one vector of columns of a tile."""
-    cdef vec v[MOST_LOADS]
-    cdef vec u[MOST_LOADS]
-    cdef int count = taps_of(column), loads = (rows_of(tile) - 1) * apart_of(column) + count
-    if step is halved and width is wide:
-        # Two columns for the price of one, if there are registers for both.
-        if dilation == 1 and loads < MOST_PAIRS:
-            load_pair(table, at, masks[0], loads, v, u)
-            feed_column(dy, v, acc, tile, column)
-            feed_column(dy, u, acc + count, tile, column)
-            load(table, at + 2, masks[2], loads, v, x)
-            feed_column(dy, v, acc + 2 * count, tile, column)
-            return
-    load(table, at, masks[0], loads, v, x)
-    feed_column(dy, v, acc, tile, column)
-    if width is wide:
-        load(table, at + dilation, masks[1], loads, v, x)
-        feed_column(dy, v, acc + count, tile, column)
-        load(table, at + 2 * dilation, masks[2], loads, v, x)
-        feed_column(dy, v, acc + 2 * count, tile, column)
+cdef inline Py_ssize_t place_of(const Job* job, Py_ssize_t kx) noexcept nogil:
+    """Give the scalar of a row, split or not, that tap kx of output 0 meets."""
+    cdef Py_ssize_t at = job.x.off0 + kx * job.x.off_step
+    if job.split:
+        return (at & 1) * job.halves.odd + (at >> 1) - job.halves.first
+    return at
 
 
 cdef void add_tiles(
     const Job* job, const vec* const* table, const vec* dy, const long long* record,
     Py_ssize_t tiles, Py_ssize_t apart, Py_ssize_t kx, bint fetch,
     const unsigned int* all_masks, vec* sums, shape* tile, taps* column, width* columns,
-    step* x,
 ) noexcept nogil:
     """Add the products of some tiles for one block of taps, and its sums to `sums`."""
     cdef vec acc[9]
     cdef vec rows[ROWS]
-    cdef Py_ssize_t t, _i, at, pitch = job.rows.unit * job.x.extent, dilation = job.x.off_step
+    cdef vec v[MOST_LOADS]
+    cdef Py_ssize_t t, _i, at, pitch = job.rows.unit * job.x.extent
     cdef Py_ssize_t vectors = job.vectors, masks_step = 1 + job.x.taps
-    cdef Py_ssize_t advance = VEC_BYTES // (4 if vec is f32v else 8), lanes = advance
-    cdef Py_ssize_t start = job.x.off0 + kx * dilation, kernel_row = job.p.kernel[2]
+    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    cdef Py_ssize_t start = place_of(job, kx), kernel_row = job.p.kernel[2]
+    cdef Py_ssize_t second = place_of(job, kx + 1) - start
+    cdef Py_ssize_t third = place_of(job, kx + 2) - start
     cdef const unsigned int* masks
     cdef const vec* row
-    cdef int count = taps_of(column), k
+    cdef int count = taps_of(column), k, loads = (rows_of(tile) - 1) * apart_of(column) + count
     cdef Py_ssize_t left, here
-    if step is halved:
-        advance *= 2
     start_column(zero_lanes(dy), acc, column)
     if width is wide:
         start_column(zero_lanes(dy), acc + count, column)
@@ -334,11 +325,15 @@ cdef void add_tiles(
                         cc_fetch(<const char*>ahead(table[k], at) + FAR)
                 for k in range(rows_of(tile)):
                     rows[k] = part(ahead(row, k * pitch), masks[0])
-                add_vector(
-                    table, rows, at, dilation, masks + kx + 1, acc, tile, column, columns, x
-                )
+                load(table, at, masks[kx + 1], loads, v)
+                feed_column(rows, v, acc, tile, column)
+                if width is wide:
+                    load(table, at + second, masks[kx + 2], loads, v)
+                    feed_column(rows, v, acc + count, tile, column)
+                    load(table, at + third, masks[kx + 3], loads, v)
+                    feed_column(rows, v, acc + 2 * count, tile, column)
                 row = ahead(row, lanes)
-                at += advance
+                at += lanes
                 masks += masks_step
             left -= here
             if left:  # a very long row
@@ -356,24 +351,6 @@ cdef void add_tiles(
         end_column(sums + 2, kernel_row, acc + 2 * count, column)
 
 
-cdef inline void add_step(
-    const Job* job, const vec* const* table, const vec* dy, const long long* record,
-    Py_ssize_t tiles, Py_ssize_t apart, Py_ssize_t kx, bint fetch,
-    const unsigned int* masks, vec* sums, shape* tile, taps* column, width* columns,
-) noexcept nogil:
-    """Add some columns of a block of kernel rows."""
-    if job.x.advance == 2:
-        add_tiles(
-            job, table, dy, record, tiles, apart, kx, fetch and kx == 0, masks, sums + kx,
-            tile, column, columns, <halved*>NULL,
-        )
-    else:
-        add_tiles(
-            job, table, dy, record, tiles, apart, kx, fetch and kx == 0, masks, sums + kx,
-            tile, column, columns, <dense*>NULL,
-        )
-
-
 cdef inline void add_rows(
     const Job* job, const vec* const* table, const vec* dy, const long long* record,
     Py_ssize_t tiles, Py_ssize_t apart, bint fetch, const unsigned int* masks, vec* sums,
@@ -383,15 +360,15 @@ cdef inline void add_rows(
     cdef Py_ssize_t kx = 0
     if taps is one or taps is two or taps is three or taps is three_apart:
         while kx + 3 <= job.x.taps:
-            add_step(
-                job, table, dy, record, tiles, apart, kx, fetch, masks, sums, tile, column,
-                <wide*>NULL,
+            add_tiles(
+                job, table, dy, record, tiles, apart, kx, fetch and kx == 0, masks,
+                sums + kx, tile, column, <wide*>NULL,
             )
             kx += 3
     while kx < job.x.taps:
-        add_step(
-            job, table, dy, record, tiles, apart, kx, fetch, masks, sums, tile, column,
-            <narrow*>NULL,
+        add_tiles(
+            job, table, dy, record, tiles, apart, kx, fetch and kx == 0, masks, sums + kx,
+            tile, column, <narrow*>NULL,
         )
         kx += 1
 
@@ -430,14 +407,21 @@ cdef inline void add_unit(
     cdef int loads = job.rows.taps if shape is single else job.rows.loads
     cdef Py_ssize_t apart = job.z.taps * job.rows.blocks * loads, c, o, t, _kz, _block
     cdef const vec** rows
+    cdef const vec* plane
     cdef vec* to
     for c in range(job.p.icg):
+        to = <vec*>ahead(<const vec*>table, job.table)
+        plane = ahead(x, c * job.w.source_plane)
         for t in range(tiles):
-            point(
-                table + t * apart, record + t * (apart + 1) + 1,
-                job.z.taps * job.rows.blocks, loads,
-                ahead(x, c * job.w.source_plane), zeros,
-            )
+            if job.split:
+                point_halves(
+                    &job.halves, &job.x, 0, record + t * (apart + 1) + 1, apart, plane,
+                    zeros, table + t * apart, &to,
+                )
+            else:
+                point(
+                    table + t * apart, record + t * (apart + 1) + 1, apart, plane, zeros
+                )
         for o in range(job.p.ocg):
             rows = table
             to = <vec*>sums + (o * job.p.icg + c) * job.kernel
@@ -521,7 +505,7 @@ cdef void run_task(
     cdef Py_ssize_t chunk = task % job.chunks, group0 = task // job.chunks * job.each
     cdef Py_ssize_t unit0 = chunk * job.chunk, group
     cdef Py_ssize_t unit1 = min(unit0 + job.chunk, job.p.n * (job.bands + job.rest_bands))
-    cdef real* sums = private + job.table
+    cdef real* sums = private + job.sums
     cdef real* to
     for group in range(group0, min(group0 + job.each, job.p.g)):
         to = dw + group * job.weights

@@ -242,3 +242,17 @@ cdef inline void split(
         else:
             pair(ahead(row, at), span(-at, source - at), to + i, to + h.vectors + i)
         at += scalars
+
+
+cdef inline void point_halves(
+    const Halves* h, const Axis* x, Py_ssize_t column, const long long* rows,
+    Py_ssize_t count, const vec* plane, const vec* zeros, const vec** table, vec** to,
+) noexcept nogil:
+    """Split rows for outputs from a column on, and give their addresses."""
+    cdef Py_ssize_t i
+    for i in range(count):
+        table[i] = zeros
+        if rows[i] >= 0:
+            split(h, column, x.source, ahead(plane, rows[i]), to[0])
+            table[i] = ahead(<const vec*>to[0], -column)
+            to[0] += 2 * h.vectors
