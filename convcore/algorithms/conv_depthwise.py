@@ -22,12 +22,13 @@ SMALL = 14
 
 
 class ConvDepthwise:
-    """The card of `kernels/conv_depthwise.pyx`."""
+    """The card of `kernels/conv_depthwise.pyx` and `kernels/conv_depthwise_weight.pyx`."""
 
     name = "depthwise"
     kernels: Mapping[Direction, Kernel] = {
         "fprop": Kernel("conv_depthwise", "fprop"),
         "dgrad": Kernel("conv_depthwise", "dgrad"),
+        "wgrad": Kernel("conv_depthwise_weight", "wgrad"),
     }
 
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:
