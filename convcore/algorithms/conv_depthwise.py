@@ -16,9 +16,10 @@ from convcore.problem import ConvProblem, Direction
 MOST_STRIDE = 2
 MOST_TAPS = 96  # summed one after the other
 MOST_VECTORS = 4096  # of the rows that one row of the result reads: 256 KB
-SMALL = 14
-# columns of a map, up to which dense rows are faster here: one core with AVX-512,
-# float32, 2026-11
+# The rest is taste: one core with AVX-512, float32, 2026-11.
+FEW_GROUPS = 16  # fewer leave lanes empty
+SMALL = {"fprop": 12, "dgrad": 12, "wgrad": 20}  # columns, for dense rows
+WIDE = 64  # columns of a strided gradient of x that is better written in place
 
 
 class ConvDepthwise:
@@ -32,7 +33,7 @@ class ConvDepthwise:
     }
 
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:
-        """Accept one channel a group, two axes, strides 1 and 2, up to bounds on scratch."""
+        """Accept one channel a group, two axes, strides 1 and 2, and bounded scratch."""
         if problem.ic != problem.g or problem.oc != problem.g:
             return Verdict(False, "several channels a group")
         if problem.in_extent[0] > 1 or problem.kernel[0] > 1 or any(problem.padding[0]):
@@ -41,17 +42,19 @@ class ConvDepthwise:
             return Verdict(False, f"a stride above {MOST_STRIDE}")
         if problem.taps > MOST_TAPS:
             return Verdict(False, f"more than {MOST_TAPS} taps")
-        high, wide = (
-            (problem.kernel[i] - 1) * problem.dilation[i] + 2 for i in (1, 2)
-        )
+        high, wide = ((problem.kernel[i] - 1) * problem.dilation[i] + 2 for i in (1, 2))
         wide += max(problem.in_extent[2], problem.stride[2] * problem.out_extent[2])
         if high * wide > MOST_VECTORS:
             return Verdict(False, f"rows to read of more than {MOST_VECTORS} scalars")
         return Verdict(True, "one channel a group, rows and kernels of moderate size")
 
     def prefers(self, problem: ConvProblem, direction: Direction) -> Verdict:
-        """Prefer small planes, and strides."""
-        small = max(problem.in_extent[2], problem.out_extent[2]) <= SMALL
-        if problem.stride[2] == 1 and not small:
+        """Prefer small planes, and strides, if there are channels enough."""
+        if problem.g < FEW_GROUPS:
+            return Verdict(False, "few channels in the lanes")
+        columns = max(problem.in_extent[2], problem.out_extent[2])
+        if problem.stride[2] == 1 and columns > SMALL[direction]:
+            return Verdict(False, "long rows")
+        if direction == "dgrad" and columns > WIDE:
             return Verdict(False, "long rows")
         return Verdict(True, "small planes or a stride")

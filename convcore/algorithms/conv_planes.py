@@ -24,12 +24,17 @@ FARTHEST = 1 << 40  # scalars that a window may reach: the kernel counts in 64 b
 MOST_ROWS = 1 << 18  # addresses of the rows of a plane's tiles: 2 MB
 TILE_ROWS = 16  # at most in a tile, the last of an axis included
 MOST_TERMS = 1 << 14  # (channel, row of the kernel) of a tile, with 16 addresses each
+MOST_SPLIT = 1 << 19  # scalars of the rows of a tile, where the stride is 2: 8 MB
+LINE = 128  # outputs of a tile, at most, if there is a single row
 MOST_WEIGHTS = 1 << 15  # of a group, with a vector of 64 bytes each in the gradient
-# The most channels of x or y in a group for which it was faster than the product of
-# matrices, but for weight gradients with 7 x 7 taps and stride 2: one core with AVX-512,
-# float32, 2026-11. A kernel of one row has no loads that its taps could share.
-FEW_CHANNELS = 16
-FEW_FOR_ONE_ROW = 4
+# The rest is taste: one core with AVX-512, float32, 2026-11. Counts are of channels in a
+# group: those of the result share every load, those that are read cost nothing else.
+FEW = 16  # of the result: with more, lanes full of channels are as fast
+FEW_FOR_ONE_ROW = 4  # of both: there are no loads that the taps could share
+FEW_WITH_STRIDE = 8  # of one of both
+FEW_PHASES = 4  # of the result of a strided gradient of x, whatever is read
+FEW_WEIGHTS = (2, 8)  # of x and of y in a gradient of weight: more fill lanes
+NARROW = 8  # columns of a map that leave half of the lanes empty
 
 
 class ConvPlanes:
@@ -65,10 +70,32 @@ class ConvPlanes:
             return Verdict(False, f"tiles with more than {MOST_TERMS} terms a column")
         if ic * oc * problem.taps > MOST_WEIGHTS:
             return Verdict(False, f"groups of more than {MOST_WEIGHTS} weights")
+        if problem.stride[2] == 2 and direction != "dgrad":
+            # Rows of a tile are split, each into two of these.
+            half = problem.out_extent[2]
+            if direction == "fprop" and rows == max(problem.out_extent[:2]) == 1:
+                half = min(half, LINE)
+            half += problem.kernel[2] * problem.dilation[2] + 64
+            if TILE_ROWS * rows * ic * half > MOST_SPLIT:
+                return Verdict(False, f"tiles of more than {MOST_SPLIT} scalars")
         return Verdict(True, "strides 1 and 2, rows and kernels of moderate size")
 
     def prefers(self, problem: ConvProblem, direction: Direction) -> Verdict:
-        """Prefer few channels a group, where finding patches is what costs."""
-        most = FEW_CHANNELS if problem.kernel[1] > 1 else FEW_FOR_ONE_ROW
-        few = max(problem.ic, problem.oc) // problem.g <= most
-        return Verdict(few, "few channels a group")
+        """Prefer few channels of the result, where lanes full of them are half empty."""
+        x, y = problem.ic // problem.g, problem.oc // problem.g
+        result = x if direction == "dgrad" else y
+        most = FEW if problem.kernel[1] > 1 else FEW_FOR_ONE_ROW
+        few = max(x, y) <= most
+        if direction == "wgrad":
+            few = few and (x <= FEW_WEIGHTS[0] or y <= FEW_WEIGHTS[1])
+        elif problem.kernel[1] == 1:
+            pass
+        elif problem.stride[2] == 1:
+            columns = max(problem.in_extent[2], problem.out_extent[2])
+            few = few or result <= (FEW if columns > NARROW else NARROW)
+        else:
+            few = few and min(x, y) <= FEW_WITH_STRIDE
+            few = few or result <= (
+                FEW_PHASES if direction == "dgrad" else FEW_WITH_STRIDE
+            )
+        return Verdict(few, "few channels a group" if few else "many channels a group")
