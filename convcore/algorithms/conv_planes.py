@@ -34,6 +34,7 @@ FEW_FOR_ONE_ROW = 4  # of both: there are no loads that the taps could share
 FEW_WITH_STRIDE = 8  # of one of both
 FEW_PHASES = 4  # of the result of a strided gradient of x, whatever is read
 FEW_WEIGHTS = (2, 8)  # of x and of y in a gradient of weight: more fill lanes
+FEW_LONG = ((4, 13), (8, 28))  # of y, and columns, with which those of x do not matter
 NARROW = 8  # columns of a map that leave half of the lanes empty
 
 
@@ -88,6 +89,9 @@ class ConvPlanes:
         few = max(x, y) <= most
         if direction == "wgrad":
             few = few and (x <= FEW_WEIGHTS[0] or y <= FEW_WEIGHTS[1])
+            if problem.kernel[1] > 1 and problem.stride[2] == 1:
+                columns = problem.out_extent[2]
+                few = few or any(y <= m and columns >= n for m, n in FEW_LONG)
         elif problem.kernel[1] == 1:
             pass
         elif problem.stride[2] == 1:

@@ -184,9 +184,8 @@ cdef inline void reach_taps(Job* job, Py_ssize_t lanes) noexcept nogil:
         job.halves = halves_of(
             &job.x[0], job.line if job.line else job.x[0].extent, lanes
         )
-        r.at, r.steps[0], r.steps[1] = (
-            job.halves.at, job.halves.steps[0], job.halves.steps[1]
-        )
+        r = &job.reach[0]
+        r.at, r.steps = job.halves.at, job.halves.steps
         job.zeros = max(job.zeros, job.x[0].extent + 2 * job.halves.odd)
 
 

@@ -156,7 +156,7 @@ cdef extern from *:
     /* merge: the lanes whose bits are set from memory, which is not touched elsewhere.
        copy: n scalars, never a byte beyond.
        part: the lanes whose bits are set, the others zero; only the former are read.
-       even: every second of twice as many scalars, a bit for each of them; pair: both.
+       pair: the even and the odd ones of twice as many scalars, a bit for each of them.
        sum: of all lanes, by halves.  put: n lanes at most.
        zip: n scalars at most, from a and b in turn. */
     #if defined(__AVX512F__)
@@ -187,19 +187,6 @@ cdef extern from *:
       }
       static inline cc_f64v cc_part_f64(const double *p, unsigned long long b) {
           return (cc_f64v)_mm512_maskz_loadu_pd((__mmask8)b, p);
-      }
-      static inline cc_f32v cc_even_f32(const float *p, unsigned long long b) {
-          __m512i at = _mm512_setr_epi32(
-              0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-          __m512 low = _mm512_maskz_loadu_ps((__mmask16)b, p);
-          __m512 high = _mm512_maskz_loadu_ps((__mmask16)(b >> 16), p + 16);
-          return (cc_f32v)_mm512_permutex2var_ps(low, at, high);
-      }
-      static inline cc_f64v cc_even_f64(const double *p, unsigned long long b) {
-          __m512i at = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
-          __m512d low = _mm512_maskz_loadu_pd((__mmask8)b, p);
-          __m512d high = _mm512_maskz_loadu_pd((__mmask8)(b >> 8), p + 8);
-          return (cc_f64v)_mm512_permutex2var_pd(low, at, high);
       }
       static inline void cc_pair_f32(
           const float *p, unsigned long long b, cc_f32v *even, cc_f32v *odd) {
@@ -388,8 +375,6 @@ cdef extern from *:
     void cc_copy_f64(double* to, const double* source, Py_ssize_t n) nogil
     f32v cc_part_f32(const float* source, unsigned long long lanes) nogil
     f64v cc_part_f64(const double* source, unsigned long long lanes) nogil
-    f32v cc_even_f32(const float* source, unsigned long long lanes) nogil
-    f64v cc_even_f64(const double* source, unsigned long long lanes) nogil
     void cc_pair_f32(const float* source, unsigned long long lanes, f32v* a, f32v* b) nogil
     void cc_pair_f64(const double* source, unsigned long long lanes, f64v* a, f64v* b) nogil
     float cc_sum_f32(f32v v) nogil
@@ -516,18 +501,13 @@ cdef inline vec part(const vec* source, unsigned long long lanes) noexcept nogil
         return cc_part_f64(<const double*>source, lanes)
 
 
-cdef inline vec even(const vec* source, unsigned long long scalars) noexcept nogil:
-    """Load every second scalar; a bit for each scalar tells whether it may be read."""
-    if vec is f32v:
-        return cc_even_f32(<const float*>source, scalars)
-    else:
-        return cc_even_f64(<const double*>source, scalars)
-
-
 cdef inline void pair(
     const vec* source, unsigned long long scalars, vec* a, vec* b
 ) noexcept nogil:
-    """Load scalars 0, 2, 4 ... to a and 1, 3, 5 ... to b; bits as for `even`."""
+    """Load scalars 0, 2, 4 ... to a and 1, 3, 5 ... to b.
+
+    A bit for each scalar tells whether it may be read; the others are zero.
+    """
     if vec is f32v:
         cc_pair_f32(<const float*>source, scalars, a, b)
     else:
