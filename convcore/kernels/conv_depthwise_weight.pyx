@@ -85,17 +85,19 @@ cdef inline void add_pixels(
     const vec* dy, const vec* const* tap, Py_ssize_t rows, Py_ssize_t columns,
     Py_ssize_t row, Py_ssize_t step, vec* sums,
 ) noexcept nogil:
-    """Add some pixels to the sums of TAPS taps: `step` vectors of the band from one to the
-    next, `row` from row to row."""
+    """Add some pixels to the sums of TAPS taps.
+
+    In the band they are `step` vectors apart, their rows `row`.
+    """
     cdef vec acc[TAPS]
     cdef vec d
-    cdef Py_ssize_t y, x, at
+    cdef Py_ssize_t y, _x, at
     cdef int k
     for k in range(TAPS):
         acc[k] = zero_lanes(dy)
     for y in range(rows):
         at = y * row
-        for x in range(columns):
+        for _x in range(columns):
             d = dy[0]
             for k in range(TAPS):
                 acc[k] = acc[k] + d * tap[k][at]

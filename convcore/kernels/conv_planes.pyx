@@ -4,7 +4,7 @@
 #               weight[m, c, kz, ky, kx] * source[c, z', y', x']
 #           with the windows of geometry.pxd. A gradient whose stride along x is two has two
 #           phases there; both are computed and stored in turns, so dx is written once.
-# Layout    everything stays where it is; see planes.pxd for the tile.
+# Layout    everything stays where it is; see planes_tile.pxd for the tile.
 #
 #              x ->   one vector                    one vector
 #           y  [ row 0 of the source ]  kx, 3 ky    [ row 0, channel m     ]  R rows,
@@ -17,14 +17,16 @@
 #           task writes. Every output is one sum in the order (c, kz, block of ky, kx, ky),
 #           so its bits depend on nothing else.
 # Scratch   shared: one row of zeros, where the rows of each tile of a plane are, the masks
-#           of a row. Per thread the addresses of the rows of one tile.
+#           of a row. Per thread the addresses of the rows of a batch of tiles and, with a
+#           stride of 2, those rows, split.
 # Cost      2 * outputs * terms FLOPs; for K taps a column, N loads for R * K multiply-adds
 #           of each channel. x and y pass once through the caches; as tiles go along 7 rows
 #           at once, the processor does not see a stream, and lines are asked for early
 #           (depthwise 3x3, 112x112x32, batch 8: 0.93 ms instead of 5.8).
 # Why not   A padded copy of the rows: a load and a store for each, where masked loads in
-#           place cost nothing on AVX-512. Packed patches (conv_gemm.pyx): finding them
-#           takes ten times as long as a depthwise sum.
+#           place cost nothing on AVX-512. Every second column of rows that are not split:
+#           two loads and a shuffle for each tap and pair of channels. Packed patches
+#           (conv_gemm.pyx): finding them takes ten times as long as a depthwise sum.
 # Source    Zhang, Franchetti and Low, High Performance Zero-Memory Overhead Direct
 #           Convolutions, ICML 2018; Georganas et al., SC 2018, for loads that several
 #           taps share.
@@ -41,15 +43,12 @@ from convcore.kernels.geometry cimport (
     gradient_window, phases,
 )
 from convcore.kernels.planes cimport (
-    FAR, FIVE, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Column, Halves, Rows, along,
-    apart_of, ascending, cut_rows, dense, five, five_apart, halves_of, list_masks, list_rows,
-    load, one, point, point_halves, seven, taps, taps_of, three, three_apart, two, zipped,
+    Halves, Rows, ascending, cut_rows, halves_of, list_masks, list_rows, point,
+    point_halves,
 )
+from convcore.kernels.planes_tile cimport Head, Reach, Span, Terms, run_channels
 from convcore.kernels.rounds cimport ROUND_MACS, aligned, round_of
-from convcore.kernels.vector cimport (
-    ROWS, ROWS_HALF, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, lanes_from, put_part,
-    zero_lanes, zip_part,
-)
+from convcore.kernels.vector cimport ROWS, VEC_BYTES, f32v, f64v, real, vec, ahead
 
 cdef enum:
     SWEEPS = 16  # most phases along z and y together
@@ -59,34 +58,11 @@ cdef enum:
     TASKS_PER_THREAD = 8  # so that no thread waits long for the last task
     TASK_MACS = 200000  # fewest of a task: some 5 us
 
-cdef struct tall:
-    char _
-
-cdef struct low:
-    char _
-
-cdef struct tall_pair:
-    char _
-
-cdef struct low_pair:
-    char _
-
-ctypedef fused shape:  # of a tile, as a type: its rows and channels are constants
-    tall
-    low
-    tall_pair
-    low_pair
-
 cdef struct Sweep:  # one phase along z and y
     Axis z, y
     Rows rows
     Py_ssize_t tiles, blocks  # of a plane; (kz, block of ky)
     Py_ssize_t records        # where those of its tiles are in scratch
-
-cdef struct Reach:  # from a column to its taps
-    Py_ssize_t taps, at            # to the first of them
-    Py_ssize_t[2] steps            # from one to the next, alternating
-    Py_ssize_t tap0, tap_step      # in the weights
 
 cdef struct Job:
     Conv p
@@ -108,38 +84,10 @@ cdef struct Job:
     Py_ssize_t zeros, shared       # scratch: the zeros; all that is shared;
     Py_ssize_t table, rows, private  # a thread's: where its table is, its rows; all of it
 
-cdef struct Head:  # of a tile, counted in scalars
-    Py_ssize_t weight, bias, out   # where its first channel is
-    Py_ssize_t count               # rows that are written
-
-cdef struct Terms:  # what a tile sums
-    Column column                  # taps that share loads
-    bint high                      # ROWS rows, or ROWS_HALF
-    Py_ssize_t blocks              # (c, kz, block of ky)
-    Py_ssize_t loads               # rows of a tile
-    const Py_ssize_t* offsets      # of their weights
-    Py_ssize_t m_step, y_step      # weights to the next channel, row of the kernel
-
 cdef struct Part:  # the work of a task
     Py_ssize_t plane0, plane1, tile0, tile1
     const unsigned int* masks      # of the phases along x
     const unsigned int* masks1
-
-cdef struct Span:  # of some tiles
-    Py_ssize_t x, x_end            # columns
-    Py_ssize_t tiles, to_row       # tiles; from one row to the next
-    const unsigned int* masks      # of the phases along x, from column x on
-    const unsigned int* masks1
-
-
-cdef inline int rows_of(shape* tile) noexcept nogil:
-    """Count the rows of a tile."""
-    return ROWS if shape is tall or shape is tall_pair else ROWS_HALF
-
-
-cdef inline int channels_of(shape* tile) noexcept nogil:
-    """Count the channels of a tile."""
-    return 1 if shape is tall or shape is low else 2
 
 
 cdef inline Py_ssize_t record_of(const Sweep* s) noexcept nogil:
@@ -304,182 +252,6 @@ cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
             x += lanes
 
 
-cdef inline void feed(
-    const vec* weight, Py_ssize_t m_step, const vec* v, vec* acc, shape* tile, taps* column
-) noexcept nogil:
-    """Add one tap's products to every row and channel."""
-    cdef int m, i, rows = rows_of(tile)
-    cdef vec s
-    for m in range(channels_of(tile)):
-        s = lanes_from(weight, m * m_step)
-        for i in range(rows):
-            acc[m * rows + i] = acc[m * rows + i] + s * v[i * apart_of(column)]
-
-
-cdef inline void feed_column(
-    const Terms* t, const vec* weight, const vec* v, vec* acc, shape* tile, taps* column
-) noexcept nogil:
-    """Add the products of K taps."""
-    cdef int count = taps_of(column)
-    feed(weight, t.m_step, v, acc, tile, column)
-    if count > 1:
-        feed(ahead(weight, t.y_step), t.m_step, v + 1, acc, tile, column)
-    if count > 2:
-        feed(ahead(weight, 2 * t.y_step), t.m_step, v + 2, acc, tile, column)
-    if count > 3:
-        feed(ahead(weight, 3 * t.y_step), t.m_step, v + 3, acc, tile, column)
-        feed(ahead(weight, 4 * t.y_step), t.m_step, v + 4, acc, tile, column)
-    if count > 5:
-        feed(ahead(weight, 5 * t.y_step), t.m_step, v + 5, acc, tile, column)
-        feed(ahead(weight, 6 * t.y_step), t.m_step, v + 6, acc, tile, column)
-
-
-cdef inline void sum_tile(
-    const Terms* t, const Reach* r, const vec* const* table, const vec* weight,
-    const vec* bias, const unsigned int* masks, Py_ssize_t x, vec* acc, shape* tile,
-    taps* column,
-) noexcept nogil:
-    """Sum all terms of one vector of columns."""
-    cdef vec v[MOST_LOADS]
-    cdef Py_ssize_t b, kx, at, step, next_step
-    cdef int m, i, rows = rows_of(tile), loads = (rows - 1) * apart_of(column) + taps_of(column)
-    cdef const vec* w
-    cdef vec first
-    for m in range(channels_of(tile)):
-        first = lanes_from(bias, m) if bias else zero_lanes(weight)
-        for i in range(rows):
-            acc[m * rows + i] = first
-    weight = ahead(weight, r.tap0)
-    for b in range(t.blocks):
-        at = x + r.at
-        for i in range(rows):
-            cc_fetch(<const char*>ahead(table[i], at) + FAR)
-        step, next_step = r.steps[0], r.steps[1]
-        w = ahead(weight, t.offsets[b])
-        for kx in range(r.taps):
-            load(table, at, masks[kx], loads, v)
-            feed_column(t, w, v, acc, tile, column)
-            w = ahead(w, r.tap_step)
-            at += step
-            step, next_step = next_step, step
-        table += loads
-
-
-cdef inline void put_tile(
-    const vec* acc, vec* to, Py_ssize_t to_m, Py_ssize_t to_row, Py_ssize_t n,
-    Py_ssize_t count, shape* tile, along* x,
-) noexcept nogil:
-    """Store `count` rows of n scalars at most, of two phases in turns."""
-    cdef int m, i, rows = rows_of(tile), channels = channels_of(tile)
-    cdef vec* row
-    for m in range(channels):
-        row = <vec*>ahead(<const vec*>to, m * to_m)
-        for i in range(rows):
-            if i < count:
-                if along is zipped:
-                    zip_part(row, acc[m * rows + i], acc[(channels + m) * rows + i], n)
-                else:
-                    put_part(row, acc[m * rows + i], n)
-                row = <vec*>ahead(<const vec*>row, to_row)
-
-
-cdef void run_batch(
-    const Job* job, const Terms* terms, const vec* const* table, const Head* head,
-    const vec* weights, const vec* biases, const Span* where, vec* out, shape* tile,
-    taps* column, along* step,
-) noexcept nogil:
-    """Compute some columns of some tiles."""
-    cdef Terms t = terms[0]  # copies, which no store to `out` can change
-    cdef Reach first = job.reach[0], second = job.reach[job.x_count - 1]
-    cdef vec acc[4 * ROWS]
-    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8), x, _i, count
-    cdef Py_ssize_t plane = job.w.plane, width = job.w.width, row = where.to_row
-    cdef Py_ssize_t x_end = where.x_end, tiles = where.tiles
-    cdef const unsigned int* masks
-    cdef const unsigned int* masks1
-    cdef const vec* weight
-    cdef const vec* bias = NULL
-    cdef vec* to
-    cdef int half = rows_of(tile) * channels_of(tile), rows = rows_of(tile)
-    for _i in range(tiles):
-        x, masks, masks1 = where.x, where.masks, where.masks1
-        weight, count = ahead(weights, head.weight), head.count
-        if biases:
-            bias = ahead(biases, head.bias)
-        while x < x_end:
-            to = <vec*>ahead(<const vec*>out, head.out + x * (2 if along is zipped else 1))
-            sum_tile(&t, &first, table, weight, bias, masks, x, acc, tile, column)
-            masks += first.taps
-            if along is zipped:
-                sum_tile(
-                    &t, &second, table, weight, bias, masks1, x, acc + half, tile, column
-                )
-                masks1 += second.taps
-                put_tile(acc, to, plane, row, width - 2 * x, count, tile, step)
-            elif count == rows:
-                put_tile(acc, to, plane, row, x_end - x, rows, tile, step)
-            else:
-                put_tile(acc, to, plane, row, x_end - x, count, tile, step)
-            x += lanes
-        table += t.loads
-        head += 1
-
-
-cdef inline void choose_along(
-    const Job* job, const Terms* t, const vec* const* table, const Head* head,
-    const vec* weight, const vec* bias, const Span* where, vec* to, shape* tile, taps* column,
-) noexcept nogil:
-    """Choose how columns are written."""
-    if job.x_count == 1:
-        run_batch(job, t, table, head, weight, bias, where, to, tile, column, <dense*>NULL)
-    elif not (taps is three_apart or taps is five_apart):  # no gradient has them
-        run_batch(job, t, table, head, weight, bias, where, to, tile, column, <zipped*>NULL)
-
-
-cdef inline void choose_column(
-    const Job* job, const Terms* t, const vec* const* table, const Head* head,
-    const vec* weight, const vec* bias, const Span* where, vec* to, shape* tile,
-) noexcept nogil:
-    """Choose the column of the kernel."""
-    if t.column == ONE:
-        choose_along(job, t, table, head, weight, bias, where, to, tile, <one*>NULL)
-    elif t.column == TWO:
-        choose_along(job, t, table, head, weight, bias, where, to, tile, <two*>NULL)
-    elif t.column == THREE:
-        choose_along(job, t, table, head, weight, bias, where, to, tile, <three*>NULL)
-    elif t.column == FIVE:
-        choose_along(job, t, table, head, weight, bias, where, to, tile, <five*>NULL)
-    elif t.column == SEVEN:
-        choose_along(job, t, table, head, weight, bias, where, to, tile, <seven*>NULL)
-    elif t.column == THREE_APART:
-        choose_along(job, t, table, head, weight, bias, where, to, tile, <three_apart*>NULL)
-    elif shape is low or shape is low_pair:  # `cut_rows` gives it no other
-        choose_along(job, t, table, head, weight, bias, where, to, tile, <five_apart*>NULL)
-
-
-cdef inline void run_channels(
-    const Job* job, const Terms* t, const vec* const* table, const Head* head,
-    const vec* weight, const vec* bias, const Span* where, vec* to,
-) noexcept nogil:
-    """Compute all channels of some tiles, in pairs."""
-    cdef Py_ssize_t m = 0
-    while m < job.w.m:
-        if m + 1 < job.w.m:
-            if t.high:
-                choose_column(job, t, table, head, weight, bias, where, to, <tall_pair*>NULL)
-            else:
-                choose_column(job, t, table, head, weight, bias, where, to, <low_pair*>NULL)
-        elif t.high:
-            choose_column(job, t, table, head, weight, bias, where, to, <tall*>NULL)
-        else:
-            choose_column(job, t, table, head, weight, bias, where, to, <low*>NULL)
-        weight = ahead(weight, 2 * t.m_step)
-        to = <vec*>ahead(<const vec*>to, 2 * job.w.plane)
-        if bias:
-            bias = ahead(bias, 2)
-        m += 2
-
-
 cdef inline bint inside(const Job* job, Py_ssize_t x, Py_ssize_t length) noexcept nogil:
     """Tell whether a piece of a line reads and writes nothing outside of it."""
     cdef Py_ssize_t i, first, last
@@ -518,7 +290,7 @@ cdef inline void run_line(
         if job.x_count == 2:
             mask_taps(job, 1, x, masks1)
         where.x, where.x_end, head.count = x, min(x + lanes, x_end), count
-        run_channels(job, t, <const vec* const*>table, &head, weight, bias, &where, to)
+        run_channels(t, <const vec* const*>table, &head, weight, bias, &where, to)
         x += count * lanes
 
 
@@ -541,8 +313,8 @@ cdef inline void point_tile(
     const vec* zeros, const vec** table, vec** to,
 ) noexcept nogil:
     """Give the addresses of the rows that a tile reads."""
-    cdef Py_ssize_t c, count = s.blocks * s.rows.loads
-    for c in range(job.w.c):
+    cdef Py_ssize_t _c, count = s.blocks * s.rows.loads
+    for _c in range(job.w.c):
         if job.split:
             point_halves(
                 &job.halves, &job.x[0], record[1] * job.line, record + 2, count, planes,
@@ -569,7 +341,10 @@ cdef void run_tiles(
     cdef Terms t
     t.column, t.high = s.rows.column, s.rows.rows == ROWS
     t.blocks = job.w.c * s.blocks
-    t.m_step = job.weight_m
+    t.m, t.m_step = job.w.m, job.weight_m
+    t.plane, t.width = job.w.plane, job.w.width
+    t.phases = <int>job.x_count
+    t.reach = job.reach
     t.y_step = s.y.tap_step * job.p.kernel[2]
     t.loads = t.blocks * s.rows.loads
     t.offsets = <const Py_ssize_t*>(table + job.batch * t.loads)
@@ -600,7 +375,7 @@ cdef void run_tiles(
                     )
                 else:
                     run_channels(
-                        job, &t, <const vec* const*>table, heads, weights, biases, &where, out
+                        &t, <const vec* const*>table, heads, weights, biases, &where, out
                     )
                 count = 0
                 rows = <vec*>ahead(private, job.rows)
