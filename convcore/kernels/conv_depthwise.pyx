@@ -32,7 +32,8 @@ from convcore.kernels.buffers cimport (
     Buffers, call, geometry_of, reals, reals_or_nothing, room,
 )
 from convcore.kernels.depthwise cimport (
-    COLUMNS, SLACK, Frame, Slice, fill_band, frame_of, list_places, put_pixels, slice_of,
+    COLUMNS, SLACK, Frame, Slice, fill_band, frame_of, list_places, put_pixels, slice_after,
+    slice_of,
 )
 from convcore.kernels.geometry cimport CONV_FIELDS, Axis, Conv, conv_of
 from convcore.kernels.rounds cimport ROUND_MACS, aligned, ceil_div, round_of
@@ -232,8 +233,10 @@ cdef void run_task(
         block = unit // f.boxes % job.blocks
         plane = unit // (f.boxes * job.blocks) * job.p.g + block * job.lanes
         rows = min(job.lanes, job.p.g - block * job.lanes)
-        if unit == first or f.boxes > 1:
+        if unit == first or (f.boxes > 1 and y0 == 0):
             s = slice_of(f, y0, y1)
+        elif f.boxes > 1:
+            s = slice_after(f, &s, y0, y1)
         if real is float:
             run_unit(
                 job, &s, block, y0, y1, rows, <const f32v*>(source + plane * source_plane),

@@ -26,7 +26,7 @@ from libc.string cimport memset
 
 from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals, room
 from convcore.kernels.depthwise cimport (
-    SLACK, Frame, Slice, fill_band, frame_of, list_places, slice_of,
+    SLACK, Frame, Slice, fill_band, frame_of, list_places, slice_after, slice_of,
 )
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, conv_of
 from convcore.kernels.rounds cimport ROUND_MACS, add_tree, aligned, ceil_div, round_of
@@ -144,12 +144,11 @@ cdef void add_box(
 
 
 cdef inline void run_unit(
-    const Job* job, Py_ssize_t y0, Py_ssize_t y1, Py_ssize_t rows, const vec* x,
-    const int* places, vec* band, const vec* dy, vec* sums,
+    const Job* job, const Slice* s, Py_ssize_t y0, Py_ssize_t y1, Py_ssize_t rows,
+    const vec* x, const int* places, vec* band, const vec* dy, vec* sums,
 ) noexcept nogil:
     """Add a box of some planes; dy is transposed."""
-    cdef Slice s = slice_of(&job.f, y0, y1)
-    fill_band(&job.f, &s, x, rows, places, band)
+    fill_band(&job.f, s, x, rows, places, band)
     add_box(
         job, band + (job.f.y[0].advance * y0 - s.first) * job.f.pitch, dy, y1 - y0, sums
     )
@@ -177,12 +176,17 @@ cdef void run_task(
     cdef Py_ssize_t unit, y0, y1, plane, plane_size = f.height * f.width
     cdef Py_ssize_t source_plane = f.source_height * f.source_width
     cdef real* turned = band + job.band
+    cdef Slice s
     cdef real* sums = shared + job.partial + task * job.sums * job.lanes
     memset(sums, 0, job.sums * job.lanes * sizeof(real))
     memset(band, 0, job.band * sizeof(real))
     for unit in range(first, min(first + job.chunk, job.units)):
         y0 = unit % f.boxes * f.rows
         y1 = min(y0 + f.rows, f.height)
+        if unit == first or (f.boxes > 1 and y0 == 0):
+            s = slice_of(f, y0, y1)
+        elif f.boxes > 1:
+            s = slice_after(f, &s, y0, y1)
         plane = unit // f.boxes * job.p.g + block * job.lanes
         collect(
             dy + plane * plane_size + y0 * f.width, plane_size, rows, (y1 - y0) * f.width,
@@ -190,12 +194,12 @@ cdef void run_task(
         )
         if real is float:
             run_unit(
-                job, y0, y1, rows, <const f32v*>(x + plane * source_plane),
+                job, &s, y0, y1, rows, <const f32v*>(x + plane * source_plane),
                 <const int*>shared, <f32v*>band, <const f32v*>turned, <f32v*>sums,
             )
         else:
             run_unit(
-                job, y0, y1, rows, <const f64v*>(x + plane * source_plane),
+                job, &s, y0, y1, rows, <const f64v*>(x + plane * source_plane),
                 <const int*>shared, <f64v*>band, <const f64v*>turned, <f64v*>sums,
             )
     if job.chunks == 1:

@@ -36,7 +36,8 @@ cdef struct Frame:
 
 cdef struct Slice:                     # what a box reads
     Py_ssize_t first, count            # rows of its band, counted in the source
-    Py_ssize_t inside, filled          # the first one of the source, and how many
+    Py_ssize_t inside, filled          # the first one that is transposed, and how many
+    Py_ssize_t skip, kept              # rows of the last box's band, if they are still there
 
 
 cdef inline void widen(
@@ -58,6 +59,7 @@ cdef inline Slice slice_of(const Frame* f, Py_ssize_t y0, Py_ssize_t y1) noexcep
     s.first, s.count = low, max(high - low + 1, 0)
     s.inside = max(low, 0)
     s.filled = max(min(high + 1, f.source_height) - s.inside, 0)
+    s.skip = s.kept = 0
     return s
 
 
@@ -93,6 +95,19 @@ cdef inline Frame frame_of(const Conv* p, bint gradient) noexcept nogil:
         f.band_rows = max(f.band_rows, s.count)
         y += f.rows
     return f
+
+
+cdef inline Slice slice_after(
+    const Frame* f, const Slice* last, Py_ssize_t y0, Py_ssize_t y1
+) noexcept nogil:
+    """Give what the next box of the same planes reads; tell what its band keeps."""
+    cdef Slice s = slice_of(f, y0, y1)
+    s.kept = min(max(last.first + last.count - s.first, 0), s.count)
+    if s.kept:
+        s.skip = s.first - last.first
+        s.filled = max(s.inside + s.filled - max(s.first + s.kept, 0), 0)
+        s.inside = max(s.first + s.kept, 0)
+    return s
 
 
 cdef inline void list_places(const Frame* f, int* places) noexcept nogil:
@@ -158,19 +173,22 @@ cdef inline void fill_band(
     const Frame* f, const Slice* s, const vec* source, Py_ssize_t rows, const int* places,
     vec* band,
 ) noexcept nogil:
-    """Fill the band of a box: rows of the source, and zeros above and below of them.
+    """Fill the band of a box: rows that are there, rows of the source, and zeros.
 
     The columns left and right of the source have to be zero already.
     """
     cdef Py_ssize_t plane = f.source_height * f.source_width, i
-    cdef Py_ssize_t top = min((s.inside - s.first) * f.pitch, s.count * f.pitch)
+    cdef Py_ssize_t kept = s.kept * f.pitch, all_rows = s.count * f.pitch
+    cdef Py_ssize_t top = min(max((s.inside - s.first) * f.pitch, kept), all_rows)
     cdef Py_ssize_t bottom = top + s.filled * f.pitch
-    for i in range(top):
+    for i in range(kept):
+        band[i] = band[s.skip * f.pitch + i]
+    for i in range(kept, top):
         band[i] = zero_lanes(source)
     if s.filled:
         put_pixels(
             ahead(source, s.inside * f.source_width), plane, rows,
             s.filled * f.source_width, places, band + top,
         )
-    for i in range(bottom, s.count * f.pitch):
+    for i in range(bottom, all_rows):
         band[i] = zero_lanes(source)
