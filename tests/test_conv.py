@@ -142,6 +142,8 @@ LONG_SUMS = (
     "n4g1ic5ih40oc7kh11sh4",
     "n700g1ic3iw1oc20kw1",
     "n1g5ic5iw9000oc10kw9pw4",
+    "n3g16ic16ih45oc16kh3sh2ph1",
+    "n1g17ic17ih5iw150oc17kh9ph4",
 )
 
 

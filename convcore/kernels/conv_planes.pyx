@@ -121,19 +121,21 @@ cdef inline void cut_tasks(Job* job, int threads) noexcept nogil:
 cdef inline void reach_taps(Job* job, Py_ssize_t lanes) noexcept nogil:
     """Find out how far it is from a column to its taps."""
     cdef int i
+    cdef const Axis* x
     cdef Reach* r
     job.split = job.x[0].advance == 2
-    for i in range(job.x_count):
+    for i in range(2):
+        x = &job.x[min(i, job.x_count - 1)]
         r = &job.reach[i]
-        r.taps, r.at, r.tap0 = job.x[i].taps, job.x[i].off0, job.x[i].tap0
-        r.tap_step = job.x[i].tap_step
-        r.steps[0] = r.steps[1] = job.x[i].off_step
+        r.taps, r.at, r.tap0, r.tap_step = x.taps, x.off0, x.tap0, x.tap_step
+        r.steps[0] = r.steps[1] = x.off_step
     if job.split:
         job.halves = halves_of(
             &job.x[0], job.line if job.line else job.x[0].extent, lanes
         )
         r = &job.reach[0]
-        r.at, r.steps = job.halves.at, job.halves.steps
+        r.at = job.halves.at
+        r.steps[0], r.steps[1] = job.halves.steps[0], job.halves.steps[1]
         job.zeros = max(job.zeros, job.x[0].extent + 2 * job.halves.odd)
 
 
@@ -344,7 +346,7 @@ cdef void run_tiles(
     t.m, t.m_step = job.w.m, job.weight_m
     t.plane, t.width = job.w.plane, job.w.width
     t.phases = <int>job.x_count
-    t.reach = job.reach
+    t.reach[0], t.reach[1] = job.reach[0], job.reach[1]
     t.y_step = s.y.tap_step * job.p.kernel[2]
     t.loads = t.blocks * s.rows.loads
     t.offsets = <const Py_ssize_t*>(table + job.batch * t.loads)
