@@ -122,10 +122,11 @@ def explain(problem: Problem, direction: str = "fprop") -> str:
     --------
     >>> print(explain(ConvProblem.parse("n1g1ic3ih8oc4kh3sh3")))
     n1g1ic3ih8oc4kh3sh3 fprop, 432 multiply-adds
-      dot     refuses: the kernel does not cover the input
-      planes  refuses: a stride above 2 along the last axis
-      direct  accepts: windows of a bounded size; leaves it: few channels in the lanes
-    * gemm    accepts: every problem; prefers: nothing before it was preferred
+      dot       refuses: the kernel does not cover the input
+      depthwise refuses: several channels a group
+      planes    refuses: a stride above 2 along the last axis
+      direct    accepts: windows of a bounded size; leaves it: few channels in the lanes
+    * gemm      accepts: every problem; prefers: nothing before it was preferred
     """
     if not isinstance(problem, ConvProblem | PoolProblem):
         raise TypeError(
@@ -143,7 +144,7 @@ def explain(problem: Problem, direction: str = "fprop") -> str:
             text += f"; {'prefers' if prefers.yes else 'leaves it'}: {prefers.why}"
             taken = prefers.yes and not chosen
         chosen = chosen or taken
-        lines.append(f"{'*' if taken else ' '} {card.name:<8}{text}")
+        lines.append(f"{'*' if taken else ' '} {card.name:<10}{text}")
     return "\n".join(lines)
 
 

@@ -82,6 +82,8 @@ LONG_SUMS = (
     "n1g5ic5iw9000oc10kw9pw4",
     "n1g1ic3ih9oc700kh5",
     "n1g1ic20ih9oc700kh7",
+    "n3g16ic16ih45oc16kh3sh2ph1",
+    "n1g17ic17ih5iw150oc17kh9ph4",
 )
 
 

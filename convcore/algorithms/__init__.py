@@ -5,6 +5,7 @@ algorithm is a kernel, a card, and one line here.
 """
 
 from convcore.algorithms.base import ConvAlgorithm, PoolAlgorithm
+from convcore.algorithms.conv_depthwise import ConvDepthwise
 from convcore.algorithms.conv_direct import ConvDirect
 from convcore.algorithms.conv_dot import ConvDot
 from convcore.algorithms.conv_gemm import ConvGemm
@@ -16,6 +17,7 @@ from convcore.algorithms.pool_window import PoolWindow
 
 CONV: tuple[ConvAlgorithm, ...] = (
     ConvDot(),
+    ConvDepthwise(),
     ConvPlanes(),
     ConvTaps(),
     ConvPhases(),

@@ -14,7 +14,7 @@ MOST_TAPS = 4096
 MOST_WINDOW = 32768  # scalars of one channel from a window's first tap to its last
 MOST_PHASES = 64  # of a strided gradient, one after the other in each task
 # The rest is taste: `python -m benchmarks.bench_conv`, 2026-11.
-FEW_CHANNELS = 8  # of the result: most lanes would be empty
+FEW_CHANNELS = 8  # of the result x or y: most lanes would be empty
 FEW_TERMS = 64  # of a pointwise product, that is better done in place
 CACHED = 400_000  # scalars of x and y of a sample, up to which that is so
 
@@ -44,7 +44,7 @@ class ConvDirect:
     def prefers(self, problem: ConvProblem, direction: Direction) -> Verdict:
         """Prefer what fills the lanes with channels."""
         lanes = problem.ic if direction == "dgrad" else problem.oc
-        if lanes // problem.g <= FEW_CHANNELS:
+        if lanes // problem.g <= FEW_CHANNELS and direction != "wgrad":
             return Verdict(False, "few channels in the lanes")
         pointwise = problem.taps == 1 and prod(problem.stride) == 1
         few = problem.terms(direction) <= FEW_TERMS

@@ -24,19 +24,23 @@ FARTHEST = 1 << 40  # scalars that a window may reach: the kernel counts in 64 b
 MOST_ROWS = 1 << 18  # addresses of the rows of a plane's tiles: 2 MB
 TILE_ROWS = 16  # at most in a tile, the last of an axis included
 MOST_TERMS = 1 << 14  # (channel, row of the kernel) of a tile, with 16 addresses each
+MOST_SPLIT = 1 << 19  # scalars of the rows of a tile, where the stride is 2: 8 MB
+LINE = 128  # outputs of a tile, at most, if there is a single row
 MOST_WEIGHTS = 1 << 15  # of a group, with a vector of 64 bytes each in the gradient
-# The most channels of x or y in a group for which it was faster than the product of
-# matrices, but for weight gradients with 7 x 7 taps and stride 2: one core with AVX-512,
-# float32, 2026-11. A kernel of one row has no loads that its taps could share.
-FEW_CHANNELS = 16
-FEW_FOR_ONE_ROW = 4
-# Gradients of x with stride 1 from more channels of y: against the algorithms after it in
-# the list, in one run. From 64 channels of y on, `taps` is as fast for the fewest channels
-# of x and for short rows. With more than 12, lanes that hold them are nearly full.
-SHORT_ROW = 12
-MANY = 64
-FEWEST = 4
-NEARLY_FULL = 12
+# The rest is taste: one core with AVX-512, float32, 2026-11. Counts are of channels in a
+# group: those of the result share every load, those that are read cost nothing else.
+FEW = 16  # of the result: with more, lanes full of channels are as fast
+NEARLY_FULL = 12  # with more, that depends on the columns
+COLUMNS = (9, 28)  # fewer leave half of the lanes empty, more do not fit into caches
+FEW_READ = (8, 28)  # of x, with so many columns of y: those of y do not matter
+FEW_FOR_ONE_ROW = 4  # of both: there are no loads that the taps could share
+FEW_WITH_STRIDE = 8  # of one of both
+FEW_WEIGHTS = (2, 8)  # of x and of y in a gradient of weight: more fill lanes
+FEW_LONG = ((4, 13), (8, 28))  # of y, and columns, with which those of x do not matter
+FILLED = 0.57  # of columns, for strided gradients of weight
+# In gradients of x `taps` is as fast, from so many channels of y on, for the fewest of x
+# and for short rows.
+MANY, FEWEST, SHORT_ROW = 64, 4, 12
 WASTE = 1.5  # products with padding and without, over those without
 
 
@@ -73,23 +77,52 @@ class ConvPlanes:
             return Verdict(False, f"tiles with more than {MOST_TERMS} terms a column")
         if ic * oc * problem.taps > MOST_WEIGHTS:
             return Verdict(False, f"groups of more than {MOST_WEIGHTS} weights")
+        if problem.stride[2] == 2 and direction != "dgrad":
+            # Rows of a tile are split, each into two of these.
+            half = problem.out_extent[2]
+            if direction == "fprop" and rows == max(problem.out_extent[:2]) == 1:
+                half = min(half, LINE)
+            half += problem.kernel[2] * problem.dilation[2] + 64
+            if TILE_ROWS * rows * ic * half > MOST_SPLIT:
+                return Verdict(False, f"tiles of more than {MOST_SPLIT} scalars")
         return Verdict(True, "strides 1 and 2, rows and kernels of moderate size")
 
     def prefers(self, problem: ConvProblem, direction: Direction) -> Verdict:
-        """Prefer few channels a group, where finding patches is what costs."""
-        most = FEW_CHANNELS if problem.kernel[1] > 1 else FEW_FOR_ONE_ROW
-        few = max(problem.ic, problem.oc) // problem.g <= most
-        if not few and direction == "dgrad" and prod(problem.stride) == 1:
-            few = self._gradient(problem)
-        return Verdict(few, "few channels a group")
+        """Prefer few channels of the result, where lanes full of them are half empty."""
+        x, y = problem.ic // problem.g, problem.oc // problem.g
+        columns = problem.out_extent[2]
+        if problem.kernel[1] == 1:
+            few = max(x, y) <= FEW_FOR_ONE_ROW
+        elif direction == "wgrad":
+            few = self._prefers_weight(x, y, columns, problem.stride[2])
+        elif direction == "dgrad":
+            few = self._prefers_gradient(problem, x, y)
+        elif problem.stride[2] == 1:
+            few = self._prefers_dense(y, columns)
+            few = few or (x <= FEW_READ[0] and columns >= FEW_READ[1])
+        else:
+            few = y <= FEW and min(x, y) <= FEW_WITH_STRIDE
+        return Verdict(few, "few channels a group" if few else "many channels a group")
 
-    def _gradient(self, problem: ConvProblem) -> bool:
-        """Tell whether it is fast for few channels of x and many of y."""
-        ic, oc = problem.ic // problem.g, problem.oc // problem.g
-        if ic > FEW_CHANNELS or problem.kernel[1] == 1 or waste(problem) > WASTE:
+    def _prefers_dense(self, result: int, columns: int) -> bool:
+        """Tell whether so many channels of the result are few, with stride 1."""
+        if result <= NEARLY_FULL:
+            return True
+        return result <= FEW and COLUMNS[0] <= columns <= COLUMNS[1]
+
+    def _prefers_gradient(self, problem: ConvProblem, x: int, y: int) -> bool:
+        if prod(problem.stride) > 1:
+            return max(x, y) <= FEW and min(x, y) <= FEW_WITH_STRIDE
+        if waste(problem) > WASTE:
+            return max(x, y) <= FEW
+        columns = problem.in_extent[2]
+        if y >= MANY and (x <= FEWEST or columns < SHORT_ROW):
             return False
-        if oc >= MANY:
-            return FEWEST < ic <= NEARLY_FULL and problem.in_extent[2] >= SHORT_ROW
-        if problem.in_extent[2] < SHORT_ROW:
-            return ic <= FEW_CHANNELS // 2
-        return ic <= NEARLY_FULL
+        return self._prefers_dense(x, columns)
+
+    def _prefers_weight(self, x: int, y: int, columns: int, stride: int) -> bool:
+        few = max(x, y) <= FEW and (x <= FEW_WEIGHTS[0] or y <= FEW_WEIGHTS[1])
+        few = few and max(x, y) <= columns * (1 if stride == 1 else FILLED)
+        if stride > 1:
+            return few
+        return few or any(y <= most and columns >= least for most, least in FEW_LONG)

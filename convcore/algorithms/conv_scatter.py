@@ -21,6 +21,7 @@ TAPS_FOR_A_CHANNEL = 64
 # names convnet-benchmarks/layerwise/L4 and small_spatial/3.
 FEW_CHANNELS = 8  # of x: most lanes would be empty
 SHORT_SUM = 32  # channels of y: a tile's sums are added to others after so many terms
+LONG_SUM = 512  # channels of y, up to which pixels between zeros are written faster
 ADDING = 8  # terms that take as long as adding a sum
 # What else costs `direct` time: it computes each phase of a stride alone, from the few
 # taps that it has, and leaves half of a panel empty where channels fill only the other.
@@ -50,9 +51,11 @@ class ConvScatter:
         oc = problem.oc // problem.g
         if oc < SHORT_SUM:
             return Verdict(False, "short sums")
+        if problem.taps == 1 and prod(problem.stride) > 1:
+            return Verdict(oc <= LONG_SUM, "one tap: zeros between pixels")
         vectors = -(-problem.ic // problem.g // VECTOR)
         ratio = waste(problem) * (1 + vectors % 2 * HALF_PANEL / vectors)
-        if problem.taps > 1 and prod(problem.stride) > 1:
+        if prod(problem.stride) > 1:
             ratio *= 1 + min(1, prod(problem.stride) / problem.taps)
         return Verdict(
             ratio >= 1 + ADDING / oc,

@@ -54,7 +54,8 @@ class ConvTaps:
         ic, oc = problem.ic // problem.g, problem.oc // problem.g
         if problem.taps == 1:
             return Verdict(False, "one tap")
-        fewest = 2 * ic <= FEW_CHANNELS or waste(problem) > WASTE
+        others_waste = waste(problem) > WASTE or prod(problem.stride) > 1
+        fewest = 2 * ic <= FEW_CHANNELS or others_waste
         if oc <= (LEAST if fewest else MANY - 1):
             return Verdict(False, "short sums")
         few = FEW_CHANNELS if prod(problem.kernel[:2]) > 1 else FEW_FOR_ONE_ROW

@@ -4,7 +4,7 @@
 #               weight[m, c, kz, ky, kx] * source[c, z', y', x']
 #           with the windows of geometry.pxd. A gradient whose stride along x is two has two
 #           phases there; both are computed and stored in turns, so dx is written once.
-# Layout    everything stays where it is; see planes.pxd for the tile.
+# Layout    everything stays where it is; see planes_tile.pxd for the tile.
 #
 #              x ->   one vector                    one vector
 #           y  [ row 0 of the source ]  kx, 3 ky    [ row 0, channel m     ]  R rows,
@@ -17,14 +17,16 @@
 #           task writes. Every output is one sum in the order (c, kz, block of ky, kx, ky),
 #           so its bits depend on nothing else.
 # Scratch   shared: one row of zeros, where the rows of each tile of a plane are, the masks
-#           of a row. Per thread the addresses of the rows of one tile.
+#           of a row. Per thread the addresses of the rows of a batch of tiles and, with a
+#           stride of 2, those rows, split.
 # Cost      2 * outputs * terms FLOPs; for K taps a column, N loads for R * K multiply-adds
 #           of each channel. x and y pass once through the caches; as tiles go along 7 rows
 #           at once, the processor does not see a stream, and lines are asked for early
 #           (depthwise 3x3, 112x112x32, batch 8: 0.93 ms instead of 5.8).
 # Why not   A padded copy of the rows: a load and a store for each, where masked loads in
-#           place cost nothing on AVX-512. Packed patches (conv_gemm.pyx): finding them
-#           takes ten times as long as a depthwise sum.
+#           place cost nothing on AVX-512. Every second column of rows that are not split:
+#           two loads and a shuffle for each tap and pair of channels. Packed patches
+#           (conv_gemm.pyx): finding them takes ten times as long as a depthwise sum.
 # Source    Zhang, Franchetti and Low, High Performance Zero-Memory Overhead Direct
 #           Convolutions, ICML 2018; Georganas et al., SC 2018, for loads that several
 #           taps share.
@@ -33,7 +35,6 @@ from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
-from convcore.kernels.activation cimport rectify_vectors
 from convcore.kernels.buffers cimport (
     Buffers, call, geometry_of, reals, reals_or_nothing, room,
 )
@@ -42,41 +43,20 @@ from convcore.kernels.geometry cimport (
     gradient_window, phases,
 )
 from convcore.kernels.planes cimport (
-    FIVE, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Rows, along,
-    apart_of, ascending, cut_rows, dense, five, five_apart, halved, list_masks, list_rows,
-    load, load_pair, one, point, seven, taps, taps_of, three, three_apart, two, zipped,
+    Halves, Rows, ascending, cut_rows, halves_of, list_masks, list_rows, point,
+    point_halves,
 )
+from convcore.kernels.planes_tile cimport Head, Reach, Span, Terms, run_channels
 from convcore.kernels.rounds cimport ROUND_MACS, aligned, round_of
-from convcore.kernels.vector cimport (
-    ROWS, ROWS_HALF, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, lanes_from, put_part,
-    zero_lanes, zip_part,
-)
+from convcore.kernels.vector cimport ROWS, VEC_BYTES, f32v, f64v, real, vec, ahead
 
 cdef enum:
     SWEEPS = 16  # most phases along z and y together
-    FAR = 8192  # bytes from what is read to what is asked for
-    MOST_PAIRS = 12  # rows of a tile of which two vectors fit into registers
     ADDRESS = 8  # bytes of an address, at most
+    ALL = 0xFFFF  # lanes
+    BATCH = 16384  # bytes of addresses, or of split rows, but for one tile
     TASKS_PER_THREAD = 8  # so that no thread waits long for the last task
     TASK_MACS = 200000  # fewest of a task: some 5 us
-
-cdef struct tall:
-    char _
-
-cdef struct low:
-    char _
-
-cdef struct tall_pair:
-    char _
-
-cdef struct low_pair:
-    char _
-
-ctypedef fused shape:  # of a tile, as a type: its rows and channels are constants
-    tall
-    low
-    tall_pair
-    low_pair
 
 cdef struct Sweep:  # one phase along z and y
     Axis z, y
@@ -90,35 +70,24 @@ cdef struct Job:
     Py_ssize_t sweep_count         # phases along z and y
     Sweep[SWEEPS] sweeps
     Axis[2] x                      # phases along x
+    bint split                     # every second column is read: rows are split
+    Halves halves
+    Reach[2] reach                 # of each phase along x
     Py_ssize_t x_count, line       # of them; outputs of a tile if rows are one long line
     Py_ssize_t weight_m, weight_c  # weights from one output, input to the next
     Py_ssize_t kernel              # weights of one output and input
     Py_ssize_t planes, each, parts  # groups of all samples; of a task; or tasks of a plane
     Py_ssize_t tasks, macs         # macs of a task
+    Py_ssize_t batch               # tiles of which the rows are found at once
     Py_ssize_t[2] masks            # entries of each phase along x
     Py_ssize_t masks_at            # where they are in scratch
-    Py_ssize_t zeros, shared, private  # scratch: the zeros; all that is shared; a thread's
-
-cdef struct Terms:  # what a tile sums
-    Py_ssize_t blocks              # (c, kz, block of ky)
-    const Py_ssize_t* offsets      # of their weights
-    Py_ssize_t m_step, y_step      # weights to the next channel, row of the kernel
+    Py_ssize_t zeros, shared       # scratch: the zeros; all that is shared;
+    Py_ssize_t table, rows, private  # a thread's: where its table is, its rows; all of it
 
 cdef struct Part:  # the work of a task
     Py_ssize_t plane0, plane1, tile0, tile1
     const unsigned int* masks      # of the phases along x
     const unsigned int* masks1
-    unsigned int* line_masks       # room for those of one vector
-
-
-cdef inline int rows_of(shape* tile) noexcept nogil:
-    """Count the rows of a tile."""
-    return ROWS if shape is tall or shape is tall_pair else ROWS_HALF
-
-
-cdef inline int channels_of(shape* tile) noexcept nogil:
-    """Count the channels of a tile."""
-    return 1 if shape is tall or shape is low else 2
 
 
 cdef inline Py_ssize_t record_of(const Sweep* s) noexcept nogil:
@@ -149,11 +118,45 @@ cdef inline void cut_tasks(Job* job, int threads) noexcept nogil:
     job.macs = plane // job.parts * job.each + 1
 
 
+cdef inline void reach_taps(Job* job, Py_ssize_t lanes) noexcept nogil:
+    """Find out how far it is from a column to its taps."""
+    cdef int i
+    cdef const Axis* x
+    cdef Reach* r
+    job.split = job.x[0].advance == 2
+    for i in range(2):
+        x = &job.x[min(i, job.x_count - 1)]
+        r = &job.reach[i]
+        r.taps, r.at, r.tap0, r.tap_step = x.taps, x.off0, x.tap0, x.tap_step
+        r.steps[0] = r.steps[1] = x.off_step
+    if job.split:
+        job.halves = halves_of(
+            &job.x[0], job.line if job.line else job.x[0].extent, lanes
+        )
+        r = &job.reach[0]
+        r.at = job.halves.at
+        r.steps[0], r.steps[1] = job.halves.steps[0], job.halves.steps[1]
+        job.zeros = max(job.zeros, job.x[0].extent + 2 * job.halves.odd)
+
+
+cdef inline void mask_taps(
+    const Job* job, int phase, Py_ssize_t x, unsigned int* masks
+) noexcept nogil:
+    """Tell for each tap which lanes of column x are in the row: split rows have them all."""
+    cdef Py_ssize_t kx
+    if job.x[phase].advance == 1:
+        list_masks(&job.x[phase], x, masks)
+        return
+    for kx in range(job.x[phase].taps):
+        masks[kx] = ALL
+
+
 cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) noexcept nogil:
     """Cut the planes into tiles and the work into tasks."""
     cdef Job job
     cdef Sweep* s
     cdef Py_ssize_t i, ny = phases(p, 1) if gradient else 1, table = 0, terms = 0
+    cdef Py_ssize_t rows
     cdef Py_ssize_t lanes = VEC_BYTES // item
     job.p = p[0]
     job.w = gradient_window(p, 0) if gradient else forward_window(p)
@@ -181,7 +184,9 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
         terms = max(terms, s.blocks * job.w.c)
         table = max(table, s.blocks * job.w.c * s.rows.loads)
     cut_tasks(&job, threads)
-    job.zeros = aligned(p.out_extent[2] if gradient else p.in_extent[2])
+    job.zeros = p.out_extent[2] if gradient else p.in_extent[2]
+    reach_taps(&job, lanes)
+    job.zeros = aligned(job.zeros)
     job.shared = job.zeros
     for i in range(job.sweep_count):
         s = &job.sweeps[i]
@@ -193,9 +198,16 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
         if not job.line:
             job.masks[i] *= (job.x[0].extent - 1) // lanes + 1
         job.shared += aligned(job.masks[i])
-    job.private = aligned((table + terms) * ADDRESS // item) + aligned(
-        job.x[0].taps + job.x[job.x_count - 1].taps
+    job.table = aligned(job.x[0].taps + job.x[job.x_count - 1].taps)
+    rows = table * 2 * job.halves.odd if job.split else 0
+    job.batch = BATCH // (ADDRESS * table + sizeof(Head))
+    if rows:
+        job.batch = min(job.batch, BATCH // item // rows)
+    job.batch = 1 if job.line else max(job.batch, 1)
+    job.rows = job.table + aligned(
+        (job.batch * (ADDRESS * table + sizeof(Head)) + terms * ADDRESS) // item
     )
+    job.private = job.rows + job.batch * rows
     return job
 
 
@@ -237,164 +249,34 @@ cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
         masks = masks_of(job, <const real*>scratch, i)
         x = 0
         while x < job.x[0].extent:
-            list_masks(&job.x[i], x, masks)
+            mask_taps(job, i, x, masks)
             masks += job.x[i].taps
             x += lanes
-
-
-cdef inline void feed(
-    const vec* weight, Py_ssize_t m_step, const vec* v, vec* acc, shape* tile, taps* column
-) noexcept nogil:
-    """Add one tap's products to every row and channel."""
-    cdef int m, i, rows = rows_of(tile)
-    cdef vec s
-    for m in range(channels_of(tile)):
-        s = lanes_from(weight, m * m_step)
-        for i in range(rows):
-            acc[m * rows + i] = acc[m * rows + i] + s * v[i * apart_of(column)]
-
-
-cdef inline void feed_column(
-    const Terms* t, const vec* weight, const vec* v, vec* acc, shape* tile, taps* column
-) noexcept nogil:
-    """Add the products of K taps."""
-    cdef int count = taps_of(column)
-    feed(weight, t.m_step, v, acc, tile, column)
-    if count > 1:
-        feed(ahead(weight, t.y_step), t.m_step, v + 1, acc, tile, column)
-    if count > 2:
-        feed(ahead(weight, 2 * t.y_step), t.m_step, v + 2, acc, tile, column)
-    if count > 3:
-        feed(ahead(weight, 3 * t.y_step), t.m_step, v + 3, acc, tile, column)
-        feed(ahead(weight, 4 * t.y_step), t.m_step, v + 4, acc, tile, column)
-    if count > 5:
-        feed(ahead(weight, 5 * t.y_step), t.m_step, v + 5, acc, tile, column)
-        feed(ahead(weight, 6 * t.y_step), t.m_step, v + 6, acc, tile, column)
-
-
-cdef inline void sum_columns(
-    const Terms* t, const Axis* a, const vec* const* table, const vec* weight,
-    const unsigned int* masks, Py_ssize_t at, vec* acc, shape* tile, taps* column, along* x,
-) noexcept nogil:
-    """Add the taps of one block: all kx, K ky."""
-    cdef vec v[MOST_LOADS]
-    cdef vec u[MOST_LOADS]
-    cdef Py_ssize_t kx = 0
-    cdef int loads = (rows_of(tile) - 1) * apart_of(column) + taps_of(column)
-    if along is halved:
-        # Two columns for the price of one, if there are registers for both.
-        while loads < MOST_PAIRS and a.off_step == 1 and kx + 1 < a.taps:
-            load_pair(table, at, masks[kx], loads, v, u)
-            feed_column(t, weight, v, acc, tile, column)
-            feed_column(t, ahead(weight, a.tap_step), u, acc, tile, column)
-            kx += 2
-            at += 2
-            weight = ahead(weight, 2 * a.tap_step)
-    while kx < a.taps:
-        load(table, at, masks[kx], loads, v, x)
-        feed_column(t, weight, v, acc, tile, column)
-        kx += 1
-        at += a.off_step
-        weight = ahead(weight, a.tap_step)
-
-
-cdef inline void sum_tile(
-    const Terms* t, const Axis* a, const vec* const* table, const vec* weight,
-    const vec* bias, const unsigned int* masks, Py_ssize_t x, vec* acc, shape* tile,
-    taps* column, along* step,
-) noexcept nogil:
-    """Sum all terms of one vector of columns."""
-    cdef Py_ssize_t b, at = x + a.off0
-    cdef int m, i, rows = rows_of(tile), loads = (rows - 1) * apart_of(column) + taps_of(column)
-    cdef vec first
-    if along is halved:
-        at += x
-    for m in range(channels_of(tile)):
-        first = lanes_from(bias, m) if bias else zero_lanes(weight)
-        for i in range(rows):
-            acc[m * rows + i] = first
-    weight = ahead(weight, a.tap0)
-    for b in range(t.blocks):
-        for i in range(rows):
-            cc_fetch(<const char*>ahead(table[i], at) + FAR)
-        sum_columns(
-            t, a, table, ahead(weight, t.offsets[b]), masks, at, acc, tile, column, step
-        )
-        table += loads
-
-
-cdef inline void put_tile(
-    const vec* acc, vec* to, Py_ssize_t to_m, Py_ssize_t to_row, Py_ssize_t n,
-    Py_ssize_t count, shape* tile, along* x,
-) noexcept nogil:
-    """Store `count` rows of n scalars at most, of two phases in turns."""
-    cdef int m, i, rows = rows_of(tile), channels = channels_of(tile)
-    cdef vec* row
-    for m in range(channels):
-        row = <vec*>ahead(<const vec*>to, m * to_m)
-        for i in range(rows):
-            if i < count:
-                if along is zipped:
-                    zip_part(row, acc[m * rows + i], acc[(channels + m) * rows + i], n)
-                else:
-                    put_part(row, acc[m * rows + i], n)
-                row = <vec*>ahead(<const vec*>row, to_row)
-
-
-cdef inline void run_columns(
-    const Job* job, const Terms* t, const vec* const* table, const vec* weight,
-    const vec* bias, const unsigned int* masks, const unsigned int* masks1, Py_ssize_t x,
-    Py_ssize_t x_end, vec* to, Py_ssize_t to_row, Py_ssize_t count, shape* tile,
-    taps* column, along* step,
-) noexcept nogil:
-    """Compute columns x .. x_end of `count` rows, `to_row` apart."""
-    cdef vec acc[4 * ROWS]
-    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8)
-    cdef vec* here
-    cdef int half = rows_of(tile) * channels_of(tile), rows = rows_of(tile)
-    while x < x_end:
-        sum_tile(t, &job.x[0], table, weight, bias, masks, x, acc, tile, column, step)
-        masks += job.x[0].taps
-        if along is zipped:
-            sum_tile(
-                t, &job.x[1], table, weight, bias, masks1, x, acc + half, tile, column, step
-            )
-            masks1 += job.x[1].taps
-            here = <vec*>ahead(<const vec*>to, 2 * x)
-            put_tile(
-                acc, here, job.w.plane, to_row, job.w.width - 2 * x, count, tile, step
-            )
-        else:
-            here = <vec*>ahead(<const vec*>to, x)
-            if job.p.relu:
-                rectify_vectors(acc, half)
-            if count == rows:
-                put_tile(acc, here, job.w.plane, to_row, x_end - x, rows, tile, step)
-            else:
-                put_tile(acc, here, job.w.plane, to_row, x_end - x, count, tile, step)
-        x += lanes
 
 
 cdef inline bint inside(const Job* job, Py_ssize_t x, Py_ssize_t length) noexcept nogil:
     """Tell whether a piece of a line reads and writes nothing outside of it."""
     cdef Py_ssize_t i, first, last
-    for i in range(job.x_count):
+    for i in range(job.x_count if not job.split else 0):
         first = job.x[i].advance * x + job.x[i].off0
         last = first + job.x[i].advance * length + job.x[i].off_step * (job.x[i].taps - 1)
         if first < 0 or last > job.x[i].source or x + length > job.x[i].extent:
             return False
-    return True
+    return x + length <= job.x[0].extent
 
 
 cdef inline void run_line(
-    const Job* job, const Terms* t, Py_ssize_t piece, const vec** table,
+    const Job* job, const Terms* t, Py_ssize_t piece, const vec** table, const Head* first,
     const vec* weight, const vec* bias, const vec* zeros, unsigned int* masks, vec* to,
-    shape* tile, taps* column, along* step,
 ) noexcept nogil:
     """Compute a piece of a single row: its vectors are the rows of the tile."""
     cdef Py_ssize_t x = piece * job.line, lanes = VEC_BYTES // (4 if vec is f32v else 8)
-    cdef Py_ssize_t x_end = min(x + job.line, job.x[0].extent), i, j, apart, count
+    cdef Py_ssize_t x_end = min(x + job.line, job.x[0].extent), i, j, count
     cdef unsigned int* masks1 = masks + job.x[0].taps
+    cdef Head head = first[0]
+    cdef Span where
+    where.masks, where.masks1, where.tiles = masks, masks1, 1
+    where.to_row = job.x_count * lanes
     while x < x_end:
         # As many vectors as need no masks; or one, which has masks of its own.
         count = (x_end - x) // lanes
@@ -402,19 +284,15 @@ cdef inline void run_line(
             count -= 1
         count = max(count, 1)
         for i in range(t.blocks):
-            apart = 2 * lanes if along is halved else lanes
-            if table[i * ROWS] == zeros:
-                apart = 0
             for j in range(1, ROWS):
-                table[i * ROWS + j] = ahead(table[i * ROWS], j * apart if j < count else 0)
-        list_masks(&job.x[0], x, masks)
-        if along is zipped:
-            list_masks(&job.x[1], x, masks1)
-        run_columns(
-            job, t, <const vec* const*>table, weight, bias, masks, masks1, x,
-            min(x + lanes, x_end), to, 2 * lanes if along is zipped else lanes, count, tile,
-            column, step,
-        )
+                table[i * ROWS + j] = table[i * ROWS]
+                if j < count and table[i * ROWS] != zeros:
+                    table[i * ROWS + j] = ahead(table[i * ROWS], j * lanes)
+        mask_taps(job, 0, x, masks)
+        if job.x_count == 2:
+            mask_taps(job, 1, x, masks1)
+        where.x, where.x_end, head.count = x, min(x + lanes, x_end), count
+        run_channels(t, <const vec* const*>table, &head, weight, bias, &where, to)
         x += count * lanes
 
 
@@ -432,125 +310,79 @@ cdef inline void list_offsets(
                 offsets += 1
 
 
-cdef void run_tiles(
-    const Job* shared_job, const Sweep* shared_sweep, const Part* work, Py_ssize_t m,
-    const vec* source, const vec* all_weights, const vec* all_biases, const vec* zeros,
-    const vec** table, vec* out, shape* tile, taps* column, along* step,
+cdef inline void point_tile(
+    const Job* job, const Sweep* s, const long long* record, const vec* planes,
+    const vec* zeros, const vec** table, vec** to,
 ) noexcept nogil:
-    """Compute channels from m on of some tiles of some planes, in one phase."""
-    cdef Job job = shared_job[0]  # copies, which no store to `out` can change
-    cdef Sweep s = shared_sweep[0]
-    cdef Py_ssize_t plane, group = work.plane0 % job.p.g, _i, c
-    cdef Py_ssize_t to_row = s.y.step * s.rows.unit * job.w.width, size = record_of(&s)
-    cdef int loads = (rows_of(tile) - 1) * apart_of(column) + taps_of(column)
+    """Give the addresses of the rows that a tile reads."""
+    cdef Py_ssize_t _c, count = s.blocks * s.rows.loads
+    for _c in range(job.w.c):
+        if job.split:
+            point_halves(
+                &job.halves, &job.x[0], record[1] * job.line, record + 2, count, planes,
+                zeros, table, to,
+            )
+        else:
+            point(table, record + 2, count, planes, zeros)
+        table += count
+        planes = ahead(planes, job.w.source_plane)
+
+
+cdef void run_tiles(
+    const Job* job, const Sweep* s, const Part* work, const vec* source,
+    const vec* weights, const vec* biases, const vec* zeros, vec* private, vec* out,
+) noexcept nogil:
+    """Compute some tiles of some planes, in one phase: batch after batch."""
+    cdef Py_ssize_t plane, group = work.plane0 % job.p.g, _i, size = record_of(s), count = 0
+    cdef Head* heads = <Head*>ahead(private, job.table)
+    cdef const vec** table = <const vec**>(heads + job.batch)
+    cdef vec* rows = <vec*>ahead(private, job.rows)
     cdef const long long* record
-    cdef const vec* weight
-    cdef const vec* bias = NULL
-    cdef const vec* first
-    cdef vec* to
+    cdef Head* head
+    cdef Span where
     cdef Terms t
+    t.column, t.high = s.rows.column, s.rows.rows == ROWS
     t.blocks = job.w.c * s.blocks
-    t.m_step = job.weight_m
+    t.m, t.m_step = job.w.m, job.weight_m
+    t.plane, t.width = job.w.plane, job.w.width
+    t.phases = <int>job.x_count
+    t.relu = job.p.relu
+    t.reach[0], t.reach[1] = job.reach[0], job.reach[1]
     t.y_step = s.y.tap_step * job.p.kernel[2]
-    t.offsets = <const Py_ssize_t*>(table + t.blocks * loads)
-    list_offsets(&job, &s, <Py_ssize_t*>t.offsets)
+    t.loads = t.blocks * s.rows.loads
+    t.offsets = <const Py_ssize_t*>(table + job.batch * t.loads)
+    list_offsets(job, s, <Py_ssize_t*>t.offsets)
+    where.masks, where.masks1 = work.masks, work.masks1
+    where.x, where.x_end = 0, job.x[0].extent
+    where.to_row = s.y.step * s.rows.unit * job.w.width
     for plane in range(work.plane0, work.plane1):
-        weight = ahead(all_weights, group * job.w.m * job.w.c * job.kernel + m * job.weight_m)
-        if all_biases:
-            bias = ahead(all_biases, group * job.w.m + m)
-        first = ahead(source, plane * job.w.c * job.w.source_plane)
         record = <const long long*>ahead(zeros, s.records) + work.tile0 * size
         for _i in range(work.tile0, work.tile1):
-            for c in range(job.w.c):
-                point(
-                    table + c * s.blocks * loads, record + 2, s.blocks, loads,
-                    ahead(first, c * job.w.source_plane), zeros,
-                )
-            to = <vec*>ahead(<const vec*>out, (plane * job.w.m + m) * job.w.plane + record[0])
-            if job.line:
-                if taps is one and (shape is tall or shape is tall_pair):
-                    run_line(
-                        &job, &t, record[1], table, weight, bias, zeros, work.line_masks, to,
-                        tile, column, step,
-                    )
-            else:
-                run_columns(
-                    &job, &t, <const vec* const*>table, weight, bias, work.masks,
-                    work.masks1, 0, job.x[0].extent, to, to_row, record[1], tile, column, step,
-                )
+            head = heads + count
+            head.weight = group * job.w.m * job.w.c * job.kernel
+            head.bias = group * job.w.m
+            head.out = plane * job.w.m * job.w.plane + record[0]
+            head.count = record[1]
+            point_tile(
+                job, s, record, ahead(source, plane * job.w.c * job.w.source_plane), zeros,
+                table + count * t.loads, &rows,
+            )
             record += size
+            count += 1
+            if count == job.batch or (plane + 1 == work.plane1 and _i + 1 == work.tile1):
+                where.tiles = count
+                if job.line:
+                    run_line(
+                        job, &t, head.count, table, head, weights, biases, zeros,
+                        <unsigned int*>private, out,
+                    )
+                else:
+                    run_channels(
+                        &t, <const vec* const*>table, heads, weights, biases, &where, out
+                    )
+                count = 0
+                rows = <vec*>ahead(private, job.rows)
         group = group + 1 if group + 1 < job.p.g else 0
-
-
-cdef inline void run_column(
-    const Job* job, const Sweep* s, const Part* work, Py_ssize_t m, const vec* source,
-    const vec* w, const vec* bias, const vec* zeros, const vec** table, vec* out,
-    shape* tile, taps* column,
-) noexcept nogil:
-    """Choose how columns are read and written."""
-    if job.x_count == 2:
-        if not (taps is three_apart or taps is five_apart):  # no gradient has them
-            run_tiles(
-                job, s, work, m, source, w, bias, zeros, table, out, tile, column,
-                <zipped*>NULL,
-            )
-    elif job.x[0].advance == 2:
-        run_tiles(
-            job, s, work, m, source, w, bias, zeros, table, out, tile, column, <halved*>NULL
-        )
-    else:
-        run_tiles(
-            job, s, work, m, source, w, bias, zeros, table, out, tile, column, <dense*>NULL
-        )
-
-
-cdef inline void run_shape(
-    const Job* job, const Sweep* s, const Part* work, Py_ssize_t m, const vec* source,
-    const vec* w, const vec* bias, const vec* zeros, const vec** table, vec* out, shape* tile,
-) noexcept nogil:
-    """Choose the column of the kernel."""
-    if s.rows.column == ONE:
-        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <one*>NULL)
-    elif s.rows.column == TWO:
-        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <two*>NULL)
-    elif s.rows.column == THREE:
-        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <three*>NULL)
-    elif s.rows.column == FIVE:
-        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <five*>NULL)
-    elif s.rows.column == SEVEN:
-        run_column(job, s, work, m, source, w, bias, zeros, table, out, tile, <seven*>NULL)
-    elif s.rows.column == THREE_APART:
-        run_column(
-            job, s, work, m, source, w, bias, zeros, table, out, tile, <three_apart*>NULL
-        )
-    elif shape is low or shape is low_pair:  # `cut_rows` gives it no other
-        run_column(
-            job, s, work, m, source, w, bias, zeros, table, out, tile, <five_apart*>NULL
-        )
-
-
-cdef inline void run_channels(
-    const Job* job, const Sweep* s, const Part* work, const vec* source, const vec* weight,
-    const vec* bias, const vec* zeros, const vec** table, vec* out,
-) noexcept nogil:
-    """Compute all channels, in pairs, for some tiles of some planes."""
-    cdef Py_ssize_t m = 0
-    cdef bint high = s.rows.rows == ROWS
-    while m + 1 < job.w.m:
-        if high:
-            run_shape(
-                job, s, work, m, source, weight, bias, zeros, table, out, <tall_pair*>NULL
-            )
-        else:
-            run_shape(
-                job, s, work, m, source, weight, bias, zeros, table, out, <low_pair*>NULL
-            )
-        m += 2
-    if m < job.w.m:
-        if high:
-            run_shape(job, s, work, m, source, weight, bias, zeros, table, out, <tall*>NULL)
-        else:
-            run_shape(job, s, work, m, source, weight, bias, zeros, table, out, <low*>NULL)
 
 
 cdef void run_task(
@@ -559,27 +391,25 @@ cdef void run_task(
 ) noexcept nogil:
     """Compute some planes, or a part of one, phase after phase."""
     cdef Py_ssize_t part = task % job.parts, i
-    cdef real* table = private + aligned(job.x[0].taps + job.x[job.x_count - 1].taps)
     cdef const Sweep* s
     cdef Part work
     work.plane0 = task // job.parts * job.each
     work.plane1 = min(work.plane0 + job.each, job.planes)
     work.masks = <const unsigned int*>masks_of(job, shared, 0)
     work.masks1 = <const unsigned int*>masks_of(job, shared, 1)
-    work.line_masks = <unsigned int*>private
     for i in range(job.sweep_count):
         s = &job.sweeps[i]
         work.tile0 = s.tiles * part // job.parts
         work.tile1 = s.tiles * (part + 1) // job.parts
         if real is float:
-            run_channels(
+            run_tiles(
                 job, s, &work, <const f32v*>source, <const f32v*>weight, <const f32v*>bias,
-                <const f32v*>shared, <const f32v**>table, <f32v*>out,
+                <const f32v*>shared, <f32v*>private, <f32v*>out,
             )
         else:
-            run_channels(
+            run_tiles(
                 job, s, &work, <const f64v*>source, <const f64v*>weight, <const f64v*>bias,
-                <const f64v*>shared, <const f64v**>table, <f64v*>out,
+                <const f64v*>shared, <f64v*>private, <f64v*>out,
             )
 
 

@@ -3,7 +3,7 @@
 # What      dw[o, c, kz, ky, kx] = sum over (n, z, y, x) of
 #               dy[n, o, z, y, x] * x[n, c, z', y', x']
 #           with the windows of the forward pass (geometry.pxd).
-# Layout    everything stays where it is; see planes.pxd for the tile.
+# Layout    everything stays where it is; see planes_sums.pxd for the tile.
 #
 #              x ->   one vector                one vector
 #           y  [ row 0 of x  ]  kx, K ky   [ row 0 of dy ]  R rows    a sum for each tap,
@@ -34,79 +34,41 @@ from convcore.kernels.geometry cimport (
     CONV_FIELDS, Axis, Conv, Window, conv_of, forward_axis, forward_window,
 )
 from convcore.kernels.planes cimport (
-    FIVE, FIVE_APART, MOST_LOADS, ONE, SEVEN, THREE, THREE_APART, TWO, Rows, apart_of,
-    cut_rows, dense, five, five_apart, halved, list_rows, load, load_pair, one, point, seven, span,
-    taps, taps_of, three, three_apart, two,
+    FIVE_APART, THREE_APART, Rows, cut_rows, halves_of, list_rows, point, point_halves, span,
 )
+from convcore.kernels.planes_sums cimport Columns, add_block, low, shape, single, tall
 from convcore.kernels.rounds cimport ROUND_MACS, add_tree, aligned, round_of
 from convcore.kernels.tile cimport chain
 from convcore.kernels.vector cimport (
-    ROWS, ROWS_HALF, VEC_BYTES, f32v, f64v, real, vec, ahead, cc_fetch, part, put_sum, zero_lanes,
+    ROWS, ROWS_HALF, VEC_BYTES, f32v, f64v, real, vec, ahead, put_sum, zero_lanes,
 )
 
 cdef enum:
     ADDRESSES = 4096  # of the rows of a unit, at most but for one tile
     UNIT = 32  # most tiles of a unit: sums of a unit stay short
-    FAR = 8192  # bytes from what is read to what is asked for
-    MOST_PAIRS = 12  # rows of a tile of which two vectors fit into registers
+    SPLIT = 131072  # bytes of split rows, but for one tile
     ADDRESS = 8  # bytes of an address, at most
     TASKS = 16  # tasks that a problem is split into at least, if it is large enough
-    MOST_CHUNKS = 64  # of a group, so that their sums need little room
+    MOST_CHUNKS = 64  # of a group
+    SUM_BYTES = 4194304  # of the sums of all chunks
     TASK_MACS = 200000  # fewest of a task: some 5 us
-
-cdef struct tall:
-    char _
-
-cdef struct low:
-    char _
-
-cdef struct single:
-    char _
-
-ctypedef fused shape:  # of a tile, as a type: its rows are a constant
-    tall
-    low
-    single
-
-cdef struct narrow:
-    char _
-
-cdef struct wide:
-    char _
-
-ctypedef fused width:  # the kernel's columns that share the loads of dy
-    narrow
-    wide
-
-ctypedef fused step:  # of the windows along x
-    dense
-    halved
 
 cdef struct Job:
     Conv p
     Window w
     Axis z, y, x
     Rows rows                           # of the tiles
+    Columns columns
     Py_ssize_t kernel, weights          # of one o and c; of a group
     Py_ssize_t per_unit, tiles, rest    # tiles of a residue, of a plane; rows without one
-    Py_ssize_t longest                 # vectors of a row that are summed at a time
     Py_ssize_t band, bands, rest_bands  # tiles of a unit; units of tiles, of single rows
     Py_ssize_t vectors, lanes           # of a row of dy; scalars of one
     Py_ssize_t each, chunk, chunks      # groups of a task; units of a chunk
     Py_ssize_t tasks, macs              # macs of a task
     Py_ssize_t records                  # integers that tell of all tiles
     Py_ssize_t zeros, masks, partial    # scratch in scalars: parts, and where chunks begin,
-    Py_ssize_t shared, table, private   # all of it; of a thread, a part and all
-
-
-cdef inline int rows_of(shape* tile) noexcept nogil:
-    """Count the rows of a tile."""
-    if shape is tall:
-        return ROWS
-    elif shape is low:
-        return ROWS_HALF
-    else:
-        return 1
+    Py_ssize_t shared, table, private   # all of it; of a thread, parts and all
+    Py_ssize_t sums                     # where the sums of a thread are
 
 
 cdef inline Py_ssize_t row_cost(const Rows* r, Py_ssize_t extent, Py_ssize_t rows) noexcept nogil:
@@ -115,7 +77,7 @@ cdef inline Py_ssize_t row_cost(const Rows* r, Py_ssize_t extent, Py_ssize_t row
     return full * r.unit * (2 * rows + 1) + 5 * (extent - full * rows * r.unit)
 
 
-cdef inline void cut_plane(Job* job) noexcept nogil:
+cdef inline void cut_plane(Job* job, Py_ssize_t item) noexcept nogil:
     """Cut a plane into tiles, rows that are left over, and both into units."""
     cdef Rows* r = &job.rows
     cdef Py_ssize_t addresses
@@ -131,7 +93,10 @@ cdef inline void cut_plane(Job* job) noexcept nogil:
     job.tiles = job.z.extent * r.unit * job.per_unit if job.per_unit else 0
     job.rest = job.y.extent - job.per_unit * r.rows * r.unit
     addresses = job.z.taps * r.blocks * r.loads + 1
-    job.band = max(min(ADDRESSES // addresses, UNIT), 1)
+    job.band = min(ADDRESSES // addresses, UNIT)
+    if job.columns.split:
+        job.band = min(job.band, SPLIT // item // (addresses * 2 * job.columns.halves.odd))
+    job.band = max(job.band, 1)
     job.records = job.tiles * addresses + job.z.extent * job.rest * (
         job.z.taps * r.blocks * r.taps + 1
     )
@@ -149,28 +114,41 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     job.z, job.y, job.x = forward_axis(p, 0), forward_axis(p, 1), forward_axis(p, 2)
     job.kernel = p.kernel[0] * p.kernel[1] * p.kernel[2]
     job.weights = p.ocg * p.icg * job.kernel
-    cut_plane(&job)
     job.lanes = VEC_BYTES // item
+    job.columns.split = job.x.advance == 2
+    if job.columns.split:
+        job.columns.halves = halves_of(&job.x, job.x.extent, job.lanes)
+    cut_plane(&job, item)
+    job.columns.column, job.columns.x = job.rows.column, job.x
+    job.columns.pitch = job.rows.unit * job.x.extent
+    job.columns.kernel_row = p.kernel[2]
     job.vectors = (job.x.extent - 1) // job.lanes + 1
-    job.longest = max(chain(p.n * job.w.plane) // (ROWS * UNIT), 32)
+    job.columns.vectors = job.vectors
+    job.columns.longest = max(chain(p.n * job.w.plane) // (ROWS * UNIT), 32)
     units = p.n * (job.bands + job.rest_bands)
     macs = job.weights * job.w.plane * p.n
     job.each = max(min(TASK_MACS // max(macs, 1), p.g // TASKS), 1)
     possible = max(min(macs // TASK_MACS, units), 1)
     job.chunks = min((TASKS - 1) // p.g + 1, possible)
     job.chunks = max(job.chunks, min(min(macs // ROUND_MACS, possible), MOST_CHUNKS))
+    job.chunks = min(job.chunks, max(SUM_BYTES // (job.weights * p.g * item), 1))
     job.chunk = max((units - 1) // job.chunks + 1, 1)
     job.chunks = max((units - 1) // job.chunk + 1, 1)
     job.tasks = ((p.g - 1) // job.each + 1) * job.chunks
     job.macs = macs * job.each // job.chunks + 1
     job.zeros = aligned(p.in_extent[2])
+    if job.columns.split:
+        job.zeros = aligned(2 * job.columns.halves.odd)
     job.masks = aligned(job.vectors * (job.x.taps + 1))
     job.partial = job.zeros + job.masks + aligned(job.records * ADDRESS // item)
     job.shared = job.partial
     if job.chunks > 1:
         job.shared += aligned(job.weights * p.g * job.chunks)
+    job.sums = aligned(job.table * ADDRESS // item)
+    if job.columns.split:
+        job.sums += aligned(job.table * 2 * job.columns.halves.odd)
     job.table = aligned(job.table * ADDRESS // item)
-    job.private = job.table + aligned(2 * job.weights * job.lanes)
+    job.private = job.sums + aligned(2 * job.weights * job.lanes)
     return job
 
 
@@ -203,223 +181,11 @@ cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
         masks[0] = span(0, count)
         for kx in range(job.x.taps):
             at = job.x.advance * i * job.lanes + job.x.off0 + job.x.off_step * kx
-            masks[1 + kx] = span(
-                -at, min(job.x.source - at, job.x.advance * count)
-            )
+            masks[1 + kx] = masks[0]
+            if not job.columns.split:
+                masks[1 + kx] = span(-at, min(job.x.source - at, count))
         masks += 1 + job.x.taps
     list_tiles(job, <long long*>(scratch + job.zeros + job.masks))
-
-
-cdef inline void feed(
-    const vec* dy, const vec* v, vec* acc, shape* tile, taps* column
-) noexcept nogil:
-    """Add the products of one tap."""
-    cdef int i
-    for i in range(rows_of(tile)):
-        acc[0] = acc[0] + dy[i] * v[i * apart_of(column)]
-
-
-cdef inline void feed_column(
-    const vec* dy, const vec* v, vec* acc, shape* tile, taps* column
-) noexcept nogil:
-    """Add the products of one column of the kernel, K taps."""
-    cdef int count = taps_of(column)
-    feed(dy, v, acc, tile, column)
-    if count > 1:
-        feed(dy, v + 1, acc + 1, tile, column)
-    if count > 2:
-        feed(dy, v + 2, acc + 2, tile, column)
-    if count > 3:
-        feed(dy, v + 3, acc + 3, tile, column)
-        feed(dy, v + 4, acc + 4, tile, column)
-    if count > 5:
-        feed(dy, v + 5, acc + 5, tile, column)
-        feed(dy, v + 6, acc + 6, tile, column)
-
-
-cdef inline void start_column(vec zero, vec* acc, taps* column) noexcept nogil:
-    """Start the sums of a column; a loop would become a call of memset."""
-    cdef int count = taps_of(column)
-    acc[0] = zero
-    if count > 1:
-        acc[1] = zero
-    if count > 2:
-        acc[2] = zero
-    if count > 3:
-        acc[3] = zero
-        acc[4] = zero
-    if count > 5:
-        acc[5] = zero
-        acc[6] = zero
-
-
-cdef inline void end_column(
-    vec* sums, Py_ssize_t row, const vec* acc, taps* column
-) noexcept nogil:
-    """Add the sums of a column to those of earlier units."""
-    cdef int count = taps_of(column)
-    sums[0] = sums[0] + acc[0]
-    if count > 1:
-        sums[row] = sums[row] + acc[1]
-    if count > 2:
-        sums[2 * row] = sums[2 * row] + acc[2]
-    if count > 3:
-        sums[3 * row] = sums[3 * row] + acc[3]
-        sums[4 * row] = sums[4 * row] + acc[4]
-    if count > 5:
-        sums[5 * row] = sums[5 * row] + acc[5]
-        sums[6 * row] = sums[6 * row] + acc[6]
-
-
-cdef inline void add_vector(
-    const vec* const* table, const vec* dy, Py_ssize_t at, Py_ssize_t dilation,
-    const unsigned int* masks, vec* acc, shape* tile, taps* column, width* columns, step* x,
-) noexcept nogil:
-    """Add one vector of columns of a tile."""
-    cdef vec v[MOST_LOADS]
-    cdef vec u[MOST_LOADS]
-    cdef int count = taps_of(column), loads = (rows_of(tile) - 1) * apart_of(column) + count
-    if step is halved and width is wide:
-        # Two columns for the price of one, if there are registers for both.
-        if dilation == 1 and loads < MOST_PAIRS:
-            load_pair(table, at, masks[0], loads, v, u)
-            feed_column(dy, v, acc, tile, column)
-            feed_column(dy, u, acc + count, tile, column)
-            load(table, at + 2, masks[2], loads, v, x)
-            feed_column(dy, v, acc + 2 * count, tile, column)
-            return
-    load(table, at, masks[0], loads, v, x)
-    feed_column(dy, v, acc, tile, column)
-    if width is wide:
-        load(table, at + dilation, masks[1], loads, v, x)
-        feed_column(dy, v, acc + count, tile, column)
-        load(table, at + 2 * dilation, masks[2], loads, v, x)
-        feed_column(dy, v, acc + 2 * count, tile, column)
-
-
-cdef void add_tiles(
-    const Job* job, const vec* const* table, const vec* dy, const long long* record,
-    Py_ssize_t tiles, Py_ssize_t apart, Py_ssize_t kx, bint fetch,
-    const unsigned int* all_masks, vec* sums, shape* tile, taps* column, width* columns,
-    step* x,
-) noexcept nogil:
-    """Add the products of some tiles for one block of taps, and its sums to `sums`."""
-    cdef vec acc[9]
-    cdef vec rows[ROWS]
-    cdef Py_ssize_t t, _i, at, pitch = job.rows.unit * job.x.extent, dilation = job.x.off_step
-    cdef Py_ssize_t vectors = job.vectors, masks_step = 1 + job.x.taps
-    cdef Py_ssize_t advance = VEC_BYTES // (4 if vec is f32v else 8), lanes = advance
-    cdef Py_ssize_t start = job.x.off0 + kx * dilation, kernel_row = job.p.kernel[2]
-    cdef const unsigned int* masks
-    cdef const vec* row
-    cdef int count = taps_of(column), k
-    cdef Py_ssize_t left, here
-    if step is halved:
-        advance *= 2
-    start_column(zero_lanes(dy), acc, column)
-    if width is wide:
-        start_column(zero_lanes(dy), acc + count, column)
-        start_column(zero_lanes(dy), acc + 2 * count, column)
-    for t in range(tiles):
-        row = ahead(dy, record[t * (apart + 1)])
-        masks = all_masks
-        at = start
-        left = vectors
-        while left:
-            here = min(left, job.longest)
-            for _i in range(here):
-                if fetch:
-                    for k in range(rows_of(tile)):
-                        cc_fetch(<const char*>ahead(row, k * pitch) + FAR)
-                        cc_fetch(<const char*>ahead(table[k], at) + FAR)
-                for k in range(rows_of(tile)):
-                    rows[k] = part(ahead(row, k * pitch), masks[0])
-                add_vector(
-                    table, rows, at, dilation, masks + kx + 1, acc, tile, column, columns, x
-                )
-                row = ahead(row, lanes)
-                at += advance
-                masks += masks_step
-            left -= here
-            if left:  # a very long row
-                end_column(sums, kernel_row, acc, column)
-                start_column(zero_lanes(dy), acc, column)
-                if width is wide:
-                    end_column(sums + 1, kernel_row, acc + count, column)
-                    end_column(sums + 2, kernel_row, acc + 2 * count, column)
-                    start_column(zero_lanes(dy), acc + count, column)
-                    start_column(zero_lanes(dy), acc + 2 * count, column)
-        table += apart
-    end_column(sums, kernel_row, acc, column)
-    if width is wide:
-        end_column(sums + 1, kernel_row, acc + count, column)
-        end_column(sums + 2, kernel_row, acc + 2 * count, column)
-
-
-cdef inline void add_step(
-    const Job* job, const vec* const* table, const vec* dy, const long long* record,
-    Py_ssize_t tiles, Py_ssize_t apart, Py_ssize_t kx, bint fetch,
-    const unsigned int* masks, vec* sums, shape* tile, taps* column, width* columns,
-) noexcept nogil:
-    """Add some columns of a block of kernel rows."""
-    if job.x.advance == 2:
-        add_tiles(
-            job, table, dy, record, tiles, apart, kx, fetch and kx == 0, masks, sums + kx,
-            tile, column, columns, <halved*>NULL,
-        )
-    else:
-        add_tiles(
-            job, table, dy, record, tiles, apart, kx, fetch and kx == 0, masks, sums + kx,
-            tile, column, columns, <dense*>NULL,
-        )
-
-
-cdef inline void add_rows(
-    const Job* job, const vec* const* table, const vec* dy, const long long* record,
-    Py_ssize_t tiles, Py_ssize_t apart, bint fetch, const unsigned int* masks, vec* sums,
-    shape* tile, taps* column,
-) noexcept nogil:
-    """Add all columns of a block of kernel rows: three at once where registers allow."""
-    cdef Py_ssize_t kx = 0
-    if taps is one or taps is two or taps is three or taps is three_apart:
-        while kx + 3 <= job.x.taps:
-            add_step(
-                job, table, dy, record, tiles, apart, kx, fetch, masks, sums, tile, column,
-                <wide*>NULL,
-            )
-            kx += 3
-    while kx < job.x.taps:
-        add_step(
-            job, table, dy, record, tiles, apart, kx, fetch, masks, sums, tile, column,
-            <narrow*>NULL,
-        )
-        kx += 1
-
-
-cdef inline void add_block(
-    const Job* job, const vec* const* table, const vec* dy, const long long* record,
-    Py_ssize_t tiles, Py_ssize_t apart, bint fetch, const unsigned int* masks, vec* sums,
-    shape* tile,
-) noexcept nogil:
-    """Choose the block of taps that share loads."""
-    if job.rows.column == ONE:
-        add_rows(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <one*>NULL)
-    elif job.rows.column == TWO:
-        add_rows(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <two*>NULL)
-    elif job.rows.column == THREE:
-        add_rows(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <three*>NULL)
-    elif job.rows.column == FIVE:
-        add_rows(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <five*>NULL)
-    elif job.rows.column == SEVEN:
-        add_rows(job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <seven*>NULL)
-    elif job.rows.column == THREE_APART:
-        add_rows(
-            job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <three_apart*>NULL
-        )
-    elif shape is low or shape is single:  # `cut_plane` gives `tall` no other
-        add_rows(
-            job, table, dy, record, tiles, apart, fetch, masks, sums, tile, <five_apart*>NULL
-        )
 
 
 cdef inline void add_unit(
@@ -430,21 +196,28 @@ cdef inline void add_unit(
     cdef int loads = job.rows.taps if shape is single else job.rows.loads
     cdef Py_ssize_t apart = job.z.taps * job.rows.blocks * loads, c, o, t, _kz, _block
     cdef const vec** rows
+    cdef const vec* plane
     cdef vec* to
     for c in range(job.p.icg):
+        to = <vec*>ahead(<const vec*>table, job.table)
+        plane = ahead(x, c * job.w.source_plane)
         for t in range(tiles):
-            point(
-                table + t * apart, record + t * (apart + 1) + 1,
-                job.z.taps * job.rows.blocks, loads,
-                ahead(x, c * job.w.source_plane), zeros,
-            )
+            if job.columns.split:
+                point_halves(
+                    &job.columns.halves, &job.x, 0, record + t * (apart + 1) + 1, apart, plane,
+                    zeros, table + t * apart, &to,
+                )
+            else:
+                point(
+                    table + t * apart, record + t * (apart + 1) + 1, apart, plane, zeros
+                )
         for o in range(job.p.ocg):
             rows = table
             to = <vec*>sums + (o * job.p.icg + c) * job.kernel
             for _kz in range(job.z.taps):
                 for _block in range(job.rows.blocks):
                     add_block(
-                        job, <const vec* const*>rows, ahead(dy, o * job.w.plane), record,
+                        &job.columns, <const vec* const*>rows, ahead(dy, o * job.w.plane), record,
                         tiles, apart, c == 0 or o == 0, masks, to, tile,
                     )
                     rows += loads
@@ -521,7 +294,7 @@ cdef void run_task(
     cdef Py_ssize_t chunk = task % job.chunks, group0 = task // job.chunks * job.each
     cdef Py_ssize_t unit0 = chunk * job.chunk, group
     cdef Py_ssize_t unit1 = min(unit0 + job.chunk, job.p.n * (job.bands + job.rest_bands))
-    cdef real* sums = private + job.table
+    cdef real* sums = private + job.sums
     cdef real* to
     for group in range(group0, min(group0 + job.each, job.p.g)):
         to = dw + group * job.weights

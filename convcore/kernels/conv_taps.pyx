@@ -305,7 +305,10 @@ cdef void add_plane(
         if packed:
             pack_block(job, dy + q, ld, here, block)
         for j in range(ceil_div(here, lanes) - 1, -1, -1):
-            panel.dy = block + j * p.ocg * lanes if packed else dy + q + j * lanes
+            if packed:
+                panel.dy = block + j * p.ocg * lanes
+            else:
+                panel.dy = dy + q + j * lanes
             panel.ld = lanes if packed else ld
             panel.next = dy + q - step + j * lanes if q > first else NULL
             panel.next_ld = ld

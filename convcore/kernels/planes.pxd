@@ -9,17 +9,23 @@
 #               source row 2 ...                      is a row of zeros in scratch.
 #
 # Columns   A vector is loaded where it lies, at any address; what is left and right of a
-#           row is masked, so that nothing beyond a row is read or multiplied.
+#           row is masked, so that nothing beyond a row is read or multiplied. With a stride
+#           of 2, a tile's rows are first split into even and odd scalars: then all is dense.
 # Rows      Outputs of a tile are `unit` rows apart so that with a dilation, too, they share
 #           rows: of a dilation of 2, the even rows are one tile and the odd ones another.
 
 from convcore.kernels.geometry cimport Axis, gcd
-from convcore.kernels.vector cimport ROWS, ROWS_HALF, vec, ahead, even, pair, part
+from convcore.kernels.rounds cimport ceil_div
+from convcore.kernels.vector cimport (
+    ROWS, ROWS_HALF, VEC_BYTES, f32v, vec, ahead, cc_fetch, pair, part,
+)
 
 cdef enum:
     MOST_LOADS = 16  # rows N of a tile: more would leave the registers
     OUTSIDE = -1
+    FAR = 8192  # bytes from what is read to what is asked for
     BITS = 32  # scalars of one load at most, every second one of them used
+    ALL_BITS = 0xFFFFFFFF
 
 cdef struct one:
     char _
@@ -54,19 +60,22 @@ ctypedef fused taps:  # of a kernel's column, as a type: K and S are constants
 cdef struct dense:
     char _
 
-cdef struct halved:
-    char _
-
 cdef struct zipped:
     char _
 
-ctypedef fused along:  # the columns: as they lie; every second one read; two phases written
+ctypedef fused along:  # the columns: as they lie; two phases written in turns
     dense
-    halved
     zipped
 
 cdef enum Column:
     ONE, TWO, THREE, FIVE, SEVEN, THREE_APART, FIVE_APART
+
+cdef struct Halves:  # rows of a source that is read with stride 2: even scalars, then odd ones
+    Py_ssize_t first            # of the source's pairs, for output 0
+    Py_ssize_t filled, vectors  # of a half: those that are written; all
+    Py_ssize_t odd              # scalars from one half to the other
+    Py_ssize_t at               # where the first tap of output 0 is
+    Py_ssize_t[2] steps         # from tap to tap, alternating
 
 cdef struct Rows:  # how the rows of a phase are cut into tiles
     Column column
@@ -168,17 +177,13 @@ cdef inline Py_ssize_t list_rows(
 
 
 cdef inline void point(
-    const vec** table, const long long* rows, Py_ssize_t blocks, int loads,
-    const vec* plane, const vec* zeros,
+    const vec** table, const long long* rows, Py_ssize_t count, const vec* plane,
+    const vec* zeros,
 ) noexcept nogil:
-    """Turn the rows of some blocks into addresses."""
-    cdef Py_ssize_t _block
-    cdef int j
-    for _block in range(blocks):
-        for j in range(loads):
-            table[j] = zeros if rows[j] < 0 else ahead(plane, rows[j])
-        table += loads
-        rows += loads
+    """Turn rows into addresses."""
+    cdef Py_ssize_t j
+    for j in range(count):
+        table[j] = zeros if rows[j] < 0 else ahead(plane, rows[j])
 
 
 cdef inline unsigned int span(Py_ssize_t low, Py_ssize_t high) noexcept nogil:
@@ -199,21 +204,55 @@ cdef inline void list_masks(
 
 
 cdef inline void load(
-    const vec* const* table, Py_ssize_t at, unsigned int bits, int loads, vec* v, along* x
+    const vec* const* table, Py_ssize_t at, unsigned int bits, int loads, vec* v
 ) noexcept nogil:
     """Load a vector of each row, from scalar `at` on."""
     cdef int j
     for j in range(loads):
-        if along is halved:
-            v[j] = even(ahead(table[j], at), bits)
-        else:
-            v[j] = part(ahead(table[j], at), bits)
+        v[j] = part(ahead(table[j], at), bits)
 
 
-cdef inline void load_pair(
-    const vec* const* table, Py_ssize_t at, unsigned int bits, int loads, vec* v, vec* u
+cdef inline Halves halves_of(const Axis* x, Py_ssize_t outputs, Py_ssize_t lanes) noexcept nogil:
+    """Describe the halves of what some outputs of an axis with stride 2 read."""
+    cdef Halves h
+    cdef Py_ssize_t last = (x.off0 + x.off_step * (x.taps - 1)) >> 1, first = x.off0 >> 1
+    h.first = first
+    h.filled = ceil_div(outputs + last - first, lanes)
+    h.vectors = h.filled + 1  # loads go beyond what any output needs
+    h.odd = h.vectors * lanes
+    h.at = (x.off0 & 1) * h.odd
+    h.steps[0] = h.steps[1] = x.off_step // 2
+    if x.off_step % 2:
+        h.steps[x.off0 & 1] += h.odd  # from an even scalar to an odd one
+        h.steps[1 - (x.off0 & 1)] += 1 - h.odd
+    return h
+
+
+cdef inline void split(
+    const Halves* h, Py_ssize_t x, Py_ssize_t source, const vec* row, vec* to
 ) noexcept nogil:
-    """Load two vectors of each row: scalars at, at + 2 ... and at + 1, at + 3 ..."""
-    cdef int j
-    for j in range(loads):
-        pair(ahead(table[j], at), bits, &v[j], &u[j])
+    """Write the even and odd scalars of a row that outputs from x on read; zeros outside."""
+    cdef Py_ssize_t i, at = 2 * (x + h.first)
+    cdef Py_ssize_t scalars = 2 * VEC_BYTES // (4 if vec is f32v else 8)
+    for i in range(h.filled):
+        cc_fetch(<const char*>ahead(row, at) + FAR)
+        cc_fetch(<const char*>ahead(row, at) + FAR + VEC_BYTES)
+        if at >= 0 and at + scalars <= source:
+            pair(ahead(row, at), ALL_BITS, to + i, to + h.vectors + i)
+        else:
+            pair(ahead(row, at), span(-at, source - at), to + i, to + h.vectors + i)
+        at += scalars
+
+
+cdef inline void point_halves(
+    const Halves* h, const Axis* x, Py_ssize_t column, const long long* rows,
+    Py_ssize_t count, const vec* plane, const vec* zeros, const vec** table, vec** to,
+) noexcept nogil:
+    """Split rows for outputs from a column on, and give their addresses."""
+    cdef Py_ssize_t i
+    for i in range(count):
+        table[i] = zeros
+        if rows[i] >= 0:
+            split(h, column, x.source, ahead(plane, rows[i]), to[0])
+            table[i] = ahead(<const vec*>to[0], -column)
+            to[0] += 2 * h.vectors

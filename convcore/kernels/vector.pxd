@@ -109,6 +109,37 @@ cdef extern from *:
       #define cc_low_f64(a, b) CC_LOW_2(cc_i64v, a, b)
       #define cc_high_f64(a, b) CC_HIGH_2(cc_i64v, a, b)
     #endif
+    /* near: a0 b0 a1 b1 ... of the first or last half of each 16 bytes; pair: the same
+       with 8 bytes for a scalar.  blocks: 16 bytes of a, every second, then of b. */
+    #if CC_VEC_BYTES == 64
+      #define cc_near_low_f32(a, b) CC_MIX(cc_i32v, a, b, \
+          0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
+      #define cc_near_high_f32(a, b) CC_MIX(cc_i32v, a, b, \
+          2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
+      #define cc_near_low_f64(a, b) CC_MIX(cc_i64v, a, b, 0, 8, 2, 10, 4, 12, 6, 14)
+      #define cc_near_high_f64(a, b) CC_MIX(cc_i64v, a, b, 1, 9, 3, 11, 5, 13, 7, 15)
+      #define cc_blocks_even_f64(a, b) CC_MIX(cc_i64v, a, b, 0, 1, 4, 5, 8, 9, 12, 13)
+      #define cc_blocks_odd_f64(a, b) CC_MIX(cc_i64v, a, b, 2, 3, 6, 7, 10, 11, 14, 15)
+    #elif CC_VEC_BYTES == 32
+      #define cc_near_low_f32(a, b) CC_MIX(cc_i32v, a, b, 0, 8, 1, 9, 4, 12, 5, 13)
+      #define cc_near_high_f32(a, b) CC_MIX(cc_i32v, a, b, 2, 10, 3, 11, 6, 14, 7, 15)
+      #define cc_near_low_f64(a, b) CC_MIX(cc_i64v, a, b, 0, 4, 2, 6)
+      #define cc_near_high_f64(a, b) CC_MIX(cc_i64v, a, b, 1, 5, 3, 7)
+      #define cc_blocks_even_f64(a, b) CC_MIX(cc_i64v, a, b, 0, 1, 4, 5)
+      #define cc_blocks_odd_f64(a, b) CC_MIX(cc_i64v, a, b, 2, 3, 6, 7)
+    #else
+      #define cc_near_low_f32 cc_low_f32
+      #define cc_near_high_f32 cc_high_f32
+      #define cc_near_low_f64 cc_low_f64
+      #define cc_near_high_f64 cc_high_f64
+      #define cc_blocks_even_f64(a, b) (a)
+      #define cc_blocks_odd_f64(a, b) (b)
+    #endif
+    #define CC_AS_F64(f, a, b) ((cc_f32v)f((cc_f64v)(a), (cc_f64v)(b)))
+    #define cc_pair_low_f32(a, b) CC_AS_F64(cc_near_low_f64, a, b)
+    #define cc_pair_high_f32(a, b) CC_AS_F64(cc_near_high_f64, a, b)
+    #define cc_blocks_even_f32(a, b) CC_AS_F64(cc_blocks_even_f64, a, b)
+    #define cc_blocks_odd_f32(a, b) CC_AS_F64(cc_blocks_odd_f64, a, b)
     /* fold: sums of neighbouring lanes, those of a before those of b. */
     #define CC_FOLD_2(like, a, b) (CC_MIX(like, a, b, 0, 2) + CC_MIX(like, a, b, 1, 3))
     #define CC_FOLD_4(like, a, b) (CC_MIX(like, a, b, 0, 2, 4, 6) \
@@ -132,7 +163,7 @@ cdef extern from *:
     /* merge: the lanes whose bits are set from memory, which is not touched elsewhere.
        copy: n scalars, never a byte beyond.
        part: the lanes whose bits are set, the others zero; only the former are read.
-       even: every second of twice as many scalars, a bit for each of them; pair: both.
+       pair: the even and the odd ones of twice as many scalars, a bit for each of them.
        sum: of all lanes, by halves.  put: n lanes at most.
        zip: n scalars at most, from a and b in turn. */
     #if defined(__AVX512F__)
@@ -163,19 +194,6 @@ cdef extern from *:
       }
       static inline cc_f64v cc_part_f64(const double *p, unsigned long long b) {
           return (cc_f64v)_mm512_maskz_loadu_pd((__mmask8)b, p);
-      }
-      static inline cc_f32v cc_even_f32(const float *p, unsigned long long b) {
-          __m512i at = _mm512_setr_epi32(
-              0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-          __m512 low = _mm512_maskz_loadu_ps((__mmask16)b, p);
-          __m512 high = _mm512_maskz_loadu_ps((__mmask16)(b >> 16), p + 16);
-          return (cc_f32v)_mm512_permutex2var_ps(low, at, high);
-      }
-      static inline cc_f64v cc_even_f64(const double *p, unsigned long long b) {
-          __m512i at = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
-          __m512d low = _mm512_maskz_loadu_pd((__mmask8)b, p);
-          __m512d high = _mm512_maskz_loadu_pd((__mmask8)(b >> 8), p + 8);
-          return (cc_f64v)_mm512_permutex2var_pd(low, at, high);
       }
       static inline void cc_pair_f32(
           const float *p, unsigned long long b, cc_f32v *even, cc_f32v *odd) {
@@ -349,6 +367,16 @@ cdef extern from *:
     f32v cc_high_f32(f32v a, f32v b) nogil
     f64v cc_low_f64(f64v a, f64v b) nogil
     f64v cc_high_f64(f64v a, f64v b) nogil
+    f32v cc_near_low_f32(f32v a, f32v b) nogil
+    f32v cc_near_high_f32(f32v a, f32v b) nogil
+    f64v cc_near_low_f64(f64v a, f64v b) nogil
+    f64v cc_near_high_f64(f64v a, f64v b) nogil
+    f32v cc_pair_low_f32(f32v a, f32v b) nogil
+    f32v cc_pair_high_f32(f32v a, f32v b) nogil
+    f32v cc_blocks_even_f32(f32v a, f32v b) nogil
+    f32v cc_blocks_odd_f32(f32v a, f32v b) nogil
+    f64v cc_blocks_even_f64(f64v a, f64v b) nogil
+    f64v cc_blocks_odd_f64(f64v a, f64v b) nogil
     f32v cc_fold_f32(f32v a, f32v b) nogil
     f64v cc_fold_f64(f64v a, f64v b) nogil
     f32v cc_merge_f32(f32v v, const float* source, unsigned long long lanes) nogil
@@ -357,8 +385,6 @@ cdef extern from *:
     void cc_copy_f64(double* to, const double* source, Py_ssize_t n) nogil
     f32v cc_part_f32(const float* source, unsigned long long lanes) nogil
     f64v cc_part_f64(const double* source, unsigned long long lanes) nogil
-    f32v cc_even_f32(const float* source, unsigned long long lanes) nogil
-    f64v cc_even_f64(const double* source, unsigned long long lanes) nogil
     void cc_pair_f32(const float* source, unsigned long long lanes, f32v* a, f32v* b) nogil
     void cc_pair_f64(const double* source, unsigned long long lanes, f64v* a, f64v* b) nogil
     float cc_sum_f32(f32v v) nogil
@@ -417,6 +443,35 @@ cdef inline vec interleave_high(vec a, vec b) noexcept nogil:
         return cc_high_f64(a, b)
 
 
+cdef inline void turn_near(vec* rows) noexcept nogil:
+    """Transpose each 16 bytes of as many rows as there are scalars in them."""
+    cdef vec a, b, c, d
+    if vec is f32v:
+        a, b = cc_near_low_f32(rows[0], rows[1]), cc_near_high_f32(rows[0], rows[1])
+        c, d = cc_near_low_f32(rows[2], rows[3]), cc_near_high_f32(rows[2], rows[3])
+        rows[0], rows[1] = cc_pair_low_f32(a, c), cc_pair_high_f32(a, c)
+        rows[2], rows[3] = cc_pair_low_f32(b, d), cc_pair_high_f32(b, d)
+    else:
+        a, b = cc_near_low_f64(rows[0], rows[1]), cc_near_high_f64(rows[0], rows[1])
+        rows[0], rows[1] = a, b
+
+
+cdef inline vec blocks_even(vec a, vec b) noexcept nogil:
+    """Give 16 bytes 0, 2, ... of a, then of b."""
+    if vec is f32v:
+        return cc_blocks_even_f32(a, b)
+    else:
+        return cc_blocks_even_f64(a, b)
+
+
+cdef inline vec blocks_odd(vec a, vec b) noexcept nogil:
+    """Give 16 bytes 1, 3, ... of a, then of b."""
+    if vec is f32v:
+        return cc_blocks_odd_f32(a, b)
+    else:
+        return cc_blocks_odd_f64(a, b)
+
+
 cdef inline vec merge(
     vec v, const vec* source, unsigned long long lanes
 ) noexcept nogil:
@@ -456,18 +511,13 @@ cdef inline vec part(const vec* source, unsigned long long lanes) noexcept nogil
         return cc_part_f64(<const double*>source, lanes)
 
 
-cdef inline vec even(const vec* source, unsigned long long scalars) noexcept nogil:
-    """Load every second scalar; a bit for each scalar tells whether it may be read."""
-    if vec is f32v:
-        return cc_even_f32(<const float*>source, scalars)
-    else:
-        return cc_even_f64(<const double*>source, scalars)
-
-
 cdef inline void pair(
     const vec* source, unsigned long long scalars, vec* a, vec* b
 ) noexcept nogil:
-    """Load scalars 0, 2, 4 ... to a and 1, 3, 5 ... to b; bits as for `even`."""
+    """Load scalars 0, 2, 4 ... to a and 1, 3, 5 ... to b.
+
+    A bit for each scalar tells whether it may be read; the others are zero.
+    """
     if vec is f32v:
         cc_pair_f32(<const float*>source, scalars, a, b)
     else:

@@ -1,0 +1,25 @@
+from array import array
+
+from convcore.runtime.arrays import Array
+
+def scratch_size(
+    geometry: array[int], direction: str, item: int, threads: int
+) -> int: ...
+def fprop(
+    geometry: array[int],
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    y: Array,
+    scratch: Array,
+    threads: int,
+) -> None: ...
+def dgrad(
+    geometry: array[int],
+    dy: Array,
+    weight: Array,
+    bias: Array | None,
+    dx: Array,
+    scratch: Array,
+    threads: int,
+) -> None: ...

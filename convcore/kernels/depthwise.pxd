@@ -1,0 +1,194 @@
+# Planes with channels in the lanes: what conv_depthwise.pyx and its weight gradient share.
+#
+# What      A band is some rows of as many planes as a vector has lanes, transposed: one
+#           vector for each pixel, real zeros where windows leave the planes.
+#
+#               plane 0  [ x x x x ]              0 0 0 0 0 0     one vector for each
+#               plane 1  [ x x x x ]    -->       0 * * * * 0     x, pitch of them a row
+#               ...                               0 * * * * 0
+#
+#           An output is an address, a tap a distance from it: no masks, no tails, and a
+#           stride costs nothing. Rows of x or dy lie together, so whole blocks of pixels
+#           are transposed; a list tells where each pixel goes.
+# Boxes     Some rows of the result, and the band that they read. How many: by the shape of
+#           a plane alone.
+# Cost      A load, log2(L) shuffles and a store for each vector of the source.
+
+from convcore.kernels.geometry cimport Axis, Conv, forward_axis, gradient_axis, phases
+from convcore.kernels.rounds cimport ceil_div
+from convcore.kernels.transpose cimport MOST_LANES, mix
+from convcore.kernels.vector cimport VEC_BYTES, f32v, vec, ahead, cc_fetch, part, zero_lanes
+
+cdef enum:
+    BAND = 600  # vectors of a band and its sums, but for one row: a fraction of L2
+    AHEAD = 4  # vectors from what is read to what is asked for
+    SLACK = 32  # vectors that a tile reads or writes beyond the last row
+    COLUMNS = 7  # outputs of a tile: maps have 7, 14, 28, 56 ... columns
+
+cdef struct Frame:
+    Axis[2] y, x                       # of each phase
+    Py_ssize_t x_phases
+    Py_ssize_t height, width           # of the result
+    Py_ssize_t rows, boxes             # of the result in a box; boxes of a plane
+    Py_ssize_t left, pitch             # the first column of a band, counted in the source
+    Py_ssize_t band_rows               # at most
+    Py_ssize_t source_height, source_width
+
+cdef struct Slice:                     # what a box reads
+    Py_ssize_t first, count            # rows of its band, counted in the source
+    Py_ssize_t inside, filled          # the first one that is transposed, and how many
+    Py_ssize_t skip, kept              # rows of the last box's band, if they are still there
+
+
+cdef inline void widen(
+    const Axis* a, Py_ssize_t first, Py_ssize_t last, Py_ssize_t* low, Py_ssize_t* high
+) noexcept nogil:
+    """Stretch low .. high over what outputs first .. last of an axis read."""
+    cdef Py_ssize_t reach = a.off_step * (a.taps - 1)
+    if a.taps and first <= last:
+        low[0] = min(low[0], a.advance * first + a.off0 + min(0, reach))
+        high[0] = max(high[0], a.advance * last + a.off0 + max(0, reach))
+
+
+cdef inline Slice slice_of(const Frame* f, Py_ssize_t y0, Py_ssize_t y1) noexcept nogil:
+    """Give what rows y0 .. y1 of the result read."""
+    cdef Slice s
+    cdef Py_ssize_t low = f.source_height, high = -1, y, step = f.y[0].step
+    for y in range(y0, y1):
+        widen(&f.y[y % step], y // step, y // step, &low, &high)
+    s.first, s.count = low, max(high - low + 1, 0)
+    s.inside = max(low, 0)
+    s.filled = max(min(high + 1, f.source_height) - s.inside, 0)
+    s.skip = s.kept = 0
+    return s
+
+
+cdef inline Frame frame_of(const Conv* p, bint gradient) noexcept nogil:
+    """Describe the boxes and bands of a direction."""
+    cdef Frame f
+    cdef Py_ssize_t i, high, y, least, row
+    cdef Slice s
+    f.y[0], f.x[0] = forward_axis(p, 1), forward_axis(p, 2)
+    f.x_phases = 1
+    f.height, f.width = p.out_extent[1], p.out_extent[2]
+    if gradient:
+        f.height, f.width = p.in_extent[1], p.in_extent[2]
+        f.x_phases = phases(p, 2)
+        for i in range(phases(p, 1)):
+            f.y[i] = gradient_axis(p, 1, i)
+        for i in range(f.x_phases):
+            f.x[i] = gradient_axis(p, 2, i)
+    f.source_height, f.source_width = f.y[0].source, f.x[0].source
+    f.left, high = 0, f.source_width - 1
+    for i in range(f.x_phases):
+        widen(&f.x[i], 0, f.x[i].extent - 1, &f.left, &high)
+    f.pitch = high - f.left + 1
+    least = slice_of(&f, 0, min(2, f.height)).count
+    row = f.y[0].advance * f.pitch // f.y[0].step + f.width
+    f.rows = max((BAND - least * f.pitch) // row, 1)
+    f.boxes = ceil_div(f.height, f.rows)
+    f.rows = ceil_div(f.height, f.boxes)
+    f.band_rows = 0
+    y = 0
+    while y < f.height:
+        s = slice_of(&f, y, min(y + f.rows, f.height))
+        f.band_rows = max(f.band_rows, s.count)
+        y += f.rows
+    return f
+
+
+cdef inline Slice slice_after(
+    const Frame* f, const Slice* last, Py_ssize_t y0, Py_ssize_t y1
+) noexcept nogil:
+    """Give what the next box of the same planes reads; tell what its band keeps."""
+    cdef Slice s = slice_of(f, y0, y1)
+    s.kept = min(max(last.first + last.count - s.first, 0), s.count)
+    if s.kept:
+        s.skip = s.first - last.first
+        s.filled = max(s.inside + s.filled - max(s.first + s.kept, 0), 0)
+        s.inside = max(s.first + s.kept, 0)
+    return s
+
+
+cdef inline void list_places(const Frame* f, int* places) noexcept nogil:
+    """Write where each pixel of a band's rows goes, counted from the first one's row."""
+    cdef Py_ssize_t y, x
+    for y in range(f.band_rows):
+        for x in range(f.source_width):
+            places[0] = <int>(y * f.pitch + x - f.left)
+            places += 1
+
+
+cdef inline void turn_pixels(
+    const vec* source, Py_ssize_t ld, Py_ssize_t rows, Py_ssize_t n, const int* places,
+    vec* to,
+) noexcept nogil:
+    """Transpose n pixels of some planes, fewer than a block."""
+    cdef vec block[MOST_LANES]
+    cdef int i, lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    for i in range(lanes):
+        block[i] = zero_lanes(source)
+        if i < rows:
+            block[i] = part(ahead(source, i * ld), (<unsigned long long>1 << n) - 1)
+    mix(block)
+    for i in range(lanes):
+        if i < n:
+            to[places[i]] = block[i]
+
+
+cdef inline void turn_block(
+    const vec* source, Py_ssize_t ld, const int* places, vec* to
+) noexcept nogil:
+    """Transpose a whole block."""
+    cdef vec block[MOST_LANES]
+    cdef int i, lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    for i in range(lanes):
+        cc_fetch(ahead(source, i * ld + AHEAD * lanes))
+        block[i] = ahead(source, i * ld)[0]
+    mix(block)
+    for i in range(lanes):
+        to[places[i]] = block[i]
+
+
+cdef inline void put_pixels(
+    const vec* source, Py_ssize_t ld, Py_ssize_t rows, Py_ssize_t pixels,
+    const int* places, vec* to,
+) noexcept nogil:
+    """Put some pixels of some planes to their places, as vectors.
+
+    Lanes without a plane are zero.
+    """
+    cdef Py_ssize_t i = 0, lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    while i < pixels:
+        if i + lanes > pixels and pixels > lanes:
+            i = pixels - lanes  # some of them once more
+        if rows == lanes and pixels >= lanes:
+            turn_block(ahead(source, i), ld, places + i, to)
+        else:
+            turn_pixels(ahead(source, i), ld, rows, min(lanes, pixels), places + i, to)
+        i += lanes
+
+
+cdef inline void fill_band(
+    const Frame* f, const Slice* s, const vec* source, Py_ssize_t rows, const int* places,
+    vec* band,
+) noexcept nogil:
+    """Fill the band of a box: rows that are there, rows of the source, and zeros.
+
+    The columns left and right of the source have to be zero already.
+    """
+    cdef Py_ssize_t plane = f.source_height * f.source_width, i
+    cdef Py_ssize_t kept = s.kept * f.pitch, all_rows = s.count * f.pitch
+    cdef Py_ssize_t top = min(max((s.inside - s.first) * f.pitch, kept), all_rows)
+    cdef Py_ssize_t bottom = top + s.filled * f.pitch
+    for i in range(kept):
+        band[i] = band[s.skip * f.pitch + i]
+    for i in range(kept, top):
+        band[i] = zero_lanes(source)
+    if s.filled:
+        put_pixels(
+            ahead(source, s.inside * f.source_width), plane, rows,
+            s.filled * f.source_width, places, band + top,
+        )
+    for i in range(bottom, all_rows):
+        band[i] = zero_lanes(source)
