@@ -32,7 +32,10 @@ MOST_WEIGHTS = 1 << 15  # of a group, with a vector of 64 bytes each in the grad
 FEW = 16  # of the result: with more, lanes full of channels are as fast
 NEARLY_FULL = 12  # with more, that depends on the columns
 COLUMNS = (9, 28)  # fewer leave half of the lanes empty, more do not fit into caches
-FEW_READ = (8, 28)  # of x, with so many columns of y: those of y do not matter
+FEW_READ = 8  # of x: where rows of y have so many columns, its channels do not matter:
+LONG_ROW = 28
+LONG_HALF = 56  # with stride 2, if all taps of a row read each second scalar
+SHARED = 5  # rows of a kernel with stride 2, which share loads
 FEW_FOR_ONE_ROW = 4  # of both: there are no loads that the taps could share
 FEW_WITH_STRIDE = 8  # of one of both
 FEW_WEIGHTS = (2, 8)  # of x and of y in a gradient of weight: more fill lanes
@@ -99,9 +102,9 @@ class ConvPlanes:
             few = self._prefers_gradient(problem, x, y)
         elif problem.stride[2] == 1:
             few = self._prefers_dense(y, columns)
-            few = few or (x <= FEW_READ[0] and columns >= FEW_READ[1])
+            few = few or (x <= FEW_READ and columns >= LONG_ROW)
         else:
-            few = y <= FEW and min(x, y) <= FEW_WITH_STRIDE
+            few = self._prefers_strided(problem, x, y)
         return Verdict(few, "few channels a group" if few else "many channels a group")
 
     def _prefers_dense(self, result: int, columns: int) -> bool:
@@ -109,6 +112,14 @@ class ConvPlanes:
         if result <= NEARLY_FULL:
             return True
         return result <= FEW and COLUMNS[0] <= columns <= COLUMNS[1]
+
+    def _prefers_strided(self, problem: ConvProblem, x: int, y: int) -> bool:
+        if problem.stride[1] > 1 and problem.kernel[1] > SHARED:
+            return max(x, y) <= FEW_FOR_ONE_ROW
+        if y <= FEW and min(x, y) <= FEW_WITH_STRIDE:
+            return True
+        one_half = problem.dilation[2] % 2 == 0
+        return one_half and x <= FEW_READ and problem.out_extent[2] >= LONG_HALF
 
     def _prefers_gradient(self, problem: ConvProblem, x: int, y: int) -> bool:
         if prod(problem.stride) > 1:

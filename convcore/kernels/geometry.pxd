@@ -158,8 +158,8 @@ cdef inline Window finished(Window w) noexcept nogil:
     """Fill in what follows from the axes."""
     cdef Py_ssize_t before_y, before_x
     w.source_plane = w.z.source * w.y.source * w.x.source
+    join(&w.z, &w.y)  # the outer ones first: `height` and `width` stay those of `out`
     join(&w.y, &w.x)
-    join(&w.z, &w.y)
     w.columns = w.samples * w.z.extent * w.y.extent * w.x.extent
     w.taps = w.z.taps * w.y.taps * w.x.taps
     w.depth = w.c * w.taps
