@@ -71,6 +71,17 @@ CASES: dict[str, str] = {
     "depthwise, blocks, many taps": "n1g17ic17ih11oc17kh9ph4",
     "depthwise, blocks, a long row": "n1g16ic16ih1iw600oc16kh1kw9ph0pw4",
     "depthwise, blocks, chunks": "n5g16ic16ih30oc16kh3sh2ph1",
+    "blocks of one row, strided, dilated by 13": (
+        "n1g16ic16ih32iw64oc16kh3sh2ph13pw1dh13dw1"
+    ),
+    "blocks of one row, phases without taps": (
+        "n1g33ic33ih5iw150oc33kh2kw7sh2ph2pw0_1dh5dw13"
+    ),
+    "blocks of one row, even dilation": (
+        "n2g17ic17ih5iw150oc17kh5kw7sh2sw1ph13_2pw0_6dh2dw1"
+    ),
+    "stride far beyond the kernel, one task": "n1g1ic3ih20oc32kh2sh9",
+    "stride far beyond the kernel, volume": "n1g1ic1id4ih8iw8oc32kd2kh1kw2sd2sh5sw2",
     "depthwise signal": "n2g3ic3iw300oc3kw9pw4",
     "depthwise signal, strided": "n2g3ic3iw511oc6kw5sw2pw2",
     "depthwise signal, dilated": "n1g2ic2iw400oc2kw4pw9dw6",

@@ -82,6 +82,12 @@ LONG_SUMS = (
     "n1g5ic5iw9000oc10kw9pw4",
     "n1g1ic3ih9oc700kh5",
     "n1g1ic20ih9oc700kh7",
+    "n1g1ic100ih16oc3kh3ph1",
+    "n1g1ic256ih9oc8kh3ph1",
+    "n1g1ic12ih12oc250kh3ph1",
+    "n1g1ic5ih24oc2kh17kw19",
+    "n512g32ic32ih1oc32kh3ph1",
+    "n512g32ic32ih2iw1oc32kh3ph1",
     "n3g16ic16ih45oc16kh3sh2ph1",
     "n1g17ic17ih5iw150oc17kh9ph4",
 )
@@ -136,6 +142,26 @@ def test_public_convolution(call: oracle.Call, flip: bool, dtype: Any) -> None:
     )
     for grad, right in zip(grads, expected, strict=True):
         oracle.assert_exact(grad, right)
+
+
+@given(oracle.conv_transpose_calls(), st.sampled_from(cpu.available()))
+def test_problems_that_only_transposing_makes(call: oracle.Call, isa: str) -> None:
+    """With output_padding and one-sided padding, extents differ and products agree."""
+    with cpu.use(isa):
+        check_exactly(call.problem, np.float32)
+
+
+def test_swapped_axes_of_a_pointwise_transposed_convolution() -> None:
+    """3 x 4 outputs of 4 x 3 inputs: as many, but not the same."""
+    how: dict[str, Any] = {
+        "padding": ((0, 0), (0, 1)),
+        "output_padding": (1, 0),
+        "dilation": (2, 1),
+    }
+    problem = ConvProblem.transposed("t", (1, 40, 3, 4), (40, 20, 1, 1), **how)
+    assert problem.in_extent == (1, 4, 3)
+    assert problem.out_extent == (1, 3, 4)
+    check_exactly(problem, np.float32)
 
 
 @given(oracle.conv_transpose_calls(), st.booleans(), st.sampled_from(oracle.DTYPES))

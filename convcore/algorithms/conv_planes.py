@@ -26,6 +26,8 @@ TILE_ROWS = 16  # at most in a tile, the last of an axis included
 MOST_TERMS = 1 << 14  # (channel, row of the kernel) of a tile, with 16 addresses each
 MOST_SPLIT = 1 << 19  # scalars of the rows of a tile, where the stride is 2: 8 MB
 LINE = 128  # outputs of a tile, at most, if there is a single row
+MOST_SHARED = 7  # rows of a kernel whose taps are summed together
+MOST_CHAIN = 300  # terms of a chain: see `chain` in kernels/tile.pxd
 MOST_WEIGHTS = 1 << 15  # of a group, with a vector of 64 bytes each in the gradient
 # The rest is taste: one core with AVX-512, float32, 2026-11. Counts are of channels in a
 # group: those of the result share every load, those that are read cost nothing else.
@@ -71,6 +73,9 @@ class ConvPlanes:
         row = max(problem.in_extent[2], problem.out_extent[2])
         if row > WIDEST or row * problem.kernel[2] > MOST_MASKS:
             return Verdict(False, f"rows of more than {WIDEST} scalars or many taps")
+        shared = problem.kernel[1] if problem.kernel[1] <= MOST_SHARED else 1
+        if shared * problem.kernel[2] > MOST_CHAIN:
+            return Verdict(False, f"chains of more than {MOST_CHAIN} terms")
         rows = problem.kernel[0] * problem.kernel[1]
         planes = [problem.in_extent, problem.out_extent]
         if max(d * (h + TILE_ROWS) for d, h, _ in planes) * rows > MOST_ROWS:

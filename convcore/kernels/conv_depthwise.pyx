@@ -13,7 +13,7 @@
 # Assumes   flat native buffers of the sizes that the geometry tells; what
 #           algorithms/conv_depthwise.py accepts: two axes, strides 1 and 2.
 # Parallel  over tasks = runs of (sample, block of channels, box): each writes rows that no
-#           other task writes. Every sum is one chain from the bias on, tap by tap, so its
+#           other task writes. Every sum is one chain tap by tap, and the bias, so its
 #           bits depend on nothing else.
 # Scratch   shared: weights, biases, where pixels and taps are; per thread a band and sums.
 # Cost      a load, log2(L) shuffles and a store for each vector read and written; a load
@@ -155,14 +155,14 @@ cdef inline void sum_row(
     cdef int i
     while x < outputs:
         for i in range(COLUMNS):
-            acc[i] = bias
+            acc[i] = zero_lanes(weights)
         for k in range(taps):
             w = weights[k]
             v = band + distances[k]
             for i in range(COLUMNS):
                 acc[i] = acc[i] + w * v[i * column_step(step)]
         for i in range(COLUMNS):
-            to[i * to_step] = acc[i]
+            to[i * to_step] = acc[i] + bias
         x += COLUMNS
         band += COLUMNS * column_step(step)
         to += COLUMNS * to_step

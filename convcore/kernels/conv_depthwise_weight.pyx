@@ -47,9 +47,10 @@ cdef struct Job:
     Py_ssize_t taps, sums               # of a channel; with those that fill the last TAPS
     Py_ssize_t longest                  # pixels that are summed one after the other
     Py_ssize_t units, chunk, chunks     # (sample, box); of a chunk; of a block of channels
+    Py_ssize_t run                      # units that are summed one after the other
     Py_ssize_t tasks, macs              # macs of one
     Py_ssize_t partial, shared          # scratch in scalars: where the chunks begin; all
-    Py_ssize_t band, private            # of a thread, a part and all
+    Py_ssize_t band, turned, private    # of a thread, parts and all
 
 
 cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
@@ -77,7 +78,9 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     )
     job.shared = job.partial + (job.tasks * job.sums + SLACK) * job.lanes
     job.band = (job.f.band_rows * job.f.pitch + SLACK) * job.lanes
-    job.private = job.band + (job.f.rows * job.f.width + SLACK) * job.lanes
+    job.run = max(job.longest // (job.f.rows * job.f.width), 1)
+    job.turned = (job.f.rows * job.f.width + SLACK) * job.lanes
+    job.private = job.band + job.turned + (job.sums + SLACK) * job.lanes
     return job
 
 
@@ -165,6 +168,14 @@ cdef inline void put_block(
     )
 
 
+cdef inline void move_sums(real* sums, Py_ssize_t count, real* to) noexcept nogil:
+    """Add some sums to others, and begin them anew."""
+    cdef Py_ssize_t i
+    for i in range(count):
+        to[i] += sums[i]
+        sums[i] = 0
+
+
 cdef void run_task(
     const Job* job, Py_ssize_t task, const real* x, const real* dy, real* shared,
     real* band, real* dw,
@@ -177,7 +188,9 @@ cdef void run_task(
     cdef Py_ssize_t source_plane = f.source_height * f.source_width
     cdef real* turned = band + job.band
     cdef Slice s
-    cdef real* sums = shared + job.partial + task * job.sums * job.lanes
+    cdef real* all_sums = shared + job.partial + task * job.sums * job.lanes
+    cdef real* sums = turned + job.turned
+    memset(all_sums, 0, job.sums * job.lanes * sizeof(real))
     memset(sums, 0, job.sums * job.lanes * sizeof(real))
     memset(band, 0, job.band * sizeof(real))
     for unit in range(first, min(first + job.chunk, job.units)):
@@ -202,8 +215,11 @@ cdef void run_task(
                 job, &s, y0, y1, rows, <const f64v*>(x + plane * source_plane),
                 <const int*>shared, <f64v*>band, <const f64v*>turned, <f64v*>sums,
             )
+        if (unit + 1 - first) % job.run == 0:
+            move_sums(sums, job.sums * job.lanes, all_sums)
+    move_sums(sums, job.sums * job.lanes, all_sums)
     if job.chunks == 1:
-        put_block(job, block, <const real*>sums, dw)
+        put_block(job, block, <const real*>all_sums, dw)
 
 
 cdef void run_tasks(

@@ -29,8 +29,8 @@ from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
 from convcore.kernels.band cimport (
-    Band, Box, Boxes, band_of, box_at, choose_boxes, fill, list_outputs,
-    list_terms, outputs_of,
+    BAND_BYTES, Band, Box, Boxes, band_of, box_at, choose_boxes, fill, list_outputs,
+    list_terms, outputs_of, plane_size,
 )
 from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals, room
 from convcore.kernels.geometry cimport (
@@ -67,10 +67,11 @@ cdef struct Job:
 
 cdef inline bint pointwise(const Conv* p, const Window* w) noexcept nogil:
     """Tell whether output q sees pixel q alone."""
-    return (
-        w.taps == 1 and w.source_plane == w.plane and volume(p.stride) == 1
-        and p.pad[0] + p.pad[1] + p.pad[2] == 0
-    )
+    cdef int i
+    for i in range(3):
+        if p.pad[i] or p.stride[i] > 1 or p.in_extent[i] != p.out_extent[i]:
+            return False
+    return w.taps == 1
 
 
 cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
@@ -78,6 +79,9 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     cdef Job job
     cdef Py_ssize_t lanes = NR_BYTES // item, parts, size, most
     cdef bint fits
+    cdef Band b
+    cdef Box one
+    cdef int i
     job.p = p[0]
     job.w = forward_window(p)
     job.swapped = pointwise(p, &job.w) and p.icg < p.ocg and p.icg <= FEW
@@ -90,6 +94,11 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     job.channel_tasks = ceil_div(job.p.icg, job.channels)
     job.channels = ceil_div(job.p.icg, job.channel_tasks)
     job.block = min(job.channels, max(1, TERMS // job.taps // MR) * MR)
+    for i in range(3):
+        one.first[i], one.count[i] = 0, 1
+    one.sample, one.samples = 0, 1
+    b = band_of(&job.w, &one, 1)  # of a single output
+    job.block = max(1, min(job.block, BAND_BYTES // item // plane_size(&b)))
     job.boxes = choose_boxes(&job.w, job.block, OUTPUTS * MR, item)
     job.panels = ceil_div(job.p.ocg, lanes)
     job.panel_block = min(job.panels, PANELS)

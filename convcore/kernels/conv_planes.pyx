@@ -48,6 +48,7 @@ from convcore.kernels.planes cimport (
 )
 from convcore.kernels.planes_tile cimport Head, Reach, Span, Terms, run_channels
 from convcore.kernels.rounds cimport ROUND_MACS, aligned, round_of
+from convcore.kernels.tile cimport SHORT, chain, partial_chain
 from convcore.kernels.vector cimport ROWS, VEC_BYTES, f32v, f64v, real, vec, ahead
 
 cdef enum:
@@ -328,6 +329,18 @@ cdef inline void point_tile(
         planes = ahead(planes, job.w.source_plane)
 
 
+cdef Py_ssize_t run_of(const Job* job, const Sweep* s) noexcept nogil:
+    """Choose how many blocks of terms make a chain: of whole channels, if they fit."""
+    cdef Py_ssize_t terms = max(
+        s.rows.taps * max(job.x[0].taps, job.x[job.x_count - 1].taps), 1
+    )
+    cdef Py_ssize_t channel = max(s.blocks, 1), depth = job.w.c * channel * terms
+    cdef Py_ssize_t most = max(chain(depth), SHORT)
+    if channel * terms <= most:
+        return channel * (most // (channel * terms))
+    return max(partial_chain(depth) // terms, 1)
+
+
 cdef void run_tiles(
     const Job* job, const Sweep* s, const Part* work, const vec* source,
     const vec* weights, const vec* biases, const vec* zeros, vec* private, vec* out,
@@ -343,6 +356,7 @@ cdef void run_tiles(
     cdef Terms t
     t.column, t.high = s.rows.column, s.rows.rows == ROWS
     t.blocks = job.w.c * s.blocks
+    t.run = run_of(job, s)
     t.m, t.m_step = job.w.m, job.weight_m
     t.plane, t.width = job.w.plane, job.w.width
     t.phases = <int>job.x_count

@@ -102,9 +102,9 @@ cdef Job make_job(const Conv* p, Py_ssize_t item, int threads) noexcept nogil:
         job.tasks = p.n * p.g * job.plane_parts * job.bands
         if job.tasks >= TASKS_PER_THREAD * threads:
             break
-        if job.height * job.phases_y > 4 * p.kernel[1]:
+        if job.height > 1 and job.height * job.phases_y > 4 * p.kernel[1]:
             job.height = ceil_div(job.height, 2)
-        elif job.planes > 4 * p.kernel[0]:
+        elif job.planes > max(4 * p.kernel[0], 1):
             job.planes = ceil_div(job.planes, 2)
         else:
             break

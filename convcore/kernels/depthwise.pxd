@@ -100,8 +100,13 @@ cdef inline Frame frame_of(const Conv* p, bint gradient) noexcept nogil:
 cdef inline Slice slice_after(
     const Frame* f, const Slice* last, Py_ssize_t y0, Py_ssize_t y1
 ) noexcept nogil:
-    """Give what the next box of the same planes reads; tell what its band keeps."""
+    """Give what the next box of the same planes reads; tell what its band keeps.
+
+    With a stride a later box may read earlier rows, or none at all: then nothing is kept.
+    """
     cdef Slice s = slice_of(f, y0, y1)
+    if last.count == 0 or s.first < last.first:
+        return s
     s.kept = min(max(last.first + last.count - s.first, 0), s.count)
     if s.kept:
         s.skip = s.first - last.first

@@ -10,8 +10,8 @@
 #               row 1  *--k1--> acc 0, --k0--> acc 1
 #               row 2  *--k2--> acc 0, --k1--> acc 1, --k0--> acc 2 ...
 #
-# Order     Each sum is one chain of fused multiply-adds from the bias on, in the order
-#           (block, kx, ky), whatever the tile is.
+# Order     Each sum is a chain of fused multiply-adds in the order (block, kx, ky), whatever
+#           the tile is: one, or several of `run` blocks, added up; the bias comes last.
 # Cost      N loads for R * K multiply-adds of each channel.
 # Why not   Tile after tile through one function call each: with one channel that is a
 #           quarter of the time on small maps; so batches of tiles, with all that the loop
@@ -59,6 +59,7 @@ cdef struct Terms:  # what a tile sums
     Column column                  # taps that share loads
     bint high                      # ROWS rows, or ROWS_HALF
     Py_ssize_t blocks              # (c, kz, block of ky)
+    Py_ssize_t run                 # of them in one chain: see `chain` in tile.pxd
     Py_ssize_t loads               # rows of a tile
     const Py_ssize_t* offsets      # of their weights
     Py_ssize_t m_step, y_step      # weights to the next channel, row of the kernel
@@ -117,19 +118,18 @@ cdef inline void feed_column(
 
 cdef inline void sum_tile(
     const Terms* t, const Reach* r, const vec* const* table, const vec* weight,
-    const vec* bias, const unsigned int* masks, Py_ssize_t x, vec* acc, shape* tile,
-    taps* column,
+    const vec* bias, const unsigned int* masks, Py_ssize_t x, vec* acc, vec* total,
+    shape* tile, taps* column,
 ) noexcept nogil:
-    """Sum all terms of one vector of columns."""
+    """Sum all terms of one vector of columns: chains of t.run blocks, then the bias."""
     cdef vec v[MOST_LOADS]
-    cdef Py_ssize_t b, kx, at, step, next_step
+    cdef Py_ssize_t b, kx, at, step, next_step, until = t.run
     cdef int m, i, rows = rows_of(tile), loads = (rows - 1) * apart_of(column) + taps_of(column)
     cdef const vec* w
-    cdef vec first
-    for m in range(channels_of(tile)):
-        first = lanes_from(bias, m) if bias else zero_lanes(weight)
-        for i in range(rows):
-            acc[m * rows + i] = first
+    cdef vec last
+    cdef bint several = t.run < t.blocks
+    for i in range(channels_of(tile) * rows):
+        acc[i] = zero_lanes(weight)
     weight = ahead(weight, r.tap0)
     for b in range(t.blocks):
         at = x + r.at
@@ -144,6 +144,19 @@ cdef inline void sum_tile(
             at += step
             step, next_step = next_step, step
         table += loads
+        if b + 1 == until and several:
+            for i in range(channels_of(tile) * rows):
+                total[i] = acc[i] if until == t.run else total[i] + acc[i]
+                acc[i] = zero_lanes(weight)
+            until += t.run
+    if several:
+        for i in range(channels_of(tile) * rows):
+            acc[i] = total[i] + acc[i]
+    if bias:
+        for m in range(channels_of(tile)):
+            last = lanes_from(bias, m)
+            for i in range(rows):
+                acc[m * rows + i] = acc[m * rows + i] + last
 
 
 cdef inline void put_tile(
@@ -173,6 +186,7 @@ cdef inline void run_batch(
     cdef Terms t = terms[0]  # a copy, which no store to `out` can change
     cdef vec acc[2 * ROWS]
     cdef vec acc1[2 * ROWS]
+    cdef vec total[2 * ROWS]
     cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8), x, _i, count
     cdef Py_ssize_t row = where.to_row
     cdef Py_ssize_t x_end = where.x_end, tiles = where.tiles
@@ -181,7 +195,9 @@ cdef inline void run_batch(
     cdef const vec* weight
     cdef const vec* bias = NULL
     cdef vec* to
-    cdef int rows = rows_of(tile)
+    cdef int rows = rows_of(tile), i
+    for i in range(2 * ROWS):
+        total[i] = zero_lanes(weights)
     for _i in range(tiles):
         x, masks, masks1 = where.x, where.masks, where.masks1
         weight, count = ahead(weights, head.weight), head.count
@@ -189,11 +205,14 @@ cdef inline void run_batch(
             bias = ahead(biases, head.bias)
         while x < x_end:
             to = <vec*>ahead(<const vec*>out, head.out + x * (2 if along is zipped else 1))
-            sum_tile(&t, &t.reach[0], table, weight, bias, masks, x, acc, tile, column)
+            sum_tile(
+                &t, &t.reach[0], table, weight, bias, masks, x, acc, total, tile, column
+            )
             masks += t.reach[0].taps
             if along is zipped:
                 sum_tile(
-                    &t, &t.reach[1], table, weight, bias, masks1, x, acc1, tile, column
+                    &t, &t.reach[1], table, weight, bias, masks1, x, acc1, total, tile,
+                    column,
                 )
                 masks1 += t.reach[1].taps
                 put_tile(acc, acc1, to, t.plane, row, t.width - 2 * x, count, tile, step)
