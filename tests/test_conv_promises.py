@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,9 @@ BIG = [
     "n1g1ic1ih98iw28oc30kh19kw28",
     "n1g1ic18id6ih12oc50kd3",
     "n1g1ic16ih60oc50kh5ph2",
+    "n2g1ic40id5ih20oc50kd1",
+    "n2g1ic30ih40oc150kh1",
+    "n2g20ic20ih40iw60oc20kh3sh2ph1",
 ]
 
 
@@ -90,6 +94,25 @@ def test_bits_do_not_depend_on_the_batch(call: oracle.Call) -> None:
         )
         assert grad is not None
         oracle.assert_bits_equal(grad, grad_x[i : i + 1])
+
+
+@pytest.mark.parametrize("text", [*BIG, *CASES.values()])
+def test_every_algorithm_gives_a_sample_the_same_bits(text: str, isa: str) -> None:
+    """Alone, in a batch, and in one of another size."""
+    five = replace(ConvProblem.parse(text), n=5)
+    a = oracle.operands(five, np.random.default_rng(3), kind="normal")
+    for algorithm, direction in accepting(five):
+        if direction not in ("fprop", "dgrad"):
+            continue
+        source, *others = arguments(direction, a)
+        batch = compute(five, algorithm, direction, source, *others)
+        for first, last in ((0, 1), (4, 5), (1, 4)):
+            few = replace(five, n=last - first)
+            oracle.assert_bits_equal(
+                compute(few, algorithm, direction, source[first:last], *others),
+                batch[first:last],
+                f"{algorithm}, samples {first} .. {last}",
+            )
 
 
 def layouts(x: Any) -> Iterator[tuple[str, Any]]:
