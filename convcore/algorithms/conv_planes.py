@@ -28,6 +28,7 @@ MOST_SPLIT = 1 << 19  # scalars of the rows of a tile, where the stride is 2: 8 
 LINE = 128  # outputs of a tile, at most, if there is a single row
 MOST_SHARED = 7  # rows of a kernel whose taps are summed together
 MOST_CHAIN = 300  # terms of a chain: see `chain` in kernels/tile.pxd
+MOST_TALL = 400  # the same where kernels have 4 to 7 rows: they are one chain
 MOST_WEIGHTS = 1 << 15  # of a group, with a vector of 64 bytes each in the gradient
 # The rest is taste: one core with AVX-512, float32, 2026-11. Counts are of channels in a
 # group: those of the result share every load, those that are read cost nothing else.
@@ -37,7 +38,7 @@ COLUMNS = (9, 28)  # fewer leave half of the lanes empty, more do not fit into c
 FEW_READ = 8  # of x: where rows of y have so many columns, its channels do not matter:
 LONG_ROW = 28
 LONG_HALF = 56  # with stride 2, if all taps of a row read each second scalar
-SHARED = 5  # rows of a kernel with stride 2, which share loads
+SHARED = 5  # rows of a kernel: more share loads badly
 FEW_FOR_ONE_ROW = 4  # of both: there are no loads that the taps could share
 FEW_WITH_STRIDE = 8  # of one of both
 FEW_WEIGHTS = (2, 8)  # of x and of y in a gradient of weight: more fill lanes
@@ -76,6 +77,10 @@ class ConvPlanes:
         shared = problem.kernel[1] if problem.kernel[1] <= MOST_SHARED else 1
         if shared * problem.kernel[2] > MOST_CHAIN:
             return Verdict(False, f"chains of more than {MOST_CHAIN} terms")
+        read = problem.ic if direction == "fprop" else problem.oc
+        terms = read // problem.g * problem.taps
+        if direction != "wgrad" and shared > 3 and terms > MOST_TALL:
+            return Verdict(False, f"tall kernels with more than {MOST_TALL} terms")
         rows = problem.kernel[0] * problem.kernel[1]
         planes = [problem.in_extent, problem.out_extent]
         if max(d * (h + TILE_ROWS) for d, h, _ in planes) * rows > MOST_ROWS:
@@ -107,7 +112,8 @@ class ConvPlanes:
             few = self._prefers_gradient(problem, x, y)
         elif problem.stride[2] == 1:
             few = self._prefers_dense(y, columns)
-            few = few or (x <= FEW_READ and columns >= LONG_ROW)
+            low = problem.kernel[1] <= SHARED
+            few = few or (low and x <= FEW_READ and columns >= LONG_ROW)
         else:
             few = self._prefers_strided(problem, x, y)
         return Verdict(few, "few channels a group" if few else "many channels a group")
