@@ -38,30 +38,23 @@ class Plan:
     work: int  # multiply-adds, or what costs as much
     geometry: "array[int]"
     kernel: Callable[..., None]
+    packing: tuple[Any, ...] | None  # what packed weights depend on, if it takes such
     _module: ModuleType
     _pack: Callable[..., None] | None = None
-    _scratch: dict[int, int] = field(default_factory=dict)
+    _scratch: dict[tuple[int, bool], int] = field(default_factory=dict)
 
-    def scratch_bytes(self, threads: int) -> int:
-        """Give the bytes of scratch that the kernel needs with so many threads."""
-        size = self._scratch.get(threads)
+    def scratch_bytes(self, threads: int, packed: bool = False) -> int:
+        """Give the bytes of scratch for so many threads, less if weights come packed."""
+        size = self._scratch.get((threads, packed))
         if size is None:
             item = _ITEM_BYTES[self.dtype]
             size = item * self._module.scratch_size(
                 self.geometry, self.direction, item, threads
             )
-            self._scratch[threads] = size
+            if packed:
+                size -= self.packed_bytes()
+            self._scratch[threads, packed] = size
         return size
-
-    @property
-    def packing(self) -> tuple[Any, ...] | None:
-        """What the bytes of packed weights depend on; None if the kernel takes none."""
-        problem = _folded(self.problem)
-        if self._pack is None or not isinstance(problem, ConvProblem):
-            return None
-        weights = (problem.g, problem.ic, problem.oc, problem.kernel)
-        steps = (problem.stride, problem.dilation)
-        return self.isa, self.dtype, self.algorithm, self.direction, *weights, *steps
 
     def packed_bytes(self) -> int:
         """Give the bytes of packed weights."""
@@ -159,6 +152,13 @@ def _folded(problem: Problem) -> Problem:
     return problem.folded if isinstance(problem, ConvProblem) else problem
 
 
+def _packing(problem: Problem, *how: str) -> tuple[Any, ...]:
+    """Give what packed weights depend on: nothing of extents or the batch."""
+    assert isinstance(problem, ConvProblem)
+    weights = (problem.g, problem.ic, problem.oc, problem.kernel)
+    return *how, *weights, problem.stride, problem.dilation
+
+
 def _cards(problem: Problem, direction: str) -> Sequence[Any]:
     """List the cards of a kind of problem that have the direction."""
     ranked: Sequence[ConvAlgorithm] | Sequence[PoolAlgorithm] = (
@@ -210,6 +210,7 @@ def _select(
         problem.work(direction),
         array("q", folded.geometry),
         getattr(module, kernel.function),
+        _packing(folded, direction, dtype, card.name, isa) if kernel.pack else None,
         module,
         getattr(module, kernel.pack) if kernel.pack else None,
     )

@@ -98,7 +98,7 @@ CHOICES = {
     "groups of 4, strided, dilation 3": "planes planes planes gemm",
     "groups of 16, strided": "direct direct direct gemm",
     "many channels to 3": "planes direct planes gemm",
-    "many channels to 3, strided": "gemm direct direct gemm",
+    "many channels to 3, strided": "planes direct direct gemm",
     "groups of 8 to 5": "planes planes planes gemm",
     "few groups, several chunks": "planes planes planes gemm",
     "long signal": "gemm gemm direct gemm",
@@ -114,7 +114,7 @@ CHOICES = {
     "gradient mostly of padding, half vectors": "direct scatter direct gemm",
     "gradient of one channel, kernel as wide as x": "direct taps direct gemm",
     "gradient of few channels": "direct planes direct gemm",
-    "gradient of few channels, 8 of a group": "direct gemm direct gemm",
+    "gradient of few channels, 8 of a group": "direct planes direct gemm",
     "gradient of few channels, two bands": "direct taps direct gemm",
     "gradient of few channels, stride 3": "direct taps direct gemm",
     "gradient of few channels, strided and dilated": "direct taps direct gemm",
@@ -187,6 +187,10 @@ def test_a_plan_is_made_once(isa: str) -> None:
         "n4g1ic3ih600oc96kh11sh4",
         "n2g1ic32id64ih64oc32kd3pd1",
         "n64g256ic256ih56oc256kh3ph1",
+        "n1g64ic512id600ih14iw56oc64kd5kh5kw1sd4pd90dd36",
+        "n8g1ic64id4ih14iw56oc64kd7kh7kw1sd3pd42dd12",
+        "n64g1ic3id1500ih7iw1oc1kd3kh1kw3sd4pd1dd1",
+        "n8g1ic2048ih65oc256kh3ph36dh36",
     ],
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -207,6 +211,9 @@ def test_scratch_is_bounded_by_tiles(spelling: str, dtype: str) -> None:
                 sizes = [chosen.scratch_bytes(threads) for threads in (1, 2, 3)]
                 for threads, size in enumerate(sizes, 1):
                     assert size <= packed + threads * (8 << 20), card.name
+                    if chosen.packing:
+                        kept = chosen.scratch_bytes(threads, packed=True)
+                        assert kept == size - chosen.packed_bytes()
 
 
 def test_explain_lists_every_algorithm() -> None:

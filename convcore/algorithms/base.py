@@ -27,8 +27,8 @@ class Kernel:
     `scratch_size(geometry, direction, itemsize, threads)` tells the scalars of scratch,
     which come as an array of bytes; None if it needs none. With `pack`, the name of a
     function `pack(geometry, weight, packed, threads)`, it takes those bytes for the
-    weights; `packed_size(geometry, direction, itemsize)` tells how many scalars they stand
-    for. They do not depend on extents or on the batch.
+    weights, and needs so much less scratch; `packed_size(geometry, direction, itemsize)`
+    tells how many scalars that is. They do not depend on extents or on the batch.
     """
 
     module: str

@@ -27,8 +27,7 @@ MOST_TERMS = 1 << 14  # (channel, row of the kernel) of a tile, with 16 addresse
 MOST_SPLIT = 1 << 19  # scalars of the rows of a tile, where the stride is 2: 8 MB
 LINE = 128  # outputs of a tile, at most, if there is a single row
 MOST_SHARED = 7  # rows of a kernel whose taps are summed together
-MOST_CHAIN = 300  # terms of a chain: see `chain` in kernels/tile.pxd
-MOST_TALL = 400  # the same where kernels have 4 to 7 rows: they are one chain
+MOST_CHAIN = 96  # terms of a block, which is not cut: SHORT in kernels/tile.pxd
 MOST_WEIGHTS = 1 << 15  # of a group, with a vector of 64 bytes each in the gradient
 # The rest is taste: one core with AVX-512, float32, 2026-11. Counts are of channels in a
 # group: those of the result share every load, those that are read cost nothing else.
@@ -75,12 +74,8 @@ class ConvPlanes:
         if row > WIDEST or row * problem.kernel[2] > MOST_MASKS:
             return Verdict(False, f"rows of more than {WIDEST} scalars or many taps")
         shared = problem.kernel[1] if problem.kernel[1] <= MOST_SHARED else 1
-        if shared * problem.kernel[2] > MOST_CHAIN:
+        if direction != "wgrad" and shared * problem.kernel[2] > MOST_CHAIN:
             return Verdict(False, f"chains of more than {MOST_CHAIN} terms")
-        read = problem.ic if direction == "fprop" else problem.oc
-        terms = read // problem.g * problem.taps
-        if direction != "wgrad" and shared > 3 and terms > MOST_TALL:
-            return Verdict(False, f"tall kernels with more than {MOST_TALL} terms")
         rows = problem.kernel[0] * problem.kernel[1]
         planes = [problem.in_extent, problem.out_extent]
         if max(d * (h + TILE_ROWS) for d, h, _ in planes) * rows > MOST_ROWS:

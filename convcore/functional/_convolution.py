@@ -70,9 +70,11 @@ def forward(
     else:
         check_out(function, out, job.result, dtype, (x, weight, bias))
     weight = flat(weight, dtype)
+    if job.plan.packing is None:
+        kept = None
     if kept is not None:
         weight = kept.of(job.plan, weight)
-    run(job.plan, flat(x, dtype), weight, bias, out)
+    run(job.plan, flat(x, dtype), weight, bias, out, packed=kept is not None)
     return out
 
 

@@ -16,11 +16,14 @@ from convcore.runtime.arrays import Array
 _VERBOSE = os.environ.get("CONVCORE_VERBOSE", "0") != "0"
 
 
-def run(plan: Plan, *buffers: Array | None) -> None:
-    """Run the plan's kernel over contiguous arrays, the outputs last; None is no array."""
+def run(plan: Plan, *buffers: Array | None, packed: bool = False) -> None:
+    """Run the plan's kernel over contiguous arrays, the outputs last; None is no array.
+
+    `packed` tells that the weights are.
+    """
     team = threads.team(plan.work)
     begin = time.perf_counter() if _VERBOSE else 0.0
-    size = plan.scratch_bytes(team)
+    size = plan.scratch_bytes(team, packed)
     if size:
         scratch = workspace.lend(size)
         try:
@@ -55,10 +58,8 @@ class PackedWeight:
             self._kept, self._state = None, state
 
     def of(self, plan: Plan, weight: Array) -> Array:
-        """Give what the plan's kernel takes for the weights: packed, if it can be."""
+        """Give the packed weights, for a plan that has a `packing`."""
         key = plan.packing
-        if key is None:
-            return weight
         kept = self._kept
         if kept is None or kept[0] != key:
             packed = np.empty(plan.packed_bytes() + workspace.ALIGNMENT, np.uint8)

@@ -7,6 +7,7 @@
     geometry.pxd    which inputs an output sees, for each direction
     pack.pxd        patches and weights in the order in which the tile reads them
     band.pxd        the part of the source that a block of outputs reads
+    targets.pxd     where the outputs of a block belong
     transpose.pxd   rows to columns, in registers
     buffers.pxd     the arrays of a call as plain memory
     activation.pxd  what is done to results before they leave the cache

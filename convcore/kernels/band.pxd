@@ -24,6 +24,7 @@ from convcore.kernels.vector cimport (
 
 cdef enum:
     BAND_BYTES = 262144  # of a band, a fraction of L2
+    MOST_BYTES = 2097152  # of the band of a tile
     SLACK = 16  # scalars of room behind a band
     AHEAD = 2  # channels from the one that is copied to the one that is fetched
 
@@ -310,8 +311,11 @@ cdef inline Boxes choose_boxes(
     for i in range(3):
         b.number[i] = ceil_div(extent[i], b.count[i])
         b.count[i] = ceil_div(extent[i], b.number[i])
-    if b.number[2] > 1:  # whole tiles
-        b.count[2] = min(extent[2], ceil_div(b.count[2], MR) * MR)
+    if b.number[2] > 1:  # whole tiles, unless wide dilations make their band enormous
+        left = b.count[2]
+        b.count[2] = min(extent[2], ceil_div(left, MR) * MR)
+        if reach(w, &b, channels) > MOST_BYTES // item:
+            b.count[2] = left
         b.number[2] = ceil_div(extent[2], b.count[2])
     b.sample_number = ceil_div(w.samples, b.samples)
     b.samples = max(1, ceil_div(w.samples, max(b.sample_number, 1)))

@@ -44,8 +44,9 @@ from convcore.kernels.pack cimport class_of, Class
 from convcore.kernels.rounds cimport (
     TASKS_PER_THREAD, aligned, ceil_div, round_of, spread_evenly,
 )
+from convcore.kernels.targets cimport list_targets, write_pair, write_panel
 from convcore.kernels.tile cimport chain, partial_chain, sum_scattered
-from convcore.kernels.transpose cimport MOST_LANES, collect, spread, spread_pair, turn_taps
+from convcore.kernels.transpose cimport MOST_LANES, collect, turn_taps
 from convcore.kernels.vector cimport MR, NR_BYTES, NV, cc_fetch_far, copy, nr, real
 
 cdef enum:
@@ -67,7 +68,7 @@ cdef struct Job:
     Py_ssize_t paired                              # phases that are written together
     Py_ssize_t band, lists, room                   # scalars of a band, lists, sums of a panel
     Py_ssize_t tasks, macs                         # macs of one task
-    Py_ssize_t packed, shared, private             # scalars: weights; of scratch
+    Py_ssize_t biases, private, packed             # scalars of scratch: its parts
     Class[FEW_TAPS] classes                        # of the taps of a gradient, if they are few
 
 
@@ -142,7 +143,7 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
         if padded(&w):
             job.band = max(job.band, reach(&w, &job.boxes, job.channels) + SLACK)
     job.packed = aligned(p.g * job.panels * lanes * job.terms)
-    job.shared = aligned(p.g * job.panels * lanes) + job.packed
+    job.biases = aligned(p.g * job.panels * lanes)
     job.band = aligned(job.band)
     job.lists = aligned((2 * (job.boxes.outputs + MR) + job.distances) * sizeof(Py_ssize_t) // item)
     job.room = (job.boxes.outputs + MOST_LANES) * lanes
@@ -229,69 +230,6 @@ cdef void list_biases(const Job* job, const real* bias, real* to) noexcept nogil
             if bias:
                 copy(to, bias + group * m + first, min(lanes, m - first))
             to += lanes
-
-
-cdef inline Py_ssize_t line_at(
-    const Window* w, const Box* box, Py_ssize_t n, Py_ssize_t z, Py_ssize_t y
-) noexcept nogil:
-    """Say where in `out` a line of a box begins, in channel 0."""
-    return (box.sample + n) * w.groups * w.m * w.plane + (
-        (w.z.start + w.z.step * (box.first[0] + z)) * w.height
-        + w.y.start + w.y.step * (box.first[1] + y)
-    ) * w.width + w.x.start + w.x.step * box.first[2]
-
-
-cdef inline void list_targets(
-    const Window* w, const Box* box, Py_ssize_t* targets
-) noexcept nogil:
-    """Write where in `out` each output of channel 0 belongs."""
-    cdef Py_ssize_t n, z, y, x, line
-    for n in range(box.samples):
-        for z in range(box.count[0]):
-            for y in range(box.count[1]):
-                line = line_at(w, box, n, z, y)
-                for x in range(box.count[2]):
-                    targets[0] = line + w.x.step * x
-                    targets += 1
-
-
-cdef void write_panel(
-    const Window* w, const Box* box, const real* sums, Py_ssize_t rows, real* out
-) noexcept nogil:
-    """Put the sums of one panel where they belong; `out` is its first channel."""
-    cdef Py_ssize_t run = box.count[2], lines = box.count[1], sheets = box.count[0], n, z, y
-    if w.dense and run == w.x.extent:
-        run, lines = run * lines, 1
-        if box.count[1] == w.y.extent:
-            run, sheets = run * sheets, 1
-    for n in range(box.samples):
-        for z in range(sheets):
-            for y in range(lines):
-                spread(
-                    sums, nr(sums), run, rows, out + line_at(w, box, n, z, y), w.plane,
-                    w.x.step,
-                )
-                sums += run * nr(sums)
-
-
-cdef void write_pair(
-    const Window* w, const Box* box, const real* even, const real* odd,
-    Py_ssize_t even_count, Py_ssize_t rows, real* out,
-) noexcept nogil:
-    """Put the sums of two phases that alternate along the rows where they belong.
-
-    The window and the box are those of the odd phase.
-    """
-    cdef Py_ssize_t n, z, y
-    for n in range(box.samples):
-        for z in range(box.count[0]):
-            for y in range(box.count[1]):
-                spread_pair(
-                    even, odd, nr(even), even_count + box.count[2], rows,
-                    out + line_at(w, box, n, z, y), w.plane,
-                )
-                even += even_count * nr(even)
-                odd += box.count[2] * nr(odd)
 
 
 cdef inline void multiply_panel(
@@ -432,21 +370,24 @@ cdef int run(
     const Job* job, const real* source, const real* weight, const real* packed,
     const real* bias, real* out, real* scratch, int threads,
 ) except -1:
-    """Pack the weights, unless they are, then do the tasks round by round."""
+    """Pack the weights, unless they are, then do the tasks round by round.
+
+    The scratch has the biases, then each thread's part, then room for packed weights.
+    """
     cdef Py_ssize_t begin = 0, end
     cdef Py_ssize_t each = round_of(job.macs, TASKS_PER_THREAD, threads)
-    cdef real* biases = scratch + job.packed
+    cdef real* here = scratch + job.biases + threads * job.private
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
         with nogil:
             if begin == 0:
-                list_biases(job, bias, biases)
+                list_biases(job, bias, scratch)
                 if weight:
-                    pack_panels(job, weight, scratch, threads)
-                    packed = scratch
+                    pack_panels(job, weight, here, threads)
+                    packed = here
             run_tasks(
-                job, begin, end, source, packed, <const real*>biases,
-                scratch + job.shared, out, threads,
+                job, begin, end, source, packed, <const real*>scratch,
+                scratch + job.biases, out, threads,
             )
         PyErr_CheckSignals()
         begin = end
@@ -464,11 +405,14 @@ cdef int start(const Buffers* held, bint gradient, int threads, real* like) exce
     cdef const real* packed = NULL
     cdef const real* bias = reals_or_nothing(held, 3, p.g * rows_of_group(&job), like)
     cdef real* out = reals(held, 4, pixels if gradient else planes, like)
-    cdef real* scratch = room(held, 5, job.shared + threads * job.private, like)
+    cdef Py_ssize_t needed = job.biases + threads * job.private
+    cdef real* scratch
     if has_type(held, 2, b"B"):  # bytes that `pack` wrote
         packed = room(held, 2, job.packed, like)
     else:
+        needed += job.packed
         weight = reals(held, 2, p.g * p.ocg * p.icg * job.taps, like)
+    scratch = room(held, 5, needed, like)
     return run(&job, source, weight, packed, bias, out, scratch, threads)
 
 
@@ -507,7 +451,7 @@ def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     """Give the scalars of scratch that fprop or dgrad needs."""
     cdef Conv p = conv_of(geometry, threads)
     cdef Job job = make_job(&p, direction == "dgrad", item, threads)
-    return job.shared + threads * job.private
+    return job.biases + threads * job.private + job.packed
 
 
 def packed_size(geometry, str direction, Py_ssize_t item):

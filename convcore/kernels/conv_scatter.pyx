@@ -42,7 +42,6 @@ from convcore.kernels.vector cimport MR, NV, VEC_BYTES, copy, nr, real
 cdef enum:
     SUM_BYTES = 131072  # of a band's sums, a fraction of L2
     FEW_PLACES = 128  # of a band: lists would cost more than sums
-    MOST_VECTORS = 3  # of channels in a block
     NR_LIMIT = 32  # most scalars of one row of the tile
 
 cdef struct Job:

@@ -36,7 +36,7 @@ from convcore.kernels.buffers cimport (
     Buffers, call, geometry_of, reals, reals_or_nothing, room,
 )
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, conv_of, phases, volume
-from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, ceil_div, round_of
+from convcore.kernels.rounds cimport ALIGNED, TASKS_PER_THREAD, aligned, ceil_div, round_of
 from convcore.kernels.tile cimport SHORT, add_packed, chain
 from convcore.kernels.transpose cimport MOST_LANES, zip_rows
 from convcore.kernels.vector cimport (
@@ -94,7 +94,9 @@ cdef Job make_job(const Conv* p, Py_ssize_t item, int threads) noexcept nogil:
     rows_y = ceil_div(p.in_extent[1], job.phases_y)
     row = p.icg * p.kernel[2] * job.phases_y * p.out_extent[2] * item
     job.height = min(rows_y, max(1, SUM_BYTES // row))
-    job.planes = min(p.in_extent[0], max(1, SUM_BYTES // (row * job.height)))
+    row = p.icg * p.kernel[2] * job.phases_y * item  # with the room around each line
+    row *= job.height * p.out_extent[2] + 2 * lanes + ALIGNED
+    job.planes = min(p.in_extent[0], max(1, SUM_BYTES // row))
     while True:
         job.bands = ceil_div(rows_y, job.height)
         job.height = ceil_div(rows_y, job.bands)
