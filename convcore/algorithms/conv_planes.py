@@ -38,6 +38,7 @@ FEW_READ = 8  # of x: where rows of y have so many columns, its channels do not 
 LONG_ROW = 28
 LONG_HALF = 56  # with stride 2, if all taps of a row read each second scalar
 SHARED = 5  # rows of a kernel: more share loads badly
+LOW = 3  # with more, sums in several chains leave the registers for a while
 FEW_FOR_ONE_ROW = 4  # of both: there are no loads that the taps could share
 FEW_WITH_STRIDE = 8  # of one of both
 FEW_WEIGHTS = (2, 8)  # of x and of y in a gradient of weight: more fill lanes
@@ -106,25 +107,26 @@ class ConvPlanes:
         elif direction == "dgrad":
             few = self._prefers_gradient(problem, x, y)
         elif problem.stride[2] == 1:
-            few = self._prefers_dense(y, columns)
+            few = self._prefers_dense(problem, y, columns)
             low = problem.kernel[1] <= SHARED
             few = few or (low and x <= FEW_READ and columns >= LONG_ROW)
         else:
             few = self._prefers_strided(problem, x, y)
         return Verdict(few, "few channels a group" if few else "many channels a group")
 
-    def _prefers_dense(self, result: int, columns: int) -> bool:
+    def _prefers_dense(self, problem: ConvProblem, result: int, columns: int) -> bool:
         """Tell whether so many channels of the result are few, with stride 1."""
         if result <= NEARLY_FULL:
             return True
-        return result <= FEW and COLUMNS[0] <= columns <= COLUMNS[1]
+        few = result <= FEW and problem.kernel[1] <= LOW
+        return few and COLUMNS[0] <= columns <= COLUMNS[1]
 
     def _prefers_strided(self, problem: ConvProblem, x: int, y: int) -> bool:
         if problem.stride[1] > 1 and problem.kernel[1] > SHARED:
             return max(x, y) <= FEW_FOR_ONE_ROW
         if y <= FEW and min(x, y) <= FEW_WITH_STRIDE:
             return True
-        one_half = problem.dilation[2] % 2 == 0
+        one_half = problem.dilation[2] % 2 == 0 and problem.kernel[1] <= LOW
         return one_half and x <= FEW_READ and problem.out_extent[2] >= LONG_HALF
 
     def _prefers_gradient(self, problem: ConvProblem, x: int, y: int) -> bool:
@@ -135,7 +137,7 @@ class ConvPlanes:
         columns = problem.in_extent[2]
         if y >= MANY and (x <= FEWEST or columns < SHORT_ROW):
             return False
-        return self._prefers_dense(x, columns)
+        return self._prefers_dense(problem, x, columns)
 
     def _prefers_weight(self, x: int, y: int, columns: int, stride: int) -> bool:
         few = max(x, y) <= FEW and (x <= FEW_WEIGHTS[0] or y <= FEW_WEIGHTS[1])
