@@ -17,6 +17,7 @@ from convcore import functional, init, nn, optim, train
 from convcore.plan import explain
 from convcore.problem import ConvProblem, PoolProblem
 from convcore.runtime.config import __version__, show_config
+from convcore.runtime.precision import precision
 from convcore.runtime.threads import get_num_threads, set_num_threads
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "init",
     "nn",
     "optim",
+    "precision",
     "set_num_threads",
     "show_config",
     "train",

@@ -8,7 +8,7 @@
 
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -17,7 +17,7 @@ from convcore import algorithms
 from convcore.algorithms.base import ConvAlgorithm, Kernel, PoolAlgorithm
 from convcore.kernels import load
 from convcore.problem import ConvProblem, PoolProblem
-from convcore.runtime import cpu
+from convcore.runtime import cpu, precision
 
 Problem = ConvProblem | PoolProblem
 _ITEM_BYTES = {"float32": 4, "float64": 8}
@@ -27,7 +27,8 @@ _ITEM_BYTES = {"float32": 4, "float64": 8}
 class Plan:
     """The choice for one problem, direction, dtype and instruction set.
 
-    `kernel(geometry, *buffers, scratch, threads)` runs it.
+    `kernel(geometry, *buffers, scratch, threads)` runs it. What a kernel that transforms
+    its operands gives back, if anything, is for `exact`.
     """
 
     problem: Problem
@@ -37,7 +38,7 @@ class Plan:
     algorithm: str
     work: int  # multiply-adds, or what costs as much
     geometry: "array[int]"
-    kernel: Callable[..., None]
+    kernel: Callable[..., Any]
     packing: tuple[Any, ...] | None  # what packed weights depend on, if it takes such
     _module: ModuleType
     _pack: Callable[..., None] | None = None
@@ -62,6 +63,16 @@ class Plan:
         scalars: int = self._module.packed_size(self.geometry, self.direction, item)
         return item * scalars
 
+    def exact(self) -> "Plan":
+        """Choose what computes a result again that a transform could not: one sample's.
+
+        The gradient of weight is computed again whole.
+        """
+        problem = self.problem
+        if self.direction != "wgrad":
+            problem = replace(problem, n=1)
+        return _select(problem, self.direction, self.dtype, "auto", False, self.isa)
+
     def pack(self, weight: Any, packed: Any, threads: int) -> None:
         """Pack weights: the kernel then takes `packed` in their place."""
         assert self._pack is not None
@@ -72,6 +83,9 @@ def select(
     problem: Problem, direction: str, dtype: str, algorithm: str = "auto"
 ) -> Plan:
     """Choose the algorithm of a problem: the first that accepts and prefers it.
+
+    Those that transform their operands are only chosen for float32, and not under
+    `precision("strict")`.
 
     Parameters
     ----------
@@ -88,7 +102,12 @@ def select(
     ValueError
         When there is no such algorithm, or it does not accept the problem.
     """
-    return _select(problem, direction, dtype, algorithm, cpu.isa())
+    return _select(problem, direction, dtype, algorithm, _fast(dtype), cpu.isa())
+
+
+def _fast(dtype: str) -> bool:
+    """Tell whether transforms may be chosen."""
+    return dtype == "float32" and precision.current() == "fast"
 
 
 def check_algorithm(function: str, algorithm: str) -> None:
@@ -103,7 +122,9 @@ def check_algorithm(function: str, algorithm: str) -> None:
         )
 
 
-def explain(problem: Problem, direction: str = "fprop") -> str:
+def explain(
+    problem: Problem, direction: str = "fprop", dtype: str = "float32"
+) -> str:
     """Tell for each algorithm, in order, whether it accepts and prefers the problem.
 
     Returns
@@ -127,6 +148,7 @@ def explain(problem: Problem, direction: str = "fprop") -> str:
         )
     lines = [_headline(problem, direction)]
     chosen = False
+    fast = _fast(dtype)
     folded = _folded(problem)
     for card in _cards(problem, direction):
         accepts = card.accepts(folded, direction)
@@ -135,7 +157,7 @@ def explain(problem: Problem, direction: str = "fprop") -> str:
         if accepts.yes:
             prefers = card.prefers(folded, direction)
             text += f"; {'prefers' if prefers.yes else 'leaves it'}: {prefers.why}"
-            taken = prefers.yes and not chosen
+            taken = prefers.yes and not chosen and (fast or not card.transforms)
         chosen = chosen or taken
         lines.append(f"{'*' if taken else ' '} {card.name:<10}{text}")
     return "\n".join(lines)
@@ -172,7 +194,7 @@ def _cards(problem: Problem, direction: str) -> Sequence[Any]:
 
 @lru_cache(maxsize=4096)
 def _select(
-    problem: Problem, direction: str, dtype: str, algorithm: str, isa: str
+    problem: Problem, direction: str, dtype: str, algorithm: str, fast: bool, isa: str
 ) -> Plan:
     cards = _cards(problem, direction)
     if isinstance(problem, ConvProblem) and problem.relu and direction != "fprop":
@@ -184,7 +206,9 @@ def _select(
         card = next(
             c
             for c in cards
-            if c.accepts(folded, direction).yes and c.prefers(folded, direction).yes
+            if (fast or not c.transforms)
+            and c.accepts(folded, direction).yes
+            and c.prefers(folded, direction).yes
         )
     else:
         named = [c for c in cards if c.name == algorithm]
@@ -208,7 +232,7 @@ def _select(
         isa,
         card.name,
         problem.work(direction),
-        array("q", folded.geometry),
+        array("q", (*folded.geometry, *kernel.options)),
         getattr(module, kernel.function),
         _packing(folded, direction, dtype, card.name, isa) if kernel.pack else None,
         module,

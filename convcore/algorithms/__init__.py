@@ -13,6 +13,7 @@ from convcore.algorithms.conv_phases import ConvPhases
 from convcore.algorithms.conv_planes import ConvPlanes
 from convcore.algorithms.conv_scatter import ConvScatter
 from convcore.algorithms.conv_taps import ConvTaps
+from convcore.algorithms.conv_winograd import ConvWinograd
 from convcore.algorithms.pool_window import PoolWindow
 
 CONV: tuple[ConvAlgorithm, ...] = (
@@ -22,6 +23,8 @@ CONV: tuple[ConvAlgorithm, ...] = (
     ConvTaps(),
     ConvPhases(),
     ConvScatter(),
+    ConvWinograd("winograd", 4),
+    ConvWinograd("winograd2", 2),
     ConvDirect(),
     ConvGemm(),
 )

@@ -29,17 +29,24 @@ class Kernel:
     function `pack(geometry, weight, packed, threads)`, it takes those bytes for the
     weights, and needs so much less scratch; `packed_size(geometry, direction, itemsize)`
     tells how many scalars that is. They do not depend on extents or on the batch.
+    `options` are integers that the geometry ends with.
+
+    A kernel that transforms its operands gives back None, or a byte for each sample (one
+    for a gradient of weight), set where a result is not finite: a transform spreads that,
+    or made it.
     """
 
     module: str
     function: str
     pack: str | None = None
+    options: tuple[int, ...] = ()
 
 
 class ConvAlgorithm(Protocol):
     """The card of a convolution algorithm."""
 
     name: str
+    transforms: bool  # its operands: beyond the error of a direct sum
     kernels: Mapping[Direction, Kernel]
 
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:
@@ -53,6 +60,7 @@ class PoolAlgorithm(Protocol):
     """The card of a pooling algorithm."""
 
     name: str
+    transforms: bool
     kernels: Mapping[str, Kernel]
 
     def accepts(self, problem: PoolProblem, direction: str) -> Verdict:

@@ -27,6 +27,7 @@ class ConvDepthwise:
     """The card of `kernels/conv_depthwise.pyx` and `kernels/conv_depthwise_weight.pyx`."""
 
     name = "depthwise"
+    transforms = False
     kernels: Mapping[Direction, Kernel] = {
         "fprop": Kernel("conv_depthwise", "fprop"),
         "dgrad": Kernel("conv_depthwise", "dgrad"),

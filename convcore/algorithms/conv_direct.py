@@ -23,6 +23,7 @@ class ConvDirect:
     """The card of `kernels/conv_direct.pyx` and `kernels/conv_direct_weight.pyx`."""
 
     name = "direct"
+    transforms = False
     kernels: Mapping[Direction, Kernel] = {
         "fprop": Kernel("conv_direct", "fprop", "pack_fprop"),
         "dgrad": Kernel("conv_direct", "dgrad", "pack_dgrad"),

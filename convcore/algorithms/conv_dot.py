@@ -18,6 +18,7 @@ class ConvDot:
     """The card of `kernels/conv_dot.pyx` and `kernels/conv_dot_gradient.pyx`."""
 
     name = "dot"
+    transforms = False
     kernels: Mapping[Direction, Kernel] = {
         "fprop": Kernel("conv_dot", "fprop"),
         "dgrad": Kernel("conv_dot_gradient", "dgrad"),

@@ -19,6 +19,7 @@ class ConvGemm:
     """The card of `kernels/conv_gemm.pyx` and `kernels/conv_gemm_weight.pyx`."""
 
     name = "gemm"
+    transforms = False
     kernels: Mapping[Direction, Kernel] = {
         "fprop": Kernel("conv_gemm", "fprop"),
         "dgrad": Kernel("conv_gemm", "dgrad"),

@@ -23,6 +23,7 @@ class ConvPhases:
     """The card of `kernels/conv_phases.pyx`."""
 
     name = "phases"
+    transforms = False
     kernels: Mapping[Direction, Kernel] = {"dgrad": Kernel("conv_phases", "dgrad")}
 
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:

@@ -54,6 +54,7 @@ class ConvPlanes:
     """The card of `kernels/conv_planes.pyx` and `kernels/conv_planes_weight.pyx`."""
 
     name = "planes"
+    transforms = False
     kernels: Mapping[Direction, Kernel] = {
         "fprop": Kernel("conv_planes", "fprop"),
         "dgrad": Kernel("conv_planes", "dgrad"),

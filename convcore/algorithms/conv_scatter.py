@@ -33,6 +33,7 @@ class ConvScatter:
     """The card of `kernels/conv_scatter.pyx`."""
 
     name = "scatter"
+    transforms = False
     kernels: Mapping[Direction, Kernel] = {"dgrad": Kernel("conv_scatter", "dgrad")}
 
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:

@@ -34,6 +34,7 @@ class ConvTaps:
     """The card of `kernels/conv_taps.pyx`."""
 
     name = "taps"
+    transforms = False
     kernels: Mapping[Direction, Kernel] = {"dgrad": Kernel("conv_taps", "dgrad")}
 
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:

@@ -19,6 +19,7 @@ class PoolWindow:
     """The card of `kernels/pool_max.pyx` and `kernels/pool_average.pyx`."""
 
     name = "window"
+    transforms = False
     kernels: Mapping[str, Kernel] = {
         "max_fprop": Kernel("pool_max", "fprop"),
         "max_check": Kernel("pool_max", "check"),

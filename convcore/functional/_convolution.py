@@ -16,7 +16,7 @@ from convcore.arguments import exact
 from convcore.functional._checks import needed
 from convcore.functional.call import PackedWeight, run
 from convcore.problem import ConvProblem, Direction
-from convcore.runtime import cpu
+from convcore.runtime import cpu, precision
 from convcore.runtime.arrays import (
     NAMES,
     Array,
@@ -70,11 +70,10 @@ def forward(
     else:
         check_out(function, out, job.result, dtype, (x, weight, bias))
     weight = flat(weight, dtype)
-    if job.plan.packing is None:
-        kept = None
-    if kept is not None:
-        weight = kept.of(job.plan, weight)
-    run(job.plan, flat(x, dtype), weight, bias, out, packed=kept is not None)
+    packed = None
+    if kept is not None and job.plan.packing is not None:
+        packed = kept.of(job.plan, weight)
+    run(job.plan, flat(x, dtype), weight, bias, out, packed=packed)
     return out
 
 
@@ -133,7 +132,7 @@ def job_of(
 ) -> Job:
     """Check shapes and arguments, and choose the algorithm: once for all equal calls."""
     make = _cached_job if exact(how) else _new_job
-    return make(function, ndim, direction, shapes, dtype, how, transposed, cpu.isa())
+    return make(function, ndim, direction, shapes, dtype, how, transposed, cpu.isa(), precision.current())
 
 
 def _new_job(
@@ -145,8 +144,9 @@ def _new_job(
     how: tuple[Any, ...],
     transposed: bool,
     isa: str,
+    mode: str,
 ) -> Job:
-    """Do `job_of`; the instruction set is here as a part of the key."""
+    """Do `job_of`; the instruction set and the precision are here as parts of the key."""
     *geometry, activation, algorithm = how
     plan.check_algorithm(function, algorithm)
     x_shape, single = batched_shape(function, "x", shapes[0], ndim)

@@ -16,22 +16,23 @@ from convcore.runtime.arrays import Array
 _VERBOSE = os.environ.get("CONVCORE_VERBOSE", "0") != "0"
 
 
-def run(plan: Plan, *buffers: Array | None, packed: bool = False) -> None:
+def run(plan: Plan, *buffers: Array | None, packed: Array | None = None) -> None:
     """Run the plan's kernel over contiguous arrays, the outputs last; None is no array.
 
-    `packed` tells that the weights are.
+    `packed` are the weights, the second array, as the kernel packs them.
     """
     team = threads.team(plan.work)
     begin = time.perf_counter() if _VERBOSE else 0.0
-    size = plan.scratch_bytes(team, packed)
+    size = plan.scratch_bytes(team, packed is not None)
+    given = buffers if packed is None else (buffers[0], packed, *buffers[2:])
     if size:
         scratch = workspace.lend(size)
         try:
-            plan.kernel(plan.geometry, *buffers, scratch, team)
+            lost = plan.kernel(plan.geometry, *given, scratch, team)
         finally:
             workspace.take_back(scratch)
     else:
-        plan.kernel(plan.geometry, *buffers, None, team)
+        lost = plan.kernel(plan.geometry, *given, None, team)
     if _VERBOSE:
         milliseconds = (time.perf_counter() - begin) * 1e3
         print(
@@ -39,6 +40,24 @@ def run(plan: Plan, *buffers: Array | None, packed: bool = False) -> None:
             f"{plan.isa} threads {team} {milliseconds:.3f} ms",
             file=sys.stderr,
         )
+    if lost is not None:
+        _run_again(plan, lost, buffers)
+
+
+def _run_again(
+    plan: Plan, lost: bytearray, buffers: tuple[Array | None, ...]
+) -> None:
+    """Compute without transforms what is not finite with them."""
+    exact = plan.exact()
+    if plan.direction == "wgrad":
+        run(exact, *buffers)
+        return
+    source, weight, bias, out = buffers
+    assert source is not None and out is not None
+    sources, outs = source.reshape(len(lost), -1), out.reshape(len(lost), -1)
+    for i in range(len(lost)):
+        if lost[i]:
+            run(exact, sources[i], weight, bias, outs[i])
 
 
 class PackedWeight:

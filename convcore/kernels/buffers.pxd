@@ -158,3 +158,12 @@ cdef inline real* room(
     if count and (held.views[index].len - skip) // <Py_ssize_t>sizeof(real) < count:
         refuse()
     return <real*>(<char*>held.views[index].buf + skip)
+
+
+cdef inline unsigned char* flags_of(
+    const Buffers* held, int index, Py_ssize_t count
+) except? NULL:
+    """Give the memory of an array of `count` bytes."""
+    if not has_type(held, index, b"B") or held.views[index].len != count:
+        refuse()
+    return <unsigned char*>held.views[index].buf

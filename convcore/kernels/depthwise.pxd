@@ -16,12 +16,11 @@
 
 from convcore.kernels.geometry cimport Axis, Conv, forward_axis, gradient_axis, phases
 from convcore.kernels.rounds cimport ceil_div
-from convcore.kernels.transpose cimport MOST_LANES, mix
-from convcore.kernels.vector cimport VEC_BYTES, f32v, vec, ahead, cc_fetch, part, zero_lanes
+from convcore.kernels.transpose cimport put_pixels
+from convcore.kernels.vector cimport vec, ahead, zero_lanes
 
 cdef enum:
     BAND = 600  # vectors of a band and its sums, but for one row: a fraction of L2
-    AHEAD = 4  # vectors from what is read to what is asked for
     SLACK = 32  # vectors that a tile reads or writes beyond the last row
     COLUMNS = 7  # outputs of a tile: maps have 7, 14, 28, 56 ... columns
 
@@ -122,56 +121,6 @@ cdef inline void list_places(const Frame* f, int* places) noexcept nogil:
         for x in range(f.source_width):
             places[0] = <int>(y * f.pitch + x - f.left)
             places += 1
-
-
-cdef inline void turn_pixels(
-    const vec* source, Py_ssize_t ld, Py_ssize_t rows, Py_ssize_t n, const int* places,
-    vec* to,
-) noexcept nogil:
-    """Transpose n pixels of some planes, fewer than a block."""
-    cdef vec block[MOST_LANES]
-    cdef int i, lanes = VEC_BYTES // (4 if vec is f32v else 8)
-    for i in range(lanes):
-        block[i] = zero_lanes(source)
-        if i < rows:
-            block[i] = part(ahead(source, i * ld), (<unsigned long long>1 << n) - 1)
-    mix(block)
-    for i in range(lanes):
-        if i < n:
-            to[places[i]] = block[i]
-
-
-cdef inline void turn_block(
-    const vec* source, Py_ssize_t ld, const int* places, vec* to
-) noexcept nogil:
-    """Transpose a whole block."""
-    cdef vec block[MOST_LANES]
-    cdef int i, lanes = VEC_BYTES // (4 if vec is f32v else 8)
-    for i in range(lanes):
-        cc_fetch(ahead(source, i * ld + AHEAD * lanes))
-        block[i] = ahead(source, i * ld)[0]
-    mix(block)
-    for i in range(lanes):
-        to[places[i]] = block[i]
-
-
-cdef inline void put_pixels(
-    const vec* source, Py_ssize_t ld, Py_ssize_t rows, Py_ssize_t pixels,
-    const int* places, vec* to,
-) noexcept nogil:
-    """Put some pixels of some planes to their places, as vectors.
-
-    Lanes without a plane are zero.
-    """
-    cdef Py_ssize_t i = 0, lanes = VEC_BYTES // (4 if vec is f32v else 8)
-    while i < pixels:
-        if i + lanes > pixels and pixels > lanes:
-            i = pixels - lanes  # some of them once more
-        if rows == lanes and pixels >= lanes:
-            turn_block(ahead(source, i), ld, places + i, to)
-        else:
-            turn_pixels(ahead(source, i), ld, rows, min(lanes, pixels), places + i, to)
-        i += lanes
 
 
 cdef inline void fill_band(

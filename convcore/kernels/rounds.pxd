@@ -26,6 +26,11 @@ cdef inline Py_ssize_t aligned(Py_ssize_t scalars) noexcept nogil:
     return ceil_div(scalars, ALIGNED) * ALIGNED
 
 
+cdef inline Py_ssize_t odd_lines(Py_ssize_t scalars) noexcept nogil:
+    """Round up to an odd number of cache lines: rows so far apart share no set."""
+    return (ceil_div(scalars, ALIGNED) | 1) * ALIGNED
+
+
 cdef inline bint spread_evenly(Py_ssize_t tasks, Py_ssize_t macs, int threads) noexcept nogil:
     """Tell whether so many equal tasks keep all threads busy until the end.
 

@@ -19,12 +19,13 @@
 from libc.string cimport memset
 
 from convcore.kernels.vector cimport (
-    NV, VEC_BYTES, f32v, f64v, real, vec, ahead, blocks_even, blocks_odd, copy,
-    interleave_high, interleave_low, turn_near,
+    NV, VEC_BYTES, f32v, f64v, real, vec, ahead, blocks_even, blocks_odd, cc_fetch, copy,
+    interleave_high, interleave_low, part, turn_near, zero_lanes,
 )
 
 cdef enum:
     MOST_LANES = 16
+    FAR = 4  # vectors from what is read to what is asked for
 
 
 cdef inline Py_ssize_t lanes_of(const real* like) noexcept nogil:
@@ -212,3 +213,53 @@ cdef inline void turn_taps(
             turn(weight + j * half * taps, taps, block + j * half, NV * half)
     else:
         collect(weight, taps, rows, here, block, NV * half)
+
+
+cdef inline void turn_pixels(
+    const vec* source, Py_ssize_t ld, Py_ssize_t rows, Py_ssize_t n, const int* places,
+    vec* to,
+) noexcept nogil:
+    """Transpose n pixels of some planes, fewer than a block."""
+    cdef vec block[MOST_LANES]
+    cdef int i, lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    for i in range(lanes):
+        block[i] = zero_lanes(source)
+        if i < rows:
+            block[i] = part(ahead(source, i * ld), (<unsigned long long>1 << n) - 1)
+    mix(block)
+    for i in range(lanes):
+        if i < n:
+            to[places[i]] = block[i]
+
+
+cdef inline void turn_block(
+    const vec* source, Py_ssize_t ld, const int* places, vec* to
+) noexcept nogil:
+    """Transpose a whole block."""
+    cdef vec block[MOST_LANES]
+    cdef int i, lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    for i in range(lanes):
+        cc_fetch(ahead(source, i * ld + FAR * lanes))
+        block[i] = ahead(source, i * ld)[0]
+    mix(block)
+    for i in range(lanes):
+        to[places[i]] = block[i]
+
+
+cdef inline void put_pixels(
+    const vec* source, Py_ssize_t ld, Py_ssize_t rows, Py_ssize_t pixels,
+    const int* places, vec* to,
+) noexcept nogil:
+    """Put some pixels of some planes to their places, as vectors.
+
+    Lanes without a plane are zero.
+    """
+    cdef Py_ssize_t i = 0, lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    while i < pixels:
+        if i + lanes > pixels and pixels > lanes:
+            i = pixels - lanes  # some of them once more
+        if rows == lanes and pixels >= lanes:
+            turn_block(ahead(source, i), ld, places + i, to)
+        else:
+            turn_pixels(ahead(source, i), ld, rows, min(lanes, pixels), places + i, to)
+        i += lanes

@@ -411,6 +411,14 @@ cdef inline vec lanes_from(const vec* a, Py_ssize_t i) noexcept nogil:
         return cc_all_f64((<const double*>a)[i])
 
 
+cdef inline vec all_lanes(const vec* like, double s) noexcept nogil:
+    """Every lane s; `like` only tells the type."""
+    if vec is f32v:
+        return cc_all_f32(<float>s)
+    else:
+        return cc_all_f64(s)
+
+
 cdef inline vec zero_lanes(const vec* like) noexcept nogil:
     """Every lane zero; `like` only tells the type."""
     if vec is f32v:

@@ -1,0 +1,52 @@
+"""Convolution with 3 taps an axis by Winograd's minimal filtering: fewer multiplications.
+
+The error is at most `(2 * sqrt(K) + 22) * u * S`: K channels (tiles, for the gradient of
+weight) are summed, u is the unit roundoff, and S the sum of the magnitudes of all that the
+transforms add up (`reference.winograd.convolve`, with `magnitude`). In units of
+u * sum |x| |w|, on normal data, the mean error is 2 to 3 times that of a direct sum for
+F(4 x 4, 3 x 3), and smaller than it for F(2 x 2, 3 x 3):
+`python -m benchmarks.bench_accuracy`. A tile with data of very different sizes has errors
+of the size of the largest.
+
+Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks,
+arXiv:1509.09308, sections 4 and 5.
+"""
+
+from collections.abc import Mapping
+from math import prod
+
+from convcore.algorithms.base import Kernel, Verdict
+from convcore.problem import ConvProblem, Direction
+
+MOST_CHANNELS = 2048  # of a group: the matrices of a single tile have to fit into L3
+
+
+class ConvWinograd:
+    """The card of `kernels/conv_winograd.pyx` and `kernels/conv_winograd_weight.pyx`."""
+
+    transforms = True
+
+    def __init__(self, name: str, size: int) -> None:
+        self.name = name
+        self.size = size  # outputs of a tile along an axis
+        self.kernels: Mapping[Direction, Kernel] = {
+            "fprop": Kernel("conv_winograd", "fprop", "pack_fprop", (size,)),
+            "dgrad": Kernel("conv_winograd", "dgrad", "pack_dgrad", (size,)),
+            "wgrad": Kernel("conv_winograd_weight", "wgrad", None, (size,)),
+        }
+
+    def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:
+        """Accept dense kernels of 3 taps along one or both of the last two axes."""
+        if prod(problem.stride) > 1 or prod(problem.dilation) > 1:
+            return Verdict(False, "a stride or a dilation")
+        if problem.kernel not in ((1, 3, 3), (1, 1, 3), (1, 3, 1)):
+            return Verdict(False, "the kernel is not 3 x 3, 1 x 3 or 3 x 1")
+        if problem.padding[0] != (0, 0):
+            return Verdict(False, "padding along the first axis")
+        if max(problem.ic, problem.oc) // problem.g > MOST_CHANNELS:
+            return Verdict(False, f"more than {MOST_CHANNELS} channels a group")
+        return Verdict(True, "3 taps, stride 1")
+
+    def prefers(self, problem: ConvProblem, direction: Direction) -> Verdict:
+        """Prefer enough channels to pay for the transforms."""
+        return Verdict(False, "not yet")

@@ -1,0 +1,547 @@
+# Convolution with 3 taps an axis and its gradient of x, by Winograd's minimal filtering.
+#
+# What      y = A^T [ sum over c of (G w G^T) * (B^T d B) ] A for each tile (winograd.pxd):
+#           at each of up to 36 points a product of a matrix of tiles by one of weights.
+#           The gradient of x is the same with weights turned around.
+# Layout    x (n, g*icg, d, h, w), weight (g*ocg, icg, 1, 3 or 1, 3 or 1), y like x, flat.
+#
+#                 c ->               m -> NR                  m ->
+#          tile [ v      ]        c [ u ]              tile [ sums ]
+#            |  [ MR rows]   x    | [   ]    added to    |  [      ]     for each point
+#            v  [        ]        v [   ]                v  [      ]
+#
+# Assumes   flat native buffers of the sizes that the geometry tells; extents >= 1.
+# Parallel  over tasks = (group, box of tiles, block of m): each writes its own outputs.
+#           A sum depends on its tile alone, its order on the number of channels: the bits
+#           are the same for any split, thread count and batch.
+# Scratch   the transformed weights once; per thread the matrices of a box, below 8 MB.
+# Cost      2.25 multiply-adds of a point's product where the definition has 9 (F(4 x 4, 3 x 3)),
+#           and two transforms, which few channels do not pay for.
+# Finite    A transform spreads what is not finite over a tile, and may overflow: samples
+#           with such outputs are named, and computed again by the caller.
+# Why not   Three passes over memory (transform, multiply, transform back): v is 2.25 times
+#           as large as x, and would be written and read once more.
+# Source    as winograd.pxd; Gelashvili, Shavit and Zlateski, L3 Fusion, arXiv:1912.02165,
+#           for boxes of tiles that stay in the cache.
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython.parallel cimport prange, threadid
+from libc.string cimport memset
+
+from convcore.kernels.activation cimport rectify
+from convcore.kernels.band cimport Box
+from convcore.kernels.buffers cimport (
+    Buffers, call, flags_of, geometry_of, has_type, read_geometry, reals, reals_or_nothing,
+    room,
+)
+from convcore.kernels.geometry cimport (
+    CONV_FIELDS, Conv, Window, forward_window, gradient_window, volume,
+)
+from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, ceil_div, odd_lines, round_of
+from convcore.kernels.targets cimport write_panel
+from convcore.kernels.tile cimport chain, sum_scattered
+from convcore.kernels.transpose cimport MOST_LANES, collect, turn_taps
+from convcore.kernels.vector cimport MR, MR_HALF, MR_QUARTER, NR_BYTES, NV, VEC_BYTES, f32v, f64v, nr, real
+from convcore.kernels.winograd_tiles cimport (
+    Patch, TileBox, Tiles, cut_boxes, inputs_of, list_places, tile_box, tiles_of,
+    transform_patch, turn_patch, weights_of_tile, write_tiles,
+)
+
+cdef enum:
+    FIELDS = CONV_FIELDS + 1  # the problem, and the outputs of a tile along an axis
+    PRIVATE_BYTES = 7340032   # of a thread's scratch, at most
+    CACHE_BYTES = 16777216    # of weights that are still in L3 for the next box
+    NR_LIMIT = 32             # most scalars of one row of the tile
+    PACK = 16                 # channels whose weights are transformed at a time
+    MOST_TAPS = 9
+
+cdef struct Job:
+    Conv p
+    bint gradient
+    Window w
+    Tiles t
+    Py_ssize_t taps
+    Py_ssize_t panels, panel_block, panel_tasks    # of m: in a group, in a task
+    Py_ssize_t row, matrix                         # scalars: of v, see winograd_tiles.pxd
+    Py_ssize_t panel, sums                         # of the sums: a panel, all of a point
+    Py_ssize_t point                               # of the weights of one point
+    Py_ssize_t patch, lines, outputs, lists        # of a thread's buffers
+    Py_ssize_t tasks, macs                         # macs of one task
+    Py_ssize_t packed, shared, private             # scalars of scratch
+
+
+cdef void lay_out(Job* job, Py_ssize_t item) noexcept nogil:
+    """Say how large everything is, for boxes of so many tiles and tasks of so many panels."""
+    cdef Py_ssize_t lanes = NR_BYTES // item, most = job.t.most
+    cdef Py_ssize_t rows = (job.t.count_y - 1) * job.t.out_y + job.t.points_y
+    cdef Py_ssize_t pitch = (job.t.count_x - 1) * job.t.out_x + job.t.points_x
+    job.row = odd_lines(job.w.c)
+    job.matrix = odd_lines(most * job.row)
+    job.panel = (most + MR) * lanes
+    job.sums = odd_lines(job.panel_block * job.panel)
+    job.patch = aligned(rows * pitch * (lanes // NV))
+    job.lines = aligned(job.t.points_y * pitch * (lanes // NV))
+    job.outputs = aligned(
+        (job.t.count_y * job.t.out_y * job.t.count_x * job.t.out_x + MOST_LANES) * lanes
+    )
+    job.lists = aligned(
+        max((most + MR + job.w.c) * sizeof(Py_ssize_t), rows * pitch * sizeof(int)) // item + 1
+    )
+    job.private = (
+        job.t.points * (job.matrix + job.sums) + job.patch + job.lines + job.outputs
+        + job.lists
+    )
+
+
+cdef Py_ssize_t rows_that_cost(Py_ssize_t rows) noexcept nogil:
+    """Count rows of the register tile by its time: small ones wait for their loads."""
+    cdef Py_ssize_t rest = rows % MR
+    rows -= rest
+    if rest > MR_HALF:
+        return rows + MR
+    if rest > MR_QUARTER:
+        return rows + MR_HALF + MR_HALF // 8
+    return rows + MR_QUARTER + MR_QUARTER // 2 if rest else rows
+
+
+cdef double time_of(const Job* job, Py_ssize_t item, int threads) noexcept nogil:
+    """Estimate the cycles of all tasks: products, their weights, transforms, caches.
+
+    The numbers are from 64 to 512 channels on one core with AVX-512, 2026-11.
+    """
+    cdef double lanes = VEC_BYTES // item, tiles = rows_that_cost(job.t.most)
+    cdef double columns = job.panel_block * NV
+    cdef double far = 4.5 if job.packed * item > CACHE_BYTES else 0.5  # cycles a vector
+    cdef double work = job.t.points * (
+        job.w.c * columns * (tiles / 2 + far) + 5 * tiles * (job.w.c / lanes + columns)
+    )
+    work *= 1 + 0.04 * job.private * item / 1e6
+    return work * ceil_div(job.tasks, threads)
+
+
+cdef void split(Job* job, Py_ssize_t item, int threads) noexcept nogil:
+    """Choose tiles of a box and panels of a task, by the estimated time."""
+    cdef Py_ssize_t wanted = 1, tasks
+    cdef double best = -1, now
+    cdef Job other = job[0]
+    for tasks in range(1, min(job.panels, 2 * threads) + 1):
+        other.panel_block = ceil_div(job.panels, tasks)
+        other.panel_tasks = ceil_div(job.panels, other.panel_block)
+        wanted = 1
+        while wanted <= 32 * MR:
+            cut_boxes(&other.t, wanted)
+            lay_out(&other, item)
+            other.tasks = job.p.g * other.t.boxes * other.panel_tasks
+            now = time_of(&other, item, threads)
+            if best < 0 or (now < best and other.private * item <= PRIVATE_BYTES):
+                best = now
+                job[0] = other
+            wanted = max(wanted + 1, wanted * 5 // 4)
+
+
+cdef Job make_job(
+    const Conv* p, Py_ssize_t size, bint gradient, Py_ssize_t item, int threads
+) noexcept nogil:
+    """Split the work into boxes of tiles and blocks of panels."""
+    cdef Job job
+    cdef Py_ssize_t lanes = NR_BYTES // item
+    job.p = p[0]
+    job.gradient = gradient
+    job.w = gradient_window(p, 0) if gradient else forward_window(p)
+    job.t = tiles_of(&job.w, size)
+    job.taps = p.kernel[1] * p.kernel[2]
+    job.panels = ceil_div(job.w.m, lanes)
+    job.point = odd_lines(job.panels * job.w.c * lanes)
+    job.packed = p.g * job.t.points * job.point
+    split(&job, item, threads)
+    job.macs = job.t.points * job.t.most * job.w.c * job.panel_block * lanes
+    job.shared = (
+        aligned(p.g * job.panels * lanes) + aligned(job.tasks * job.t.count_images)
+        + aligned(lanes)
+    )
+    return job
+
+
+cdef void pack_channels(
+    const Job* job, const real* weights, Py_ssize_t channels, Py_ssize_t step, real* to
+) noexcept nogil:
+    """Transform weights [channel][tap][lane] of one panel to rows of NR at every point.
+
+    `step` is 1, or -1 to take the taps the other way round.
+    """
+    cdef Py_ssize_t c, lanes = nr(weights)
+    for c in range(channels):
+        if real is float:
+            weights_of_tile(
+                &job.t, <const f32v*>(weights + (c * job.taps + (job.taps - 1 if step < 0 else 0)) * lanes),
+                step * lanes, <f32v*>(to + c * lanes), job.point,
+            )
+        else:
+            weights_of_tile(
+                &job.t, <const f64v*>(weights + (c * job.taps + (job.taps - 1 if step < 0 else 0)) * lanes),
+                step * lanes, <f64v*>(to + c * lanes), job.point,
+            )
+
+
+cdef void pack_panel(
+    const Job* job, Py_ssize_t index, const real* weight, real* packed
+) noexcept nogil:
+    """Transform the weights of panel `index`, counted through the groups."""
+    cdef real block[(PACK * MOST_TAPS + MOST_LANES) * NR_LIMIT]  # `turn_taps` writes whole blocks
+    cdef Py_ssize_t lanes = nr(weight), group = index // job.panels
+    cdef Py_ssize_t panel = index % job.panels, first = panel * lanes
+    cdef Py_ssize_t rows = min(lanes, job.w.m - first), c = 0, k, channels, t, here
+    cdef real* to = packed + group * job.t.points * job.point + panel * job.w.c * lanes
+    cdef const real* end = weight + job.p.g * job.p.ocg * job.p.icg * job.taps
+    weight += group * job.p.ocg * job.p.icg * job.taps
+    memset(block, 0, sizeof(block))
+    while c < job.w.c:
+        channels = min(PACK, job.w.c - c)
+        if not job.gradient:
+            collect(
+                weight + (first * job.w.c + c) * job.taps, job.w.c * job.taps, rows,
+                channels * job.taps, block, lanes,
+            )
+        for k in range(channels if job.gradient else 0):
+            t = 0
+            while t < job.taps:
+                here = min(lanes // NV, job.taps - t)
+                turn_taps(
+                    weight + ((c + k) * job.w.m + first) * job.taps + t, job.taps, rows,
+                    here, end, block + (k * job.taps + t) * lanes,
+                )
+                t += here
+        pack_channels(job, block, channels, -1 if job.gradient else 1, to + c * lanes)
+        c += channels
+
+
+cdef void pack_panels(
+    const Job* job, const real* weight, real* packed, int threads
+) noexcept nogil:
+    """Transform all weights."""
+    cdef Py_ssize_t i, panels = job.p.g * job.panels
+    if threads == 1:
+        for i in range(panels):
+            pack_panel(job, i, weight, packed)
+        return
+    for i in prange(panels, num_threads=threads, schedule="static"):
+        pack_panel(job, i, weight, packed)
+
+
+cdef void list_biases(const Job* job, const real* bias, real* to) noexcept nogil:
+    """Write the biases panel by panel: zeros where there are none."""
+    cdef Py_ssize_t lanes = nr(to), group, m
+    memset(to, 0, job.p.g * job.panels * lanes * sizeof(real))
+    for group in range(job.p.g if bias else 0):
+        for m in range(job.w.m):
+            to[group * job.panels * lanes + m] = bias[group * job.w.m + m]
+
+
+cdef void transform_inputs(
+    const Job* job, const TileBox* box, const real* source, int* places, real* patch,
+    real* lines, real* v,
+) noexcept nogil:
+    """Write the matrices of a box, one vector of channels after the other."""
+    cdef Py_ssize_t lanes = nr(source) // NV, c = 0, i, image, sample, channels
+    cdef Py_ssize_t height = job.w.y.source, width = job.w.x.source
+    cdef Py_ssize_t tiles = box.count_y * box.count_x
+    cdef Patch p = inputs_of(&job.t, &job.w, box)
+    cdef const real* plane
+    cdef real* to
+    list_places(&p, places)
+    memset(patch, 0, job.patch * sizeof(real))
+    while c < job.w.c:
+        channels = min(lanes, job.w.c - c)
+        for i in range(box.images):
+            image = box.image + i
+            sample = image // job.w.z.extent
+            plane = source + (sample * job.w.groups * job.w.c + c) * job.w.source_plane + (
+                image % job.w.z.extent * height * width
+            )
+            to = v + i * tiles * job.row + c
+            if real is float:
+                turn_patch(
+                    &p, places, <const f32v*>plane, job.w.source_plane, channels, width,
+                    <f32v*>patch,
+                )
+                transform_patch(
+                    &job.t, <const f32v*>patch, p.pitch, box.count_y, box.count_x,
+                    <f32v*>lines, <f32v*>to, job.matrix, job.row, False,
+                )
+            else:
+                turn_patch(
+                    &p, places, <const f64v*>plane, job.w.source_plane, channels, width,
+                    <f64v*>patch,
+                )
+                transform_patch(
+                    &job.t, <const f64v*>patch, p.pitch, box.count_y, box.count_x,
+                    <f64v*>lines, <f64v*>to, job.matrix, job.row, False,
+                )
+        c += lanes
+
+
+cdef void multiply(
+    const Job* job, Py_ssize_t tiles, Py_ssize_t panel0, Py_ssize_t panel1, const real* v,
+    const real* packed, const real* zeros, Py_ssize_t* lists, real* sums
+) noexcept nogil:
+    """Sum over channels, at every point."""
+    cdef Py_ssize_t lanes = nr(v), most = chain(job.w.c), f, j, k, here, i
+    cdef Py_ssize_t* places = lists
+    cdef Py_ssize_t* distances = lists + tiles + MR
+    for i in range(tiles + MR):
+        places[i] = min(i, tiles - 1) * job.row
+    for k in range(job.w.c):
+        distances[k] = k
+    for f in range(job.t.points):
+        for j in range(panel0, panel1):
+            k = 0
+            while k < job.w.c:
+                here = min(most, job.w.c - k)
+                sum_scattered(
+                    v + f * job.matrix, places, distances + k,
+                    packed + f * job.point + (j * job.w.c + k) * lanes, here,
+                    zeros if k == 0 else NULL, sums + f * job.sums + (j - panel0) * job.panel,
+                    tiles, job.w.m - j * lanes <= lanes // 2,
+                )
+                k += here
+
+
+cdef bint write_image(
+    const Job* job, const TileBox* box, Py_ssize_t image, const real* sums, const real* bias,
+    Py_ssize_t rows, real* buffer, real* out,
+) noexcept nogil:
+    """Transform one panel of one image back and write it; tell whether all is finite."""
+    cdef Box b
+    cdef bint finite
+    b.sample, b.samples = image // job.w.z.extent, 1
+    b.first[0], b.count[0] = image % job.w.z.extent, 1
+    b.first[1], b.first[2] = box.y * job.t.out_y, box.x * job.t.out_x
+    b.count[1] = min(box.count_y * job.t.out_y, job.w.y.extent - b.first[1])
+    b.count[2] = min(box.count_x * job.t.out_x, job.w.x.extent - b.first[2])
+    if real is float:
+        finite = write_tiles(
+            &job.t, <const f32v*>sums, job.sums, <const f32v*>bias, b.count[1], b.count[2],
+            <f32v*>buffer,
+        )
+    else:
+        finite = write_tiles(
+            &job.t, <const f64v*>sums, job.sums, <const f64v*>bias, b.count[1], b.count[2],
+            <f64v*>buffer,
+        )
+    if job.p.relu:
+        rectify(buffer, b.count[1] * b.count[2] * nr(sums))
+    write_panel(&job.w, &b, <const real*>buffer, rows, out)
+    return finite
+
+
+cdef void run_task(
+    const Job* job, Py_ssize_t task, const real* source, const real* packed,
+    const real* biases, const real* zeros, real* lost, real* private, real* out,
+) noexcept nogil:
+    """Compute the outputs of one task; mark images whose outputs are not finite."""
+    cdef Py_ssize_t lanes = nr(source), rest = task // job.panel_tasks, i, j
+    cdef Py_ssize_t panel0 = task % job.panel_tasks * job.panel_block
+    cdef Py_ssize_t panel1 = min(panel0 + job.panel_block, job.panels)
+    cdef Py_ssize_t group = rest // job.t.boxes, tiles
+    cdef TileBox box = tile_box(&job.t, rest % job.t.boxes)
+    cdef real* v = private
+    cdef real* sums = v + job.t.points * job.matrix
+    cdef real* patch = sums + job.t.points * job.sums
+    cdef real* lines = patch + job.patch
+    cdef real* buffer = lines + job.lines
+    cdef Py_ssize_t* lists = <Py_ssize_t*>(buffer + job.outputs)
+    tiles = box.count_y * box.count_x
+    transform_inputs(
+        job, &box, source + group * job.w.c * job.w.source_plane, <int*>lists, patch, lines, v
+    )
+    multiply(
+        job, box.images * tiles, panel0, panel1, <const real*>v,
+        packed + group * job.t.points * job.point, zeros, lists, sums,
+    )
+    for i in range(box.images):
+        for j in range(panel0, panel1):
+            if not write_image(
+                job, &box, box.image + i,
+                <const real*>sums + (j - panel0) * job.panel + i * tiles * lanes,
+                biases + (group * job.panels + j) * lanes, min(lanes, job.w.m - j * lanes),
+                buffer, out + (group * job.w.m + j * lanes) * job.w.plane,
+            ):
+                lost[task * job.t.count_images + i] = 1
+
+
+cdef void run_tasks(
+    const Job* job, Py_ssize_t begin, Py_ssize_t end, const real* source,
+    const real* packed, const real* biases, const real* zeros, real* lost, real* private,
+    real* out, int threads,
+) noexcept nogil:
+    """Do one round of tasks."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        for i in range(begin, end):
+            run_task(job, i, source, packed, biases, zeros, lost, private, out)
+        return
+    for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+        run_task(
+            job, i, source, packed, biases, zeros, lost,
+            private + threadid() * job.private, out,
+        )
+
+
+cdef void name_lost(const Job* job, const real* lost, unsigned char* flags) noexcept nogil:
+    """Set the flags of samples with an output that is not finite."""
+    cdef Py_ssize_t task, i
+    cdef TileBox box
+    for task in range(job.tasks):
+        box = tile_box(&job.t, task // job.panel_tasks % job.t.boxes)
+        for i in range(box.images):
+            if lost[task * job.t.count_images + i]:
+                flags[(box.image + i) // job.w.z.extent] = 1
+
+
+cdef int run(
+    const Job* job, const real* source, const real* weight, const real* packed,
+    const real* bias, real* out, unsigned char* flags, real* scratch, int threads,
+) except -1:
+    """Transform the weights, unless they are, then do the tasks round by round.
+
+    The scratch has biases, zeros, marks, each thread's part, and room for weights.
+    """
+    cdef Py_ssize_t begin = 0, end, each = round_of(job.macs, TASKS_PER_THREAD, threads)
+    cdef real* zeros = scratch + aligned(job.p.g * job.panels * nr(scratch))
+    cdef real* lost = zeros + aligned(nr(scratch))
+    cdef real* private = scratch + job.shared
+    cdef real* here = private + threads * job.private
+    while begin < job.tasks:
+        end = min(begin + each, job.tasks)
+        with nogil:
+            if begin == 0:
+                list_biases(job, bias, scratch)
+                memset(zeros, 0, (private - zeros) * sizeof(real))
+                if weight:
+                    pack_panels(job, weight, here, threads)
+                    packed = here
+            run_tasks(
+                job, begin, end, source, packed, <const real*>scratch, <const real*>zeros,
+                lost, private, out, threads,
+            )
+        PyErr_CheckSignals()
+        begin = end
+    name_lost(job, <const real*>lost, flags)
+    return 0
+
+
+cdef int start(const Buffers* held, bint gradient, int threads, real* like) except -1:
+    """Check geometry, source, weight, bias, out, scratch and flags, and run the direction."""
+    cdef const long long* fields = geometry_of(held, FIELDS)
+    cdef const Conv* p = <const Conv*>fields
+    cdef Job job = make_job(p, fields[CONV_FIELDS], gradient, sizeof(real), threads)
+    cdef Py_ssize_t pixels = p.n * p.g * p.icg * volume(p.in_extent)
+    cdef Py_ssize_t planes = p.n * p.g * p.ocg * volume(p.out_extent)
+    cdef const real* source = reals(held, 1, planes if gradient else pixels, like)
+    cdef const real* weight = NULL
+    cdef const real* packed = NULL
+    cdef const real* bias = reals_or_nothing(held, 3, p.g * job.w.m, like)
+    cdef real* out = reals(held, 4, pixels if gradient else planes, like)
+    cdef Py_ssize_t needed = job.shared + threads * job.private
+    if has_type(held, 2, b"B"):  # bytes that `pack` wrote
+        packed = room(held, 2, job.packed, like)
+    else:
+        needed += job.packed
+        weight = reals(held, 2, p.g * p.ocg * p.icg * job.taps, like)
+    return run(
+        &job, source, weight, packed, bias, out, flags_of(held, 6, p.n),
+        room(held, 5, needed, like), threads,
+    )
+
+
+cdef int start_packing(const Buffers* held, bint gradient, int threads, real* like) except -1:
+    """Check geometry, weight and packed, and pack."""
+    cdef const long long* fields = geometry_of(held, FIELDS)
+    cdef const Conv* p = <const Conv*>fields
+    cdef Job job = make_job(p, fields[CONV_FIELDS], gradient, sizeof(real), threads)
+    cdef const real* weight = reals(held, 1, p.g * p.ocg * p.icg * job.taps, like)
+    cdef real* packed = room(held, 2, job.packed, like)
+    with nogil:
+        pack_panels(&job, weight, packed, threads)
+    return 0
+
+
+cdef int pack_forward(const Buffers* held, int threads, real* like) except -1:
+    """Pack for fprop."""
+    return start_packing(held, False, threads, like)
+
+
+cdef int pack_gradient_of_x(const Buffers* held, int threads, real* like) except -1:
+    """Pack for dgrad."""
+    return start_packing(held, True, threads, like)
+
+
+cdef int forward(const Buffers* held, int threads, real* like) except -1:
+    """Run fprop."""
+    return start(held, False, threads, like)
+
+
+cdef int gradient(const Buffers* held, int threads, real* like) except -1:
+    """Run dgrad."""
+    return start(held, True, threads, like)
+
+
+cdef Job job_of(geometry, str direction, Py_ssize_t item, int threads) except *:
+    """Read a problem outside of a call."""
+    cdef long long[FIELDS] fields
+    if threads < 1:
+        raise ValueError(f"kernel: threads must be >= 1, got {threads}")
+    read_geometry(geometry, fields, FIELDS)
+    return make_job(
+        <const Conv*>fields, fields[CONV_FIELDS], direction == "dgrad", item, threads
+    )
+
+
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+    """Give the scalars of scratch that fprop or dgrad needs."""
+    cdef Job job = job_of(geometry, direction, item, threads)
+    return job.shared + threads * job.private + job.packed
+
+
+def packed_size(geometry, str direction, Py_ssize_t item):
+    """Give the scalars of packed weights, for whatever extents and number of samples."""
+    return job_of(geometry, direction, item, 1).packed
+
+
+def pack_fprop(geometry, weight, packed, int threads):
+    """Write the weights to bytes, as fprop reads them; it takes those for the weights."""
+    call((geometry, weight), (packed,), threads, pack_forward[float], pack_forward[double])
+
+
+def pack_dgrad(geometry, weight, packed, int threads):
+    """Do the same for dgrad."""
+    call(
+        (geometry, weight), (packed,), threads, pack_gradient_of_x[float],
+        pack_gradient_of_x[double],
+    )
+
+
+def fprop(geometry, x, weight, bias, y, scratch, int threads):
+    """Write the convolution of x to y; the bias may be None, the weights packed.
+
+    A flag for each sample comes back, set where y is not finite, if any is.
+    """
+    lost = bytearray(geometry[0])
+    call(
+        (geometry, x, weight, bias), (y, scratch, lost), threads, forward[float],
+        forward[double],
+    )
+    return lost if 1 in lost else None
+
+
+def dgrad(geometry, dy, weight, bias, dx, scratch, int threads):
+    """Write the gradient of x, plus a bias (of a transposed convolution), to dx.
+
+    The same comes back.
+    """
+    lost = bytearray(geometry[0])
+    call(
+        (geometry, dy, weight, bias), (dx, scratch, lost), threads, gradient[float],
+        gradient[double],
+    )
+    return lost if 1 in lost else None

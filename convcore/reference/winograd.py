@@ -1,0 +1,210 @@
+"""Winograd's minimal filtering from its definition.
+
+F(m, r) computes m outputs of a kernel with r taps from m + r - 1 products. Polynomials are
+multiplied by their values at as many points, one of them infinity:
+
+    y = A^T [(G w) * (B^T d)]
+
+for an input d of m + r - 1 elements. `transforms` makes the three matrices of the points;
+`convolve` computes every direction of a convolution with them. With the magnitudes of all
+matrices and arrays it gives the scale of the rounding errors.
+
+Source: Winograd, Arithmetic Complexity of Computations (1980), chapter IV; Lavin and Gray,
+Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308, section 4.
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from convcore.problem import ConvProblem, Direction
+
+Array = npt.NDArray[np.floating]
+
+# The finite points of F(m, 3): exact in binary, and of little growth.
+POINTS: dict[int, tuple[Fraction, ...]] = {
+    2: (Fraction(0), Fraction(1), Fraction(-1)),
+    4: (
+        Fraction(0),
+        Fraction(3, 4),
+        Fraction(-3, 4),
+        Fraction(3, 2),
+        Fraction(-3, 2),
+    ),
+}
+
+
+class Transforms(NamedTuple):
+    """The matrices of F(m, r); n = m + r - 1."""
+
+    a: Array  # (n, m)
+    b: Array  # (n, n)
+    g: Array  # (n, r)
+
+
+def transforms(points: Sequence[Fraction], taps: int) -> Transforms:
+    """Make the matrices of the finite points and infinity.
+
+    Parameters
+    ----------
+    points : sequence of Fraction
+        All different; n - 1 of them.
+    taps : int
+        Of the kernel.
+
+    Examples
+    --------
+    >>> m = transforms(POINTS[2], 3)
+    >>> d, w = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 0.0, -1.0])
+    >>> m.a.T @ ((m.g @ w) * (m.b.T @ d))
+    array([-2., -2.])
+    """
+    n = len(points) + 1
+    outputs = n - taps + 1
+    a = np.zeros((n, outputs))
+    b = np.zeros((n, n))
+    g = np.zeros((n, taps))
+    a[-1, -1] = g[-1, -1] = 1
+    for i, x in enumerate(points):
+        others = [p for p in points if p != x]
+        # The product of (x - p) over the others makes row i vanish at each other point.
+        scale = np.prod([x - p for p in others]) if others else Fraction(1)
+        a[i] = [float(x**k) for k in range(outputs)]
+        g[i] = [float(x**k / scale) for k in range(taps)]
+        b[: n - 1, i] = _product(others)
+    b[:, -1] = _product(points)
+    return Transforms(a, b, g)
+
+
+def _product(roots: Sequence[Fraction]) -> list[float]:
+    """Give the coefficients of the polynomial with these roots, the constant first."""
+    coefficients = [Fraction(1)]
+    for root in roots:
+        low = [-root * c for c in coefficients] + [Fraction(0)]
+        high = [Fraction(0), *coefficients]
+        coefficients = [p + q for p, q in zip(low, high, strict=True)]
+    return [float(c) for c in coefficients]
+
+
+def convolve(
+    problem: ConvProblem,
+    direction: Direction,
+    first: Array,
+    second: Array,
+    size: int,
+    *,
+    magnitude: bool = False,
+) -> Array:
+    """Compute a direction of a convolution by F(size, 3) along each axis with taps.
+
+    Parameters
+    ----------
+    problem : ConvProblem
+        Stride and dilation 1, 1 or 3 taps along the last two axes, 1 along the first.
+    direction : "fprop", "dgrad" or "wgrad"
+    first, second : ndarray
+        x and weight; grad_y and weight; x and grad_y.
+    size : 2 or 4
+    magnitude : bool
+        Take every matrix and array by its magnitude.
+
+    Returns
+    -------
+    result : float64
+    """
+    pads = [low for low, _ in problem.padding[1:]]
+    taps = problem.kernel[1:]
+    matrices = [_axis(k, size, magnitude) for k in taps]
+    one, two = (np.abs(a) if magnitude else a for a in (first, second))
+    one, two = one.astype(np.float64), two.astype(np.float64)
+    groups = range(problem.g)
+    if direction == "wgrad":
+        parts = [
+            _weight_gradient(x, dy, pads, taps, matrices)
+            for x, dy in zip(_groups(one, problem.g), _groups(two, problem.g), strict=True)
+        ]
+        return np.concatenate(parts).reshape(problem.weight_shape)
+    extent, shape = problem.out_extent[1:], problem.y_shape
+    weights = [w[:, :, 0] for w in np.split(two.reshape(_three(two)), problem.g)]
+    if direction == "dgrad":
+        extent, shape = problem.in_extent[1:], problem.x_shape
+        pads = [k - 1 - p for k, p in zip(taps, pads, strict=True)]
+        weights = [w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3) for w in weights]
+    images = _groups(one, problem.g)
+    results = [_forward(images[i], weights[i], pads, extent, matrices) for i in groups]
+    y = np.stack(results, 1)  # (n * d, g, m, h, w)
+    y = y.reshape(problem.n, problem.in_extent[0], shape[1], *extent)
+    return y.swapaxes(1, 2).reshape(shape)
+
+
+def _axis(taps: int, size: int, magnitude: bool) -> Transforms:
+    """Give the matrices of an axis; without taps they are the number 1."""
+    if taps == 1:
+        return Transforms(np.ones((1, 1)), np.ones((1, 1)), np.ones((1, 1)))
+    made = transforms(POINTS[size], taps)
+    return Transforms(*map(np.abs, made)) if magnitude else made
+
+
+def _three(a: Array) -> tuple[int, ...]:
+    """Give the shape with three spatial axes."""
+    return *a.shape[:2], *(1,) * (5 - a.ndim), *a.shape[2:]
+
+
+def _groups(a: Array, groups: int) -> list[Array]:
+    """Split (n, g * c, d, h, w) into groups of (n * d, c, h, w)."""
+    a = a.reshape(_three(a)).swapaxes(1, 2)
+    return np.split(a.reshape(-1, *a.shape[2:]), groups, axis=1)
+
+
+def _patches(
+    images: Array, pads: Sequence[int], size: Sequence[int], reach: Sequence[int],
+    tiles: Sequence[int],
+) -> Array:
+    """Cut images into patches (n, c, tiles y, tiles x, reach y, reach x).
+
+    Patch t of an axis begins at t * size - pad; outside there are zeros.
+    """
+    index = []
+    for axis, (pad, s, r, t) in enumerate(zip(pads, size, reach, tiles, strict=True)):
+        at = s * np.arange(t)[:, None] - pad + np.arange(r)
+        inside = (at >= 0) & (at < images.shape[2 + axis])
+        index.append((np.where(inside, at, 0), inside))
+    (y, y_inside), (x, x_inside) = index
+    cut = images[:, :, y[:, None, :, None], x[None, :, None, :]]
+    return cut * (y_inside[:, None, :, None] & x_inside[None, :, None, :])
+
+
+def _forward(
+    images: Array, weight: Array, pads: Sequence[int], extent: Sequence[int],
+    matrices: Sequence[Transforms],
+) -> Array:
+    """Convolve (n, c, h, w) with (m, c, ky, kx)."""
+    my, mx = matrices
+    size = my.a.shape[1], mx.a.shape[1]
+    tiles = [-(-e // s) for e, s in zip(extent, size, strict=True)]
+    d = _patches(images, pads, size, (len(my.b), len(mx.b)), tiles)
+    v = np.einsum("ip,nctuij,jq->nctupq", my.b, d, mx.b)
+    u = np.einsum("pi,mcij,qj->mcpq", my.g, weight, mx.g)
+    s = np.einsum("nctupq,mcpq->nmtupq", v, u)
+    y = np.einsum("pi,nmtupq,qj->nmtiuj", my.a, s, mx.a)
+    n, m, t, i, u_, j = y.shape
+    return y.reshape(n, m, t * i, u_ * j)[:, :, : extent[0], : extent[1]]
+
+
+def _weight_gradient(
+    images: Array, dy: Array, pads: Sequence[int], taps: Sequence[int],
+    matrices: Sequence[Transforms],
+) -> Array:
+    """Give the gradient of (m, c, ky, kx)."""
+    my, mx = matrices
+    size = my.a.shape[1], mx.a.shape[1]
+    tiles = [-(-e // s) for e, s in zip(dy.shape[2:], size, strict=True)]
+    d = _patches(images, pads, size, (len(my.b), len(mx.b)), tiles)
+    e = _patches(dy, (0, 0), size, size, tiles)
+    v = np.einsum("ip,nctuij,jq->nctupq", my.b, d, mx.b)
+    w = np.einsum("pi,nmtuij,qj->nmtupq", my.a, e, mx.a)
+    s = np.einsum("nctupq,nmtupq->mcpq", v, w)
+    return np.einsum("pi,mcpq,qj->mcij", my.g, s, mx.g).reshape(*s.shape[:2], *taps)

@@ -1,0 +1,62 @@
+"""How exact a result has to be: what the choice of an algorithm may trade for speed.
+
+"fast", the default, may choose algorithms that transform their operands (Winograd, FFT)
+for float32: fewer multiplications, errors a few times larger. "strict" never does, nor
+does float64. An algorithm that a call names is taken in either.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+MODES = ("fast", "strict")
+
+
+def _checked(who: str, mode: str) -> str:
+    if mode not in MODES:
+        raise ValueError(f'{who}: must be "fast" or "strict", got {mode!r}')
+    return mode
+
+
+_mode: ContextVar[str] = ContextVar(
+    "convcore.precision",
+    default=_checked("CONVCORE_PRECISION", os.environ.get("CONVCORE_PRECISION", "fast")),
+)
+
+current = _mode.get
+
+
+@contextmanager
+def precision(mode: str) -> Iterator[None]:
+    """Set the precision of the calls inside of a `with` block.
+
+    Parameters
+    ----------
+    mode : "fast" or "strict"
+        "fast" may choose Winograd's filtering or the FFT for float32. "strict" keeps every
+        result within the bound of a direct sum, and chooses by one sample's shape alone.
+
+    Raises
+    ------
+    ValueError
+        For any other mode.
+
+    Notes
+    -----
+    It holds in this thread, or asynchronous task, alone. The default of the process is the
+    environment variable `CONVCORE_PRECISION`, or else "fast".
+
+    Examples
+    --------
+    >>> import convcore
+    >>> with convcore.precision("strict"):
+    ...     problem = convcore.ConvProblem.parse("n8g1ic64ih56oc64kh3ph1")
+    ...     print(convcore.plan.select(problem, "fprop", "float32").algorithm)
+    direct
+    """
+    token = _mode.set(_checked("precision: mode", mode))
+    try:
+        yield
+    finally:
+        _mode.reset(token)
