@@ -122,9 +122,7 @@ def check_algorithm(function: str, algorithm: str) -> None:
         )
 
 
-def explain(
-    problem: Problem, direction: str = "fprop", dtype: str = "float32"
-) -> str:
+def explain(problem: Problem, direction: str = "fprop", dtype: str = "float32") -> str:
     """Tell for each algorithm, in order, whether it accepts and prefers the problem.
 
     Returns
@@ -138,6 +136,8 @@ def explain(
     n1g1ic3ih8oc4kh3sh3 fprop, 432 multiply-adds
       dot       refuses: the kernel does not cover the input
       depthwise refuses: several channels a group
+      winograd  refuses: a stride or a dilation
+      winograd2 refuses: a stride or a dilation
       planes    refuses: a stride above 2 along the last axis
       direct    accepts: windows of a bounded size; leaves it: few channels in the lanes
     * gemm      accepts: every problem; prefers: nothing before it was preferred
@@ -225,6 +225,10 @@ def _select(
             )
     kernel: Kernel = card.kernels[direction]
     module = load(kernel.module, isa)
+    geometry = array("q", (*folded.geometry, *kernel.options))
+    pack = kernel.pack and getattr(module, kernel.pack)
+    if pack and not module.packed_size(geometry, direction, _ITEM_BYTES[dtype]):
+        pack = None
     return Plan(
         problem,
         direction,
@@ -232,9 +236,9 @@ def _select(
         isa,
         card.name,
         problem.work(direction),
-        array("q", (*folded.geometry, *kernel.options)),
+        geometry,
         getattr(module, kernel.function),
-        _packing(folded, direction, dtype, card.name, isa) if kernel.pack else None,
+        _packing(folded, direction, dtype, card.name, isa) if pack else None,
         module,
-        getattr(module, kernel.pack) if kernel.pack else None,
+        pack,
     )

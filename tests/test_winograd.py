@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convcore import plan, reference
+from convcore import plan, precision, reference
 from convcore import functional as F
 from convcore.problem import ConvProblem
 from convcore.reference import winograd
-from convcore.runtime import cpu, threads
+from convcore.runtime import cpu, threads, workspace
 from tests import oracle
 from tests.conv_helpers import arguments, compute
 
@@ -36,7 +36,9 @@ CASES = [
 ]
 
 
-def scale(problem: ConvProblem, direction: oracle.Direction, size: int, *arrays: Any) -> Any:
+def scale(
+    problem: ConvProblem, direction: oracle.Direction, size: int, *arrays: Any
+) -> Any:
     """What the errors are measured in: all magnitudes that the transforms add up."""
     total = winograd.convolve(
         problem.folded, direction, arrays[0], arrays[1], size, magnitude=True
@@ -67,7 +69,9 @@ def terms(problem: ConvProblem, direction: oracle.Direction, size: int) -> int:
     return problem.n * int(np.prod(tiles))
 
 
-def check(problem: ConvProblem, direction: oracle.Direction, algorithm: str, *arrays: Any) -> None:
+def check(
+    problem: ConvProblem, direction: oracle.Direction, algorithm: str, *arrays: Any
+) -> None:
     """Hold a result against the bound of the card."""
     size = SIZES[algorithm]
     dtype = arrays[0].dtype
@@ -198,7 +202,9 @@ def test_values_stay_in_their_receptive_field(
                 np.testing.assert_array_equal(np.isnan(found), np.isnan(right), what)
                 np.testing.assert_array_equal(found[~finite], right[~finite], what)
                 if direction != "wgrad":
-                    whole = compute(problem, algorithm, direction, *arguments(direction, clean))
+                    whole = compute(
+                        problem, algorithm, direction, *arguments(direction, clean)
+                    )
                     oracle.assert_bits_equal(found[0], whole[0], what)
 
 
@@ -209,9 +215,11 @@ def test_weights_that_are_not_finite(isa: str) -> None:
         a.w[4, 1, 0, 2] = value
         for direction in ("fprop", "dgrad"):
             arrays = arguments(direction, a)
-            right = oracle.run(problem, direction, *arrays)
-            found = compute(problem, "winograd", direction, *arrays)
-            np.testing.assert_array_equal(np.isnan(found), np.isnan(right))
+            with precision("strict"):
+                right = compute(problem, "auto", direction, *arrays)
+            oracle.assert_bits_equal(
+                compute(problem, "winograd", direction, *arrays), right
+            )
 
 
 def test_large_finite_data_do_not_overflow(isa: str) -> None:
@@ -256,9 +264,28 @@ def test_bits_do_not_depend_on_the_thread_count(
                 )
 
 
-def test_strict_precision_never_transforms() -> None:
-    from convcore import precision
+@pytest.mark.parametrize("channels", [1, 16, 17, 40, 48])
+def test_results_come_from_the_kernel_itself(
+    channels: int, isa: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lanes without a channel were taken for results that are not finite."""
+    problem = ConvProblem.parse(f"n2g1ic{channels}ih9oc{channels}kh3ph1")
+    a = oracle.operands(problem, np.random.default_rng(0), kind="normal")
 
+    def never(self: plan.Plan) -> plan.Plan:
+        raise AssertionError(f"{self.direction} of {self.problem} is computed again")
+
+    monkeypatch.setattr(plan.Plan, "exact", never)
+    monkeypatch.setattr(
+        workspace, "lend", lambda size: np.full(size + 64, 0xFF, np.uint8)
+    )
+    monkeypatch.setattr(workspace, "take_back", lambda scratch: None)
+    for algorithm in SIZES:
+        for direction in ("fprop", "dgrad", "wgrad"):
+            check(problem, direction, algorithm, *arguments(direction, a))
+
+
+def test_strict_precision_never_transforms() -> None:
     problem = ConvProblem.parse("n16g1ic128ih28oc128kh3ph1")
     for direction in ("fprop", "dgrad", "wgrad"):
         assert plan.select(problem, direction, "float32").algorithm == "winograd"

@@ -19,12 +19,12 @@ from convcore.algorithms.pool_window import PoolWindow
 CONV: tuple[ConvAlgorithm, ...] = (
     ConvDot(),
     ConvDepthwise(),
+    ConvWinograd("winograd", 4),
+    ConvWinograd("winograd2", 2),
     ConvPlanes(),
     ConvTaps(),
     ConvPhases(),
     ConvScatter(),
-    ConvWinograd("winograd", 4),
-    ConvWinograd("winograd2", 2),
     ConvDirect(),
     ConvGemm(),
 )

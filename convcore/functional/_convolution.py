@@ -132,7 +132,17 @@ def job_of(
 ) -> Job:
     """Check shapes and arguments, and choose the algorithm: once for all equal calls."""
     make = _cached_job if exact(how) else _new_job
-    return make(function, ndim, direction, shapes, dtype, how, transposed, cpu.isa(), precision.current())
+    return make(
+        function,
+        ndim,
+        direction,
+        shapes,
+        dtype,
+        how,
+        transposed,
+        cpu.isa(),
+        precision.current(),
+    )
 
 
 def _new_job(

@@ -44,9 +44,7 @@ def run(plan: Plan, *buffers: Array | None, packed: Array | None = None) -> None
         _run_again(plan, lost, buffers)
 
 
-def _run_again(
-    plan: Plan, lost: bytearray, buffers: tuple[Array | None, ...]
-) -> None:
+def _run_again(plan: Plan, lost: bytearray, buffers: tuple[Array | None, ...]) -> None:
     """Compute without transforms what is not finite with them."""
     exact = plan.exact()
     if plan.direction == "wgrad":

@@ -12,6 +12,7 @@
     buffers.pxd     the arrays of a call as plain memory
     activation.pxd  what is done to results before they leave the cache
     rounds.pxd      rounds of tasks, parts of scratch, sums of chunks
+    winograd.pxd    transforms that save multiplications, and their tiles
     planes.pxd      tiles of rows and columns, for few channels a group
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
     probe.pyx       what the processor can do             omp.pxd    OpenMP's questions

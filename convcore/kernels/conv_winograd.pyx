@@ -15,6 +15,7 @@
 #           A sum depends on its tile alone, its order on the number of channels: the bits
 #           are the same for any split, thread count and batch.
 # Scratch   the transformed weights once; per thread the matrices of a box, below 8 MB.
+#           Weights that would not stay in L3 are transformed panel by panel in each task.
 # Cost      2.25 multiply-adds of a point's product where the definition has 9 (F(4 x 4, 3 x 3)),
 #           and two transforms, which few channels do not pay for.
 # Finite    A transform spreads what is not finite over a tile, and may overflow: samples
@@ -50,7 +51,7 @@ from convcore.kernels.winograd_tiles cimport (
 cdef enum:
     FIELDS = CONV_FIELDS + 1  # the problem, and the outputs of a tile along an axis
     PRIVATE_BYTES = 7340032   # of a thread's scratch, at most
-    CACHE_BYTES = 16777216    # of weights that are still in L3 for the next box
+    CACHE_BYTES = 4194304     # of transformed weights: more are made where they are used
     NR_LIMIT = 32             # most scalars of one row of the tile
     PACK = 16                 # channels whose weights are transformed at a time
     MOST_TAPS = 9
@@ -62,6 +63,8 @@ cdef struct Job:
     Tiles t
     Py_ssize_t taps
     Py_ssize_t panels, panel_block, panel_tasks    # of m: in a group, in a task
+    bint fresh                                     # weights are transformed panel by panel
+    Py_ssize_t together                            # panels whose sums are made at a time
     Py_ssize_t row, matrix                         # scalars: of v, see winograd_tiles.pxd
     Py_ssize_t panel, sums                         # of the sums: a panel, all of a point
     Py_ssize_t point                               # of the weights of one point
@@ -78,7 +81,8 @@ cdef void lay_out(Job* job, Py_ssize_t item) noexcept nogil:
     job.row = odd_lines(job.w.c)
     job.matrix = odd_lines(most * job.row)
     job.panel = (most + MR) * lanes
-    job.sums = odd_lines(job.panel_block * job.panel)
+    job.together = 1 if job.fresh else job.panel_block
+    job.sums = odd_lines(job.together * job.panel)
     job.patch = aligned(rows * pitch * (lanes // NV))
     job.lines = aligned(job.t.points_y * pitch * (lanes // NV))
     job.outputs = aligned(
@@ -88,8 +92,8 @@ cdef void lay_out(Job* job, Py_ssize_t item) noexcept nogil:
         max((most + MR + job.w.c) * sizeof(Py_ssize_t), rows * pitch * sizeof(int)) // item + 1
     )
     job.private = (
-        job.t.points * (job.matrix + job.sums) + job.patch + job.lines + job.outputs
-        + job.lists
+        job.t.points * (job.matrix + job.sums + (job.point if job.fresh else 0))
+        + job.patch + job.lines + job.outputs + job.lists
     )
 
 
@@ -111,7 +115,7 @@ cdef double time_of(const Job* job, Py_ssize_t item, int threads) noexcept nogil
     """
     cdef double lanes = VEC_BYTES // item, tiles = rows_that_cost(job.t.most)
     cdef double columns = job.panel_block * NV
-    cdef double far = 4.5 if job.packed * item > CACHE_BYTES else 0.5  # cycles a vector
+    cdef double far = 3 if job.fresh else 0.5  # cycles for a vector of weights
     cdef double work = job.t.points * (
         job.w.c * columns * (tiles / 2 + far) + 5 * tiles * (job.w.c / lanes + columns)
     )
@@ -153,6 +157,10 @@ cdef Job make_job(
     job.panels = ceil_div(job.w.m, lanes)
     job.point = odd_lines(job.panels * job.w.c * lanes)
     job.packed = p.g * job.t.points * job.point
+    job.fresh = job.packed * item > CACHE_BYTES
+    if job.fresh:
+        job.point = odd_lines(job.w.c * lanes)
+        job.packed = 0
     split(&job, item, threads)
     job.macs = job.t.points * job.t.most * job.w.c * job.panel_block * lanes
     job.shared = (
@@ -184,14 +192,13 @@ cdef void pack_channels(
 
 
 cdef void pack_panel(
-    const Job* job, Py_ssize_t index, const real* weight, real* packed
+    const Job* job, Py_ssize_t group, Py_ssize_t panel, const real* weight, real* to
 ) noexcept nogil:
-    """Transform the weights of panel `index`, counted through the groups."""
-    cdef real block[(PACK * MOST_TAPS + MOST_LANES) * NR_LIMIT]  # `turn_taps` writes whole blocks
-    cdef Py_ssize_t lanes = nr(weight), group = index // job.panels
-    cdef Py_ssize_t panel = index % job.panels, first = panel * lanes
+    """Transform the weights of a panel of a group."""
+    # `turn_taps` writes whole blocks.
+    cdef real block[(PACK * MOST_TAPS + MOST_LANES) * NR_LIMIT]
+    cdef Py_ssize_t lanes = nr(weight), first = panel * lanes
     cdef Py_ssize_t rows = min(lanes, job.w.m - first), c = 0, k, channels, t, here
-    cdef real* to = packed + group * job.t.points * job.point + panel * job.w.c * lanes
     cdef const real* end = weight + job.p.g * job.p.ocg * job.p.icg * job.taps
     weight += group * job.p.ocg * job.p.icg * job.taps
     memset(block, 0, sizeof(block))
@@ -215,6 +222,17 @@ cdef void pack_panel(
         c += channels
 
 
+cdef void pack_nth(
+    const Job* job, Py_ssize_t index, const real* weight, real* packed
+) noexcept nogil:
+    """Transform the weights of panel `index`, counted through the groups."""
+    cdef Py_ssize_t group = index // job.panels, panel = index % job.panels
+    pack_panel(
+        job, group, panel, weight,
+        packed + group * job.t.points * job.point + panel * job.w.c * nr(weight),
+    )
+
+
 cdef void pack_panels(
     const Job* job, const real* weight, real* packed, int threads
 ) noexcept nogil:
@@ -222,10 +240,10 @@ cdef void pack_panels(
     cdef Py_ssize_t i, panels = job.p.g * job.panels
     if threads == 1:
         for i in range(panels):
-            pack_panel(job, i, weight, packed)
+            pack_nth(job, i, weight, packed)
         return
     for i in prange(panels, num_threads=threads, schedule="static"):
-        pack_panel(job, i, weight, packed)
+        pack_nth(job, i, weight, packed)
 
 
 cdef void list_biases(const Job* job, const real* bias, real* to) noexcept nogil:
@@ -281,10 +299,10 @@ cdef void transform_inputs(
 
 
 cdef void multiply(
-    const Job* job, Py_ssize_t tiles, Py_ssize_t panel0, Py_ssize_t panel1, const real* v,
+    const Job* job, Py_ssize_t tiles, Py_ssize_t panel, Py_ssize_t panels, const real* v,
     const real* packed, const real* zeros, Py_ssize_t* lists, real* sums
 ) noexcept nogil:
-    """Sum over channels, at every point."""
+    """Sum over channels, at every point; `packed` begins with panel `panel`."""
     cdef Py_ssize_t lanes = nr(v), most = chain(job.w.c), f, j, k, here, i
     cdef Py_ssize_t* places = lists
     cdef Py_ssize_t* distances = lists + tiles + MR
@@ -293,15 +311,15 @@ cdef void multiply(
     for k in range(job.w.c):
         distances[k] = k
     for f in range(job.t.points):
-        for j in range(panel0, panel1):
+        for j in range(panels):
             k = 0
             while k < job.w.c:
                 here = min(most, job.w.c - k)
                 sum_scattered(
                     v + f * job.matrix, places, distances + k,
                     packed + f * job.point + (j * job.w.c + k) * lanes, here,
-                    zeros if k == 0 else NULL, sums + f * job.sums + (j - panel0) * job.panel,
-                    tiles, job.w.m - j * lanes <= lanes // 2,
+                    zeros if k == 0 else NULL, sums + f * job.sums + j * job.panel, tiles,
+                    job.w.m - (panel + j) * lanes <= lanes // NV,
                 )
                 k += here
 
@@ -313,6 +331,7 @@ cdef bint write_image(
     """Transform one panel of one image back and write it; tell whether all is finite."""
     cdef Box b
     cdef bint finite
+    cdef int vectors = 1 if rows <= nr(sums) // NV else NV  # `multiply` makes no others
     b.sample, b.samples = image // job.w.z.extent, 1
     b.first[0], b.count[0] = image % job.w.z.extent, 1
     b.first[1], b.first[2] = box.y * job.t.out_y, box.x * job.t.out_x
@@ -320,13 +339,13 @@ cdef bint write_image(
     b.count[2] = min(box.count_x * job.t.out_x, job.w.x.extent - b.first[2])
     if real is float:
         finite = write_tiles(
-            &job.t, <const f32v*>sums, job.sums, <const f32v*>bias, b.count[1], b.count[2],
-            <f32v*>buffer,
+            &job.t, <const f32v*>sums, job.sums, <const f32v*>bias, vectors, b.count[1],
+            b.count[2], <f32v*>buffer,
         )
     else:
         finite = write_tiles(
-            &job.t, <const f64v*>sums, job.sums, <const f64v*>bias, b.count[1], b.count[2],
-            <f64v*>buffer,
+            &job.t, <const f64v*>sums, job.sums, <const f64v*>bias, vectors, b.count[1],
+            b.count[2], <f64v*>buffer,
         )
     if job.p.relu:
         rectify(buffer, b.count[1] * b.count[2] * nr(sums))
@@ -335,13 +354,14 @@ cdef bint write_image(
 
 
 cdef void run_task(
-    const Job* job, Py_ssize_t task, const real* source, const real* packed,
-    const real* biases, const real* zeros, real* lost, real* private, real* out,
+    const Job* job, Py_ssize_t task, const real* source, const real* weight,
+    const real* packed, const real* biases, const real* zeros, real* lost, real* private,
+    real* out,
 ) noexcept nogil:
     """Compute the outputs of one task; mark images whose outputs are not finite."""
-    cdef Py_ssize_t lanes = nr(source), rest = task // job.panel_tasks, i, j
-    cdef Py_ssize_t panel0 = task % job.panel_tasks * job.panel_block
-    cdef Py_ssize_t panel1 = min(panel0 + job.panel_block, job.panels)
+    cdef Py_ssize_t lanes = nr(source), rest = task // job.panel_tasks, i, j, panels
+    cdef Py_ssize_t panel = task % job.panel_tasks * job.panel_block
+    cdef Py_ssize_t end = min(panel + job.panel_block, job.panels)
     cdef Py_ssize_t group = rest // job.t.boxes, tiles
     cdef TileBox box = tile_box(&job.t, rest % job.t.boxes)
     cdef real* v = private
@@ -350,39 +370,47 @@ cdef void run_task(
     cdef real* lines = patch + job.patch
     cdef real* buffer = lines + job.lines
     cdef Py_ssize_t* lists = <Py_ssize_t*>(buffer + job.outputs)
+    cdef real* fresh = <real*>lists + job.lists
     tiles = box.count_y * box.count_x
     transform_inputs(
         job, &box, source + group * job.w.c * job.w.source_plane, <int*>lists, patch, lines, v
     )
-    multiply(
-        job, box.images * tiles, panel0, panel1, <const real*>v,
-        packed + group * job.t.points * job.point, zeros, lists, sums,
-    )
-    for i in range(box.images):
-        for j in range(panel0, panel1):
-            if not write_image(
-                job, &box, box.image + i,
-                <const real*>sums + (j - panel0) * job.panel + i * tiles * lanes,
-                biases + (group * job.panels + j) * lanes, min(lanes, job.w.m - j * lanes),
-                buffer, out + (group * job.w.m + j * lanes) * job.w.plane,
-            ):
-                lost[task * job.t.count_images + i] = 1
+    packed += (group * job.t.points * job.point + panel * job.w.c * lanes) * (not job.fresh)
+    while panel < end:
+        panels = min(job.together, end - panel)
+        if job.fresh:
+            pack_panel(job, group, panel, weight, fresh)
+            packed = fresh
+        multiply(
+            job, box.images * tiles, panel, panels, <const real*>v, packed, zeros, lists, sums
+        )
+        for i in range(box.images):
+            for j in range(panels):
+                if not write_image(
+                    job, &box, box.image + i,
+                    <const real*>sums + j * job.panel + i * tiles * lanes,
+                    biases + (group * job.panels + panel + j) * lanes,
+                    min(lanes, job.w.m - (panel + j) * lanes), buffer,
+                    out + (group * job.w.m + (panel + j) * lanes) * job.w.plane,
+                ):
+                    lost[task * job.t.count_images + i] = 1
+        panel += panels
 
 
 cdef void run_tasks(
     const Job* job, Py_ssize_t begin, Py_ssize_t end, const real* source,
-    const real* packed, const real* biases, const real* zeros, real* lost, real* private,
-    real* out, int threads,
+    const real* weight, const real* packed, const real* biases, const real* zeros,
+    real* lost, real* private, real* out, int threads,
 ) noexcept nogil:
     """Do one round of tasks."""
     cdef Py_ssize_t i
     if threads == 1:
         for i in range(begin, end):
-            run_task(job, i, source, packed, biases, zeros, lost, private, out)
+            run_task(job, i, source, weight, packed, biases, zeros, lost, private, out)
         return
     for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
         run_task(
-            job, i, source, packed, biases, zeros, lost,
+            job, i, source, weight, packed, biases, zeros, lost,
             private + threadid() * job.private, out,
         )
 
@@ -417,12 +445,12 @@ cdef int run(
             if begin == 0:
                 list_biases(job, bias, scratch)
                 memset(zeros, 0, (private - zeros) * sizeof(real))
-                if weight:
+                if weight and not job.fresh:
                     pack_panels(job, weight, here, threads)
                     packed = here
             run_tasks(
-                job, begin, end, source, packed, <const real*>scratch, <const real*>zeros,
-                lost, private, out, threads,
+                job, begin, end, source, weight, packed, <const real*>scratch,
+                <const real*>zeros, lost, private, out, threads,
             )
         PyErr_CheckSignals()
         begin = end
@@ -504,7 +532,10 @@ def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
 
 
 def packed_size(geometry, str direction, Py_ssize_t item):
-    """Give the scalars of packed weights, for whatever extents and number of samples."""
+    """Give the scalars of packed weights, for whatever extents and number of samples.
+
+    There are none where they would be too many.
+    """
     return job_of(geometry, direction, item, 1).packed
 
 

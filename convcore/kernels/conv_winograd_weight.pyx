@@ -41,8 +41,8 @@ cdef enum:
     TILES = 96  # of a box, so that its sums are not read and written too often
     PRIVATE_BYTES = 3145728  # of the matrices of a box
     TASK_BYTES = 2621440  # of the sums of one task
-    SUM_BYTES = 8388608  # of the sums of all chunks
-    TASKS = 16  # tasks that a large problem is split into at least
+    SUM_BYTES = 4194304  # of the sums of all chunks
+    TASKS = 8  # tasks that a large problem is split into at least
     FEWEST = 32  # channels of a task, or all: with fewer, transforms are most of its work
     NR_LIMIT = 32
     MOST_TAPS = 9
@@ -281,10 +281,12 @@ cdef bint write_sums(
     """Transform the sums of one part back and write them; tell whether all are finite."""
     cdef Py_ssize_t group, channel, panel, lanes = nr(sums), j, c, channels, columns
     cdef bint finite = True, here
+    cdef int vectors
     place(job, part, &group, &channel, &panel)
     channels = min(job.channels, job.p.icg - channel)
     for j in range(panel, min(panel + job.panel_block, job.panels)):
         columns = min(lanes, job.p.ocg - j * lanes)
+        vectors = 1 if columns <= lanes // NV else NV  # `sum_box` makes no others
         for c in range(channels):
             if real is float:
                 weights_from_tile(
@@ -297,9 +299,9 @@ cdef bint write_sums(
                     <f64v*>(block + c * job.taps * lanes), lanes,
                 )
         if real is float:
-            here = are_finite(<const f32v*>block, channels * job.taps * NV)
+            here = are_finite(<const f32v*>block, channels * job.taps, vectors)
         else:
-            here = are_finite(<const f64v*>block, channels * job.taps * NV)
+            here = are_finite(<const f64v*>block, channels * job.taps, vectors)
         finite = finite and here
         spread(
             <const real*>block, lanes, channels * job.taps, columns,

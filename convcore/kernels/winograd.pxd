@@ -58,14 +58,14 @@ cdef inline void to_points(
     d0 = at(d, 0)
     if tile is one:
         put(v, 0, d0)
-        return
-    d1, d2, d3 = at(d, step), at(d, 2 * step), at(d, 3 * step)
+    else:
+        d1, d2, d3 = at(d, step), at(d, 2 * step), at(d, 3 * step)
     if tile is two:
         put(v, 0, d0 - d2)
         put(v, v_step, d1 + d2)
         put(v, 2 * v_step, d2 - d1)
         put(v, 3 * v_step, d3 - d1)
-    else:
+    elif tile is four:
         d4, d5 = at(d, 4 * step), at(d, 5 * step)
         put(v, 0, all_lanes(d, 1.265625) * d0 + (d4 - all_lanes(d, 2.8125) * d2))
         even = d4 - all_lanes(d, 2.25) * d2
@@ -87,13 +87,13 @@ cdef inline void from_points(
     v0 = at(v, 0)
     if tile is one:
         put(y, 0, v0)
-        return
-    a = at(v, step) + at(v, 2 * step)
-    b = at(v, step) - at(v, 2 * step)
+    else:
+        a = at(v, step) + at(v, 2 * step)
+        b = at(v, step) - at(v, 2 * step)
     if tile is two:
         put(y, 0, v0 + a)
         put(y, y_step, b + at(v, 3 * step))
-    else:
+    elif tile is four:
         c = at(v, 3 * step) + at(v, 4 * step)
         d = at(v, 3 * step) - at(v, 4 * step)
         put(y, 0, v0 + (a + c))
@@ -112,15 +112,13 @@ cdef inline void gradient_to_points(
     cdef vec y0, y1, y2, y3, even, odd
     y0 = at(dy, 0)
     put(v, 0, y0)
-    if tile is one:
-        return
-    y1 = at(dy, step)
     if tile is two:
+        y1 = at(dy, step)
         put(v, v_step, y0 + y1)
         put(v, 2 * v_step, y0 - y1)
         put(v, 3 * v_step, y1)
-    else:
-        y2, y3 = at(dy, 2 * step), at(dy, 3 * step)
+    elif tile is four:
+        y1, y2, y3 = at(dy, step), at(dy, 2 * step), at(dy, 3 * step)
         even = y0 + all_lanes(dy, 0.5625) * y2
         odd = y1 + all_lanes(dy, 0.5625) * y3
         put(v, v_step, even + all_lanes(dy, 0.75) * odd)
@@ -140,8 +138,8 @@ cdef inline void weights_to_points(
     w0 = at(w, 0)
     if tile is one:
         put(u, 0, w0)
-        return
-    w1, w2 = at(w, step), at(w, 2 * step)
+    else:
+        w1, w2 = at(w, step), at(w, 2 * step)
     if tile is two:
         even = all_lanes(w, 0.5) * (w0 + w2)
         odd = all_lanes(w, 0.5) * w1
@@ -149,7 +147,7 @@ cdef inline void weights_to_points(
         put(u, u_step, even + odd)
         put(u, 2 * u_step, even - odd)
         put(u, 3 * u_step, w2)
-    else:
+    elif tile is four:
         put(u, 0, all_lanes(w, 64.0 / 81) * w0)
         even = all_lanes(w, -128.0 / 243) * (w0 + all_lanes(w, 0.5625) * w2)
         odd = all_lanes(w, -96.0 / 243) * w1
@@ -170,14 +168,14 @@ cdef inline void weights_from_points(
     u0 = at(u, 0)
     if tile is one:
         put(w, 0, u0)
-        return
-    a = at(u, step) + at(u, 2 * step)
-    b = at(u, step) - at(u, 2 * step)
+    else:
+        a = at(u, step) + at(u, 2 * step)
+        b = at(u, step) - at(u, 2 * step)
     if tile is two:
         put(w, 0, u0 + all_lanes(u, 0.5) * a)
         put(w, w_step, all_lanes(u, 0.5) * b)
         put(w, 2 * w_step, at(u, 3 * step) + all_lanes(u, 0.5) * a)
-    else:
+    elif tile is four:
         a = all_lanes(u, -128.0 / 243) * a
         c = all_lanes(u, 32.0 / 243) * (at(u, 3 * step) + at(u, 4 * step))
         d = at(u, 3 * step) - at(u, 4 * step)

@@ -340,14 +340,14 @@ cdef inline void transform_back(
 
 
 cdef inline void write_tile(
-    const vec* sums, Py_ssize_t matrix, const vec* bias, Py_ssize_t rows, Py_ssize_t columns,
-    vec* to, Py_ssize_t pitch, vec* check, tiling* kind,
+    const vec* sums, Py_ssize_t matrix, const vec* bias, int vectors, Py_ssize_t rows,
+    Py_ssize_t columns, vec* to, Py_ssize_t pitch, vec* check, tiling* kind,
 ) noexcept nogil:
     """Write those outputs of a tile that there are, and add 0 * each to `check`."""
     cdef vec block[MOST_OUTPUTS]
     cdef vec last, value
     cdef int half, y, x
-    for half in range(NV):
+    for half in range(vectors):
         transform_back(sums + half, matrix, block, kind)
         last = bias[half]
         for y in range(outputs_y(kind)):
@@ -366,18 +366,19 @@ cdef inline bint is_zero(vec v) noexcept nogil:
         return cc_sum_f64(v) == 0
 
 
-cdef inline bint are_finite(const vec* v, Py_ssize_t count) noexcept nogil:
-    """Tell whether some vectors are finite."""
+cdef inline bint are_finite(const vec* v, Py_ssize_t rows, int vectors) noexcept nogil:
+    """Tell whether the first vectors of some rows of NR scalars are finite."""
     cdef vec check = zero_lanes(v)
-    cdef Py_ssize_t i
-    for i in range(count):
-        check = check + zero_lanes(v) * v[i]
+    cdef Py_ssize_t i, j
+    for i in range(rows):
+        for j in range(vectors):
+            check = check + zero_lanes(v) * v[NV * i + j]
     return is_zero(check)
 
 
 cdef inline bint write_kind(
-    const vec* sums, Py_ssize_t matrix, const vec* bias, Py_ssize_t rows, Py_ssize_t columns,
-    vec* to, tiling* kind,
+    const vec* sums, Py_ssize_t matrix, const vec* bias, int vectors, Py_ssize_t rows,
+    Py_ssize_t columns, vec* to, tiling* kind,
 ) noexcept nogil:
     """Do `write_tiles` for one kind."""
     cdef Py_ssize_t y = 0, x
@@ -386,8 +387,8 @@ cdef inline bint write_kind(
         x = 0
         while x < columns:
             write_tile(
-                sums, matrix, bias, rows - y, columns - x, to + NV * (y * columns + x),
-                columns, &check, kind,
+                sums, matrix, bias, vectors, rows - y, columns - x,
+                to + NV * (y * columns + x), columns, &check, kind,
             )
             sums += NV
             x += outputs_x(kind)
@@ -396,25 +397,25 @@ cdef inline bint write_kind(
 
 
 cdef inline bint write_tiles(
-    const Tiles* t, const vec* sums, Py_ssize_t matrix, const vec* bias, Py_ssize_t rows,
-    Py_ssize_t columns, vec* to,
+    const Tiles* t, const vec* sums, Py_ssize_t matrix, const vec* bias, int vectors,
+    Py_ssize_t rows, Py_ssize_t columns, vec* to,
 ) noexcept nogil:
     """Write the tiles of one image to `rows` rows of `columns` outputs.
 
-    Tell whether all of them are finite.
+    So many vectors of each row of NR channels. Tell whether all of them are finite.
     """
     if t.out_y == 4 and t.out_x == 4:
-        return write_kind(sums, matrix, bias, rows, columns, to, <square4*>NULL)
+        return write_kind(sums, matrix, bias, vectors, rows, columns, to, <square4*>NULL)
     elif t.out_y == 2 and t.out_x == 2:
-        return write_kind(sums, matrix, bias, rows, columns, to, <square2*>NULL)
+        return write_kind(sums, matrix, bias, vectors, rows, columns, to, <square2*>NULL)
     elif t.out_x == 4:
-        return write_kind(sums, matrix, bias, rows, columns, to, <row4*>NULL)
+        return write_kind(sums, matrix, bias, vectors, rows, columns, to, <row4*>NULL)
     elif t.out_x == 2:
-        return write_kind(sums, matrix, bias, rows, columns, to, <row2*>NULL)
+        return write_kind(sums, matrix, bias, vectors, rows, columns, to, <row2*>NULL)
     elif t.out_y == 4:
-        return write_kind(sums, matrix, bias, rows, columns, to, <column4*>NULL)
+        return write_kind(sums, matrix, bias, vectors, rows, columns, to, <column4*>NULL)
     else:
-        return write_kind(sums, matrix, bias, rows, columns, to, <column2*>NULL)
+        return write_kind(sums, matrix, bias, vectors, rows, columns, to, <column2*>NULL)
 
 
 cdef inline int taps_y(tiling* kind) noexcept nogil:

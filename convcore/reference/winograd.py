@@ -124,7 +124,9 @@ def convolve(
     if direction == "wgrad":
         parts = [
             _weight_gradient(x, dy, pads, taps, matrices)
-            for x, dy in zip(_groups(one, problem.g), _groups(two, problem.g), strict=True)
+            for x, dy in zip(
+                _groups(one, problem.g), _groups(two, problem.g), strict=True
+            )
         ]
         return np.concatenate(parts).reshape(problem.weight_shape)
     extent, shape = problem.out_extent[1:], problem.y_shape
@@ -160,7 +162,10 @@ def _groups(a: Array, groups: int) -> list[Array]:
 
 
 def _patches(
-    images: Array, pads: Sequence[int], size: Sequence[int], reach: Sequence[int],
+    images: Array,
+    pads: Sequence[int],
+    size: Sequence[int],
+    reach: Sequence[int],
     tiles: Sequence[int],
 ) -> Array:
     """Cut images into patches (n, c, tiles y, tiles x, reach y, reach x).
@@ -178,7 +183,10 @@ def _patches(
 
 
 def _forward(
-    images: Array, weight: Array, pads: Sequence[int], extent: Sequence[int],
+    images: Array,
+    weight: Array,
+    pads: Sequence[int],
+    extent: Sequence[int],
     matrices: Sequence[Transforms],
 ) -> Array:
     """Convolve (n, c, h, w) with (m, c, ky, kx)."""
@@ -195,7 +203,10 @@ def _forward(
 
 
 def _weight_gradient(
-    images: Array, dy: Array, pads: Sequence[int], taps: Sequence[int],
+    images: Array,
+    dy: Array,
+    pads: Sequence[int],
+    taps: Sequence[int],
     matrices: Sequence[Transforms],
 ) -> Array:
     """Give the gradient of (m, c, ky, kx)."""
