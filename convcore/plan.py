@@ -226,9 +226,9 @@ def _select(
     kernel: Kernel = card.kernels[direction]
     module = load(kernel.module, isa)
     geometry = array("q", (*folded.geometry, *kernel.options))
-    pack = kernel.pack and getattr(module, kernel.pack)
-    if pack and not module.packed_size(geometry, direction, _ITEM_BYTES[dtype]):
-        pack = None
+    pack = None
+    if kernel.pack and module.packed_size(geometry, direction, _ITEM_BYTES[dtype]):
+        pack = getattr(module, kernel.pack)
     return Plan(
         problem,
         direction,

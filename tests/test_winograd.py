@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convcore import plan, precision, reference
 from convcore import functional as F
+from convcore import plan, precision, reference
 from convcore.problem import ConvProblem
 from convcore.reference import winograd
 from convcore.runtime import cpu, threads, workspace

@@ -53,7 +53,7 @@ class ConvWinograd:
         return Verdict(True, "3 taps, stride 1")
 
     def prefers(self, problem: ConvProblem, direction: Direction) -> Verdict:
-        """Prefer enough channels to pay for the transforms, and enough tiles for the weights."""
+        """Prefer channels that pay for the transforms, tiles that pay for weights."""
         fewest = min(problem.ic, problem.oc) // problem.g
         axes = sum(k > 1 for k in problem.kernel)
         if fewest < (FEWEST if axes == 2 else FEWEST_IN_LINES):

@@ -51,7 +51,8 @@ def _run_again(plan: Plan, lost: bytearray, buffers: tuple[Array | None, ...]) -
         run(exact, *buffers)
         return
     source, weight, bias, out = buffers
-    assert source is not None and out is not None
+    assert source is not None
+    assert out is not None
     sources, outs = source.reshape(len(lost), -1), out.reshape(len(lost), -1)
     for i in range(len(lost)):
         if lost[i]:

@@ -42,7 +42,9 @@ from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, ceil_div, odd_li
 from convcore.kernels.targets cimport write_panel
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, collect, turn_taps
-from convcore.kernels.vector cimport MR, MR_HALF, MR_QUARTER, NR_BYTES, NV, VEC_BYTES, f32v, f64v, nr, real
+from convcore.kernels.vector cimport (
+    MR, MR_HALF, MR_QUARTER, NR_BYTES, NV, VEC_BYTES, f32v, f64v, nr, real,
+)
 from convcore.kernels.winograd_tiles cimport (
     Patch, TileBox, Tiles, cut_boxes, inputs_of, list_places, tile_box, tiles_of,
     transform_patch, turn_patch, weights_of_tile, write_tiles,
@@ -177,18 +179,20 @@ cdef void pack_channels(
 
     `step` is 1, or -1 to take the taps the other way round.
     """
-    cdef Py_ssize_t c, lanes = nr(weights)
-    for c in range(channels):
+    cdef Py_ssize_t _c, lanes = nr(weights)
+    if step < 0:
+        weights += (job.taps - 1) * lanes
+    for _c in range(channels):
         if real is float:
             weights_of_tile(
-                &job.t, <const f32v*>(weights + (c * job.taps + (job.taps - 1 if step < 0 else 0)) * lanes),
-                step * lanes, <f32v*>(to + c * lanes), job.point,
+                &job.t, <const f32v*>weights, step * lanes, <f32v*>to, job.point
             )
         else:
             weights_of_tile(
-                &job.t, <const f64v*>(weights + (c * job.taps + (job.taps - 1 if step < 0 else 0)) * lanes),
-                step * lanes, <f64v*>(to + c * lanes), job.point,
+                &job.t, <const f64v*>weights, step * lanes, <f64v*>to, job.point
             )
+        weights += job.taps * lanes
+        to += lanes
 
 
 cdef void pack_panel(

@@ -27,7 +27,9 @@ from convcore.kernels.buffers cimport (
     Buffers, call, flags_of, geometry_of, read_geometry, reals, room,
 )
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, Window, forward_window, volume
-from convcore.kernels.rounds cimport TASKS_PER_THREAD, add_tree, aligned, ceil_div, odd_lines, round_of
+from convcore.kernels.rounds cimport (
+    TASKS_PER_THREAD, add_tree, aligned, ceil_div, odd_lines, round_of,
+)
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, spread
 from convcore.kernels.vector cimport MR, NR_BYTES, NV, f32v, f64v, nr, real

@@ -255,14 +255,14 @@ cdef inline void transform_rows(
     With `gradient`, patches are gradients of the outputs of tiles. `lines` is room for
     as many rows as there are points along y.
     """
-    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8), y, x
+    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8), _y, x, _x
     cdef int i
     cdef const vec* line
-    for y in range(tiles_y):
+    for _y in range(tiles_y):
         for x in range(pitch):
             to_points_y(patch + x, pitch * lanes, lines + x, pitch * lanes, gradient, kind)
-        for x in range(tiles_x):
-            line = <const vec*>lines + x * outputs_x(kind)
+        line = lines
+        for _x in range(tiles_x):
             for i in range(points_y(kind)):
                 to_points_x(
                     line + i * pitch, lanes,
@@ -270,6 +270,7 @@ cdef inline void transform_rows(
                     gradient, kind,
                 )
             v = <vec*>ahead(<const vec*>v, row)
+            line += outputs_x(kind)
         patch += outputs_y(kind) * pitch
 
 

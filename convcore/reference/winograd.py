@@ -178,7 +178,7 @@ def _patches(
         inside = (at >= 0) & (at < images.shape[2 + axis])
         index.append((np.where(inside, at, 0), inside))
     (y, y_inside), (x, x_inside) = index
-    cut = images[:, :, y[:, None, :, None], x[None, :, None, :]]
+    cut: Array = images[:, :, y[:, None, :, None], x[None, :, None, :]]
     return cut * (y_inside[:, None, :, None] & x_inside[None, :, None, :])
 
 
@@ -197,7 +197,7 @@ def _forward(
     v = np.einsum("ip,nctuij,jq->nctupq", my.b, d, mx.b)
     u = np.einsum("pi,mcij,qj->mcpq", my.g, weight, mx.g)
     s = np.einsum("nctupq,mcpq->nmtupq", v, u)
-    y = np.einsum("pi,nmtupq,qj->nmtiuj", my.a, s, mx.a)
+    y: Array = np.einsum("pi,nmtupq,qj->nmtiuj", my.a, s, mx.a)
     n, m, t, i, u_, j = y.shape
     return y.reshape(n, m, t * i, u_ * j)[:, :, : extent[0], : extent[1]]
 
@@ -218,4 +218,5 @@ def _weight_gradient(
     v = np.einsum("ip,nctuij,jq->nctupq", my.b, d, mx.b)
     w = np.einsum("pi,nmtuij,qj->nmtupq", my.a, e, mx.a)
     s = np.einsum("nctupq,nmtupq->mcpq", v, w)
-    return np.einsum("pi,mcpq,qj->mcij", my.g, s, mx.g).reshape(*s.shape[:2], *taps)
+    dw: Array = np.einsum("pi,mcpq,qj->mcij", my.g, s, mx.g)
+    return dw.reshape(*s.shape[:2], *taps)

@@ -19,14 +19,13 @@ def _checked(who: str, mode: str) -> str:
     return mode
 
 
-_mode: ContextVar[str] = ContextVar(
-    "convcore.precision",
-    default=_checked(
-        "CONVCORE_PRECISION", os.environ.get("CONVCORE_PRECISION", "fast")
-    ),
-)
+_default = _checked("CONVCORE_PRECISION", os.environ.get("CONVCORE_PRECISION", "fast"))
+_mode: ContextVar[str] = ContextVar("convcore.precision")
 
-current = _mode.get
+
+def current() -> str:
+    """Give the precision of this thread or task."""
+    return _mode.get(_default)
 
 
 @contextmanager
