@@ -15,6 +15,7 @@ Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308, section 4.
 
 from collections.abc import Sequence
 from fractions import Fraction
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -71,7 +72,7 @@ def transforms(points: Sequence[Fraction], taps: int) -> Transforms:
     for i, x in enumerate(points):
         others = [p for p in points if p != x]
         # The product of (x - p) over the others makes row i vanish at each other point.
-        scale = np.prod([x - p for p in others]) if others else Fraction(1)
+        scale = prod((x - p for p in others), start=Fraction(1))
         a[i] = [float(x**k) for k in range(outputs)]
         g[i] = [float(x**k / scale) for k in range(taps)]
         b[: n - 1, i] = _product(others)
@@ -175,11 +176,12 @@ def _patches(
     index = []
     for axis, (pad, s, r, t) in enumerate(zip(pads, size, reach, tiles, strict=True)):
         at = s * np.arange(t)[:, None] - pad + np.arange(r)
-        inside = (at >= 0) & (at < images.shape[2 + axis])
-        index.append((np.where(inside, at, 0), inside))
+        there = (at >= 0) & (at < images.shape[2 + axis])
+        index.append((np.where(there, at, 0), there))
     (y, y_inside), (x, x_inside) = index
-    cut: Array = images[:, :, y[:, None, :, None], x[None, :, None, :]]
-    return cut * (y_inside[:, None, :, None] & x_inside[None, :, None, :])
+    inside = y_inside[:, None, :, None] & x_inside[None, :, None, :]
+    cut: Array = images[:, :, y[:, None, :, None], x[None, :, None, :]] * inside
+    return cut
 
 
 def _forward(
