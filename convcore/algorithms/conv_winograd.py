@@ -15,10 +15,12 @@ arXiv:1509.09308, sections 4 and 5.
 from collections.abc import Mapping
 from math import prod
 
-from convcore.algorithms.base import Kernel, Verdict
+from convcore.algorithms.base import Kernel, Verdict, rounded
 from convcore.problem import ConvProblem, Direction
 
 MOST_CHANNELS = 2048  # of a group: the matrices of a single tile have to fit into L3
+# Of the register tile, for `effort`: what is left over takes nearly as long.
+ROWS, VECTOR = 7, 16
 
 
 class ConvWinograd:
@@ -47,6 +49,26 @@ class ConvWinograd:
             return Verdict(False, f"more than {MOST_CHANNELS} channels a group")
         return Verdict(True, "3 taps, stride 1")
 
-    def prefers(self, problem: ConvProblem, direction: Direction) -> Verdict:
-        """Prefer enough channels to pay for the transforms."""
-        return Verdict(False, "not yet")
+    def effort(
+        self, problem: ConvProblem, direction: Direction
+    ) -> Mapping[str, float]:
+        """Count products at each point of each tile, and what is transformed."""
+        extent = problem.in_extent if direction == "dgrad" else problem.out_extent
+        tiles, points = problem.n * extent[0], 1
+        for i in (1, 2):
+            if problem.kernel[i] > 1:
+                tiles *= -(-extent[i] // self.size)
+                points *= self.size + problem.kernel[i] - 1
+            else:
+                tiles *= extent[i]
+        c, m = problem.ic // problem.g, problem.oc // problem.g
+        if direction == "dgrad":
+            c, m = m, c
+        tiles *= problem.g
+        return {
+            "products": points * rounded(tiles, ROWS) * c * m,
+            "lanes": points * rounded(tiles, ROWS) * c * rounded(m, VECTOR),
+            "gathered": points * tiles * c,
+            "scattered": points * tiles * m,
+            "weights": points * problem.g * c * m,
+        }

@@ -5,6 +5,7 @@ for float32: fewer multiplications, errors a few times larger. "strict" never do
 does float64. An algorithm that a call names is taken in either.
 """
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,19 @@ _mode: ContextVar[str] = ContextVar(
 )
 
 current = _mode.get
+
+
+_count = itertools.count()
+
+
+@contextmanager
+def uncached() -> Iterator[None]:
+    """Name the mode anew: caches of choices, which have it in their keys, are empty."""
+    token = _mode.set("strict" if current() == "strict" else f"fast {next(_count)}")
+    try:
+        yield
+    finally:
+        _mode.reset(token)
 
 
 @contextmanager

@@ -1,0 +1,5 @@
+"""Prices."""
+
+from collections.abc import Mapping
+
+PRICES: Mapping[str, Mapping[str, float]] = {}
