@@ -63,9 +63,7 @@ class DirectAlgorithm(ConvAlgorithm, Protocol):
 class TransformAlgorithm(ConvAlgorithm, Protocol):
     """The card of an algorithm that transforms its operands: chosen by its estimate."""
 
-    def effort(
-        self, problem: ConvProblem, direction: Direction
-    ) -> Mapping[str, float]:
+    def effort(self, problem: ConvProblem, direction: Direction) -> Mapping[str, float]:
         """Count what it does, in the amounts of `algorithms.costs`, for the estimate."""
 
 

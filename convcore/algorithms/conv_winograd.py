@@ -49,9 +49,7 @@ class ConvWinograd:
             return Verdict(False, f"more than {MOST_CHANNELS} channels a group")
         return Verdict(True, "3 taps, stride 1")
 
-    def effort(
-        self, problem: ConvProblem, direction: Direction
-    ) -> Mapping[str, float]:
+    def effort(self, problem: ConvProblem, direction: Direction) -> Mapping[str, float]:
         """Count products at each point of each tile, and what is transformed."""
         extent = problem.in_extent if direction == "dgrad" else problem.out_extent
         tiles, points = problem.n * extent[0], 1

@@ -29,10 +29,11 @@ packing           the same, 0 where a layer keeps them packed
 from collections.abc import Mapping
 from math import inf, prod
 
+from convcore.algorithms import cost_constants
 from convcore.algorithms.base import ConvAlgorithm, rounded
-from convcore.algorithms.cost_constants import PRICES
 from convcore.problem import ConvProblem, Direction
 
+PRICES = cost_constants.PRICES
 AMOUNTS = (
     "call",
     "products",

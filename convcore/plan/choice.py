@@ -12,14 +12,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from math import inf
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from convcore import algorithms
 from convcore.algorithms import costs
 from convcore.algorithms.base import ConvAlgorithm, Kernel, PoolAlgorithm
 from convcore.kernels import load
-from convcore.problem import ConvProblem, PoolProblem
+from convcore.problem import ConvProblem, Direction, PoolProblem
 from convcore.runtime import cpu, precision, tuned
 
 Problem = ConvProblem | PoolProblem
@@ -87,8 +88,8 @@ class Plan:
 class Question(NamedTuple):
     """What `select` is asked, where the algorithm is "auto"."""
 
-    problem: Problem
-    direction: str
+    problem: ConvProblem
+    direction: Direction
     dtype: str
     kept: bool
 
@@ -127,11 +128,11 @@ def select(
     """
     asked = _asked.get()
     if asked is not None and algorithm == "auto" and isinstance(problem, ConvProblem):
-        asked.append(Question(problem, direction, dtype, kept))
-    return _select(problem, direction, dtype, algorithm, kept, _fast(), cpu.isa())
+        asked.append(Question(problem, cast(Direction, direction), dtype, kept))
+    return _select(problem, direction, dtype, algorithm, kept, fast(), cpu.isa())
 
 
-def _fast() -> bool:
+def fast() -> bool:
     """Tell whether transforms, the batch and measurements count."""
     return precision.current() != "strict"
 
@@ -168,17 +169,6 @@ def folded_of(problem: Problem) -> Problem:
     return problem.folded if isinstance(problem, ConvProblem) else problem
 
 
-def allowed(problem: ConvProblem, direction: str, dtype: str) -> list[Any]:
-    """List the cards that accept a problem and that its precision allows."""
-    folded = folded_of(problem)
-    transforms = dtype == "float32" and _fast()
-    return [
-        card
-        for card in cards_of(problem, direction)
-        if (transforms or not card.transforms) and card.accepts(folded, direction).yes
-    ]
-
-
 def _packing(problem: Problem, *how: str) -> tuple[Any, ...]:
     """Give what packed weights depend on: nothing of extents or the batch."""
     assert isinstance(problem, ConvProblem)
@@ -204,7 +194,7 @@ def _select(
     dtype: str,
     algorithm: str,
     kept: bool,
-    fast: bool,
+    may_transform: bool,
     isa: str,
 ) -> Plan:
     cards = cards_of(problem, direction)
@@ -214,10 +204,11 @@ def _select(
         )
     if algorithm != "auto":
         card = _named(cards, problem, direction, algorithm)
-    elif fast and isinstance(problem, ConvProblem):
-        card = _fastest(cards, Question(problem, direction, dtype, kept), isa)
+    elif may_transform and isinstance(problem, ConvProblem):
+        question = Question(problem, cast(Direction, direction), dtype, kept)
+        card = _fastest(question, isa)
     else:
-        card = _direct(cards, folded_of(problem), direction)
+        card = direct_of(problem, direction)
     folded = folded_of(problem)
     kernel: Kernel = card.kernels[direction]
     module = load(kernel.module, isa)
@@ -257,39 +248,58 @@ def _named(
     return named[0]
 
 
-def _direct(cards: Sequence[Any], folded: Problem, direction: str) -> Any:
+def _fastest(question: Question, isa: str) -> Any:
+    """Give the card that was the fastest here, or else the one that is estimated to be."""
+    cards = accepting(question)
+    measured = tuned.lookup(key_of(question), isa)
+    for card in cards:
+        if card.name == measured:
+            return card
+    best = direct_of(question.problem, question.direction)
+    least = estimate(best, question) / costs.GAIN
+    for card in cards:
+        time = estimate(card, question)
+        if card.transforms and time < least:
+            best, least = card, time
+    return best
+
+
+def direct_of(problem: Problem, direction: str) -> Any:
     """Give the first card of a direct sum that accepts and prefers the problem."""
+    folded = folded_of(problem)
     return next(
         card
-        for card in cards
+        for card in cards_of(problem, direction)
         if not card.transforms
         and card.accepts(folded, direction).yes
         and card.prefers(folded, direction).yes
     )
 
 
-def _fastest(cards: Sequence[Any], question: Question, isa: str) -> Any:
-    """Give the card that was the fastest here, or else the one that is estimated to be."""
-    problem, direction, dtype, kept = question
+def accepting(question: Question) -> list[Any]:
+    """List the cards that accept, transforms only for float32."""
+    problem, direction, dtype, _ = question
     folded = folded_of(problem)
-    cards = [
+    return [
         card
-        for card in cards
+        for card in cards_of(problem, direction)
         if (dtype == "float32" or not card.transforms)
         and card.accepts(folded, direction).yes
     ]
-    measured = tuned.lookup(key_of(question), isa)
-    for card in cards:
-        if card.name == measured:
-            return card
-    direct = _direct(cards, folded, direction)
-    best, least = direct, costs.seconds(direct, folded, direction, dtype, kept)
-    least /= costs.GAIN
-    for card in cards:
-        time = costs.seconds(card, folded, direction, dtype, kept)
-        if card.transforms and time < least:
-            best, least = card, time
-    return best
+
+
+def estimate(card: Any, question: Question) -> float:
+    """Give the estimated seconds of a convolution; infinite if a card refuses it."""
+    problem, direction, dtype, kept = question
+    folded = problem.folded
+    if not card.accepts(folded, direction).yes:
+        return inf
+    return costs.seconds(card, folded, direction, dtype, kept)
+
+
+def tuned_for(question: Question) -> str | None:
+    """Name the algorithm that was measured to be the fastest here, if that counts."""
+    return tuned.lookup(key_of(question), cpu.isa()) if fast() else None
 
 
 def key_of(question: Question) -> str:

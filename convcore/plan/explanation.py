@@ -3,9 +3,8 @@
 from math import inf
 from typing import Any, cast
 
-from convcore.algorithms import costs
 from convcore.plan import choice
-from convcore.plan.choice import Problem
+from convcore.plan.choice import Problem, Question
 from convcore.plan.measurement import measure as measured_seconds
 from convcore.problem import ConvProblem, Direction, PoolProblem
 
@@ -40,64 +39,50 @@ def explain(
 
     Examples
     --------
-    >>> for line in explain(ConvProblem.parse("n1g1ic3ih8oc4kh3sh3")).splitlines():
-    ...     print(line[:12], *line.split(" ms  ")[1:])
-    n1g1ic3ih8oc
-      dot
-      depthwise
-      planes
-      winograd
-      winograd2
-      direct     accepts: windows of a bounded size; leaves it: few channels in the lanes
-    * gemm       accepts: every problem; prefers: nothing before it was preferred
+    >>> head, *lines = explain(ConvProblem.parse("n1g1ic3ih8oc4kh3sh3")).splitlines()
+    >>> head
+    'n1g1ic3ih8oc4kh3sh3 fprop, 432 multiply-adds; times: estimated'
+    >>> lines[0].split()
+    ['dot', 'refuses:', 'the', 'kernel', 'does', 'not', 'cover', 'the', 'input']
+    >>> next(line.split()[1] for line in lines if line.startswith("*"))
+    'gemm'
     """
     if not isinstance(problem, ConvProblem | PoolProblem):
         raise TypeError(
             f"explain: problem must be a ConvProblem or PoolProblem, got {problem!r}"
         )
     chosen = choice.select(problem, direction, dtype, kept=kept).algorithm
-    times: dict[str, str] = {}
-    if isinstance(problem, ConvProblem):
-        way = cast(Direction, direction)
-        times = _estimates(problem, way, dtype, kept)
-        if measure:
-            found = measured_seconds(problem, way, dtype, kept)
-            for name in times:
-                times[name] += ", measured" + _milliseconds(found.get(name))
-    lines = [_headline(problem, direction)]
     folded = choice.folded_of(problem)
-    for card in choice.cards_of(problem, direction):
-        mark = "*" if card.name == chosen else " "
-        time = times.get(card.name, "")
-        lines.append(f"{mark} {card.name:<10}{time}  {_words(card, folded, direction)}")
+    cards = choice.cards_of(problem, direction)
+    if not isinstance(problem, ConvProblem):
+        lines = [
+            _line(c, c.name == chosen, "", _words(c, folded, direction)) for c in cards
+        ]
+        return "\n".join([f"{problem} {direction}", *lines])
+    way = cast(Direction, direction)
+    question = Question(problem, way, dtype, kept)
+    found = measured_seconds(problem, way, dtype, kept) if measure else {}
+    times = "estimated, measured" if measure else "estimated"
+    lines = [f"{problem} {direction}, {problem.macs} multiply-adds; times: {times}"]
+    for card in cards:
+        time = _milliseconds(choice.estimate(card, question))
+        if measure:
+            time += _milliseconds(found.get(card.name, inf))
+        words = _words(card, folded, direction)
+        if card.transforms and card.accepts(folded, direction).yes:
+            words += f"; {_gain(card, card.name == chosen, question)}"
+        lines.append(_line(card, card.name == chosen, time, words))
+    if choice.tuned_for(question) == chosen:
+        lines.append(f"autotune found {chosen} to be the fastest")
     return "\n".join(lines)
 
 
-def _headline(problem: Problem, direction: str) -> str:
-    if isinstance(problem, ConvProblem):
-        return f"{problem} {direction}, {problem.macs} multiply-adds"
-    return f"{problem} {direction}"
+def _line(card: Any, chosen: bool, times: str, words: str) -> str:
+    return f"{'*' if chosen else ' '} {card.name:<10}{times}  {words}"
 
 
-def _estimates(
-    problem: ConvProblem, direction: Direction, dtype: str, kept: bool
-) -> dict[str, str]:
-    """Give the estimated times of all algorithms, blanks where there is none."""
-    folded = problem.folded
-    return {
-        card.name: _milliseconds(
-            costs.seconds(card, folded, direction, dtype, kept)
-            if card.accepts(folded, direction).yes
-            else None
-        )
-        for card in choice.cards_of(problem, direction)
-    }
-
-
-def _milliseconds(seconds: float | None) -> str:
-    if seconds is None or seconds == inf:
-        return f"{'-':>10}   "
-    return f"{1e3 * seconds:10.4g} ms"
+def _milliseconds(seconds: float) -> str:
+    return f"{'' if seconds == inf else f'{1e3 * seconds:.3g} ms':>12}"
 
 
 def _words(card: Any, folded: Problem, direction: str) -> str:
@@ -105,8 +90,19 @@ def _words(card: Any, folded: Problem, direction: str) -> str:
     accepts = card.accepts(folded, direction)
     if not accepts.yes:
         return f"refuses: {accepts.why}"
-    text = f"accepts: {accepts.why}"
     if card.transforms:
-        return f"{text}; transforms: if it is estimated to be faster"
+        return f"accepts: {accepts.why}"
     prefers = card.prefers(folded, direction)
-    return f"{text}; {'prefers' if prefers.yes else 'leaves it'}: {prefers.why}"
+    taste = "prefers" if prefers.yes else "leaves it"
+    return f"accepts: {accepts.why}; {taste}: {prefers.why}"
+
+
+def _gain(card: Any, chosen: bool, question: Question) -> str:
+    """Compare a transform with the direct sum that would be chosen."""
+    direct = choice.direct_of(question.problem, question.direction)
+    own = choice.estimate(card, question)
+    taste = "prefers" if chosen else "leaves it"
+    if own == inf:
+        return f"{taste}: there is no estimate"
+    ratio = choice.estimate(direct, question) / own
+    return f"{taste}: {ratio:.2f} times as fast as {direct.name}, by estimate"

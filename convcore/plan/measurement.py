@@ -5,9 +5,8 @@ from math import inf, prod
 from time import perf_counter
 from typing import Any
 
-from convcore.algorithms import costs
 from convcore.plan import choice
-from convcore.plan.choice import Plan
+from convcore.plan.choice import Plan, Question
 from convcore.problem import ConvProblem, Direction
 from convcore.runtime import arrays, stopwatch, threads, workspace
 
@@ -51,8 +50,12 @@ def measure(
     >>> sorted(times)
     ['direct', 'gemm']
     """
-    cards = choice.allowed(problem, direction, dtype)
-    known = {c.name: costs.seconds(c, problem, direction, dtype, kept) for c in cards}
+    question = Question(problem, direction, dtype, kept)
+    known = {
+        card.name: choice.estimate(card, question)
+        for card in choice.accepting(question)
+        if choice.fast() or not card.transforms
+    }
     most = hopeless * min(known.values())
     names = [name for name, time in known.items() if time <= most or time == inf]
     operands = _operands(problem, direction, dtype)

@@ -22,7 +22,9 @@ def _checked(who: str, mode: str) -> str:
 
 _mode: ContextVar[str] = ContextVar(
     "convcore.precision",
-    default=_checked("CONVCORE_PRECISION", os.environ.get("CONVCORE_PRECISION", "fast")),
+    default=_checked(
+        "CONVCORE_PRECISION", os.environ.get("CONVCORE_PRECISION", "fast")
+    ),
 )
 
 current = _mode.get

@@ -36,7 +36,9 @@ def race(
     >>> list(race({"short": lambda: None, "long": lambda: sum(range(10**5))}, 0.01))
     ['short', 'long']
     """
-    least = {name: min(_time(call, 1, clock) for _ in "ab") for name, call in calls.items()}
+    least = {
+        name: min(_time(call, 1, clock) for _ in "ab") for name, call in calls.items()
+    }
     bound = HOPELESS * min(least.values(), default=0.0)
     racing = [name for name, time in least.items() if time <= bound]
     repetitions = {n: 1 + int(SAMPLE_SECONDS / max(least[n], 1e-7)) for n in racing}
