@@ -9,13 +9,13 @@ import numpy as np
 from convcore import plan
 from convcore.functional import _convolution
 from convcore.plan import Question
-from convcore.problem import ConvProblem
+from convcore.problem import ConvProblem, Direction
 from convcore.runtime import cpu, precision, tuned
 from convcore.runtime.arrays import Array
 
 __all__ = ["autotune", "forget_tuned"]
 
-_DIRECTIONS = ("fprop", "dgrad", "wgrad")
+_DIRECTIONS: tuple[Direction, ...] = ("fprop", "dgrad", "wgrad")
 
 
 def autotune(

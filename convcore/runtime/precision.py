@@ -20,12 +20,8 @@ def _checked(who: str, mode: str) -> str:
     return mode
 
 
-_mode: ContextVar[str] = ContextVar(
-    "convcore.precision",
-    default=_checked(
-        "CONVCORE_PRECISION", os.environ.get("CONVCORE_PRECISION", "fast")
-    ),
-)
+_DEFAULT = _checked("CONVCORE_PRECISION", os.environ.get("CONVCORE_PRECISION", "fast"))
+_mode: ContextVar[str] = ContextVar("convcore.precision", default=_DEFAULT)
 
 current = _mode.get
 
