@@ -14,7 +14,6 @@ import argparse
 import json
 import math
 import os
-import pprint
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -46,8 +45,9 @@ _MODULE = '''"""The prices of `costs.py` in seconds: written by `{command}`.
 
 from collections.abc import Mapping
 
-# fmt: off
-PRICES: Mapping[str, Mapping[str, float]] = {prices}
+PRICES: Mapping[str, Mapping[str, float]] = {{
+{prices}
+}}
 '''
 
 
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             threads=run.threads,
             date=run.date,
             error=error,
-            prices=pprint.pformat(prices, width=88, sort_dicts=False),
+            prices="\n".join(_entry(*item) for item in prices.items()),
         ),
         "utf-8",
     )
@@ -119,6 +119,11 @@ def _parser() -> argparse.ArgumentParser:
         help="count the thread's CPU time: for one thread on a machine that is not quiet",
     )
     return parser
+
+
+def _entry(name: str, prices: dict[str, float]) -> str:
+    lines = [f'        "{amount}": {price!r},' for amount, price in prices.items()]
+    return "\n".join([f'    "{name}": {{', *lines, "    },"])
 
 
 def _load(path: Path) -> Run:
@@ -169,24 +174,22 @@ def _problems(count: int) -> Iterator[tuple[str, ConvProblem]]:
 
 
 def random_problem(rng: np.random.Generator) -> ConvProblem:
-    """Draw a problem, two in three of them dense: what transforms could take.
-
-    Examples
-    --------
-    >>> str(random_problem(np.random.default_rng(0)))
-    ''
-    """
+    """Draw a problem; most are dense, with 3 x 3 taps: what transforms could take."""
     while True:
         ic, oc = (int(2 ** rng.uniform(1, 9.5)) for _ in "xy")
-        extent = int(2 ** rng.uniform(2, 7))
+        n, extent = int(2 ** rng.uniform(0, 4)), int(2 ** rng.uniform(2, 7))
         kernel = int(rng.choice([1, 3, 3, 3, 3, 5, 7]))
         stride = int(rng.choice([1, 1, 2]))
         g = int(rng.choice([1, 1, 1, 1, 2, 16]))
-        text = (
-            f"n{int(2 ** rng.uniform(0, 4))}g{g}ic{g * ic}ih{extent}oc{g * oc}"
-            f"kh{kernel}sh{stride}ph{kernel // 2}"
+        kind = rng.choice(["dense", "depthwise", "covering"], p=[0.8, 0.1, 0.1])
+        if kind == "depthwise":
+            g, ic, oc = ic, 1, 1
+        padding = kernel // 2
+        if kind == "covering":
+            extent, padding = kernel, 0
+        problem = ConvProblem.parse(
+            f"n{n}g{g}ic{g * ic}ih{extent}oc{g * oc}kh{kernel}sh{stride}ph{padding}"
         )
-        problem = ConvProblem.parse(text)
         if 1e5 < problem.macs < 1e9 and g * max(ic, oc) <= 2048:
             return problem
 

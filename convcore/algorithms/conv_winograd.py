@@ -19,8 +19,8 @@ from convcore.algorithms.base import Kernel, Verdict, rounded
 from convcore.problem import ConvProblem, Direction
 
 MOST_CHANNELS = 2048  # of a group: the matrices of a single tile have to fit into L3
-# Of the register tile, for `effort`: what is left over takes nearly as long.
-ROWS, VECTOR = 7, 16
+# Tiles, channels of a vector, and of two, that `effort` rounds up to: on AVX-512.
+ROWS, VECTOR, PANEL = 4, 16, 32
 
 
 class ConvWinograd:
@@ -62,11 +62,10 @@ class ConvWinograd:
         c, m = problem.ic // problem.g, problem.oc // problem.g
         if direction == "dgrad":
             c, m = m, c
-        tiles *= problem.g
+        points *= problem.g
         return {
-            "products": points * rounded(tiles, ROWS) * c * m,
             "lanes": points * rounded(tiles, ROWS) * c * rounded(m, VECTOR),
-            "gathered": points * tiles * c,
-            "scattered": points * tiles * m,
-            "weights": points * problem.g * c * m,
+            "gathered": points * tiles * rounded(c, VECTOR),
+            "scattered": points * tiles * rounded(m, PANEL),
+            "weights": points * c * rounded(m, VECTOR),
         }
