@@ -49,6 +49,9 @@ AMOUNTS = (
 VECTOR = 16  # scalars
 # A transform costs accuracy: it has to be so much faster than a direct sum.
 GAIN = 1.05
+# Multiply-adds below which nothing transforms: there the prices were not fitted, and a few
+# microseconds are not worth it.
+LEAST = 100_000
 
 
 def seconds(

@@ -256,6 +256,8 @@ def _fastest(question: Question, isa: str) -> Any:
         if card.name == measured:
             return card
     best = direct_of(question.problem, question.direction)
+    if question.problem.macs < costs.LEAST:
+        return best
     least = estimate(best, question) / costs.GAIN
     for card in cards:
         time = estimate(card, question)
