@@ -6,8 +6,9 @@
 On a quiet machine the former takes some minutes. All algorithms that accept a layer are
 measured in turns, the least time of each counts; then for each algorithm and direction
 prices that are not negative are fitted, so that the sum of squared relative errors is the
-least. It prints how large those are, and for how many of the layers of `core` the choice
-takes at most 5 % longer than the best algorithm.
+least: each times the share of the time that the best algorithm takes, for where others are
+far ahead an estimate matters less. It prints how large the errors are, and for how many of
+the layers the choice takes at most 5 % longer than the best algorithm.
 """
 
 import argparse
@@ -36,6 +37,7 @@ _DIRECTIONS: tuple[Direction, ...] = ("fprop", "dgrad", "wgrad", "bgrad")
 _PACKED: tuple[Direction, ...] = ("fprop", "dgrad")  # a layer keeps their weights
 _LEAST_CALL = 1e-6  # seconds: `python -m benchmarks.bench_overhead`
 _CLOSE = 1.05
+ROUNDS = 5  # at the end, errors are relative to the geometric mean of time and estimate
 _OUT = Path(cost_constants.__file__)
 
 _MODULE = '''"""The prices of `costs.py` in seconds: written by `{command}`.
@@ -202,29 +204,32 @@ def fit(times: Sequence[Times]) -> dict[str, dict[str, float]]:
     prices = {}
     for direction in _DIRECTIONS:
         for card in CONV:
-            rows, seconds = [], []
+            rows, seconds, weights = [], [], []
             for t in times:
                 if t.direction == direction and card.name in t.seconds:
                     problem = ConvProblem.parse(t.problem).folded
                     amounts = costs.effort(card, problem, direction, t.kept)
                     rows.append([amounts.get(name, 0.0) for name in costs.AMOUNTS])
                     seconds.append(t.seconds[card.name])
+                    weights.append(min(t.seconds.values()) / t.seconds[card.name])
             if rows:
-                found = _nnls(np.array(rows), np.array(seconds))
+                found = _nnls(np.array(rows), np.array(seconds), np.array(weights))
                 prices[f"{card.name} {direction}"] = found
     return prices
 
 
-def _nnls(rows: np.ndarray, seconds: np.ndarray) -> dict[str, float]:
-    """Find the prices with the least squared relative errors."""
+def _nnls(
+    rows: np.ndarray, seconds: np.ndarray, weights: np.ndarray
+) -> dict[str, float]:
+    """Find the prices with the least sum of squared relative errors times weights."""
     rows = rows / seconds[:, None]
     scale = np.maximum(np.sqrt((rows**2).sum(0)), 1e-300)
-    ones = np.ones(len(rows))
-    weights = ones
-    for _ in range(5):  # at the end, errors are relative to the mean of both
-        found, _ = nnls(rows / scale * weights[:, None], ones * weights)
-        ratio = np.maximum(rows / scale @ found, 0.1)
-        weights = 1 / np.sqrt(ratio)
+    rows /= scale
+    ratio = np.ones(len(rows))
+    for _ in range(ROUNDS):
+        relative = weights / np.sqrt(ratio)
+        found, _ = nnls(rows * relative[:, None], relative)
+        ratio = np.maximum(rows @ found, 0.1)
     priced = dict(zip(costs.AMOUNTS, map(float, found / scale), strict=True))
     priced["call"] = max(priced["call"], _LEAST_CALL)
     return {name: float(f"{price:.4g}") for name, price in priced.items() if price}

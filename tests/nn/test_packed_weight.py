@@ -77,9 +77,9 @@ def test_packed_once_for_any_input(name: str, packed: list[Plan], isa: str) -> N
 
 def test_packed_once_for_each_algorithm(packed: list[Plan]) -> None:
     layer = nn.Conv2d(64, 64, 3, padding=1)
-    for _ in range(3):
-        for extent, samples in ((2, 1), (14, 1), (14, 8), (56, 1)):
-            layer(images(layer, extent, samples))
+    inputs = [images(layer, *shape) for shape in ((2, 1), (14, 1), (14, 8), (56, 1))]
+    for x in inputs * 3:
+        layer(x)
     assert len(packed) == len({plan.algorithm for plan in packed}) > 1
 
 
