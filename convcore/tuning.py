@@ -1,6 +1,6 @@
 """Which algorithm is the fastest on this machine: measured, and kept for later."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any
 
@@ -19,7 +19,7 @@ _DIRECTIONS: tuple[Direction, ...] = ("fprop", "dgrad", "wgrad")
 
 
 def autotune(
-    target: ConvProblem | Callable[[Array], Array],
+    target: Any,
     x: Array | None = None,
     *,
     dtype: str = "float32",
@@ -35,7 +35,7 @@ def autotune(
 
     Parameters
     ----------
-    target : ConvProblem or layer
+    target : ConvProblem or nn.Layer
         What to measure. A layer is copied, and called with x to find its convolutions.
     x : ndarray, optional
         An input of the layer, of the batch that matters; no other target has one.
@@ -90,14 +90,16 @@ def autotune(
     n1g1ic3ih8oc4kh3 dgrad float32 kept
     >>> convcore.forget_tuned()
     """
-    asked = _asked(target, x, dtype, train)
     found = {}
-    for question in asked:
-        times = plan.measure(*question, seconds=seconds)
-        found[plan.key_of(question)] = times
-    if precision.current() != "strict":
-        tuned.keep({key: next(iter(times)) for key, times in found.items()}, cpu.isa())
-        _choose_again()
+    try:
+        for question in _asked(target, x, dtype, train):
+            times = plan.measure(*question, seconds=seconds)
+            found[plan.key_of(question)] = times
+    finally:  # also after Ctrl-C
+        if not precision.is_strict():
+            fastest = {key: next(iter(times)) for key, times in found.items()}
+            tuned.keep(fastest, cpu.isa())
+            _choose_again()
     return found
 
 
@@ -125,7 +127,7 @@ def _asked(target: Any, x: Any, dtype: str, train: bool) -> Iterable[Question]:
         ways = _DIRECTIONS if train else _DIRECTIONS[:1]
         asked = [Question(target, way, dtype, False) for way in ways]
         asked += [Question(target, way, dtype, True) for way in ways if way != "wgrad"]
-    elif callable(target) and isinstance(x, np.ndarray):
+    elif callable(getattr(target, "forward", None)) and isinstance(x, np.ndarray):
         asked = _asked_by(target, x, train)
     else:
         raise TypeError(

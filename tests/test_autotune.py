@@ -27,6 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A cache directory of the test's own, that nobody has made yet."""
     with monkeypatch.context() as patch:
         patch.setenv("CONVCORE_CACHE", str(tmp_path / "own"))
+        patch.delenv("CONVCORE_AUTOTUNE", raising=False)
         afresh()
         yield tmp_path / "own"
     afresh()
@@ -306,6 +307,31 @@ def test_a_model_is_measured_layer_by_layer(gemm_wins: list[Any]) -> None:
 def test_inference_alone(gemm_wins: list[Any]) -> None:
     found = autotune(model(), np.ones((1, 3, 8, 8), np.float32), train=False)
     assert all(question.endswith("fprop float32 kept") for question in found)
+
+
+def test_questions_are_collected_under_either_precision() -> None:
+    own, x = model(), np.ones((1, 3, 8, 8), np.float32)
+    for mode in ("fast", "strict"):
+        with convcore.precision(mode):
+            own(x)
+            for _ in range(2):
+                with plan.questions() as asked:
+                    own(x)
+                assert [q.kept for q in asked] == [True, True]
+
+
+def test_what_was_found_before_an_interruption_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def measure(problem: Any, direction: str, *_: Any, **__: Any) -> dict[str, float]:
+        if direction == "wgrad":
+            raise KeyboardInterrupt
+        return {"gemm": 1.0}
+
+    monkeypatch.setattr(plan, "measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        autotune(PROBLEM)
+    assert chosen() == "gemm"
 
 
 def test_a_model_is_left_as_it_was(gemm_wins: list[Any]) -> None:

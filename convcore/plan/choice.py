@@ -134,7 +134,7 @@ def select(
 
 def fast() -> bool:
     """Tell whether transforms, the batch and measurements count."""
-    return precision.current() != "strict"
+    return not precision.is_strict()
 
 
 _asked: ContextVar[list[Question] | None] = ContextVar("convcore.asked", default=None)

@@ -26,13 +26,18 @@ _mode: ContextVar[str] = ContextVar("convcore.precision", default=_DEFAULT)
 current = _mode.get
 
 
+def is_strict() -> bool:
+    """Tell whether the mode is "strict", whatever `uncached` has named it."""
+    return current().startswith("strict")
+
+
 _count = itertools.count()
 
 
 @contextmanager
 def uncached() -> Iterator[None]:
     """Name the mode anew: caches of choices, which have it in their keys, are empty."""
-    token = _mode.set("strict" if current() == "strict" else f"fast {next(_count)}")
+    token = _mode.set(f"{current()} {next(_count)}")
     try:
         yield
     finally:

@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 from convcore.runtime import threads
 from convcore.runtime.config import __version__
@@ -30,6 +31,7 @@ _MOST_BYTES = 16 << 20  # a file that is larger is not ours
 
 Results = dict[str, dict[str, str]]
 
+_lock = Lock()
 _results: Results | None = None  # None: not read yet
 
 
@@ -47,12 +49,13 @@ def keep(answers: Mapping[str, str], isa: str) -> None:
     """Keep what was measured, for this process and in the file."""
     global _results
     setting = _setting(isa)
-    known = dict(_results or {})
-    known[setting] = {**known.get(setting, {}), **answers}
-    _results = known
-    stored = _read()  # another process may have written meanwhile
-    stored[setting] = {**stored.get(setting, {}), **answers}
-    _write(stored)
+    with _lock:
+        known = dict(_results or {})
+        known[setting] = {**known.get(setting, {}), **answers}
+        _results = known
+        stored = _read()  # another process may have written meanwhile
+        stored[setting] = {**stored.get(setting, {}), **answers}
+        _write(stored)
 
 
 def forget() -> None:
