@@ -3,12 +3,12 @@
     python -m benchmarks.fit_cost_model --save times.json      measure, fit, write
     python -m benchmarks.fit_cost_model --load times.json      fit and write
 
-On a quiet machine the former takes some minutes. All algorithms that accept a layer are
-measured in turns, the least time of each counts; then for each algorithm and direction
-prices that are not negative are fitted, so that the sum of squared relative errors is the
-least: each times the share of the time that the best algorithm takes, for where others are
-far ahead an estimate matters less. It prints how large the errors are, and for how many of
-the layers the choice takes at most 5 % longer than the best algorithm.
+On a quiet machine the former takes a quarter of an hour. All algorithms that accept a
+layer are measured in turns, the least time of each counts; then for each algorithm and
+direction prices that are not negative are fitted, so that the sum of squared relative
+errors is the least: each times the share of the time that the best algorithm takes, for
+where others are far ahead an estimate matters less. It prints how large the errors are, and
+for how many of the layers the choice takes at most 5 % longer than the best algorithm.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=_OUT, help="module to write (default: convcore's)")
     add("--dry", action="store_true", help="write no module")
     add("--threads", type=int, default=machine.cores())
-    add("--seconds", type=float, default=0.2, help="for each algorithm (default 0.2)")
+    add("--seconds", type=float, default=0.1, help="for each algorithm (default 0.1)")
     add("--random", type=int, default=150, help="further problems (default 150)")
     add("--filter", default="", help="measure only layers whose name has this text")
     add(

@@ -301,14 +301,19 @@ def test_only_fast_float32_transforms(direction: str) -> None:
 
 
 def test_a_transform_of_weights_pays_where_enough_share_it() -> None:
-    """For one sample it does not, unless a layer keeps the weights."""
+    """For one sample it is most of the work, unless a layer keeps the weights."""
+    one = ConvProblem.parse("n1g1ic512ih7oc512kh3ph1")
+    many = replace(one, n=64)
+    card = next(card for card in algorithms.CONV if card.name == "winograd")
 
-    def choices(n: int, kept: bool) -> str:
-        problem = ConvProblem.parse(f"n{n}g1ic512ih7oc512kh3ph1")
-        return plan.select(problem, "fprop", "float32", kept=kept).algorithm
+    def ratio(problem: ConvProblem) -> float:
+        times = [costs.seconds(card, problem, "fprop", kept=k) for k in (False, True)]
+        return times[0] / times[1]
 
-    assert choices(1, False) != "winograd"
-    assert choices(1, True) == choices(64, False) == choices(64, True) == "winograd"
+    assert ratio(one) > 1.5 > 1.1 > ratio(many) > 1
+    for problem, kept in ((one, True), (many, True), (many, False)):
+        chosen = plan.select(problem, "fprop", "float32", kept=kept)
+        assert chosen.algorithm == "winograd"
 
 
 def test_small_problems_are_never_transformed() -> None:
@@ -370,8 +375,17 @@ def test_explain_says_what_is_chosen() -> None:
                 chosen = plan.select(problem, direction, "float32", kept=kept)
                 words = plan.explain(problem, direction, kept=kept)
                 assert f"\n* {chosen.algorithm} " in words
+
+
+def test_explain_says_why_nothing_transforms() -> None:
+    problem = ConvProblem.parse(DENSE)
     with precision("strict"):
-        assert "\n* direct " in plan.explain(ConvProblem.parse(DENSE))
+        text = plan.explain(problem)
+        assert "\n* direct " in text
+        assert "leaves it: the precision is strict" in text
+    assert "leaves it: only for float32" in plan.explain(problem, "fprop", "float64")
+    small = ConvProblem.parse("n1g1ic16ih6oc16kh3ph1")
+    assert "leaves it: fewer than 100000 multiply-adds" in plan.explain(small)
 
 
 def test_explain_of_a_pooling_has_no_times() -> None:

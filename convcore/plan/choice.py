@@ -194,7 +194,7 @@ def _select(
     dtype: str,
     algorithm: str,
     kept: bool,
-    may_transform: bool,
+    fast_mode: bool,
     isa: str,
 ) -> Plan:
     cards = cards_of(problem, direction)
@@ -204,7 +204,7 @@ def _select(
         )
     if algorithm != "auto":
         card = _named(cards, problem, direction, algorithm)
-    elif may_transform and isinstance(problem, ConvProblem):
+    elif fast_mode and isinstance(problem, ConvProblem):
         question = Question(problem, cast(Direction, direction), dtype, kept)
         card = _fastest(question, isa)
     else:
@@ -256,9 +256,9 @@ def _fastest(question: Question, isa: str) -> Any:
         if card.name == measured:
             return card
     best = direct_of(question.problem, question.direction)
-    if question.problem.macs < costs.LEAST:
-        return best
     least = estimate(best, question) / costs.GAIN
+    if question.problem.macs < costs.LEAST or least == inf:
+        return best
     for card in cards:
         time = estimate(card, question)
         if card.transforms and time < least:

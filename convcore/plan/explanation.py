@@ -3,6 +3,7 @@
 from math import inf
 from typing import Any, cast
 
+from convcore.algorithms import costs
 from convcore.plan import choice
 from convcore.plan.choice import Problem, Question
 from convcore.plan.measurement import measure as measured_seconds
@@ -102,6 +103,12 @@ def _gain(card: Any, chosen: bool, question: Question) -> str:
     direct = choice.direct_of(question.problem, question.direction)
     own = choice.estimate(card, question)
     taste = "prefers" if chosen else "leaves it"
+    if not choice.fast():
+        return f"{taste}: the precision is strict"
+    if question.dtype != "float32":
+        return f"{taste}: only for float32"
+    if question.problem.macs < costs.LEAST:
+        return f"{taste}: fewer than {costs.LEAST} multiply-adds"
     if own == inf:
         return f"{taste}: there is no estimate"
     ratio = choice.estimate(direct, question) / own
