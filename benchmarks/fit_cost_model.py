@@ -17,7 +17,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter, thread_time
 
@@ -165,11 +165,14 @@ def _measure(given: argparse.Namespace) -> Run:
 
 
 def _problems(count: int) -> Iterator[tuple[str, ConvProblem]]:
-    """Give layers that are known, then as many at random."""
+    """Give layers that are known, those of `core` also for one sample, and random ones."""
     for name in _SUITES:
         for row in suite(name):
             if isinstance(row.problem, ConvProblem):
                 yield f"{name}:{row.name}", row.problem
+    for row in suite("core"):
+        if isinstance(row.problem, ConvProblem):
+            yield f"one:{row.name}", replace(row.problem, n=1)
     rng = np.random.default_rng(0)
     for i in range(count):
         yield f"random:{i}", random_problem(rng)

@@ -23,6 +23,7 @@ scattered
 source, result    scalars of x and y, or of the gradients that take their place
 weights           scalars of the weights, transformed or as they are, that are read
 packing           the same, 0 where a layer keeps them packed
+far, far_packing  of both, those beyond what a cache holds
 ================  ==================================================================
 """
 
@@ -45,8 +46,11 @@ AMOUNTS = (
     "result",
     "weights",
     "packing",
+    "far",
+    "far_packing",
 )
 VECTOR = 16  # scalars
+CACHED = 1 << 20  # weights: 4 MB
 # A transform costs accuracy: it has to be so much faster than a direct sum.
 GAIN = 1.05
 # Multiply-adds below which nothing transforms: there the prices were not fitted, and a few
@@ -106,7 +110,9 @@ def effort(
         return amounts | {"source": result}
     own = getattr(card, "effort", _sums)
     amounts |= own(problem, direction)
-    amounts["packing"] = 0.0 if kept else amounts["weights"]
+    amounts["far"] = max(amounts["weights"] - CACHED, 0.0)
+    if not kept:
+        amounts |= {"packing": amounts["weights"], "far_packing": amounts["far"]}
     return amounts
 
 
