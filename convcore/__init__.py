@@ -19,12 +19,15 @@ from convcore.problem import ConvProblem, PoolProblem
 from convcore.runtime.config import __version__, show_config
 from convcore.runtime.precision import precision
 from convcore.runtime.threads import get_num_threads, set_num_threads
+from convcore.tuning import autotune, forget_tuned
 
 __all__ = [
     "ConvProblem",
     "PoolProblem",
     "__version__",
+    "autotune",
     "explain",
+    "forget_tuned",
     "functional",
     "get_num_threads",
     "init",

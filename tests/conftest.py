@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import convcore
-from convcore.runtime import arrays, cpu, threads
+from convcore.runtime import arrays, cpu, threads, tuned
 
 _quiet = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(
@@ -35,6 +35,15 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 def _poison() -> None:
     """Make fresh outputs and scratch NaN: what a kernel does not write shows."""
     arrays.POISON = True
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the user's measurements out of the tests, and the tests' out of the cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONVCORE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        tuned.reread()
+        yield
 
 
 @pytest.fixture(params=cpu.available())

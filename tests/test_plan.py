@@ -1,10 +1,16 @@
 """Plans: which algorithm is chosen, and how that is explained."""
 
 from array import array
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from convcore import algorithms, plan
+from benchmarks.problems import suite
+from convcore import algorithms, plan, precision
+from convcore import functional as F
+from convcore.algorithms import costs
+from convcore.plan import explanation
 from convcore.problem import ConvProblem, PoolProblem
 from convcore.runtime import cpu
 from tests.cases import CASES
@@ -126,7 +132,7 @@ CHOICES = {
     "half a panel of channels": "winograd winograd winograd gemm",
     "a panel and a half of channels": "winograd winograd winograd gemm",
     "a row longer than a box": "direct direct direct gemm",
-    "padding wider than the rows": "direct planes direct gemm",
+    "padding wider than the rows": "winograd winograd2 winograd gemm",
     "several tasks": "winograd winograd winograd gemm",
 }
 DIRECTIONS = ("fprop", "dgrad", "wgrad", "bgrad")
@@ -217,12 +223,184 @@ def test_scratch_is_bounded_by_tiles(spelling: str, dtype: str) -> None:
                         assert kept == size - chosen.packed_bytes()
 
 
+# What is estimated ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_estimates_are_times(name: str) -> None:
+    problem = ConvProblem.parse(CASES[name]).folded
+    for card in algorithms.CONV:
+        for direction in card.kernels:
+            if card.accepts(problem, direction).yes:
+                for kept in (False, True):
+                    time = costs.seconds(card, problem, direction, "float32", kept)
+                    assert 1e-7 < time < 10, (card.name, direction)
+                kept_time = time
+                assert kept_time <= costs.seconds(card, problem, direction)
+
+
+def test_every_algorithm_has_prices_that_are_amounts() -> None:
+    names = {f"{card.name} {way}" for card in algorithms.CONV for way in card.kernels}
+    assert costs.PRICES.keys() == names
+    for prices in costs.PRICES.values():
+        assert prices.keys() <= set(costs.AMOUNTS)
+        assert all(0 < price < 1e-3 for price in prices.values())
+
+
+def test_what_was_never_measured_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    prices = {k: v for k, v in costs.PRICES.items() if not k.startswith("winograd ")}
+    monkeypatch.setattr(costs, "PRICES", prices)
+    plan.forget()
+    problem = ConvProblem.parse(DENSE)
+    assert plan.select(problem, "fprop", "float32").algorithm == "winograd2"
+    assert "there is no estimate" in plan.explain(problem)
+    monkeypatch.setattr(costs, "PRICES", {})
+    plan.forget()
+    assert plan.select(problem, "fprop", "float32").algorithm == "direct"
+    plan.explain(problem)
+    plan.forget()
+
+
+def test_an_activation_and_the_rank_make_no_difference() -> None:
+    for text in ("n2g1ic64ih28oc64kh3ph1", "n2g1ic64iw2800oc64kw3pw1"):
+        problem = ConvProblem.parse(text)
+        other = replace(problem, relu=True)
+        plans = [plan.select(p, "fprop", "float32").algorithm for p in (problem, other)]
+        assert plans[0] == plans[1]
+
+
+# Precision, and kept weights --------------------------------------------------------
+
+DENSE = "n8g1ic64ih56oc64kh3ph1"
+
+
+@pytest.mark.parametrize("direction", ["fprop", "dgrad", "wgrad"])
+def test_strict_choices_never_look_at_the_batch(direction: str) -> None:
+    rows = [r.problem for name in ("core", "extra", "small") for r in suite(name)]
+    cases = [ConvProblem.parse(text) for text in CASES.values()]
+    problems = [p for p in (*rows, *cases) if isinstance(p, ConvProblem)]
+    with precision("strict"):
+        for problem in problems:
+            plans = [
+                plan.select(replace(problem, n=n), direction, dtype, kept=kept)
+                for dtype in ("float32", "float64")
+                for n in (1, 64)
+                for kept in (False, True)
+            ]
+            assert len({p.algorithm for p in plans}) == 1, str(problem)
+
+
+@pytest.mark.parametrize("direction", ["fprop", "dgrad", "wgrad"])
+def test_only_fast_float32_transforms(direction: str) -> None:
+    problem = ConvProblem.parse(DENSE)
+    assert plan.select(problem, direction, "float32").algorithm == "winograd"
+    assert plan.select(problem, direction, "float64").algorithm == "direct"
+    with precision("strict"):
+        assert plan.select(problem, direction, "float32").algorithm == "direct"
+        named = plan.select(problem, direction, "float32", "winograd")
+        assert named.algorithm == "winograd"
+
+
+def test_a_transform_of_weights_pays_where_enough_share_it() -> None:
+    """For one sample it is most of the work, unless a layer keeps the weights."""
+    one = ConvProblem.parse("n1g1ic512ih7oc512kh3ph1")
+    many = replace(one, n=64)
+    card = next(card for card in algorithms.CONV if card.name == "winograd")
+
+    def ratio(problem: ConvProblem) -> float:
+        times = [costs.seconds(card, problem, "fprop", kept=k) for k in (False, True)]
+        return times[0] / times[1]
+
+    assert ratio(one) > 1.5 > 1.1 > ratio(many) > 1
+    assert plan.select(one, "fprop", "float32").algorithm == "direct"
+    for kept in (False, True):
+        chosen = plan.select(many, "fprop", "float32", kept=kept)
+        assert chosen.algorithm == "winograd"
+
+
+def test_small_problems_are_never_transformed() -> None:
+    problem = ConvProblem.parse("n1g1ic16ih6oc16kh3ph1")
+    assert problem.macs < costs.LEAST
+    assert plan.select(problem, "fprop", "float32").algorithm == "direct"
+
+
+@pytest.mark.parametrize("text", [*CASES.values(), DENSE])
+def test_what_computes_again_never_transforms(text: str) -> None:
+    problem = ConvProblem.parse(text)
+    for direction in DIRECTIONS:
+        exact = plan.select(problem, direction, "float32").exact()
+        cards = {card.name: card for card in algorithms.CONV}
+        assert not cards[exact.algorithm].transforms
+
+
+# What is said -----------------------------------------------------------------------
+
+
 def test_explain_lists_every_algorithm() -> None:
     text = plan.explain(ConvProblem.parse("n1g1ic3ih8oc4kh3"), "dgrad")
     lines = text.splitlines()
-    assert lines[0] == "n1g1ic3ih8oc4kh3 dgrad, 3888 multiply-adds"
+    assert lines[0] == ("n1g1ic3ih8oc4kh3 dgrad, 3888 multiply-adds; times: estimated")
     assert len(lines) == 1 + sum("dgrad" in card.kernels for card in algorithms.CONV)
     assert sum(line.startswith("*") for line in lines) == 1
+
+
+def test_explain_gives_estimated_and_measured_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = {"direct": 1.5e-3, "winograd": 0.5}
+    monkeypatch.setattr(explanation, "measured_seconds", lambda *_: found)
+    problem = ConvProblem.parse(DENSE)
+    rows = {
+        line[2:].split()[0]: line.split("ms")
+        for line in plan.explain(problem, measure=True).splitlines()[1:]
+    }
+    estimates = {
+        name: 1e3 * costs.seconds(card, problem, "fprop")
+        for name, card in ((card.name, card) for card in algorithms.CONV)
+        if name in rows and card.accepts(problem, "fprop").yes
+    }
+    for name, times in rows.items():
+        assert len(times) == 1 + (name in estimates) + (name in found)
+        if name in estimates:
+            assert float(times[0].split()[-1]) == pytest.approx(
+                estimates[name], rel=0.01
+            )
+    assert rows["direct"][1].split() == ["1.5"]
+    assert rows["winograd"][1].split() == ["500"]
+
+
+def test_explain_says_what_is_chosen() -> None:
+    for text in (DENSE, *CASES.values()):
+        problem = ConvProblem.parse(text)
+        for direction in DIRECTIONS:
+            for kept in (False, True):
+                chosen = plan.select(problem, direction, "float32", kept=kept)
+                words = plan.explain(problem, direction, kept=kept)
+                assert f"\n* {chosen.algorithm} " in words
+
+
+def test_explain_says_why_nothing_transforms() -> None:
+    problem = ConvProblem.parse(DENSE)
+    with precision("strict"):
+        text = plan.explain(problem)
+        assert "\n* direct " in text
+        assert "leaves it: the precision is strict" in text
+    assert "leaves it: only for float32" in plan.explain(problem, "fprop", "float64")
+    small = ConvProblem.parse("n1g1ic16ih6oc16kh3ph1")
+    assert "leaves it: fewer than 100000 multiply-adds" in plan.explain(small)
+
+
+def test_explain_of_a_pooling_has_no_times() -> None:
+    text = plan.explain(PoolProblem.pool("f", (1, 1, 4), 2), "max_fprop", measure=True)
+    assert "\n* window " in text
+    assert " ms" not in text
+
+
+def test_a_name_that_does_not_accept_is_refused_by_the_function() -> None:
+    x, w = np.ones((1, 3, 9, 9), np.float32), np.ones((4, 3, 5, 5), np.float32)
+    message = "algorithm 'winograd' does not accept n1g1ic3ih9oc4kh5: the kernel is not"
+    with pytest.raises(ValueError, match=message):
+        F.conv2d(x, w, algorithm="winograd")
 
 
 @pytest.mark.parametrize(

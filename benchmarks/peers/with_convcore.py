@@ -1,5 +1,6 @@
 """convcore through its public functions, as a user calls them."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -26,6 +27,7 @@ class Convcore:
 
     def start(self, threads: int) -> dict[str, str]:
         """Set the threads and name the build."""
+        os.environ.setdefault("CONVCORE_AUTOTUNE", "0")  # the same on every machine
         convcore.set_num_threads(threads)
         named = ("convcore", "instruction set", "OpenMP", "compiler", "NumPy")
         return {name: config()[name] for name in named}

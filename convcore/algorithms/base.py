@@ -53,8 +53,19 @@ class ConvAlgorithm(Protocol):
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:
         """Tell whether the result is right."""
 
+
+class DirectAlgorithm(ConvAlgorithm, Protocol):
+    """The card of an algorithm that sums the products of the definition."""
+
     def prefers(self, problem: ConvProblem, direction: Direction) -> Verdict:
         """Tell whether it is the one to take, given that those before it were not."""
+
+
+class TransformAlgorithm(ConvAlgorithm, Protocol):
+    """The card of an algorithm that transforms its operands: chosen by its estimate."""
+
+    def effort(self, problem: ConvProblem, direction: Direction) -> Mapping[str, float]:
+        """Count what it does, in the amounts of `algorithms.costs`, for the estimate."""
 
 
 class PoolAlgorithm(Protocol):
@@ -97,3 +108,8 @@ def waste(problem: ConvProblem) -> float:
         )
         ratio *= i * k / s / max(pairs, 1)
     return ratio
+
+
+def rounded(count: int, unit: int) -> int:
+    """Round up to a multiple of `unit`."""
+    return -(-count // unit) * unit

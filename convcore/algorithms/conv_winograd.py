@@ -14,16 +14,14 @@ arXiv:1509.09308, sections 4 and 5.
 from collections.abc import Mapping
 from math import prod
 
-from convcore.algorithms.base import Kernel, Verdict
+from convcore.algorithms.base import Kernel, Verdict, rounded
 from convcore.problem import ConvProblem, Direction
 
 MOST_CHANNELS = 1024  # of a group: the weights of 32 outputs have to fit into L3
-# The rest is taste: one core with AVX-512, float32, 2026-11.
-FEWEST = 12  # channels, of x or y: with fewer, transforms take as long as products
-FEWEST_IN_LINES = 48  # the same for one axis, where only half as much is saved
-TILES = 4  # of all samples: a row of the register tile each
-TILES_OF_GRADIENT = 8  # the same, terms of a sum for each of 36 / 9 times the weights
-TINY = 2  # extents of a map that a tile of 2 x 2 covers
+KEPT = 1 << 20  # transformed weights of all groups; more are made for every box
+BOX = 40  # tiles, about
+# Tiles, channels of a vector, and of two, that `effort` rounds up to: on AVX-512.
+ROWS, VECTOR, PANEL = 4, 16, 32
 
 
 class ConvWinograd:
@@ -52,21 +50,26 @@ class ConvWinograd:
             return Verdict(False, f"more than {MOST_CHANNELS} channels a group")
         return Verdict(True, "3 taps, stride 1")
 
-    def prefers(self, problem: ConvProblem, direction: Direction) -> Verdict:
-        """Prefer channels that pay for the transforms, tiles that pay for weights."""
-        fewest = min(problem.ic, problem.oc) // problem.g
-        axes = sum(k > 1 for k in problem.kernel)
-        if fewest < (FEWEST if axes == 2 else FEWEST_IN_LINES):
-            return Verdict(False, "few channels")
-        extents = [
-            o for o, k in zip(problem.out_extent, problem.kernel, strict=True) if k > 1
-        ]
-        if (max(extents) <= TINY) != (self.size == 2):
-            return Verdict(False, "a map for tiles of the other size")
-        tiles = max(problem.n, 1) * prod(
-            -(-o // (self.size if k > 1 else 1))
-            for o, k in zip(problem.out_extent, problem.kernel, strict=True)
-        )
-        if tiles < (TILES_OF_GRADIENT if direction == "wgrad" else TILES):
-            return Verdict(False, "few tiles for as many weights")
-        return Verdict(True, "3 taps, channels and tiles for the transforms")
+    def effort(self, problem: ConvProblem, direction: Direction) -> Mapping[str, float]:
+        """Count products at each point of each tile, and what is transformed."""
+        extent = problem.in_extent if direction == "dgrad" else problem.out_extent
+        tiles, points = problem.n * extent[0], 1
+        for i in (1, 2):
+            if problem.kernel[i] > 1:
+                tiles *= -(-extent[i] // self.size)
+                points *= self.size + problem.kernel[i] - 1
+            else:
+                tiles *= extent[i]
+        c, m = problem.ic // problem.g, problem.oc // problem.g
+        if direction == "dgrad":
+            c, m = m, c
+        points *= problem.g
+        weights = points * c * rounded(m, VECTOR)
+        fresh = direction != "wgrad" and weights > KEPT
+        return {
+            "lanes": points * rounded(tiles, ROWS) * c * rounded(m, VECTOR),
+            "gathered": points * tiles * rounded(c, VECTOR),
+            "scattered": points * tiles * rounded(m, PANEL),
+            "weights": 0 if fresh else weights,
+            "fresh": weights * max(1, tiles / BOX) if fresh else 0,
+        }

@@ -28,6 +28,11 @@ from convcore.runtime.arrays import (
     ready,
 )
 
+# In place of "auto", for the inference of a layer: it keeps the weights packed, so that
+# packing them counts for nothing. It does not matter whether it does so this time: equal
+# calls have equal bits.
+LAYER = "auto, weights kept"
+
 Grads = tuple[Array | None, Array | None, Array | None]
 
 
@@ -158,6 +163,9 @@ def _new_job(
 ) -> Job:
     """Do `job_of`; the instruction set and the precision are here as parts of the key."""
     *geometry, activation, algorithm = how
+    kept = algorithm == LAYER
+    if kept:
+        algorithm = "auto"
     plan.check_algorithm(function, algorithm)
     x_shape, single = batched_shape(function, "x", shapes[0], ndim)
     make = ConvProblem.transposed if transposed else ConvProblem.conv
@@ -172,11 +180,12 @@ def _new_job(
             ConvProblem.conv(function, result, ones, groups=channels),
             "auto",
         )
-    chosen = plan.select(problem, direction, NAMES[dtype.char], algorithm)
+    chosen = plan.select(problem, direction, NAMES[dtype.char], algorithm, kept)
     return Job(chosen, result[1:] if single else result, channels)
 
 
 _cached_job = lru_cache(maxsize=4096)(_new_job)
+forget = _cached_job.cache_clear  # after measurements that change choices
 
 
 def _activated(function: str, problem: ConvProblem, activation: str) -> ConvProblem:

@@ -62,28 +62,28 @@ def _run_again(plan: Plan, lost: bytearray, buffers: tuple[Array | None, ...]) -
 class PackedWeight:
     """Packed weights, kept from call to call for as long as the weights are the same.
 
-    Whoever keeps them knows when that is, and says so by `renew`. Copies and pickles of it
-    are empty.
+    Whoever keeps them knows when that is, and says so by `renew`. There is one form for
+    each algorithm that calls have chosen. Copies and pickles of it are empty.
     """
 
     def __init__(self) -> None:
-        self._kept: tuple[object, Array] | None = None
+        self._kept: dict[object, Array] = {}
         self._state: object = None
 
     def renew(self, state: object) -> None:
         """Forget the packed weights, unless they were packed in this state."""
         if state != self._state:
-            self._kept, self._state = None, state
+            self._kept, self._state = {}, state
 
     def of(self, plan: Plan, weight: Array) -> Array:
         """Give the packed weights, for a plan that has a `packing`."""
-        key = plan.packing
-        kept = self._kept
-        if kept is None or kept[0] != key:
+        kept = self._kept  # another thread may put a new one in its place meanwhile
+        packed = kept.get(plan.packing)
+        if packed is None:
             packed = np.empty(plan.packed_bytes() + workspace.ALIGNMENT, np.uint8)
             plan.pack(weight, packed, threads.team(weight.size))
-            self._kept = kept = key, packed
-        return kept[1]
+            kept[plan.packing] = packed
+        return packed
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return PackedWeight, ()

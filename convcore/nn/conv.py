@@ -10,7 +10,7 @@ import numpy.typing as npt
 from convcore import functional as F
 from convcore import init
 from convcore.arguments import Seed, integer
-from convcore.functional._convolution import forward
+from convcore.functional._convolution import LAYER, forward
 from convcore.nn.layer import Backward, Layer, changed, frozen, given
 from convcore.nn.weights import WeightLayer
 from convcore.problem import ConvProblem, Padding, Size
@@ -105,7 +105,7 @@ class _Conv(WeightLayer):
         """Compute the output for inference, with an activation or without."""
         kept = self._kept()
         bias = None if self.bias is None else self.bias.read()
-        how = (*(getattr(self, name) for name in self._how), activation, "auto")
+        how = (*(getattr(self, name) for name in self._how), activation, LAYER)
         return forward(
             self._functions[0].__name__,
             self.ndim,

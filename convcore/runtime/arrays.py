@@ -19,6 +19,7 @@ POISON = False
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
+DTYPES: dict[str, np.dtype[Any]] = {"float32": _FLOAT32, "float64": _FLOAT64}
 NAMES = {"f": "float32", "d": "float64"}  # by `dtype.char`; `dtype.name` takes 1 us
 
 

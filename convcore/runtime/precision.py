@@ -5,6 +5,7 @@ for float32: fewer multiplications, errors a few times larger. "strict" never do
 does float64. An algorithm that a call names is taken in either.
 """
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,24 @@ _mode: ContextVar[str] = ContextVar("convcore.precision")
 def current() -> str:
     """Give the precision of this thread or task."""
     return _mode.get(_default)
+
+
+def is_strict() -> bool:
+    """Tell whether the mode is "strict", whatever `uncached` has named it."""
+    return current().startswith("strict")
+
+
+_count = itertools.count()
+
+
+@contextmanager
+def uncached() -> Iterator[None]:
+    """Name the mode anew: caches of choices, which have it in their keys, are empty."""
+    token = _mode.set(f"{current()} {next(_count)}")
+    try:
+        yield
+    finally:
+        _mode.reset(token)
 
 
 @contextmanager

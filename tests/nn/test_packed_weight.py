@@ -1,13 +1,14 @@
 """Packed weights that a convolution keeps: never stale, and the same bits."""
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from convcore import functional as F
-from convcore import nn, optim
+from convcore import nn, optim, precision
 from convcore.plan import Plan
 from tests import oracle
 
@@ -56,6 +57,14 @@ def packed(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     return seen
 
 
+@pytest.fixture
+def strict() -> Iterator[None]:
+    """Choose by one sample's shape alone, for a layer what functions choose."""
+    with precision("strict"):
+        yield
+
+
+@pytest.mark.usefixtures("strict")
 @pytest.mark.parametrize("name", LAYERS)
 def test_packed_once_for_any_input(name: str, packed: list[Plan], isa: str) -> None:
     layer = LAYERS[name]()
@@ -64,6 +73,14 @@ def test_packed_once_for_any_input(name: str, packed: list[Plan], isa: str) -> N
     assert len(packed) == 1
     for x, y in zip(inputs, results, strict=True):
         oracle.assert_bits_equal(y, expected(layer, x))
+
+
+def test_packed_once_for_each_algorithm(packed: list[Plan]) -> None:
+    layer = nn.Conv2d(64, 64, 3, padding=1)
+    inputs = [images(layer, *shape) for shape in ((2, 1), (14, 1), (14, 8), (56, 1))]
+    for x in inputs * 3:
+        layer(x)
+    assert len(packed) == len({plan.algorithm for plan in packed}) > 1
 
 
 def by_setting(layer: Any) -> None:
@@ -85,6 +102,7 @@ def by_loading(layer: Any) -> None:
     layer.load_state_dict({k: v + 1 for k, v in layer.state_dict().items()})
 
 
+@pytest.mark.usefixtures("strict")
 @pytest.mark.parametrize("change", [by_setting, in_place, by_a_step, by_loading])
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_change_is_seen(name: str, change: Any) -> None:

@@ -1,0 +1,39 @@
+"""Plans: which algorithm computes a problem, and why.
+
+::
+
+    choice.py        Plan, select: the choice, cached
+    explanation.py   explain: the choice in words
+    measurement.py   measure: how long each algorithm takes here
+
+>>> from convcore.problem import ConvProblem
+>>> problem = ConvProblem.parse("n1g1ic3ih224oc64kh7sh2ph3")
+>>> select(problem, "fprop", "float32").algorithm
+'direct'
+"""
+
+from convcore.plan.choice import (
+    Plan,
+    Problem,
+    Question,
+    check_algorithm,
+    forget,
+    key_of,
+    questions,
+    select,
+)
+from convcore.plan.explanation import explain
+from convcore.plan.measurement import measure
+
+__all__ = [
+    "Plan",
+    "Problem",
+    "Question",
+    "check_algorithm",
+    "explain",
+    "forget",
+    "key_of",
+    "measure",
+    "questions",
+    "select",
+]

@@ -1,0 +1,144 @@
+"""What was measured on this machine: a small JSON file in the user's cache directory.
+
+    {"format": 1, "results": {setting: {question: algorithm}}}
+
+A setting is what a measurement depends on beside its question: the version, processor,
+instruction set and number of threads. The file is read when the first algorithm is
+chosen. It is a cache: one that is missing, damaged or cannot be written is no error.
+
+=====================  ===============================================================
+CONVCORE_CACHE         the directory, instead of the usual place of a user's caches
+CONVCORE_AUTOTUNE=0    the file is not read
+=====================  ===============================================================
+"""
+
+import contextlib
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from threading import Lock
+
+from convcore.runtime import threads
+from convcore.runtime.config import __version__
+
+FORMAT = 1
+_MOST_BYTES = 16 << 20  # a file that is larger is not ours
+
+Results = dict[str, dict[str, str]]
+
+_lock = Lock()
+_results: Results | None = None  # None: not read yet
+
+
+def lookup(question: str, isa: str) -> str | None:
+    """Give the algorithm that was the fastest, if that was measured."""
+    global _results
+    if _results is None:
+        _results = _read() if os.environ.get("CONVCORE_AUTOTUNE") != "0" else {}
+    if not _results:
+        return None
+    return _results.get(_setting(isa), {}).get(question)
+
+
+def keep(answers: Mapping[str, str], isa: str) -> None:
+    """Keep what was measured, for this process and in the file."""
+    global _results
+    setting = _setting(isa)
+    with _lock:
+        known = dict(_results or {})
+        known[setting] = {**known.get(setting, {}), **answers}
+        _results = known
+        stored = _read()  # another process may have written meanwhile
+        stored[setting] = {**stored.get(setting, {}), **answers}
+        _write(stored)
+
+
+def forget() -> None:
+    """Forget all that was measured, and remove the file."""
+    global _results
+    _results = {}
+    path = _path()
+    if path is not None:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def reread() -> None:
+    """Read the file again when the next algorithm is chosen."""
+    global _results
+    _results = None
+
+
+def _path() -> Path | None:
+    """Give the file's place; None where there is no home."""
+    own = os.environ.get("CONVCORE_CACHE")
+    if own:
+        return Path(own) / "autotune.json"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local")
+    elif sys.platform == "darwin":
+        base = home / "Library/Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or "")
+        base = base if base.is_absolute() else home / ".cache"
+    return base / "convcore" / "autotune.json"
+
+
+def _read() -> Results:
+    """Read the file; nothing if it is not what `_write` writes."""
+    path = _path()
+    try:
+        if path is None or path.stat().st_size > _MOST_BYTES:
+            return {}
+        content = json.loads(path.read_text("utf-8"))
+        if content["format"] != FORMAT:
+            return {}
+        return {
+            str(setting): {str(q): str(a) for q, a in answers.items()}
+            for setting, answers in content["results"].items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
+
+
+def _write(results: Results) -> None:
+    """Write the file, whole or not at all."""
+    path = _path()
+    if path is None:
+        return
+    text = json.dumps({"format": FORMAT, "results": results}, indent=1, sort_keys=True)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(".tmp", "autotune", path.parent)
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def _setting(isa: str) -> str:
+    count = threads.get_num_threads()
+    return f"convcore {__version__}, {_processor()}, {isa}, {count} threads"
+
+
+@cache
+def _processor() -> str:
+    """Name the processor's model."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
