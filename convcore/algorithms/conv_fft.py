@@ -23,6 +23,7 @@ class ConvFft:
     kernels: Mapping[Direction, Kernel] = {
         "fprop": Kernel("conv_fft", "fprop", "pack_fprop"),
         "dgrad": Kernel("conv_fft", "dgrad", "pack_dgrad"),
+        "wgrad": Kernel("conv_fft_weight", "wgrad"),
     }
 
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:
