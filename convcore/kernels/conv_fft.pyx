@@ -42,7 +42,7 @@ from convcore.kernels.buffers cimport (
 from convcore.kernels.fft cimport Spectra, from_points, list_turns, to_points
 from convcore.kernels.fft_tiles cimport (
     LONGEST, PRIVATE_BYTES, Mesh, Place, best_mesh, box_of, bytes_of, image_at, list_numbers,
-    padded, place_of, row_of, time_of_tiles, turn_tile,
+    is_narrow, padded, place_of, row_of, size_of, step_of, time_of_tiles, turn_tile,
 )
 from convcore.kernels.geometry cimport (
     CONV_FIELDS, Conv, Window, forward_window, gradient_window, volume,
@@ -67,7 +67,8 @@ cdef struct Job:
     Py_ssize_t panels, panel_block, panel_tasks    # of m: in a group, in a task
     Py_ssize_t row, channels                       # scalars: of v; channels with padding
     Py_ssize_t sums                                # of the sums of one matrix
-    Py_ssize_t panel                               # of the weights: one matrix and panel
+    bint narrow                                    # whether a panel is half empty
+    Py_ssize_t matrix, panel                       # of the weights: a point's, all of a panel
     Py_ssize_t tile, room, outputs, lists          # of a thread's buffers
     Py_ssize_t tasks, macs                         # macs of one task
     Py_ssize_t packed, shared, private             # scalars of scratch
@@ -75,12 +76,13 @@ cdef struct Job:
 
 cdef void lay_out(Job* job, Py_ssize_t item) noexcept nogil:
     """Say how large everything is, for tasks of so many tiles and panels."""
-    cdef Py_ssize_t lanes = NR_BYTES // item
     job.blocks = ceil_div(job.m.tiles, job.block)
     job.panel_tasks = ceil_div(job.panels, job.panel_block)
     job.tasks = job.p.g * job.blocks * job.panel_tasks
-    job.sums = padded(job.block) * lanes
-    job.private = job.block * job.row + aligned(job.planes * job.sums) + (
+    job.sums = step_of(padded(job.block, job.narrow), job.narrow, item)
+    job.private = job.block * job.row + size_of(
+        job.planes, padded(job.block, job.narrow), job.narrow, item
+    ) + (
         job.tile + job.room + job.outputs + job.lists
     )
 
@@ -97,7 +99,9 @@ cdef void split(Job* job, Py_ssize_t item, int threads) noexcept nogil:
         for tiles in range(1, max(min(job.m.tiles, 8 * MR), 1) + 1):
             other.block = tiles
             lay_out(&other, item)
-            if best >= 0 and bytes_of(&other.m, other.w.c, tiles, item) > PRIVATE_BYTES:
+            if best >= 0 and bytes_of(
+                &other.m, other.w.c, tiles, job.narrow, item
+            ) > PRIVATE_BYTES:
                 break
             now = time_of_tiles(
                 &other.m, other.w.c, other.panel_block * columns, tiles, item, far
@@ -123,8 +127,10 @@ cdef Job make_job(
     job.panels = ceil_div(job.w.m, lanes)
     job.row = row_of(&job.m, job.w.c)
     job.channels = aligned(job.w.c)
-    job.panel = odd_lines(job.w.c * lanes)
-    job.packed = p.g * job.panels * job.planes * job.panel
+    job.narrow = is_narrow(job.w.m, item)
+    job.matrix = step_of(job.w.c, job.narrow, item)
+    job.panel = size_of(job.planes, job.w.c, job.narrow, item)
+    job.packed = p.g * job.panels * job.panel
     job.tile = aligned(pixels * (lanes // NV))
     job.room = aligned(job.m.s.room * (lanes // NV))
     job.outputs = aligned((max(pixels, job.taps) + MOST_LANES) * lanes)
@@ -161,9 +167,11 @@ cdef inline void pack_kernels(
     cdef Py_ssize_t half, lanes = VEC_BYTES // (4 if vec is f32v else 8)
     cdef Py_ssize_t rows = job.p.kernel[1] if job.m.s.y > 1 else 1
     cdef double scale = 0.25 / (job.m.s.y * job.m.s.x)
-    for half in range(NV):
+    for half in range(1 if job.narrow else NV):
         fill_tile(job, block + half, job.gradient, tile)
-        to_points(&job.m.s, <const vec*>tile, rows, turns, room, to + half, job.panel // lanes, scale)
+        to_points(
+            &job.m.s, <const vec*>tile, rows, turns, room, to + half, job.matrix // lanes, scale
+        )
 
 
 cdef void pack_panel(
@@ -174,7 +182,7 @@ cdef void pack_panel(
     cdef Py_ssize_t lanes = nr(weight), group = index // job.panels
     cdef Py_ssize_t panel = index % job.panels, first = panel * lanes
     cdef Py_ssize_t rows = min(lanes, job.w.m - first), c, t, here
-    cdef real* to = packed + index * job.planes * job.panel
+    cdef real* to = packed + index * job.panel
     cdef real* tile = private
     cdef real* room = tile + job.tile
     cdef real* block = room + job.room
@@ -296,7 +304,7 @@ cdef void multiply(
             here = min(most, job.w.c - k)
             sum_scattered(
                 v + f * job.channels, places, distances + k,
-                packed + f * job.panel + k * lanes, here, zeros if k == 0 else NULL,
+                packed + f * job.matrix + k * lanes, here, zeros if k == 0 else NULL,
                 sums + f * job.sums, tiles, narrow,
             )
             k += here
@@ -373,8 +381,8 @@ cdef void run_task(
         narrow = job.w.m - j * lanes <= lanes // 2
         multiply(
             job, tiles, <const real*>v,
-            packed + (group * job.panels + j) * job.planes * job.panel, zeros, lists, sums,
-            narrow and (tail == 0 or tail > MR_QUARTER),
+            packed + (group * job.panels + j) * job.panel, zeros, lists, sums,
+            job.narrow or (narrow and (tail == 0 or tail > MR_QUARTER)),
         )
         for i in range(tiles):
             if not write_tile(

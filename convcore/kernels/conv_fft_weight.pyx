@@ -30,8 +30,8 @@ from convcore.kernels.buffers cimport (
 )
 from convcore.kernels.fft cimport from_points, list_turns, to_points
 from convcore.kernels.fft_tiles cimport (
-    LENGTHS, LONGEST, PRIVATE_BYTES, Mesh, Place, image_at, is_length, length_at, list_numbers,
-    mesh_of, padded, place_of, time_to_transform, turn_tile,
+    LENGTHS, LONGEST, PRIVATE_BYTES, Mesh, Place, image_at, is_length, is_narrow, length_at,
+    list_numbers, mesh_of, padded, place_of, size_of, step_of, time_to_transform, turn_tile,
 )
 from convcore.kernels.geometry cimport (
     CONV_FIELDS, Conv, Window, conv_of, forward_window, volume,
@@ -41,7 +41,7 @@ from convcore.kernels.rounds cimport (
 )
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, spread
-from convcore.kernels.vector cimport MR, NR_BYTES, NV, VEC_BYTES, f32v, f64v, nr, real, vec
+from convcore.kernels.vector cimport MR, NR_BYTES, NV, VEC_BYTES, f32v, f64v, nr, real, vec, zero_lanes
 from convcore.kernels.winograd_tiles cimport are_finite, lowest
 
 cdef enum:
@@ -62,8 +62,9 @@ cdef struct Job:
     Py_ssize_t chunk, chunks                       # tiles of a chunk
     Py_ssize_t tasks
     Py_ssize_t step, row                           # scalars of x: a point, a tile
-    Py_ssize_t turned                              # of dy: a matrix
-    Py_ssize_t sums                                # of the sums: a matrix
+    bint narrow                                    # whether a panel is half empty
+    Py_ssize_t turned, turned_panel                # of dy: a matrix, all of a panel
+    Py_ssize_t sums, sums_panel                    # of the sums
     Py_ssize_t kernels                             # of the taps of a task
     Py_ssize_t tile, room, taken, lists            # of a thread's buffers
     Py_ssize_t shared, private                     # scratch in scalars
@@ -77,8 +78,12 @@ cdef void lay_out(Job* job, Py_ssize_t item) noexcept nogil:
     job.planes = 3 * job.m.s.points
     job.step = aligned(job.channels)
     job.row = odd_lines(job.planes * job.step)
-    job.turned = odd_lines(job.block * lanes)
-    job.sums = odd_lines(padded(job.channels) * lanes)
+    job.turned = step_of(job.block, job.narrow, item)
+    job.sums = step_of(padded(job.channels, job.narrow), job.narrow, item)
+    job.turned_panel = size_of(job.planes, job.block, job.narrow, item)
+    job.sums_panel = size_of(
+        job.planes, padded(job.channels, job.narrow), job.narrow, item
+    )
     job.kernels = aligned((job.panel_block * job.channels * job.taps + MOST_LANES) * lanes)
     job.tile = aligned(pixels * (lanes // NV))
     job.room = aligned(job.m.s.room * (lanes // NV))
@@ -87,7 +92,7 @@ cdef void lay_out(Job* job, Py_ssize_t item) noexcept nogil:
         (job.block + job.channels + MR) * 8 // item + LONGEST * 4 // item + 8
     ) + aligned(lanes)
     job.private = (
-        job.block * job.row + job.planes * job.panel_block * (job.turned + job.sums)
+        job.block * job.row + job.panel_block * (job.turned_panel + job.sums_panel)
         + job.tile + job.room + job.taken + job.lists + aligned(job.m.s.turns)
     )
 
@@ -97,11 +102,11 @@ cdef double time_of(const Job* job, Py_ssize_t item) noexcept nogil:
 
     The numbers are from 16 to 256 channels on one core with AVX-512, 2026-11.
     """
-    cdef double each = time_to_transform(&job.m), columns = job.panel_block * NV
+    cdef double each = time_to_transform(&job.m), columns = 1 if job.narrow else job.panel_block * NV
     cdef double sums = job.planes * columns * job.channels
     cdef double tiles = max(job.m.tiles, 1), blocks = ceil_div(job.m.tiles, job.block)
     cdef double far = 12 if sums * VEC_BYTES > CACHE_BYTES else 3
-    cdef double products = sums * padded(job.channels) / job.channels
+    cdef double products = sums * padded(job.channels, job.narrow) / job.channels
     cdef double work = (
         tiles * products / 2 + blocks * sums * far
         + tiles * each * (ceil_div(job.channels * item, VEC_BYTES) + 0.9 * columns)
@@ -150,6 +155,7 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     job.w = forward_window(p)
     job.taps = p.kernel[1] * p.kernel[2]
     job.panels = ceil_div(p.ocg, NR_BYTES // item)
+    job.narrow = is_narrow(p.ocg, item)
     for y in range(LENGTHS if job.w.y.taps > 1 else 1):
         for x in range(LENGTHS if job.w.x.taps > 1 else 1):
             length_y = length_at(y) if job.w.y.taps > 1 else 1
@@ -249,7 +255,7 @@ cdef void transform_dy(
     cdef Place at = place_of(&job.m, &job.w, index)
     cdef real* room = tile + job.tile
     dy += image_at(at.image, job.w.z.extent, job.p.g * job.p.ocg * job.w.plane, job.w.plane)
-    while o < nr(dy):
+    while o < (lanes if job.narrow else nr(dy)):
         if real is float:
             transform_dy_tile(
                 job, &at, numbers, <const f32v*>(dy + o * job.w.plane),
@@ -266,7 +272,7 @@ cdef void transform_dy(
 
 
 cdef void multiply(
-    const Job* job, Py_ssize_t tiles, Py_ssize_t channels, Py_ssize_t columns, const real* v,
+    const Job* job, Py_ssize_t tiles, Py_ssize_t channels, const real* v,
     const real* turned, Py_ssize_t* lists, const real* zeros, real* sums, bint first,
 ) noexcept nogil:
     """Add the products of some tiles to the sums of one panel."""
@@ -285,17 +291,19 @@ cdef void multiply(
                 v + f * job.step, places, distances + k,
                 turned + f * job.turned + k * lanes, here,
                 zeros if first and k == 0 else <const real*>NULL, sums + f * job.sums,
-                channels, False,
+                channels, job.narrow,
             )
             k += here
 
 
 cdef inline void take_taps(const Job* job, const vec* tile, vec* to) noexcept nogil:
-    """Write the taps of one vector of kernels, a row of NR apart."""
+    """Write the taps of one vector of kernels, a row of NR apart; zeros if that is half empty."""
     cdef Py_ssize_t y, x, width = job.p.kernel[2]
     for y in range(job.p.kernel[1]):
         for x in range(width):
             to[NV * (y * width + x)] = tile[y * job.m.length_x + x]
+            if job.narrow:
+                to[NV * (y * width + x) + 1] = zero_lanes(tile)
 
 
 cdef inline void restore_vectors(
@@ -303,7 +311,7 @@ cdef inline void restore_vectors(
 ) noexcept nogil:
     """Do `restore` on vectors."""
     cdef Py_ssize_t half, lanes = VEC_BYTES // (4 if vec is f32v else 8)
-    for half in range(NV):
+    for half in range(1 if job.narrow else NV):
         from_points(
             &job.m.s, sums + half, job.sums // lanes, turns, room,
             job.p.kernel[1] if job.m.s.y > 1 else 1, tile,
@@ -360,7 +368,7 @@ cdef void run_task(
     cdef int* numbers = <int*>(lists + job.channels + MR + job.block)
     cdef real* v = zeros + job.lists
     cdef real* turned = v + job.block * job.row
-    cdef real* sums = turned + job.planes * job.panel_block * job.turned
+    cdef real* sums = turned + job.panel_block * job.turned_panel
     place(job, part, &group, &channel, &panel)
     channels = min(job.channels, job.p.icg - channel)
     panels = min(job.panel_block, job.panels - panel)
@@ -378,13 +386,13 @@ cdef void run_task(
                 transform_dy(
                     job, first + i, dy + j * lanes * job.w.plane,
                     job.p.ocg - (panel + j) * lanes, numbers, turns, tile,
-                    turned + j * job.planes * job.turned + i * lanes,
+                    turned + j * job.turned_panel + i * lanes,
                 )
         for j in range(panels):
             multiply(
-                job, tiles, channels, job.p.ocg - (panel + j) * lanes, <const real*>v,
-                <const real*>turned + j * job.planes * job.turned, lists,
-                <const real*>zeros, sums + j * job.planes * job.sums, first == begin,
+                job, tiles, channels, <const real*>v,
+                <const real*>turned + j * job.turned_panel, lists,
+                <const real*>zeros, sums + j * job.sums_panel, first == begin,
             )
         first += tiles
     for j in range(panels):
@@ -392,7 +400,7 @@ cdef void run_task(
             if job.chunks > 1:
                 taken = shared + task * job.kernels + (j * channels + c) * job.taps * lanes
             restore(
-                job, <const real*>sums + j * job.planes * job.sums + c * lanes, turns, tile,
+                job, <const real*>sums + j * job.sums_panel + c * lanes, turns, tile,
                 taken,
             )
             if job.chunks == 1 and not write_kernels(

@@ -72,15 +72,39 @@ cdef inline bint is_length(
     return length != 96 or not along_y or others == 1  # 96 numbers have no two leaves
 
 
-cdef inline Py_ssize_t padded(Py_ssize_t rows) noexcept nogil:
+cdef inline bint is_narrow(Py_ssize_t columns, Py_ssize_t item) noexcept nogil:
+    """Tell whether so many columns of a product leave half of each row of NR empty."""
+    return columns * item <= VEC_BYTES
+
+
+cdef inline Py_ssize_t padded(Py_ssize_t rows, bint narrow) noexcept nogil:
     """Count the rows that the register tile writes."""
     cdef Py_ssize_t rest = rows % MR
     rows -= rest
     if rest > MR_HALF:
         return rows + MR
-    if rest > MR_QUARTER:
+    if rest > MR_QUARTER or (narrow and rest):
         return rows + MR_HALF
     return rows + MR_QUARTER if rest else rows
+
+
+cdef inline Py_ssize_t step_of(Py_ssize_t rows, bint narrow, Py_ssize_t item) noexcept nogil:
+    """Give the scalars from one matrix of rows of NR to the next.
+
+    Of narrow ones every second lies in the empty halves of the one before: an odd number of
+    vectors further on, so that the second next begins behind it.
+    """
+    if narrow:
+        return (rows | 1) * VEC_BYTES // item
+    return odd_lines(rows * NR_BYTES // item)
+
+
+cdef inline Py_ssize_t size_of(
+    Py_ssize_t matrices, Py_ssize_t rows, bint narrow, Py_ssize_t item
+) noexcept nogil:
+    """Give the scalars of some such matrices."""
+    cdef Py_ssize_t step = step_of(rows, narrow, item)
+    return odd_lines(matrices * step + (rows * NR_BYTES // item if narrow else 0))
 
 
 cdef inline double rows_that_cost(Py_ssize_t rows) noexcept nogil:
@@ -106,10 +130,13 @@ cdef inline Py_ssize_t row_of(const Mesh* m, Py_ssize_t channels) noexcept nogil
 
 
 cdef inline Py_ssize_t bytes_of(
-    const Mesh* m, Py_ssize_t channels, Py_ssize_t tiles, Py_ssize_t item
+    const Mesh* m, Py_ssize_t channels, Py_ssize_t tiles, bint narrow, Py_ssize_t item
 ) noexcept nogil:
     """Give the bytes of the points of so many tiles, and of one panel of their sums."""
-    return tiles * row_of(m, channels) * item + 3 * m.s.points * padded(tiles) * NR_BYTES
+    return item * (
+        tiles * row_of(m, channels)
+        + size_of(3 * m.s.points, padded(tiles, narrow), narrow, item)
+    )
 
 
 cdef inline double time_of_tiles(
@@ -137,7 +164,7 @@ cdef inline double time_of_sample(
     cdef bint far = w.groups * spectra * VEC_BYTES > CACHE_BYTES
     cdef double now, best = -1
     for t in range(1, 2 * MR + 1):
-        if t > 1 and (t > SAMPLES * each or bytes_of(m, w.c, t, item) > PRIVATE_BYTES):
+        if t > 1 and (t > SAMPLES * each or bytes_of(m, w.c, t, is_narrow(w.m, item), item) > PRIVATE_BYTES):
             break
         now = time_of_tiles(m, w.c, columns, t, item, far) / t
         if best < 0 or now < best:
@@ -151,6 +178,7 @@ cdef inline Mesh best_mesh(const Window* w, Py_ssize_t item) noexcept nogil:
     """Choose the lengths of tiles; the shortest are taken if none fits."""
     cdef Mesh m, best
     cdef double now, least = -1
+    cdef bint fits
     cdef Py_ssize_t y, x, length_y, length_x
     for y in range(LENGTHS if w.y.taps > 1 else 1):
         for x in range(LENGTHS if w.x.taps > 1 else 1):
@@ -161,9 +189,8 @@ cdef inline Mesh best_mesh(const Window* w, Py_ssize_t item) noexcept nogil:
             ):
                 m = mesh_of(w, length_y, length_x)
                 now = time_of_sample(&m, w, item)
-                if least < 0 or (
-                    now < least and bytes_of(&m, w.c, 1, item) <= PRIVATE_BYTES
-                ):
+                fits = bytes_of(&m, w.c, 1, is_narrow(w.m, item), item) <= PRIVATE_BYTES
+                if least < 0 or (now < least and fits):
                     least, best = now, m
     return best
 
