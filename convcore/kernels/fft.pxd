@@ -119,6 +119,7 @@ cdef inline void transform_leaf(vec* r, vec* i, radix* kind) noexcept nogil:
     """Transform the numbers of a leaf in registers; `place_of` tells where results are."""
     cdef double h = 0.70710678118654752440, c = 0.92387953251128675613, s = 0.38268343236508977173
     cdef vec t, u, v, w
+    cdef int k
     if radix is radix3:
         t, u = r[1] + r[2], i[1] + i[2]
         v = all_lanes(r, 0.86602540378443864676) * (r[1] - r[2])
@@ -130,8 +131,8 @@ cdef inline void transform_leaf(vec* r, vec* i, radix* kind) noexcept nogil:
     elif radix is radix4:
         four_of(r, i, 0, 1, 2, 3)
     elif radix is radix8:
-        four_of(r, i, 0, 2, 4, 6)
-        four_of(r, i, 1, 3, 5, 7)
+        for k in range(2):
+            four_of(r, i, k, k + 2, k + 4, k + 6)
         t, u = r[3] + i[3], i[3] - r[3]
         r[3], i[3] = all_lanes(r, h) * t, all_lanes(r, h) * u
         t, u = r[7] + i[7], i[7] - r[7]
@@ -141,10 +142,8 @@ cdef inline void transform_leaf(vec* r, vec* i, radix* kind) noexcept nogil:
         cross_turned(r, i, 4, 5)
         cross_turned(r, i, 6, 7)
     else:
-        four_of(r, i, 0, 4, 8, 12)
-        four_of(r, i, 1, 5, 9, 13)
-        four_of(r, i, 2, 6, 10, 14)
-        four_of(r, i, 3, 7, 11, 15)
+        for k in range(4):
+            four_of(r, i, k, k + 4, k + 8, k + 12)
         turn_by(r, i, 5, c, s)
         turn_by(r, i, 6, h, h)
         turn_by(r, i, 7, s, c)
@@ -155,10 +154,8 @@ cdef inline void transform_leaf(vec* r, vec* i, radix* kind) noexcept nogil:
         turn_by(r, i, 13, s, c)
         turn_by(r, i, 14, -h, h)
         turn_by(r, i, 15, -c, -s)
-        four_of(r, i, 0, 1, 2, 3)
-        four_of(r, i, 4, 5, 6, 7)
-        four_of(r, i, 8, 9, 10, 11)
-        four_of(r, i, 12, 13, 14, 15)
+        for k in range(4):
+            four_of(r, i, 4 * k, 4 * k + 1, 4 * k + 2, 4 * k + 3)
 
 
 cdef inline void leaves(
@@ -215,9 +212,9 @@ cdef inline void leaves_of(
 
 cdef inline Py_ssize_t leaf_of(Py_ssize_t n) noexcept nogil:
     """Give the leaf n1 of a transform of n numbers: all, or n // n1 is another one."""
-    if n <= LEAF and n != 12:
+    if n <= 8:
         return n
-    if n == 12:
+    if n == 12 or n == 16:
         return 4
     if n == 24 or n == 32 or n == 64:
         return 8
