@@ -225,6 +225,12 @@ def _select(
             )
     kernel: Kernel = card.kernels[direction]
     module = load(kernel.module, isa)
+    geometry = array("q", (*folded.geometry, *kernel.options))
+    packing = None
+    if kernel.pack:
+        packing = _packing(folded, direction, dtype, card.name, isa)
+        if hasattr(module, "tile_lengths"):
+            packing += module.tile_lengths(geometry, direction, _ITEM_BYTES[dtype])
     return Plan(
         problem,
         direction,
@@ -232,9 +238,9 @@ def _select(
         isa,
         card.name,
         problem.work(direction),
-        array("q", (*folded.geometry, *kernel.options)),
+        geometry,
         getattr(module, kernel.function),
-        _packing(folded, direction, dtype, card.name, isa) if kernel.pack else None,
+        packing,
         module,
         getattr(module, kernel.pack) if kernel.pack else None,
     )

@@ -28,7 +28,8 @@ class Kernel:
     which come as an array of bytes; None if it needs none. With `pack`, the name of a
     function `pack(geometry, weight, packed, threads)`, it takes those bytes for the
     weights, and needs so much less scratch; `packed_size(geometry, direction, itemsize)`
-    tells how many scalars that is. They do not depend on extents or on the batch.
+    tells how many scalars that is. They do not depend on the batch, and of extents only on
+    what `tile_lengths(geometry, direction, itemsize)` tells, if the module has that.
     `options` are integers that the geometry ends with.
 
     A kernel that transforms its operands gives back None, or a byte for each sample (one

@@ -1,5 +1,19 @@
 """Convolution with large kernels by Fourier transforms of tiles (overlap-save).
 
+The error is at most `4 * (2 * sqrt(K) + 7 * log2(N)) * u * S`: K channels (tiles, for the
+gradient of weight) are summed, N is the number of elements of a tile, u the unit roundoff,
+and S the sum over them of |d| |w|: |d| is the root of the sum of the squares of a tile, |w|
+the sum of the magnitudes of what it is multiplied by (`reference.fft.convolve`, with
+`magnitude`).
+
+For, with errors in the Euclidean norm: a transform is wrong by at most 7 u log2(N) of its
+norm (Higham, Accuracy and Stability, theorem 24.2), which by Parseval and Cauchy-Schwarz is
+as much of |d| |w| for x, for weight, and for the way back, where |D W| <= |D| max |W| and
+max |W| <= |w|. Each part of a complex product of three real ones is the difference of two
+sums of at most sqrt(2) |D| |W| each, wrong by (2 sqrt(K) + 4) u of them: both parts
+together by 4 times that. A tile with data of very different sizes has errors of the size
+of the largest.
+
 Source: Mathieu, Henaff and LeCun, Fast Training of Convolutional Networks through FFTs,
 arXiv:1312.5851; Vasilache et al., fbfft, arXiv:1412.7580, for tiles.
 """

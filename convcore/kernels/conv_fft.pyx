@@ -546,8 +546,8 @@ def packed_size(geometry, str direction, Py_ssize_t item):
     return job_of(geometry, direction, item, 1).packed
 
 
-def packed_for(geometry, str direction, Py_ssize_t item):
-    """Give what packed weights depend on besides the weights: the lengths of tiles."""
+def tile_lengths(geometry, str direction, Py_ssize_t item):
+    """Give the lengths of tiles along y and x: what packed weights depend on."""
     cdef Job job = job_of(geometry, direction, item, 1)
     return job.m.length_y, job.m.length_x
 

@@ -515,6 +515,13 @@ def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     return scalars_of(&job, threads)
 
 
+def tile_lengths(geometry, str direction, Py_ssize_t item):
+    """Give the lengths of tiles along y and x."""
+    cdef Conv p = conv_of(geometry, 1)
+    cdef Job job = make_job(&p, item)
+    return job.m.length_y, job.m.length_x
+
+
 def wgrad(geometry, x, dy, dw, scratch, int threads):
     """Write the gradient of weight to dw.
 
