@@ -82,9 +82,7 @@ def tiles_of(
     return count
 
 
-def allowed(
-    problem: ConvProblem, direction: oracle.Direction, *arrays: Any
-) -> Any:
+def allowed(problem: ConvProblem, direction: oracle.Direction, *arrays: Any) -> Any:
     """The bound of the card, for each element of the result."""
     dtype = arrays[0].dtype
     lengths = lengths_of(problem, direction, dtype)
@@ -233,7 +231,9 @@ def test_values_stay_in_their_receptive_field(value: float, isa: str) -> None:
                 np.testing.assert_array_equal(np.isnan(found), np.isnan(right), what)
                 np.testing.assert_array_equal(found[~finite], right[~finite], what)
                 if direction != "wgrad":
-                    whole = compute(problem, "fft", direction, *arguments(direction, clean))
+                    whole = compute(
+                        problem, "fft", direction, *arguments(direction, clean)
+                    )
                     oracle.assert_bits_equal(found[0], whole[0], what)
 
 
@@ -304,7 +304,8 @@ def test_kept_spectra_follow_the_lengths_of_tiles(dtype: Any, isa: str) -> None:
             assert chosen.packing[-2:] == lengths_of(problem, direction, dtype)
             packed = kept.of(chosen, a.w)
             source = a.x if direction == "fprop" else a.grad_y
-            out = np.full(a.x.shape if direction == "dgrad" else problem.y_shape, np.nan, dtype)
+            shape = problem.y_shape if direction == "fprop" else problem.x_shape
+            out = np.full(shape, np.nan, dtype)
             room = np.full(chosen.scratch_bytes(2, True) + 64, 255, np.uint8)
             chosen.kernel(chosen.geometry, source, packed, None, out, room, 2)
             right = compute(problem, "fft", direction, source, a.w, None)
@@ -312,7 +313,9 @@ def test_kept_spectra_follow_the_lengths_of_tiles(dtype: Any, isa: str) -> None:
 
 
 @given(
-    st.sampled_from([(1, 7), (3, 3), (7, 7), (15, 15), (31, 31), (48, 48), (1, 256), (100, 1)]),
+    st.sampled_from(
+        [(1, 7), (3, 3), (7, 7), (15, 15), (31, 31), (48, 48), (1, 256), (100, 1)]
+    ),
     st.sampled_from([1, 16, 60, 500, 2000]),
     st.sampled_from([1, 16, 40, 500]),
     st.sampled_from([4, 8]),

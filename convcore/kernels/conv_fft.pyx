@@ -39,7 +39,7 @@ from convcore.kernels.buffers cimport (
     LINE, Buffers, call, flags_of, geometry_of, has_type, read_geometry, reals, reals_or_nothing,
     room,
 )
-from convcore.kernels.fft cimport Spectra, from_points, list_turns, to_points
+from convcore.kernels.fft cimport from_points, list_turns, to_points
 from convcore.kernels.fft_tiles cimport (
     LONGEST, PRIVATE_BYTES, Mesh, Place, best_mesh, box_of, bytes_of, image_at, list_numbers,
     is_narrow, padded, place_of, row_of, size_of, step_of, time_of_tiles, turn_tile,
@@ -47,11 +47,13 @@ from convcore.kernels.fft_tiles cimport (
 from convcore.kernels.geometry cimport (
     CONV_FIELDS, Conv, Window, forward_window, gradient_window, volume,
 )
-from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, ceil_div, odd_lines, round_of
+from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, ceil_div, round_of
 from convcore.kernels.targets cimport write_panel
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, collect, turn_taps
-from convcore.kernels.vector cimport MR, MR_QUARTER, NR_BYTES, NV, VEC_BYTES, f32v, f64v, nr, real, vec, ahead, zero_lanes
+from convcore.kernels.vector cimport (
+    MR, MR_QUARTER, NR_BYTES, NV, VEC_BYTES, f32v, f64v, nr, real, vec, zero_lanes,
+)
 from convcore.kernels.winograd_tiles cimport is_zero, lowest
 
 cdef enum:
@@ -161,7 +163,7 @@ cdef inline void fill_tile(
 
 
 cdef inline void pack_kernels(
-    const Job* job, const vec* block, const vec* turns, vec* tile, vec* room, vec* to
+    const Job* job, const vec* block, const vec* turns, vec* tile, vec* space, vec* to
 ) noexcept nogil:
     """Transform the taps of one row of NR kernels."""
     cdef Py_ssize_t half, lanes = VEC_BYTES // (4 if vec is f32v else 8)
@@ -170,7 +172,7 @@ cdef inline void pack_kernels(
     for half in range(1 if job.narrow else NV):
         fill_tile(job, block + half, job.gradient, tile)
         to_points(
-            &job.m.s, <const vec*>tile, rows, turns, room, to + half, job.matrix // lanes, scale
+            &job.m.s, <const vec*>tile, rows, turns, space, to + half, job.matrix // lanes, scale
         )
 
 
@@ -184,8 +186,8 @@ cdef void pack_panel(
     cdef Py_ssize_t rows = min(lanes, job.w.m - first), c, t, here
     cdef real* to = packed + index * job.panel
     cdef real* tile = private
-    cdef real* room = tile + job.tile
-    cdef real* block = room + job.room
+    cdef real* space = tile + job.tile
+    cdef real* block = space + job.room
     cdef const real* end = weight + job.p.g * job.p.ocg * job.p.icg * job.taps
     weight += group * job.p.ocg * job.p.icg * job.taps
     memset(tile, 0, job.tile * sizeof(real))
@@ -206,12 +208,12 @@ cdef void pack_panel(
             t += here
         if real is float:
             pack_kernels(
-                job, <const f32v*>block, <const f32v*>turns, <f32v*>tile, <f32v*>room,
+                job, <const f32v*>block, <const f32v*>turns, <f32v*>tile, <f32v*>space,
                 <f32v*>(to + c * lanes),
             )
         else:
             pack_kernels(
-                job, <const f64v*>block, <const f64v*>turns, <f64v*>tile, <f64v*>room,
+                job, <const f64v*>block, <const f64v*>turns, <f64v*>tile, <f64v*>space,
                 <f64v*>(to + c * lanes),
             )
 
@@ -241,7 +243,7 @@ cdef void list_biases(const Job* job, const real* bias, real* to) noexcept nogil
 
 cdef inline void transform_tile(
     const Job* job, const Place* at, const int* numbers, const vec* plane,
-    Py_ssize_t channels, const vec* turns, vec* tile, vec* room, vec* v,
+    Py_ssize_t channels, const vec* turns, vec* tile, vec* space, vec* v,
 ) noexcept nogil:
     """Write the points of one vector of channels of a tile."""
     cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8)
@@ -250,7 +252,7 @@ cdef inline void transform_tile(
         at.y + lowest(&job.w.y), at.x + lowest(&job.w.x), job.m.length_y, job.m.length_x, tile,
     )
     to_points(
-        &job.m.s, <const vec*>tile, job.m.s.y, turns, room, v, job.channels // lanes, 0
+        &job.m.s, <const vec*>tile, job.m.s.y, turns, space, v, job.channels // lanes, 0
     )
 
 
@@ -261,7 +263,7 @@ cdef void transform_inputs(
     """Write the rows of some tiles, one vector of channels after the other."""
     cdef Py_ssize_t lanes = nr(source) // NV, c, i
     cdef const real* plane
-    cdef real* room = tile + job.tile
+    cdef real* space = tile + job.tile
     cdef Place at
     list_numbers(numbers, job.m.length_x)
     for i in range(count):
@@ -275,12 +277,12 @@ cdef void transform_inputs(
             if real is float:
                 transform_tile(
                     job, &at, numbers, <const f32v*>plane, min(lanes, job.w.c - c),
-                    <const f32v*>turns, <f32v*>tile, <f32v*>room, <f32v*>(v + i * job.row + c),
+                    <const f32v*>turns, <f32v*>tile, <f32v*>space, <f32v*>(v + i * job.row + c),
                 )
             else:
                 transform_tile(
                     job, &at, numbers, <const f64v*>plane, min(lanes, job.w.c - c),
-                    <const f64v*>turns, <f64v*>tile, <f64v*>room, <f64v*>(v + i * job.row + c),
+                    <const f64v*>turns, <f64v*>tile, <f64v*>space, <f64v*>(v + i * job.row + c),
                 )
             plane += lanes * job.w.source_plane
             c += lanes
@@ -312,14 +314,14 @@ cdef void multiply(
 
 cdef inline bint restore_tile(
     const Job* job, const Place* at, const vec* sums, const vec* bias, const vec* turns,
-    vec* tile, vec* room, vec* to, bint narrow,
+    vec* tile, vec* space, vec* to, bint narrow,
 ) noexcept nogil:
     """Transform a row of NR channels of a tile back; tell whether all outputs are finite."""
     cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8), half, y, x
     cdef vec value, last, check = zero_lanes(bias)
     for half in range(1 if narrow else NV):
         from_points(
-            &job.m.s, sums + half, job.sums // lanes, turns, room,
+            &job.m.s, sums + half, job.sums // lanes, turns, space,
             at.rows if job.m.s.y > 1 else 1, tile,
         )
         last = bias[half]
@@ -338,18 +340,18 @@ cdef bint write_tile(
     """Transform one panel of a tile back and write it; tell whether all is finite."""
     cdef Place at = place_of(&job.m, &job.w, index)
     cdef Box box = box_of(&at, &job.w)
-    cdef real* room = tile + job.tile
-    cdef real* buffer = room + job.room
+    cdef real* space = tile + job.tile
+    cdef real* buffer = space + job.room
     cdef bint finite
     if real is float:
         finite = restore_tile(
             job, &at, <const f32v*>sums, <const f32v*>bias, <const f32v*>turns, <f32v*>tile,
-            <f32v*>room, <f32v*>buffer, narrow,
+            <f32v*>space, <f32v*>buffer, narrow,
         )
     else:
         finite = restore_tile(
             job, &at, <const f64v*>sums, <const f64v*>bias, <const f64v*>turns, <f64v*>tile,
-            <f64v*>room, <f64v*>buffer, narrow,
+            <f64v*>space, <f64v*>buffer, narrow,
         )
     if job.p.relu:
         rectify(buffer, at.rows * at.columns * nr(sums))
@@ -430,7 +432,7 @@ cdef int run(
 ) except -1:
     """Transform the weights, unless they are, then do the tasks round by round.
 
-    The scratch has biases, zeros, turns, marks, each thread's part, and room for weights.
+    The scratch has biases, zeros, turns, marks, each thread's part, and space for weights.
     """
     cdef Py_ssize_t begin = 0, end, each = round_of(job.macs, TASKS_PER_THREAD, threads)
     cdef real* zeros = scratch + aligned(job.p.g * job.panels * nr(scratch))

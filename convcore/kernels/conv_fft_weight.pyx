@@ -41,7 +41,9 @@ from convcore.kernels.rounds cimport (
 )
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, spread
-from convcore.kernels.vector cimport MR, NR_BYTES, NV, VEC_BYTES, f32v, f64v, nr, real, vec, zero_lanes
+from convcore.kernels.vector cimport (
+    MR, NR_BYTES, NV, VEC_BYTES, f32v, f64v, nr, real, vec, zero_lanes,
+)
 from convcore.kernels.winograd_tiles cimport are_finite, lowest
 
 cdef enum:
@@ -115,7 +117,9 @@ cdef double time_of(const Job* job, Py_ssize_t item) noexcept nogil:
     return work * job.channel_tasks * job.panel_tasks
 
 
-cdef void choose_blocks(Job* best, double* least, const Mesh* m, Py_ssize_t item) noexcept nogil:
+cdef void choose_blocks(
+    Job* best, double* least, const Mesh* m, Py_ssize_t item
+) noexcept nogil:
     """Choose channels, panels and tiles of a block for tiles of one length."""
     cdef Job job = best[0]
     cdef Py_ssize_t lanes = VEC_BYTES // item, parts_c = 1, parts_o
@@ -186,7 +190,7 @@ cdef inline void place(
 
 cdef inline void transform_x_tile(
     const Job* job, const Place* at, const int* numbers, const vec* x, Py_ssize_t channels,
-    const vec* turns, vec* tile, vec* room, vec* v,
+    const vec* turns, vec* tile, vec* space, vec* v,
 ) noexcept nogil:
     """Write the points of one vector of channels of a tile of x."""
     cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8)
@@ -194,12 +198,12 @@ cdef inline void transform_x_tile(
         &job.m, numbers, x, job.w.source_plane, channels, job.w.y.source, job.w.x.source,
         at.y + lowest(&job.w.y), at.x + lowest(&job.w.x), job.m.length_y, job.m.length_x, tile,
     )
-    to_points(&job.m.s, <const vec*>tile, job.m.s.y, turns, room, v, job.step // lanes, 0)
+    to_points(&job.m.s, <const vec*>tile, job.m.s.y, turns, space, v, job.step // lanes, 0)
 
 
 cdef inline void transform_dy_tile(
     const Job* job, const Place* at, const int* numbers, const vec* dy, Py_ssize_t channels,
-    const vec* turns, vec* tile, vec* room, vec* v,
+    const vec* turns, vec* tile, vec* space, vec* v,
 ) noexcept nogil:
     """Write those of a tile of dy, as the other factor; without channels, zeros."""
     cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8), f
@@ -213,7 +217,7 @@ cdef inline void transform_dy_tile(
         at.x, job.m.out_y, job.m.out_x, tile,
     )
     to_points(
-        &job.m.s, <const vec*>tile, at.rows if job.m.s.y > 1 else 1, turns, room, v,
+        &job.m.s, <const vec*>tile, at.rows if job.m.s.y > 1 else 1, turns, space, v,
         job.turned // lanes, scale,
     )
 
@@ -225,7 +229,7 @@ cdef void transform_x(
     """Write the points of a tile of x, whose group and channels begin at x."""
     cdef Py_ssize_t lanes = nr(x) // NV, c = 0
     cdef Place at = place_of(&job.m, &job.w, index)
-    cdef real* room = tile + job.tile
+    cdef real* space = tile + job.tile
     x += image_at(
         at.image, job.w.z.extent, job.p.g * job.p.icg * job.w.source_plane,
         job.w.source_plane,
@@ -234,13 +238,13 @@ cdef void transform_x(
         if real is float:
             transform_x_tile(
                 job, &at, numbers, <const f32v*>(x + c * job.w.source_plane),
-                min(lanes, channels - c), <const f32v*>turns, <f32v*>tile, <f32v*>room,
+                min(lanes, channels - c), <const f32v*>turns, <f32v*>tile, <f32v*>space,
                 <f32v*>(v + c),
             )
         else:
             transform_x_tile(
                 job, &at, numbers, <const f64v*>(x + c * job.w.source_plane),
-                min(lanes, channels - c), <const f64v*>turns, <f64v*>tile, <f64v*>room,
+                min(lanes, channels - c), <const f64v*>turns, <f64v*>tile, <f64v*>space,
                 <f64v*>(v + c),
             )
         c += lanes
@@ -253,19 +257,19 @@ cdef void transform_dy(
     """Write the points of one panel of a tile of dy; zeros fill the panel."""
     cdef Py_ssize_t lanes = nr(dy) // NV, o = 0
     cdef Place at = place_of(&job.m, &job.w, index)
-    cdef real* room = tile + job.tile
+    cdef real* space = tile + job.tile
     dy += image_at(at.image, job.w.z.extent, job.p.g * job.p.ocg * job.w.plane, job.w.plane)
     while o < (lanes if job.narrow else nr(dy)):
         if real is float:
             transform_dy_tile(
                 job, &at, numbers, <const f32v*>(dy + o * job.w.plane),
-                min(lanes, channels - o), <const f32v*>turns, <f32v*>tile, <f32v*>room,
+                min(lanes, channels - o), <const f32v*>turns, <f32v*>tile, <f32v*>space,
                 <f32v*>(v + o),
             )
         else:
             transform_dy_tile(
                 job, &at, numbers, <const f64v*>(dy + o * job.w.plane),
-                min(lanes, channels - o), <const f64v*>turns, <f64v*>tile, <f64v*>room,
+                min(lanes, channels - o), <const f64v*>turns, <f64v*>tile, <f64v*>space,
                 <f64v*>(v + o),
             )
         o += lanes
@@ -307,13 +311,13 @@ cdef inline void take_taps(const Job* job, const vec* tile, vec* to) noexcept no
 
 
 cdef inline void restore_vectors(
-    const Job* job, const vec* sums, const vec* turns, vec* tile, vec* room, vec* to
+    const Job* job, const vec* sums, const vec* turns, vec* tile, vec* space, vec* to
 ) noexcept nogil:
     """Do `restore` on vectors."""
     cdef Py_ssize_t half, lanes = VEC_BYTES // (4 if vec is f32v else 8)
     for half in range(1 if job.narrow else NV):
         from_points(
-            &job.m.s, sums + half, job.sums // lanes, turns, room,
+            &job.m.s, sums + half, job.sums // lanes, turns, space,
             job.p.kernel[1] if job.m.s.y > 1 else 1, tile,
         )
         take_taps(job, <const vec*>tile, to + half)
@@ -323,14 +327,14 @@ cdef void restore(
     const Job* job, const real* sums, const real* turns, real* tile, real* to
 ) noexcept nogil:
     """Transform the sums of a row of NR kernels back to their taps."""
-    cdef real* room = tile + job.tile
+    cdef real* space = tile + job.tile
     if real is float:
         restore_vectors(
-            job, <const f32v*>sums, <const f32v*>turns, <f32v*>tile, <f32v*>room, <f32v*>to
+            job, <const f32v*>sums, <const f32v*>turns, <f32v*>tile, <f32v*>space, <f32v*>to
         )
     else:
         restore_vectors(
-            job, <const f64v*>sums, <const f64v*>turns, <f64v*>tile, <f64v*>room, <f64v*>to
+            job, <const f64v*>sums, <const f64v*>turns, <f64v*>tile, <f64v*>space, <f64v*>to
         )
 
 

@@ -158,13 +158,16 @@ cdef inline double time_of_sample(
     const Mesh* m, const Window* w, Py_ssize_t item
 ) noexcept nogil:
     """Estimate the cycles of one sample and its share of the transforms of weights."""
-    cdef Py_ssize_t each = m.y * m.x * w.z.extent, tiles = 1, t
+    cdef Py_ssize_t each = m.y * m.x * w.z.extent, t
+    cdef bint narrow = is_narrow(w.m, item)
     cdef Py_ssize_t columns = ceil_div(w.m * item, VEC_BYTES)
     cdef double spectra = 3.0 * m.s.points * w.c * columns
     cdef bint far = w.groups * spectra * VEC_BYTES > CACHE_BYTES
     cdef double now, best = -1
     for t in range(1, 2 * MR + 1):
-        if t > 1 and (t > SAMPLES * each or bytes_of(m, w.c, t, is_narrow(w.m, item), item) > PRIVATE_BYTES):
+        if t > 1 and (
+            t > SAMPLES * each or bytes_of(m, w.c, t, narrow, item) > PRIVATE_BYTES
+        ):
             break
         now = time_of_tiles(m, w.c, columns, t, item, far) / t
         if best < 0 or now < best:
@@ -233,7 +236,7 @@ cdef inline void turn_tile(
 
     Outside of the image, and behind those rows and columns, it is zero. `places` counts.
     """
-    cdef Py_ssize_t first_y = max(y, 0), first_x = max(x, 0), i
+    cdef Py_ssize_t first_y = max(y, 0), first_x = max(x, 0), _row
     cdef Py_ssize_t count_y = min(y + rows, height) - first_y
     cdef Py_ssize_t count_x = min(x + columns, width) - first_x
     if count_y < m.length_y or count_x < m.length_x:
@@ -242,7 +245,7 @@ cdef inline void turn_tile(
         return
     tile += (first_y - y) * m.length_x + first_x - x
     plane = ahead(plane, first_y * width + first_x)
-    for i in range(count_y):
+    for _row in range(count_y):
         put_pixels(plane, ld, channels, count_x, places, tile)
         plane = ahead(plane, width)
         tile += m.length_x

@@ -67,7 +67,9 @@ def convolve(
     one, two = first.astype(np.float64), second.astype(np.float64)
     if direction == "wgrad":
         pairs = zip(groups_of(one, problem.g), groups_of(two, problem.g), strict=True)
-        parts = [_weight_gradient(x, dy, pads, taps, lengths, magnitude) for x, dy in pairs]
+        parts = [
+            _weight_gradient(x, dy, pads, taps, lengths, magnitude) for x, dy in pairs
+        ]
         return np.concatenate(parts).reshape(problem.weight_shape)
     extent, shape = problem.out_extent[1:], problem.y_shape
     weights = [w[:, :, 0] for w in np.split(two.reshape(three_axes(two)), problem.g)]
@@ -85,8 +87,12 @@ def convolve(
 
 
 def _forward(
-    images: Array, weight: Array, pads: Sequence[int], extent: Sequence[int],
-    lengths: Sequence[int], magnitude: bool,
+    images: Array,
+    weight: Array,
+    pads: Sequence[int],
+    extent: Sequence[int],
+    lengths: Sequence[int],
+    magnitude: bool,
 ) -> Array:
     """Convolve (n, c, h, w) with (m, c, ky, kx)."""
     size = [length - k + 1 for length, k in zip(lengths, weight.shape[2:], strict=True)]
@@ -105,8 +111,12 @@ def _forward(
 
 
 def _weight_gradient(
-    images: Array, dy: Array, pads: Sequence[int], taps: Sequence[int],
-    lengths: Sequence[int], magnitude: bool,
+    images: Array,
+    dy: Array,
+    pads: Sequence[int],
+    taps: Sequence[int],
+    lengths: Sequence[int],
+    magnitude: bool,
 ) -> Array:
     """Give the gradient of (m, c, ky, kx)."""
     size = [length - k + 1 for length, k in zip(lengths, taps, strict=True)]

@@ -20,7 +20,10 @@ def groups_of(a: Array, groups: int) -> list[Array]:
 
 
 def patches(
-    images: Array, pads: Sequence[int], size: Sequence[int], reach: Sequence[int],
+    images: Array,
+    pads: Sequence[int],
+    size: Sequence[int],
+    reach: Sequence[int],
     tiles: Sequence[int],
 ) -> Array:
     """Cut images into patches (n, c, tiles y, tiles x, reach y, reach x).
@@ -34,4 +37,5 @@ def patches(
         index.append((np.where(inside, at, 0), inside))
     (y, y_inside), (x, x_inside) = index
     cut = images[:, :, y[:, None, :, None], x[None, :, None, :]]
-    return cut * (y_inside[:, None, :, None] & x_inside[None, :, None, :])
+    result: Array = cut * (y_inside[:, None, :, None] & x_inside[None, :, None, :])
+    return result
