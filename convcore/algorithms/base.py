@@ -29,7 +29,8 @@ class Kernel:
     function `pack(geometry, weight, packed, threads)`, it takes those bytes for the
     weights, and needs so much less scratch; `packed_size(geometry, direction, itemsize)`
     tells how many scalars that is, 0 if these weights are never packed. They do not depend
-    on extents or on the batch.
+    on the batch, and of extents only on what `tile_lengths(geometry, direction, itemsize)`
+    tells, if the module has that.
     `options` are integers that the geometry ends with.
 
     A kernel that transforms its operands gives back None, or a byte for each sample (one

@@ -14,6 +14,8 @@
     rounds.pxd      rounds of tasks, parts of scratch, sums of chunks
     winograd.pxd    transforms that save multiplications, and their tiles
     planes.pxd      tiles of rows and columns, for few channels a group
+    fft.pxd         Fourier transforms of tiles, channels in the lanes
+    fft_tiles.pxd   their lengths, and where they lie in images
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
     probe.pyx       what the processor can do             omp.pxd    OpenMP's questions
     baseline/  x86_64_v3/  x86_64_v4/     the homes of the compiled copies

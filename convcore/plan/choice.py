@@ -213,9 +213,12 @@ def _select(
     kernel: Kernel = card.kernels[direction]
     module = load(kernel.module, isa)
     geometry = array("q", (*folded.geometry, *kernel.options))
-    pack = None
+    pack = packing = None
     if kernel.pack and module.packed_size(geometry, direction, _ITEM_BYTES[dtype]):
         pack = getattr(module, kernel.pack)
+        packing = _packing(folded, direction, dtype, card.name, isa)
+        if hasattr(module, "tile_lengths"):
+            packing += module.tile_lengths(geometry, direction, _ITEM_BYTES[dtype])
     return Plan(
         problem,
         direction,
@@ -225,7 +228,7 @@ def _select(
         problem.work(direction),
         geometry,
         getattr(module, kernel.function),
-        _packing(folded, direction, dtype, card.name, isa) if pack else None,
+        packing,
         module,
         pack,
     )

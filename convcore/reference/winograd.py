@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convcore.problem import ConvProblem, Direction
+from convcore.reference.tiles import groups_of, patches, three_axes
 
 Array = npt.NDArray[np.floating]
 
@@ -126,17 +127,17 @@ def convolve(
         parts = [
             _weight_gradient(x, dy, pads, taps, matrices)
             for x, dy in zip(
-                _groups(one, problem.g), _groups(two, problem.g), strict=True
+                groups_of(one, problem.g), groups_of(two, problem.g), strict=True
             )
         ]
         return np.concatenate(parts).reshape(problem.weight_shape)
     extent, shape = problem.out_extent[1:], problem.y_shape
-    weights = [w[:, :, 0] for w in np.split(two.reshape(_three(two)), problem.g)]
+    weights = [w[:, :, 0] for w in np.split(two.reshape(three_axes(two)), problem.g)]
     if direction == "dgrad":
         extent, shape = problem.in_extent[1:], problem.x_shape
         pads = [k - 1 - p for k, p in zip(taps, pads, strict=True)]
         weights = [w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3) for w in weights]
-    images = _groups(one, problem.g)
+    images = groups_of(one, problem.g)
     results = [_forward(images[i], weights[i], pads, extent, matrices) for i in groups]
     y = np.stack(results, 1)  # (n * d, g, m, h, w)
     y = y.reshape(problem.n, problem.in_extent[0], shape[1], *extent)
@@ -151,39 +152,6 @@ def _axis(taps: int, size: int, magnitude: bool) -> Transforms:
     return Transforms(*map(np.abs, made)) if magnitude else made
 
 
-def _three(a: Array) -> tuple[int, ...]:
-    """Give the shape with three spatial axes."""
-    return *a.shape[:2], *(1,) * (5 - a.ndim), *a.shape[2:]
-
-
-def _groups(a: Array, groups: int) -> list[Array]:
-    """Split (n, g * c, d, h, w) into groups of (n * d, c, h, w)."""
-    a = a.reshape(_three(a)).swapaxes(1, 2)
-    return np.split(a.reshape(-1, *a.shape[2:]), groups, axis=1)
-
-
-def _patches(
-    images: Array,
-    pads: Sequence[int],
-    size: Sequence[int],
-    reach: Sequence[int],
-    tiles: Sequence[int],
-) -> Array:
-    """Cut images into patches (n, c, tiles y, tiles x, reach y, reach x).
-
-    Patch t of an axis begins at t * size - pad; outside there are zeros.
-    """
-    index = []
-    for axis, (pad, s, r, t) in enumerate(zip(pads, size, reach, tiles, strict=True)):
-        at = s * np.arange(t)[:, None] - pad + np.arange(r)
-        there = (at >= 0) & (at < images.shape[2 + axis])
-        index.append((np.where(there, at, 0), there))
-    (y, y_inside), (x, x_inside) = index
-    inside = y_inside[:, None, :, None] & x_inside[None, :, None, :]
-    cut: Array = images[:, :, y[:, None, :, None], x[None, :, None, :]] * inside
-    return cut
-
-
 def _forward(
     images: Array,
     weight: Array,
@@ -195,7 +163,7 @@ def _forward(
     my, mx = matrices
     size = my.a.shape[1], mx.a.shape[1]
     tiles = [-(-e // s) for e, s in zip(extent, size, strict=True)]
-    d = _patches(images, pads, size, (len(my.b), len(mx.b)), tiles)
+    d = patches(images, pads, size, (len(my.b), len(mx.b)), tiles)
     v = np.einsum("ip,nctuij,jq->nctupq", my.b, d, mx.b)
     u = np.einsum("pi,mcij,qj->mcpq", my.g, weight, mx.g)
     s = np.einsum("nctupq,mcpq->nmtupq", v, u)
@@ -215,8 +183,8 @@ def _weight_gradient(
     my, mx = matrices
     size = my.a.shape[1], mx.a.shape[1]
     tiles = [-(-e // s) for e, s in zip(dy.shape[2:], size, strict=True)]
-    d = _patches(images, pads, size, (len(my.b), len(mx.b)), tiles)
-    e = _patches(dy, (0, 0), size, size, tiles)
+    d = patches(images, pads, size, (len(my.b), len(mx.b)), tiles)
+    e = patches(dy, (0, 0), size, size, tiles)
     v = np.einsum("ip,nctuij,jq->nctupq", my.b, d, mx.b)
     w = np.einsum("pi,nmtuij,qj->nmtupq", my.a, e, mx.a)
     s = np.einsum("nctupq,nmtupq->mcpq", v, w)
