@@ -139,6 +139,9 @@ def explain(
       dot       refuses: the kernel does not cover the input
       depthwise refuses: several channels a group
       planes    refuses: a stride above 2 along the last axis
+      winograd  refuses: a stride or a dilation
+      winograd2 refuses: a stride or a dilation
+      fft       refuses: a stride or a dilation
       direct    accepts: windows of a bounded size; leaves it: few channels in the lanes
     * gemm      accepts: every problem; prefers: nothing before it was preferred
     """
