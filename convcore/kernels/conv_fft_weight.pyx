@@ -16,7 +16,7 @@
 #           Blocks and chunks depend on the problem alone: so the bits are the same for any
 #           thread count.
 # Scratch   per thread the spectra of some tiles and the sums of one task, below 8 MB; with
-#           several chunks their taps, of which there are at most SUM_BYTES.
+#           several chunks their taps: as much as dw, and what is left of 8 MB.
 # Cost      as conv_fft.pyx; x is transformed once for a block of o, dy once for one of c.
 # Finite    If any sum is not, the caller computes all of dw again.
 # Source    as conv_fft.pyx.
@@ -30,7 +30,7 @@ from convcore.kernels.buffers cimport (
 )
 from convcore.kernels.fft cimport from_points, list_turns, to_points
 from convcore.kernels.fft_tiles cimport (
-    LENGTHS, LONGEST, PRIVATE_BYTES, Mesh, Place, image_at, is_length, is_narrow, length_at,
+    LENGTHS, LONGEST, Mesh, Place, image_at, is_length, is_narrow, length_at,
     list_numbers, mesh_of, padded, place_of, size_of, step_of, time_to_transform, turn_tile,
 )
 from convcore.kernels.geometry cimport (
@@ -47,7 +47,8 @@ from convcore.kernels.vector cimport (
 from convcore.kernels.winograd_tiles cimport are_finite, lowest
 
 cdef enum:
-    SUM_BYTES = 16777216  # of the taps of all chunks
+    SCRATCH_BYTES = 8388608  # of one thread, and of the taps of chunks beside those of dw
+    PRIVATE_BYTES = 5767168  # of a thread
     TASKS = 16  # tasks that a large problem is split into at least, if they fit
     FEWEST = 64  # tiles of a chunk: with fewer, transforming back is most of its work
     MOST_TILES = 128  # of a block
@@ -104,7 +105,8 @@ cdef double time_of(const Job* job, Py_ssize_t item) noexcept nogil:
 
     The numbers are from 16 to 256 channels on one core with AVX-512, 2026-11.
     """
-    cdef double each = time_to_transform(&job.m), columns = 1 if job.narrow else job.panel_block * NV
+    cdef double each = time_to_transform(&job.m)
+    cdef double columns = 1 if job.narrow else job.panel_block * NV
     cdef double sums = job.planes * columns * job.channels
     cdef double tiles = max(job.m.tiles, 1), blocks = ceil_div(job.m.tiles, job.block)
     cdef double far = 12 if sums * VEC_BYTES > CACHE_BYTES else 3
@@ -170,7 +172,7 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
                 m = mesh_of(&job.w, length_y, length_x)
                 choose_blocks(&job, &least, &m, item)
     parts = p.g * job.channel_tasks * job.panel_tasks
-    most = max(1, SUM_BYTES // item // (parts * job.kernels))
+    most = 1 + max(0, SCRATCH_BYTES // item - job.private) // (parts * job.kernels)
     job.chunks = max(1, min(min(ceil_div(TASKS, parts), most), job.m.tiles // FEWEST))
     job.chunk = max(1, ceil_div(job.m.tiles, job.chunks))
     job.chunks = max(1, ceil_div(job.m.tiles, job.chunk))

@@ -179,7 +179,10 @@ cdef inline double time_of_sample(
 
 cdef inline Mesh best_mesh(const Window* w, Py_ssize_t item) noexcept nogil:
     """Choose the lengths of tiles; the shortest are taken if none fits."""
-    cdef Mesh m, best
+    cdef Mesh m
+    cdef Mesh best = mesh_of(
+        w, LONGEST if w.y.taps > 1 else 1, LONGEST if w.x.taps > 1 else 1
+    )
     cdef double now, least = -1
     cdef bint fits
     cdef Py_ssize_t y, x, length_y, length_x
