@@ -227,16 +227,20 @@ def draw(sweeps: Sequence[Sweep], results: Sequence[Found], path: Path) -> None:
         time_axes.set_title(sweep.title)
         error_axes.set_xlabel(sweep.variable)
         error_axes.set_ylabel("mean error, in units of u · Σ|x||w|")
-        error_axes.set_ylim(bottom=0)
+        error_axes.set_yscale("log")
         for ax in (time_axes, error_axes):
             ax.grid(alpha=0.3)
     axes[0, 0].set_yscale("log")
     axes[0, 0].set_ylabel("CPU time, ms (lower is better)")
     axes[0, 1].set_ylabel("speed over the direct sum (higher is better)")
     axes[0, 1].set_ylim(bottom=0)
-    _ticks(axes[1, 0], list(results[0]), every=2)
     axes[1, 1].set_xscale("log", base=2)
-    _ticks(axes[1, 1], [n for n in results[1] if n & (n - 1) == 0])
+    for ax, found in zip(axes[1], results, strict=True):
+        numbers = list(found)
+        ax.set_xticks(numbers, [str(n) for n in numbers], fontsize=9)
+        ax.xaxis.minorticks_off()
+    for ax in (axes[0, 0], *axes[1]):
+        ax.yaxis.set_major_formatter("{x:g}")
     handles, labels = axes[0, 1].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside upper center", ncols=len(labels), frameon=False
@@ -248,13 +252,6 @@ def _plot(ax: "Axes", line: str, x: list[int], y: list[float]) -> None:
     style = _STYLES.get(line, _OTHER)
     label = _NAMES.get(line, line)
     ax.plot(x, y, label=label, markersize=6, linewidth=1.6, **style)
-
-
-def _ticks(ax: "Axes", numbers: list[int], every: int = 1) -> None:
-    """Mark these numbers, without minor ones."""
-    shown = numbers[::every]
-    ax.set_xticks(shown, [str(n) for n in shown])
-    ax.minorticks_off()
 
 
 def main() -> None:

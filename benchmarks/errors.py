@@ -5,8 +5,9 @@ products of an element. One product that is rounded once errs by at most one uni
 judge is `convcore.reference`, in a wider type.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -25,6 +26,12 @@ DATA = {
     "elements": "normal, each element of x, weight and grad_y times 10**U(-6, 6)",
 }
 DIRECT = "direct"
+
+_DEFINITIONS: dict[Direction, Callable[..., Array]] = {
+    "fprop": reference.conv,
+    "dgrad": reference.conv_grad_x,
+    "wgrad": reference.conv_grad_weight,
+}
 
 
 @dataclass(frozen=True)
@@ -71,13 +78,10 @@ def judge(
     shapes = problem.x_shape, problem.weight_shape, problem.y_shape
     arrays = Data(*(_draw(rng, kind, shape).astype(dtype) for shape in shapes))
     x, weight, grad_y = arrays.x, arrays.weight, arrays.grad_y
-    function, operands = {
-        "fprop": (reference.conv, (x, weight)),
-        "dgrad": (reference.conv_grad_x, (grad_y, weight)),
-        "wgrad": (reference.conv_grad_weight, (x, grad_y)),
-    }[direction]
-    wide: type = np.float64 if dtype == "float32" else np.longdouble
-    first, second = (a.astype(wide) for a in operands)
+    function = _DEFINITIONS[direction]
+    operands = {"fprop": (x, weight), "dgrad": (grad_y, weight), "wgrad": (x, grad_y)}
+    wide: Any = np.float64 if dtype == "float32" else np.longdouble
+    first, second = (a.astype(wide) for a in operands[direction])
     right = function(problem, first, second)
     unit = wide(np.finfo(dtype).eps) / 2
     unit = unit * function(problem, np.abs(first), np.abs(second))
