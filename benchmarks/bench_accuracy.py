@@ -63,7 +63,7 @@ def summary(found: Found) -> Table:
             for c, error in errors.items()
         ]
         worst = max(error.worst for error in errors.values())
-        cells = [f"{geometric_mean(ratios):.3g}", f"{worst:.3g}"]
+        cells = [_number(geometric_mean(ratios)), _number(worst)]
         lines.append([kind, direction, name, *cells])
     return head, lines
 
@@ -74,9 +74,16 @@ def table(found: Found, kind: str, channels: Sequence[int]) -> Table:
     lines = []
     for direction, name in dict.fromkeys(key[1:3] for key in found if key[0] == kind):
         errors = [found.get((kind, direction, name, c)) for c in channels]
-        cells = [f"{e.mean:.3g} / {e.worst:.3g}" if e else NONE for e in errors]
+        cells = [
+            f"{_number(e.mean)} / {_number(e.worst)}" if e else NONE for e in errors
+        ]
         lines.append([direction, name, *cells])
     return head, lines
+
+
+def _number(value: float) -> str:
+    """Write three digits, without an exponent."""
+    return f"{float(f'{value:.3g}'):.10g}"
 
 
 def page(

@@ -207,6 +207,7 @@ def page(
 def draw(sweeps: Sequence[Sweep], results: Sequence[Found], path: Path) -> None:
     """Draw times above errors, a column for each sweep."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(10, 7.5), dpi=110, layout="constrained")
     axes = figure.subplots(2, len(sweeps), sharex="col")
@@ -235,12 +236,15 @@ def draw(sweeps: Sequence[Sweep], results: Sequence[Found], path: Path) -> None:
     axes[0, 1].set_ylabel("speed over the direct sum (higher is better)")
     axes[0, 1].set_ylim(bottom=0)
     axes[1, 1].set_xscale("log", base=2)
-    for ax, found in zip(axes[1], results, strict=True):
-        numbers = list(found)
+    shown = [list(results[0]), [n for n in results[1] if n & (n - 1) == 0]]
+    for ax, numbers in zip(axes[1], shown, strict=True):
         ax.set_xticks(numbers, [str(n) for n in numbers], fontsize=9)
         ax.xaxis.minorticks_off()
     for ax in (axes[0, 0], *axes[1]):
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.minorticks_off()
+    axes[1, 1].sharey(axes[1, 0])
     handles, labels = axes[0, 1].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside upper center", ncols=len(labels), frameon=False
