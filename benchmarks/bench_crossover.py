@@ -211,6 +211,7 @@ def draw(sweeps: Sequence[Sweep], results: Sequence[Found], path: Path) -> None:
 
     figure = Figure(figsize=(10, 7.5), dpi=110, layout="constrained")
     axes = figure.subplots(2, len(sweeps), sharex="col")
+    axes[1, 1].sharey(axes[1, 0])
     for column, (sweep, found) in enumerate(zip(sweeps, results, strict=True)):
         time_axes, error_axes = axes[0, column], axes[1, column]
         for line in lines_of(results):
@@ -244,7 +245,6 @@ def draw(sweeps: Sequence[Sweep], results: Sequence[Found], path: Path) -> None:
         ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.minorticks_off()
-    axes[1, 1].sharey(axes[1, 0])
     handles, labels = axes[0, 1].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside upper center", ncols=len(labels), frameon=False
