@@ -8,6 +8,7 @@ from convcore.algorithms.base import ConvAlgorithm, PoolAlgorithm
 from convcore.algorithms.conv_depthwise import ConvDepthwise
 from convcore.algorithms.conv_direct import ConvDirect
 from convcore.algorithms.conv_dot import ConvDot
+from convcore.algorithms.conv_fft import ConvFft
 from convcore.algorithms.conv_gemm import ConvGemm
 from convcore.algorithms.conv_phases import ConvPhases
 from convcore.algorithms.conv_planes import ConvPlanes
@@ -25,6 +26,7 @@ CONV: tuple[ConvAlgorithm, ...] = (
     ConvScatter(),
     ConvWinograd("winograd", 4),
     ConvWinograd("winograd2", 2),
+    ConvFft(),
     ConvDirect(),
     ConvGemm(),
 )

@@ -1,0 +1,528 @@
+# The gradient of weight for large kernels, by Fourier transforms of tiles.
+#
+# What      dw = F^-1 [ sum over tiles of F(x) * conj F(dy) ] for each pair of channels
+#           (fft.pxd, fft_tiles.pxd): at each point of the spectrum a complex product of
+#           matrices over tiles, as three real ones. A tile of dy has zeros behind its outputs.
+# Layout    dw like weight, flat.
+#
+#                  3 points, c ->                o -> NR
+#             tile [ x | x | ... ]        tile [ dy  ]     added to sums [panel][3 points][c][o]
+#               |  [   |   |     ]   x      |  [     ]
+#               v  [   |   |     ]          v  [     ]
+#
+# Assumes   flat native buffers of the sizes that the geometry tells; extents >= 1.
+# Parallel  over tasks = (group, block of channels, block of o, chunk of tiles). A task owns
+#           its sums and transforms them back; the taps of chunks are added in a fixed tree.
+#           Blocks and chunks depend on the problem alone: so the bits are the same for any
+#           thread count.
+# Scratch   per thread the spectra of some tiles and the sums of one task, below 8 MB; with
+#           several chunks their taps, of which there are at most SUM_BYTES.
+# Cost      as conv_fft.pyx; x is transformed once for a block of o, dy once for one of c.
+# Finite    If any sum is not, the caller computes all of dw again.
+# Source    as conv_fft.pyx.
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython.parallel cimport prange, threadid
+from libc.string cimport memset
+
+from convcore.kernels.buffers cimport (
+    Buffers, call, flags_of, geometry_of, reals, room,
+)
+from convcore.kernels.fft cimport from_points, list_turns, to_points
+from convcore.kernels.fft_tiles cimport (
+    LENGTHS, LONGEST, PRIVATE_BYTES, Mesh, Place, image_at, is_length, is_narrow, length_at,
+    list_numbers, mesh_of, padded, place_of, size_of, step_of, time_to_transform, turn_tile,
+)
+from convcore.kernels.geometry cimport (
+    CONV_FIELDS, Conv, Window, conv_of, forward_window, volume,
+)
+from convcore.kernels.rounds cimport (
+    TASKS_PER_THREAD, add_tree, aligned, ceil_div, odd_lines, round_of,
+)
+from convcore.kernels.tile cimport chain, sum_scattered
+from convcore.kernels.transpose cimport MOST_LANES, spread
+from convcore.kernels.vector cimport MR, NR_BYTES, NV, VEC_BYTES, f32v, f64v, nr, real, vec, zero_lanes
+from convcore.kernels.winograd_tiles cimport are_finite, lowest
+
+cdef enum:
+    SUM_BYTES = 16777216  # of the taps of all chunks
+    TASKS = 16  # tasks that a large problem is split into at least, if they fit
+    FEWEST = 64  # tiles of a chunk: with fewer, transforming back is most of its work
+    MOST_TILES = 128  # of a block
+    CACHE_BYTES = 786432  # of sums that stay in L2
+
+cdef struct Job:
+    Conv p
+    Window w
+    Mesh m
+    Py_ssize_t taps, planes                        # matrices: three for each point
+    Py_ssize_t channels, channel_tasks             # of x: in a task; tasks along them
+    Py_ssize_t panels, panel_block, panel_tasks    # panels of NR channels o
+    Py_ssize_t block                               # tiles whose spectra are there at once
+    Py_ssize_t chunk, chunks                       # tiles of a chunk
+    Py_ssize_t tasks
+    Py_ssize_t step, row                           # scalars of x: a point, a tile
+    bint narrow                                    # whether a panel is half empty
+    Py_ssize_t turned, turned_panel                # of dy: a matrix, all of a panel
+    Py_ssize_t sums, sums_panel                    # of the sums
+    Py_ssize_t kernels                             # of the taps of a task
+    Py_ssize_t tile, room, taken, lists            # of a thread's buffers
+    Py_ssize_t shared, private                     # scratch in scalars
+
+
+cdef void lay_out(Job* job, Py_ssize_t item) noexcept nogil:
+    """Say how large everything is."""
+    cdef Py_ssize_t lanes = NR_BYTES // item, pixels = job.m.s.y * job.m.s.x
+    job.channel_tasks = ceil_div(job.p.icg, job.channels)
+    job.panel_tasks = ceil_div(job.panels, job.panel_block)
+    job.planes = 3 * job.m.s.points
+    job.step = aligned(job.channels)
+    job.row = odd_lines(job.planes * job.step)
+    job.turned = step_of(job.block, job.narrow, item)
+    job.sums = step_of(padded(job.channels, job.narrow), job.narrow, item)
+    job.turned_panel = size_of(job.planes, job.block, job.narrow, item)
+    job.sums_panel = size_of(
+        job.planes, padded(job.channels, job.narrow), job.narrow, item
+    )
+    job.kernels = aligned((job.panel_block * job.channels * job.taps + MOST_LANES) * lanes)
+    job.tile = aligned(pixels * (lanes // NV))
+    job.room = aligned(job.m.s.room * (lanes // NV))
+    job.taken = aligned((job.taps + MOST_LANES) * lanes)
+    job.lists = aligned(
+        (job.block + job.channels + MR) * 8 // item + LONGEST * 4 // item + 8
+    ) + aligned(lanes)
+    job.private = (
+        job.block * job.row + job.panel_block * (job.turned_panel + job.sums_panel)
+        + job.tile + job.room + job.taken + job.lists + aligned(job.m.s.turns)
+    )
+
+
+cdef double time_of(const Job* job, Py_ssize_t item) noexcept nogil:
+    """Estimate the cycles of all tasks: products, sums in memory, transforms.
+
+    The numbers are from 16 to 256 channels on one core with AVX-512, 2026-11.
+    """
+    cdef double each = time_to_transform(&job.m), columns = 1 if job.narrow else job.panel_block * NV
+    cdef double sums = job.planes * columns * job.channels
+    cdef double tiles = max(job.m.tiles, 1), blocks = ceil_div(job.m.tiles, job.block)
+    cdef double far = 12 if sums * VEC_BYTES > CACHE_BYTES else 3
+    cdef double products = sums * padded(job.channels, job.narrow) / job.channels
+    cdef double work = (
+        tiles * products / 2 + blocks * sums * far
+        + tiles * each * (ceil_div(job.channels * item, VEC_BYTES) + 0.9 * columns)
+        + each * columns * job.channels
+    )
+    return work * job.channel_tasks * job.panel_tasks
+
+
+cdef void choose_blocks(Job* best, double* least, const Mesh* m, Py_ssize_t item) noexcept nogil:
+    """Choose channels, panels and tiles of a block for tiles of one length."""
+    cdef Job job = best[0]
+    cdef Py_ssize_t lanes = VEC_BYTES // item, parts_c = 1, parts_o
+    cdef double now
+    job.m = m[0]
+    while True:
+        job.channels = min(
+            ceil_div(ceil_div(job.p.icg, parts_c), lanes) * lanes, job.p.icg
+        )
+        parts_o = 1
+        while True:
+            job.panel_block = ceil_div(job.panels, parts_o)
+            job.block = min(max(job.m.tiles, 1), MOST_TILES)
+            lay_out(&job, item)
+            while job.block > 1 and job.private * item > PRIVATE_BYTES:
+                job.block -= 1
+                lay_out(&job, item)
+            now = time_of(&job, item)
+            if least[0] < 0 or (now < least[0] and job.private * item <= PRIVATE_BYTES):
+                least[0] = now
+                best[0] = job
+            if job.panel_block == 1:
+                break
+            parts_o += 1
+        if job.channels <= lanes:
+            break
+        parts_c += 1
+
+
+cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
+    """Split the work: by the problem alone, never by the number of threads."""
+    cdef Job job
+    cdef Mesh m
+    cdef double least = -1
+    cdef Py_ssize_t y, x, length_y, length_x, parts, most
+    job.p = p[0]
+    job.w = forward_window(p)
+    job.taps = p.kernel[1] * p.kernel[2]
+    job.panels = ceil_div(p.ocg, NR_BYTES // item)
+    job.narrow = is_narrow(p.ocg, item)
+    for y in range(LENGTHS if job.w.y.taps > 1 else 1):
+        for x in range(LENGTHS if job.w.x.taps > 1 else 1):
+            length_y = length_at(y) if job.w.y.taps > 1 else 1
+            length_x = length_at(x) if job.w.x.taps > 1 else 1
+            if is_length(length_y, job.w.y.taps, job.w.x.taps, True) and is_length(
+                length_x, job.w.x.taps, job.w.y.taps, False
+            ):
+                m = mesh_of(&job.w, length_y, length_x)
+                choose_blocks(&job, &least, &m, item)
+    parts = p.g * job.channel_tasks * job.panel_tasks
+    most = max(1, SUM_BYTES // item // (parts * job.kernels))
+    job.chunks = max(1, min(min(ceil_div(TASKS, parts), most), job.m.tiles // FEWEST))
+    job.chunk = max(1, ceil_div(job.m.tiles, job.chunks))
+    job.chunks = max(1, ceil_div(job.m.tiles, job.chunk))
+    job.tasks = parts * job.chunks
+    job.shared = job.tasks * job.kernels if job.chunks > 1 else 0
+    return job
+
+
+cdef inline void place(
+    const Job* job, Py_ssize_t part, Py_ssize_t* group, Py_ssize_t* channel, Py_ssize_t* panel
+) noexcept nogil:
+    """Find the part of dw that a task sums."""
+    panel[0] = part % job.panel_tasks * job.panel_block
+    channel[0] = part // job.panel_tasks % job.channel_tasks * job.channels
+    group[0] = part // (job.panel_tasks * job.channel_tasks)
+
+
+cdef inline void transform_x_tile(
+    const Job* job, const Place* at, const int* numbers, const vec* x, Py_ssize_t channels,
+    const vec* turns, vec* tile, vec* room, vec* v,
+) noexcept nogil:
+    """Write the points of one vector of channels of a tile of x."""
+    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    turn_tile(
+        &job.m, numbers, x, job.w.source_plane, channels, job.w.y.source, job.w.x.source,
+        at.y + lowest(&job.w.y), at.x + lowest(&job.w.x), job.m.length_y, job.m.length_x, tile,
+    )
+    to_points(&job.m.s, <const vec*>tile, job.m.s.y, turns, room, v, job.step // lanes, 0)
+
+
+cdef inline void transform_dy_tile(
+    const Job* job, const Place* at, const int* numbers, const vec* dy, Py_ssize_t channels,
+    const vec* turns, vec* tile, vec* room, vec* v,
+) noexcept nogil:
+    """Write those of a tile of dy, as the other factor; without channels, zeros."""
+    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8), f
+    cdef double scale = 0.25 / (job.m.s.y * job.m.s.x)
+    if channels <= 0:
+        for f in range(job.planes):
+            memset(v + f * (job.turned // lanes), 0, sizeof(vec))
+        return
+    turn_tile(
+        &job.m, numbers, dy, job.w.plane, channels, job.w.y.extent, job.w.x.extent, at.y,
+        at.x, job.m.out_y, job.m.out_x, tile,
+    )
+    to_points(
+        &job.m.s, <const vec*>tile, at.rows if job.m.s.y > 1 else 1, turns, room, v,
+        job.turned // lanes, scale,
+    )
+
+
+cdef void transform_x(
+    const Job* job, Py_ssize_t index, const real* x, Py_ssize_t channels, const int* numbers,
+    const real* turns, real* tile, real* v,
+) noexcept nogil:
+    """Write the points of a tile of x, whose group and channels begin at x."""
+    cdef Py_ssize_t lanes = nr(x) // NV, c = 0
+    cdef Place at = place_of(&job.m, &job.w, index)
+    cdef real* room = tile + job.tile
+    x += image_at(
+        at.image, job.w.z.extent, job.p.g * job.p.icg * job.w.source_plane,
+        job.w.source_plane,
+    )
+    while c < channels:
+        if real is float:
+            transform_x_tile(
+                job, &at, numbers, <const f32v*>(x + c * job.w.source_plane),
+                min(lanes, channels - c), <const f32v*>turns, <f32v*>tile, <f32v*>room,
+                <f32v*>(v + c),
+            )
+        else:
+            transform_x_tile(
+                job, &at, numbers, <const f64v*>(x + c * job.w.source_plane),
+                min(lanes, channels - c), <const f64v*>turns, <f64v*>tile, <f64v*>room,
+                <f64v*>(v + c),
+            )
+        c += lanes
+
+
+cdef void transform_dy(
+    const Job* job, Py_ssize_t index, const real* dy, Py_ssize_t channels,
+    const int* numbers, const real* turns, real* tile, real* v,
+) noexcept nogil:
+    """Write the points of one panel of a tile of dy; zeros fill the panel."""
+    cdef Py_ssize_t lanes = nr(dy) // NV, o = 0
+    cdef Place at = place_of(&job.m, &job.w, index)
+    cdef real* room = tile + job.tile
+    dy += image_at(at.image, job.w.z.extent, job.p.g * job.p.ocg * job.w.plane, job.w.plane)
+    while o < (lanes if job.narrow else nr(dy)):
+        if real is float:
+            transform_dy_tile(
+                job, &at, numbers, <const f32v*>(dy + o * job.w.plane),
+                min(lanes, channels - o), <const f32v*>turns, <f32v*>tile, <f32v*>room,
+                <f32v*>(v + o),
+            )
+        else:
+            transform_dy_tile(
+                job, &at, numbers, <const f64v*>(dy + o * job.w.plane),
+                min(lanes, channels - o), <const f64v*>turns, <f64v*>tile, <f64v*>room,
+                <f64v*>(v + o),
+            )
+        o += lanes
+
+
+cdef void multiply(
+    const Job* job, Py_ssize_t tiles, Py_ssize_t channels, const real* v,
+    const real* turned, Py_ssize_t* lists, const real* zeros, real* sums, bint first,
+) noexcept nogil:
+    """Add the products of some tiles to the sums of one panel."""
+    cdef Py_ssize_t lanes = nr(v), i, k, f, here, most = chain(job.m.tiles)
+    cdef Py_ssize_t* places = lists
+    cdef Py_ssize_t* distances = places + job.channels + MR
+    for i in range(job.channels + MR):
+        places[i] = min(i, channels - 1)
+    for k in range(tiles):
+        distances[k] = k * job.row
+    for f in range(job.planes):
+        k = 0
+        while k < tiles:
+            here = min(most, tiles - k)
+            sum_scattered(
+                v + f * job.step, places, distances + k,
+                turned + f * job.turned + k * lanes, here,
+                zeros if first and k == 0 else <const real*>NULL, sums + f * job.sums,
+                channels, job.narrow,
+            )
+            k += here
+
+
+cdef inline void take_taps(const Job* job, const vec* tile, vec* to) noexcept nogil:
+    """Write the taps of one vector of kernels, a row of NR apart; zeros if that is half empty."""
+    cdef Py_ssize_t y, x, width = job.p.kernel[2]
+    for y in range(job.p.kernel[1]):
+        for x in range(width):
+            to[NV * (y * width + x)] = tile[y * job.m.length_x + x]
+            if job.narrow:
+                to[NV * (y * width + x) + 1] = zero_lanes(tile)
+
+
+cdef inline void restore_vectors(
+    const Job* job, const vec* sums, const vec* turns, vec* tile, vec* room, vec* to
+) noexcept nogil:
+    """Do `restore` on vectors."""
+    cdef Py_ssize_t half, lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    for half in range(1 if job.narrow else NV):
+        from_points(
+            &job.m.s, sums + half, job.sums // lanes, turns, room,
+            job.p.kernel[1] if job.m.s.y > 1 else 1, tile,
+        )
+        take_taps(job, <const vec*>tile, to + half)
+
+
+cdef void restore(
+    const Job* job, const real* sums, const real* turns, real* tile, real* to
+) noexcept nogil:
+    """Transform the sums of a row of NR kernels back to their taps."""
+    cdef real* room = tile + job.tile
+    if real is float:
+        restore_vectors(
+            job, <const f32v*>sums, <const f32v*>turns, <f32v*>tile, <f32v*>room, <f32v*>to
+        )
+    else:
+        restore_vectors(
+            job, <const f64v*>sums, <const f64v*>turns, <f64v*>tile, <f64v*>room, <f64v*>to
+        )
+
+
+cdef bint write_kernels(
+    const Job* job, Py_ssize_t group, Py_ssize_t channel, Py_ssize_t panel, Py_ssize_t count,
+    const real* taps, real* dw,
+) noexcept nogil:
+    """Write the taps of some channels and one panel of o; tell whether all are finite."""
+    cdef Py_ssize_t lanes = nr(taps), o = panel * lanes
+    cdef bint finite
+    if real is float:
+        finite = are_finite(<const f32v*>taps, count * job.taps * NV)
+    else:
+        finite = are_finite(<const f64v*>taps, count * job.taps * NV)
+    spread(
+        taps, lanes, count * job.taps, min(lanes, job.p.ocg - o),
+        dw + ((group * job.p.ocg + o) * job.p.icg + channel) * job.taps,
+        job.p.icg * job.taps, 1,
+    )
+    return finite
+
+
+cdef void run_task(
+    const Job* job, Py_ssize_t task, const real* x, const real* dy, const real* turns,
+    real* shared, real* private, unsigned char* lost, real* dw,
+) noexcept nogil:
+    """Sum one chunk of tiles for one part of dw."""
+    cdef Py_ssize_t part = task // job.chunks, begin = task % job.chunks * job.chunk
+    cdef Py_ssize_t end = min(begin + job.chunk, job.m.tiles), first = begin
+    cdef Py_ssize_t group, channel, panel, i, j, c, tiles, channels, panels, lanes = nr(x)
+    cdef real* tile = private
+    cdef real* taken = tile + job.tile + job.room
+    cdef real* zeros = taken + job.taken
+    cdef Py_ssize_t* lists = <Py_ssize_t*>(zeros + aligned(lanes))
+    cdef int* numbers = <int*>(lists + job.channels + MR + job.block)
+    cdef real* v = zeros + job.lists
+    cdef real* turned = v + job.block * job.row
+    cdef real* sums = turned + job.panel_block * job.turned_panel
+    place(job, part, &group, &channel, &panel)
+    channels = min(job.channels, job.p.icg - channel)
+    panels = min(job.panel_block, job.panels - panel)
+    x += (group * job.p.icg + channel) * job.w.source_plane
+    dy += (group * job.p.ocg + panel * lanes) * job.w.plane
+    memset(zeros, 0, NR_BYTES)
+    list_numbers(numbers, job.m.length_x)
+    while first < end:
+        tiles = min(job.block, end - first)
+        for i in range(tiles):
+            transform_x(
+                job, first + i, x, channels, numbers, turns, tile, v + i * job.row
+            )
+            for j in range(panels):
+                transform_dy(
+                    job, first + i, dy + j * lanes * job.w.plane,
+                    job.p.ocg - (panel + j) * lanes, numbers, turns, tile,
+                    turned + j * job.turned_panel + i * lanes,
+                )
+        for j in range(panels):
+            multiply(
+                job, tiles, channels, <const real*>v,
+                <const real*>turned + j * job.turned_panel, lists,
+                <const real*>zeros, sums + j * job.sums_panel, first == begin,
+            )
+        first += tiles
+    for j in range(panels):
+        for c in range(channels):
+            if job.chunks > 1:
+                taken = shared + task * job.kernels + (j * channels + c) * job.taps * lanes
+            restore(
+                job, <const real*>sums + j * job.sums_panel + c * lanes, turns, tile,
+                taken,
+            )
+            if job.chunks == 1 and not write_kernels(
+                job, group, channel + c, panel + j, 1, <const real*>taken, dw
+            ):
+                lost[part] = 1
+
+
+cdef void add_chunks(
+    const Job* job, Py_ssize_t part, real* shared, unsigned char* lost, real* dw
+) noexcept nogil:
+    """Add the chunks of one part of dw in a tree, and write it."""
+    cdef real* taps = shared + part * job.chunks * job.kernels
+    cdef Py_ssize_t group, channel, panel, channels, j
+    place(job, part, &group, &channel, &panel)
+    channels = min(job.channels, job.p.icg - channel)
+    add_tree(taps, job.chunks, job.kernels)
+    for j in range(min(job.panel_block, job.panels - panel)):
+        if not write_kernels(
+            job, group, channel, panel + j, channels,
+            <const real*>taps + j * channels * job.taps * nr(taps), dw,
+        ):
+            lost[part] = 1
+
+
+cdef void run_tasks(
+    const Job* job, Py_ssize_t begin, Py_ssize_t end, const real* x, const real* dy,
+    const real* turns, real* dw, real* shared, real* private, unsigned char* lost, int threads,
+) noexcept nogil:
+    """Do one round of tasks."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        for i in range(begin, end):
+            run_task(job, i, x, dy, turns, shared, private, lost, dw)
+        return
+    for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+        run_task(
+            job, i, x, dy, turns, shared, private + threadid() * job.private, lost, dw
+        )
+
+
+cdef void add_parts(
+    const Job* job, real* shared, unsigned char* lost, real* dw, int threads
+) noexcept nogil:
+    """Add the chunks of every part of dw."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        for i in range(job.tasks // job.chunks):
+            add_chunks(job, i, shared, lost, dw)
+        return
+    for i in prange(job.tasks // job.chunks, num_threads=threads, schedule="static"):
+        add_chunks(job, i, shared, lost, dw)
+
+
+cdef int run(
+    const Job* job, const real* x, const real* dy, real* dw, unsigned char* flags,
+    real* scratch, int threads,
+) except -1:
+    """Do the tasks round by round, then add their chunks."""
+    cdef Py_ssize_t begin = 0, end, each, i
+    cdef unsigned char* lost = <unsigned char*>scratch
+    cdef real* turns = scratch + aligned(job.tasks)
+    cdef real* shared = turns + aligned(job.m.s.turns)
+    cdef real* private = shared + job.shared
+    memset(lost, 0, job.tasks)
+    list_turns(&job.m.s, turns)
+    each = round_of(
+        job.planes * job.channels * job.panel_block * nr(x) * job.chunk, TASKS_PER_THREAD,
+        threads,
+    )
+    while begin < job.tasks:
+        end = min(begin + each, job.tasks)
+        with nogil:
+            run_tasks(
+                job, begin, end, x, dy, <const real*>turns, dw, shared, private, lost, threads
+            )
+            if end == job.tasks and job.chunks > 1:
+                add_parts(job, shared, lost, dw, threads)
+        PyErr_CheckSignals()
+        begin = end
+    for i in range(job.tasks // job.chunks):
+        if lost[i]:
+            flags[0] = 1
+    return 0
+
+
+cdef inline Py_ssize_t scalars_of(const Job* job, int threads) noexcept nogil:
+    """Give the scalars of scratch."""
+    return (
+        aligned(job.tasks) + aligned(job.m.s.turns) + job.shared + threads * job.private
+    )
+
+
+cdef int weight_gradient(const Buffers* held, int threads, real* like) except -1:
+    """Check geometry, x, dy, dw, scratch and the flag, and sum the gradient of weight."""
+    cdef const Conv* p = <const Conv*>geometry_of(held, CONV_FIELDS)
+    cdef Job job = make_job(p, sizeof(real))
+    cdef const real* x = reals(held, 1, p.n * p.g * p.icg * volume(p.in_extent), like)
+    cdef const real* dy = reals(held, 2, p.n * p.g * p.ocg * volume(p.out_extent), like)
+    cdef real* dw = reals(held, 3, p.g * p.ocg * p.icg * job.taps, like)
+    cdef real* scratch = room(held, 4, scalars_of(&job, threads), like)
+    if p.n:
+        return run(&job, x, dy, dw, flags_of(held, 5, 1), scratch, threads)
+    memset(dw, 0, p.g * p.ocg * p.icg * job.taps * sizeof(real))
+    return 0
+
+
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+    """Give the scalars of scratch that wgrad needs."""
+    cdef Conv p = conv_of(geometry, threads)
+    cdef Job job = make_job(&p, item)
+    return scalars_of(&job, threads)
+
+
+def wgrad(geometry, x, dy, dw, scratch, int threads):
+    """Write the gradient of weight to dw.
+
+    A flag comes back if it is not finite.
+    """
+    lost = bytearray(1)
+    call(
+        (geometry, x, dy), (dw, scratch, lost), threads, weight_gradient[float],
+        weight_gradient[double],
+    )
+    return lost if lost[0] else None
