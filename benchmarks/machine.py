@@ -52,6 +52,17 @@ def command(module: str, arguments: list[str]) -> str:
     return " ".join([*named, "python", "-m", module, *map(shlex.quote, arguments)])
 
 
+def origin(command: str, versions: dict[str, str]) -> dict[str, str]:
+    """Tell where, when and how results of convcore alone were made."""
+    return {
+        "command": f"`{command}`",
+        "date": now(),
+        **describe(),
+        "versions": ", ".join(f"{name} {text}" for name, text in versions.items()),
+        "held back by": restrictions() or "nothing",
+    }
+
+
 def restrictions() -> str:
     """List the variables that hold a library back, as set; empty without any.
 

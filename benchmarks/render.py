@@ -167,17 +167,23 @@ def markdown(report: Report) -> str:
         parts.append(f"## {title(section)}")
         for column in columns:
             if any(column in record.ratio for record in section.records):
-                parts.append(_markdown_table(*summary(section, column)))
+                parts.append(markdown_table(*summary(section, column)))
         head = ["layer", "problem", *header(columns)[1:]]
         lines = []
         for record in section.records:
             name, *rest = cells(record, base, section.peak, columns)
             lines.append([name, record.problem, *rest])
-        parts.append(_markdown_table(head, lines))
+        parts.append(markdown_table(head, lines))
         parts.append("\n".join(f"- {line}" for line in notes(section, base)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def bullets(lines: dict[str, str]) -> str:
+    """Give named facts as a list."""
+    return "\n".join(f"- {name}: {value}" for name, value in lines.items())
+
+
+def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Give a table whose first column is flush left."""
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *lines))

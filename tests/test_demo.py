@@ -10,9 +10,10 @@ import pytest
 
 import convcore
 from convcore import cli, demo, nn, reference, train
-from convcore.demo import data, report, timing
+from convcore.demo import data, flip_twice, report, timing
 from convcore.demo.model import build, trace
 from convcore.problem import ConvProblem
+from tests import oracle
 
 SHORT = ["demo", "--quick", "--epochs", "1", "--no-pictures"]
 
@@ -305,3 +306,23 @@ def test_the_demo_reads_98_percent_of_digits_that_it_has_not_seen(extras, tmp_pa
     right, held_out = line.partition(": ")[2].split(" of ")
     assert int(held_out) == 450
     assert int(right) >= 0.98 * 450
+
+
+class TestFlipTwice:
+    def test_a_run_with_turned_kernels_is_the_same_run(self, few, capsys, monkeypatch):
+        monkeypatch.setattr(sys, "argv", ["flip_twice", "--epochs", "2"])
+        flip_twice.main()
+        lines = capsys.readouterr().out.splitlines()[2:6]
+        assert lines[1].split()[:2] == ["kernels", "turned"]
+        assert lines[1].split()[4:] == ["equal"] * 3
+        assert "equal" not in lines[3]
+
+    def test_what_is_equal_and_what_only_close(self, few):
+        first, kernels, images, same = flip_twice.runs(data.load(), epochs=2)
+        assert kernels.losses == first.losses
+        oracle.assert_bits_equal(kernels.scores, first.scores)
+        for one, other in zip(first.kernels, kernels.kernels, strict=True):
+            oracle.assert_bits_equal(one, other)
+        np.testing.assert_allclose(images.losses, first.losses, rtol=1e-4)
+        np.testing.assert_allclose(images.scores, first.scores, rtol=0.01, atol=0.01)
+        assert not np.allclose(same.losses, first.losses, rtol=1e-3)

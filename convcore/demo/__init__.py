@@ -4,6 +4,7 @@
     model    the network, and its layer-by-layer trace
     timing   the kernels against plain NumPy on the same layers
     report   tables and pictures
+    flip_twice   the network with correlation and with convolution; a command of its own
 
 `run` joins them; `convcore demo` is its command line. All numbers but times are the
 same on every run and for every number of threads.

@@ -7,13 +7,15 @@ from convcore.demo.data import CLASSES
 from convcore.runtime.arrays import Array
 
 
-def build(seed: int) -> nn.Sequential:
+def build(seed: int, *, flip: bool = False) -> nn.Sequential:
     """Make the network for (N, 1, 8, 8) images: convolve, pool, decide.
 
     Parameters
     ----------
     seed : int
         Of the first weights.
+    flip : bool
+        Of every convolution.
 
     Returns
     -------
@@ -22,12 +24,12 @@ def build(seed: int) -> nn.Sequential:
     """
     rng = np.random.default_rng(seed)
     return nn.Sequential(
-        nn.Conv2d(1, 32, 3, padding=1, rng=rng),
+        nn.Conv2d(1, 32, 3, padding=1, flip=flip, rng=rng),
         nn.ReLU(),
-        nn.Conv2d(32, 32, 3, padding=1, rng=rng),
+        nn.Conv2d(32, 32, 3, padding=1, flip=flip, rng=rng),
         nn.ReLU(),
         nn.MaxPool2d(2),  # 32 x 4 x 4
-        nn.Conv2d(32, 64, 3, padding=1, rng=rng),
+        nn.Conv2d(32, 64, 3, padding=1, flip=flip, rng=rng),
         nn.ReLU(),
         nn.MaxPool2d(2),  # 64 x 2 x 2
         nn.Flatten(),
