@@ -42,7 +42,7 @@ from convcore.kernels.rounds cimport (
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, spread
 from convcore.kernels.vector cimport (
-    MR, NR_BYTES, NV, VEC_BYTES, f32v, f64v, nr, real, vec, zero_lanes,
+    MR, MR_HALF, NR_BYTES, NV, VEC_BYTES, f32v, f64v, nr, real, vec, zero_lanes,
 )
 from convcore.kernels.winograd_tiles cimport are_finite, lowest
 
@@ -53,6 +53,8 @@ cdef enum:
     FEWEST = 64  # tiles of a chunk: with fewer, transforming back is most of its work
     MOST_TILES = 128  # of a block
     CACHE_BYTES = 786432  # of sums that stay in L2
+
+cdef double HUGE = 1e30  # more than any time: for what does not fit
 
 cdef struct Job:
     Conv p
@@ -124,13 +126,14 @@ cdef void choose_blocks(
 ) noexcept nogil:
     """Choose channels, panels and tiles of a block for tiles of one length."""
     cdef Job job = best[0]
-    cdef Py_ssize_t lanes = VEC_BYTES // item, parts_c = 1, parts_o
+    cdef Py_ssize_t lanes = VEC_BYTES // item, parts_c = 1, parts_o, wanted
     cdef double now
     job.m = m[0]
     while True:
-        job.channels = min(
-            ceil_div(ceil_div(job.p.icg, parts_c), lanes) * lanes, job.p.icg
-        )
+        wanted = ceil_div(ceil_div(job.p.icg, parts_c), lanes) * lanes
+        if parts_c > 1 and job.channels <= lanes:
+            wanted = MR_HALF  # for the longest tiles
+        job.channels = min(wanted, job.p.icg)
         parts_o = 1
         while True:
             job.panel_block = ceil_div(job.panels, parts_o)
@@ -140,13 +143,15 @@ cdef void choose_blocks(
                 job.block -= 1
                 lay_out(&job, item)
             now = time_of(&job, item)
-            if least[0] < 0 or (now < least[0] and job.private * item <= PRIVATE_BYTES):
+            if job.private * item > PRIVATE_BYTES:
+                now = HUGE * job.private
+            if least[0] < 0 or now < least[0]:
                 least[0] = now
                 best[0] = job
             if job.panel_block == 1:
                 break
             parts_o += 1
-        if job.channels <= lanes:
+        if job.channels <= MR_HALF or (job.channels <= lanes and least[0] < HUGE):
             break
         parts_c += 1
 

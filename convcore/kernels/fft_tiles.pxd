@@ -27,7 +27,7 @@ cdef enum:
     LONGEST_OF_TWO = 128
     ALIGNED = 16
     CACHE_BYTES = 16777216   # of weights that are still in L3 for the next tiles
-    PRIVATE_BYTES = 7340032  # of a thread's scratch, at most
+    PRIVATE_BYTES = 6553600  # of a thread's points and sums, at most
     SAMPLES = 4            # that one transform of the weights is thought to serve
 
 cdef struct Mesh:
