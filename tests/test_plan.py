@@ -36,13 +36,13 @@ CHOICES = {
     "dilation a multiple of the stride": "planes planes planes gemm",
     "dilation beyond the input": "planes planes planes gemm",
     "first layer": "direct taps direct gemm",
-    "map of 7 pixels": "winograd winograd winograd gemm",
+    "map of 7 pixels": "direct winograd winograd gemm",
     "map of 1 pixel, many samples": "dot dot dot dot",
     "pointwise": "direct gemm direct gemm",
     "pointwise volume": "gemm gemm direct gemm",
     "pointwise volume, few channels": "gemm gemm direct gemm",
     "volume, pointwise along planes": "direct direct direct gemm",
-    "volume, pointwise along columns": "direct direct direct gemm",
+    "volume, pointwise along columns": "direct winograd direct gemm",
     "volume, pointwise along rows": "direct direct direct gemm",
     "pointwise, few channels of x": "gemm scatter direct gemm",
     "pointwise, strided": "direct direct direct gemm",
@@ -129,10 +129,10 @@ CHOICES = {
     "gradient of few channels, volume": "direct taps direct gemm",
     "columns of one element": "direct direct direct gemm",
     "rows of one element, between": "direct planes direct gemm",
-    "half a panel of channels": "winograd winograd winograd gemm",
-    "a panel and a half of channels": "winograd winograd winograd gemm",
+    "half a panel of channels": "planes winograd direct gemm",
+    "a panel and a half of channels": "winograd2 winograd2 winograd gemm",
     "a row longer than a box": "direct direct direct gemm",
-    "padding wider than the rows": "winograd winograd2 winograd gemm",
+    "padding wider than the rows": "winograd winograd winograd gemm",
     "several tasks": "winograd winograd winograd gemm",
 }
 DIRECTIONS = ("fprop", "dgrad", "wgrad", "bgrad")
@@ -302,8 +302,8 @@ def test_only_fast_float32_transforms(direction: str) -> None:
 
 
 def test_a_transform_of_weights_pays_where_enough_share_it() -> None:
-    """For one sample it is most of the work, unless a layer keeps the weights."""
-    one = ConvProblem.parse("n1g1ic512ih7oc512kh3ph1")
+    """For one sample it is much of the work, unless a layer keeps the weights."""
+    one = ConvProblem.parse("n1g1ic128ih7oc128kh3ph1")
     many = replace(one, n=64)
     card = next(card for card in algorithms.CONV if card.name == "winograd")
 
@@ -311,11 +311,19 @@ def test_a_transform_of_weights_pays_where_enough_share_it() -> None:
         times = [costs.seconds(card, problem, "fprop", kept=k) for k in (False, True)]
         return times[0] / times[1]
 
-    assert ratio(one) > 1.5 > 1.1 > ratio(many) > 1
-    assert plan.select(one, "fprop", "float32").algorithm == "direct"
+    assert ratio(one) > 1.3 > 1.1 > ratio(many) > 1
     for kept in (False, True):
         chosen = plan.select(many, "fprop", "float32", kept=kept)
         assert chosen.algorithm == "winograd"
+
+
+def test_large_weights_are_transformed_in_any_case() -> None:
+    """They are never kept: transformed, they would not fit into a cache."""
+    large = ConvProblem.parse("n4g1ic512ih7oc512kh3ph1")
+    card = next(card for card in algorithms.CONV if card.name == "winograd")
+    free, paid = (costs.seconds(card, large, "fprop", kept=k) for k in (False, True))
+    assert free == paid
+    assert plan.select(large, "fprop", "float32", "winograd").packing is None
 
 
 def test_small_problems_are_never_transformed() -> None:
