@@ -374,6 +374,16 @@ def test_a_worker_that_dies_is_replaced(window):
     assert window.ask(prepare(case), 60)["repetitions"] >= 1
 
 
+def test_what_a_dead_worker_never_read_is_dropped(window):
+    """Closing a pipe sends what is left in it: that raised, now and then."""
+    window._process.kill()
+    window._process.wait()
+    window._process.stdin.write("{}\n")
+    with pytest.raises(measure.WorkerError, match="Broken"):
+        window.ask({"do": "run"}, 60)
+    assert "nothing is prepared" in window.ask({"do": "run"}, 60)["error"]
+
+
 def test_a_worker_that_hangs_is_replaced(window):
     with pytest.raises(measure.WorkerError, match="over 0 s"):
         window.ask(prepare(suite("tiny")[0].case("fprop", "float32")), 0)
