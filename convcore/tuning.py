@@ -66,8 +66,9 @@ def autotune(
     -----
     Measurements differ from run to run, and algorithms in their rounding errors. So what
     is kept decides about the last bits of results: they may change with autotune, and
-    differ from those of another machine. Under `precision("strict")` no choice looks at
-    measurements; there the algorithms that it allows are measured, and nothing is kept.
+    differ from those of another machine, or number of threads. Under
+    `precision("strict")` no choice looks at measurements; there the algorithms that it
+    allows are measured, and nothing is kept.
 
     The number of threads is that at the time of a choice, which is made once.
 

@@ -135,6 +135,68 @@ CHOICES = {
     "padding wider than the rows": "winograd winograd winograd gemm",
     "several tasks": "winograd winograd winograd gemm",
 }
+# What the layers of the benchmarks are computed by: y, grad_x, grad_weight.
+LAYERS = {
+    "n13g1ic3ih224oc64kh7sh2ph3": "direct taps direct",
+    "n29g1ic64ih56oc256kh1": "direct direct direct",
+    "n50g1ic64ih56oc64kh1": "direct direct direct",
+    "n13g1ic64ih56oc64kh3ph1": "winograd winograd winograd",
+    "n15g1ic256ih56oc512kh1sh2": "direct scatter direct",
+    "n13g1ic128ih28oc128kh3ph1": "winograd winograd winograd",
+    "n13g1ic256ih14oc256kh3ph1": "winograd winograd winograd",
+    "n29g1ic256ih14oc1024kh1": "direct direct direct",
+    "n13g1ic512ih7oc512kh3ph1": "winograd winograd winograd",
+    "n29g1ic2048ih7oc512kh1": "direct direct direct",
+    "n2g1ic128ih56oc128kh3sh2ph1": "direct scatter direct",
+    "n14g1ic3ih227oc96kh11sh4": "direct taps direct",
+    "n7g2ic96ih27oc256kh5ph2": "fft fft fft",
+    "n10g1ic256ih13oc384kh3ph1": "winograd winograd winograd",
+    "n17g1ic3ih224oc64kh3ph1": "planes taps direct",
+    "n1g1ic64ih224oc64kh3ph1": "winograd winograd winograd",
+    "n1g1ic256ih56oc256kh3ph1": "winograd winograd winograd",
+    "n3g1ic512ih14oc512kh3ph1": "winograd winograd winograd",
+    "n96g1ic16ih28oc32kh5ph2": "fft fft fft",
+    "n43g1ic96ih14oc208kh3ph1": "winograd winograd winograd",
+    "n32g1ic32ih112oc64kh1": "direct direct direct",
+    "n29g1ic512ih14oc512kh1": "direct direct direct",
+    "n1g32ic32ih112oc32kh3ph1": "planes planes planes",
+    "n1g64ic64ih112oc64kh3sh2ph1": "planes planes depthwise",
+    "n1g256ic256ih28oc256kh3ph1": "planes planes planes",
+    "n1g1024ic1024ih7oc1024kh3ph1": "depthwise depthwise depthwise",
+    "n1g1ic160ih16oc12kh3ph1": "winograd winograd2 winograd",
+    "n6g32ic512ih56oc512kh3ph1": "winograd winograd winograd",
+    "n6g32ic2048ih14oc2048kh3ph1": "winograd winograd winograd",
+    "n1g1ic512ih38iw57oc512kh3ph3dh3": "direct scatter direct",
+    "n4g1ic1ih161iw700oc32kh5kw20sh2": "direct taps direct",
+    "n4g1ic32ih79iw341oc32kh5kw10sh2": "direct direct direct",
+    "n16g1ic1ih48iw480oc16kh3ph1": "planes planes planes",
+    "n12g1ic192ih28oc32kh5ph2": "fft fft fft",
+    "n1g1ic128ih40iw175oc128kh3ph1": "winograd winograd winograd",
+    "n3g1ic3ih128oc96kh11": "fft taps fft",
+    "n1g1ic64ih64oc128kh9": "fft fft fft",
+    "n2g1ic128ih32oc128kh9": "fft fft fft",
+    "n19g1ic128ih16oc128kh7": "fft fft fft",
+    "n9g1ic384ih13oc384kh3": "winograd winograd winograd",
+    "n2g1ic3ih227oc48kh5sh2ph1dh2": "direct taps direct",
+    "n2g2ic96ih57oc96kh5sh2ph1dh2": "direct scatter direct",
+    "n1g64ic64ih112oc64kh3sh2ph1_2pw1_4dh2dw3": "planes planes planes",
+    "n2g64ic512ih240oc512kh3sh2ph1": "planes planes planes",
+    "n2g1ic4ih84oc16kh8sh4": "direct phases direct",
+    "n2g1ic47id13oc37kd3ph0_1": "direct scatter direct",
+    "n1g1ic1ih98iw28oc96kh19kw28": "direct taps direct",
+    "n1g1ic144ih80iw1oc150kh5kw1ph2pw0": "direct direct direct",
+    "n7g1ic128ih102iw19oc256kh3kw19": "direct scatter direct",
+    "n1g1ic512iw300oc512kw3": "winograd winograd winograd",
+    "n1g1ic512iw121oc512kw6pw3": "direct direct direct",
+    "n2g1ic512iw19oc1024kw3pw6dw6": "direct scatter direct",
+    "n1g1ic160id16ih14oc320kd3pd1": "direct scatter direct",
+    "n2g1ic256id32ih28oc128kd1": "direct direct direct",
+    "n4g16ic64id8ih56oc128kd3pd1": "planes planes planes",
+    "n1g184ic184id8ih14oc184kd5kh3pd2ph1": "planes planes planes",
+    "n256g2ic96iw27oc256kw5pw2": "direct scatter direct",
+    "n15g1ic512ih56oc256kh1sh2": "direct scatter direct",
+    "n1g1ic256id10ih11oc512kd3": "direct scatter direct",
+}
 DIRECTIONS = ("fprop", "dgrad", "wgrad", "bgrad")
 GOLDEN = {
     (name, direction): algorithm
@@ -342,6 +404,16 @@ def test_what_computes_again_never_transforms(text: str) -> None:
 
 
 # What is said -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", LAYERS)
+def test_choice_for_layers_of_the_benchmarks(text: str) -> None:
+    problem = ConvProblem.parse(text)
+    chosen = [
+        plan.select(problem, direction, "float32").algorithm
+        for direction in ("fprop", "dgrad", "wgrad")
+    ]
+    assert " ".join(chosen) == LAYERS[text]
 
 
 def test_explain_lists_every_algorithm() -> None:
