@@ -78,6 +78,29 @@ def test_bits_do_not_depend_on_threads(
                 )
 
 
+@pytest.mark.parametrize("algorithm", ["direct", "winograd", "fft"])
+def test_long_gradients_are_summed_in_steps(
+    algorithm: str, team: Callable[[int], None]
+) -> None:
+    """Tasks of many boxes stop for Ctrl-C in between, and go on where they were."""
+    problem = ConvProblem.parse("n96g1ic64ih56oc64kh3ph1")
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(problem.x_shape, np.float32)
+    dy = rng.standard_normal(problem.y_shape, np.float32)
+    team(1)
+    whole = compute(problem, algorithm, "wgrad", x, dy)
+    for n in (2, 3):
+        team(n)
+        oracle.assert_bits_equal(compute(problem, algorithm, "wgrad", x, dy), whole)
+    part = replace(problem, n=8)
+    parts = [
+        compute(part, algorithm, "wgrad", x[i : i + 8], dy[i : i + 8])
+        for i in range(0, 96, 8)
+    ]
+    # A step left out, or done twice, would be a change of some hundreds.
+    np.testing.assert_allclose(whole, sum(parts), rtol=0, atol=1)
+
+
 @given(oracle.conv_calls(channels=(1, 3, 17), max_batch=5, room=9))
 def test_bits_do_not_depend_on_the_batch(call: oracle.Call) -> None:
     rng = np.random.default_rng(0)

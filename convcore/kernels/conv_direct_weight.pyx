@@ -36,7 +36,9 @@ from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals, room
 from convcore.kernels.geometry cimport (
     CONV_FIELDS, Conv, Window, conv_of, forward_window, volume,
 )
-from convcore.kernels.rounds cimport TASKS_PER_THREAD, add_tree, aligned, ceil_div, round_of
+from convcore.kernels.rounds cimport (
+    TASKS_PER_THREAD, add_tree, aligned, ceil_div, round_of, slot_of, units_of,
+)
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, collect, spread
 from convcore.kernels.vector cimport MR, NR_BYTES, copy, nr, real
@@ -228,10 +230,10 @@ cdef inline void multiply_panel(
 
 
 cdef void run_task(
-    const Job* job, Py_ssize_t task, const real* x, const real* dy, real* shared,
-    real* private, real* dw,
+    const Job* job, Py_ssize_t task, Py_ssize_t done, Py_ssize_t until, const real* x,
+    const real* dy, real* shared, real* private, real* dw,
 ) noexcept nogil:
-    """Sum one chunk of boxes for one part of dw."""
+    """Sum boxes done .. until of a chunk for one part of dw."""
     cdef const Window* w = &job.w
     cdef Py_ssize_t part = task // job.chunks, first = task % job.chunks * job.chunk
     cdef Py_ssize_t lanes = nr(x), group, channel, panel, panels, channels, terms, i, j, c
@@ -252,7 +254,7 @@ cdef void run_task(
     panels = min(job.panel_block, job.panels - panel)
     memset(zeros, 0, NR_BYTES)
     x += group * w.c * w.source_plane
-    for i in range(first, min(first + job.chunk, job.boxes.boxes)):
+    for i in range(first + done, min(first + until, job.boxes.boxes)):
         box = box_at(&job.boxes, w, i)
         b = band_of(w, &box, job.block)
         list_outputs(w, &b, &box, places)
@@ -278,7 +280,7 @@ cdef void run_task(
                     sums + (j * (job.channels * job.taps + MOST_LANES) + c * job.taps) * lanes,
                 )
             c += channels
-    if job.chunks == 1:
+    if job.chunks == 1 and until == job.chunk:
         write_sums(job, part, <const real*>sums, dw)
 
 
@@ -292,18 +294,20 @@ cdef void add_chunks(
 
 
 cdef void run_tasks(
-    const Job* job, Py_ssize_t begin, Py_ssize_t end, const real* x, const real* dy,
-    real* dw, real* scratch, int threads,
+    const Job* job, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t done, Py_ssize_t until,
+    const real* x, const real* dy, real* dw, real* scratch, int threads,
 ) noexcept nogil:
-    """Do one round of tasks."""
+    """Do one round of tasks, or a step of them."""
     cdef Py_ssize_t i
+    cdef real* private = scratch + job.shared
     if threads == 1:
         for i in range(begin, end):
-            run_task(job, i, x, dy, scratch, scratch + job.shared, dw)
+            run_task(job, i, done, until, x, dy, scratch, private, dw)
         return
     for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
         run_task(
-            job, i, x, dy, scratch, scratch + job.shared + threadid() * job.private, dw
+            job, i, done, until, x, dy, scratch,
+            private + slot_of(i, begin, end, threads, threadid()) * job.private, dw,
         )
 
 
@@ -322,15 +326,22 @@ cdef int run(
     const Job* job, const real* x, const real* dy, real* dw, real* scratch, int threads
 ) except -1:
     """Do the tasks round by round, then add their chunks."""
-    cdef Py_ssize_t begin = 0, end, each
-    each = round_of(job.sums * job.chunk * job.boxes.outputs, TASKS_PER_THREAD, threads)
+    cdef Py_ssize_t begin = 0, end, done, until, macs = job.sums * job.boxes.outputs
+    cdef Py_ssize_t each = round_of(macs * job.chunk, TASKS_PER_THREAD, threads)
+    cdef Py_ssize_t step = units_of(macs, job.chunk)
+    if step < job.chunk:
+        each = threads
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
-        with nogil:
-            run_tasks(job, begin, end, x, dy, dw, scratch, threads)
-            if end == job.tasks and job.chunks > 1:
-                add_parts(job, scratch, dw, threads)
-        PyErr_CheckSignals()
+        done = 0
+        while done < job.chunk:
+            until = min(done + step, job.chunk)
+            with nogil:
+                run_tasks(job, begin, end, done, until, x, dy, dw, scratch, threads)
+                if until == job.chunk and end == job.tasks and job.chunks > 1:
+                    add_parts(job, scratch, dw, threads)
+            PyErr_CheckSignals()
+            done = until
         begin = end
     return 0
 

@@ -58,6 +58,7 @@ from convcore.kernels.winograd_tiles cimport is_zero, lowest
 
 cdef enum:
     CACHE_BYTES = 16777216    # of weights that are still in L3 for the next tiles
+    PANELS_PER_THREAD = 1     # whose weights are transformed between two looks for Ctrl-C
 
 cdef struct Job:
     Conv p
@@ -219,17 +220,32 @@ cdef void pack_panel(
 
 
 cdef void pack_panels(
-    const Job* job, const real* weight, const real* turns, real* private, Py_ssize_t each,
-    real* packed, int threads,
+    const Job* job, Py_ssize_t begin, Py_ssize_t end, const real* weight,
+    const real* turns, real* private, Py_ssize_t each, real* packed, int threads,
 ) noexcept nogil:
-    """Transform all weights, with `each` scalars of scratch for a thread."""
-    cdef Py_ssize_t i, panels = job.p.g * job.panels
+    """Transform the weights of some panels."""
+    cdef Py_ssize_t i
     if threads == 1:
-        for i in range(panels):
+        for i in range(begin, end):
             pack_panel(job, i, weight, turns, private, packed)
         return
-    for i in prange(panels, num_threads=threads, schedule="static"):
+    for i in prange(begin, end, num_threads=threads, schedule="static"):
         pack_panel(job, i, weight, turns, private + threadid() * each, packed)
+
+
+cdef int pack_all(
+    const Job* job, const real* weight, const real* turns, real* private, Py_ssize_t each,
+    real* packed, int threads,
+) except -1:
+    """Transform all weights, with `each` scalars of scratch for a thread."""
+    cdef Py_ssize_t begin = 0, end, panels = job.p.g * job.panels
+    while begin < panels:
+        end = min(begin + PANELS_PER_THREAD * threads, panels)
+        with nogil:
+            pack_panels(job, begin, end, weight, turns, private, each, packed, threads)
+        PyErr_CheckSignals()
+        begin = end
+    return 0
 
 
 cdef void list_biases(const Job* job, const real* bias, real* to) noexcept nogil:
@@ -440,18 +456,15 @@ cdef int run(
     cdef unsigned char* lost = <unsigned char*>(turns + aligned(job.m.s.turns))
     cdef real* private = scratch + job.shared
     cdef real* here = private + threads * job.private
+    list_biases(job, bias, scratch)
+    memset(zeros, 0, (private - zeros) * sizeof(real))
+    list_turns(&job.m.s, turns)
+    if weight and job.tasks:
+        pack_all(job, weight, <const real*>turns, private, job.private, here, threads)
+        packed = here
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
         with nogil:
-            if begin == 0:
-                list_biases(job, bias, scratch)
-                memset(zeros, 0, (private - zeros) * sizeof(real))
-                list_turns(&job.m.s, turns)
-                if weight:
-                    pack_panels(
-                        job, weight, <const real*>turns, private, job.private, here, threads
-                    )
-                    packed = here
             run_tasks(
                 job, begin, end, source, packed, <const real*>scratch, <const real*>zeros,
                 <const real*>turns, lost, private, out, threads,
@@ -489,6 +502,8 @@ cdef int start(const Buffers* held, bint gradient, int threads, real* like) exce
 cdef Py_ssize_t packing_room(const Job* job) noexcept nogil:
     """Give the scalars that a thread needs to pack."""
     return job.tile + job.room + job.outputs
+
+
 cdef int start_packing(const Buffers* held, bint gradient, int threads, real* like) except -1:
     """Check geometry, weight, packed and scratch, and pack."""
     cdef const long long* fields = geometry_of(held, CONV_FIELDS)
@@ -499,13 +514,11 @@ cdef int start_packing(const Buffers* held, bint gradient, int threads, real* li
     cdef real* turns = room(
         held, 3, aligned(job.m.s.turns) + threads * packing_room(&job), like
     )
-    with nogil:
-        list_turns(&job.m.s, turns)
-        pack_panels(
-            &job, weight, <const real*>turns, turns + aligned(job.m.s.turns),
-            packing_room(&job), packed, threads,
-        )
-    return 0
+    list_turns(&job.m.s, turns)
+    return pack_all(
+        &job, weight, <const real*>turns, turns + aligned(job.m.s.turns),
+        packing_room(&job), packed, threads,
+    )
 
 
 cdef int pack_forward(const Buffers* held, int threads, real* like) except -1:

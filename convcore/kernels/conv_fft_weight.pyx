@@ -37,7 +37,7 @@ from convcore.kernels.geometry cimport (
     CONV_FIELDS, Conv, Window, conv_of, forward_window, volume,
 )
 from convcore.kernels.rounds cimport (
-    TASKS_PER_THREAD, add_tree, aligned, ceil_div, odd_lines, round_of,
+    TASKS_PER_THREAD, add_tree, aligned, ceil_div, odd_lines, round_of, slot_of, units_of,
 )
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, spread
@@ -365,12 +365,13 @@ cdef bint write_kernels(
 
 
 cdef void run_task(
-    const Job* job, Py_ssize_t task, const real* x, const real* dy, const real* turns,
-    real* shared, real* private, unsigned char* lost, real* dw,
+    const Job* job, Py_ssize_t task, Py_ssize_t done, Py_ssize_t until, const real* x,
+    const real* dy, const real* turns, real* shared, real* private, unsigned char* lost,
+    real* dw,
 ) noexcept nogil:
-    """Sum one chunk of tiles for one part of dw."""
+    """Sum tiles done .. until of a chunk for one part of dw."""
     cdef Py_ssize_t part = task // job.chunks, begin = task % job.chunks * job.chunk
-    cdef Py_ssize_t end = min(begin + job.chunk, job.m.tiles), first = begin
+    cdef Py_ssize_t end = min(begin + until, job.m.tiles), first = begin + done
     cdef Py_ssize_t group, channel, panel, i, j, c, tiles, channels, panels, lanes = nr(x)
     cdef real* tile = private
     cdef real* taken = tile + job.tile + job.room
@@ -406,7 +407,7 @@ cdef void run_task(
                 <const real*>zeros, sums + j * job.sums_panel, first == begin,
             )
         first += tiles
-    for j in range(panels):
+    for j in range(panels if until == job.chunk else 0):
         for c in range(channels):
             if job.chunks > 1:
                 taken = shared + task * job.kernels + (j * channels + c) * job.taps * lanes
@@ -438,18 +439,20 @@ cdef void add_chunks(
 
 
 cdef void run_tasks(
-    const Job* job, Py_ssize_t begin, Py_ssize_t end, const real* x, const real* dy,
-    const real* turns, real* dw, real* shared, real* private, unsigned char* lost, int threads,
+    const Job* job, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t done, Py_ssize_t until,
+    const real* x, const real* dy, const real* turns, real* dw, real* shared,
+    real* private, unsigned char* lost, int threads,
 ) noexcept nogil:
-    """Do one round of tasks."""
+    """Do one round of tasks, or a step of them."""
     cdef Py_ssize_t i
     if threads == 1:
         for i in range(begin, end):
-            run_task(job, i, x, dy, turns, shared, private, lost, dw)
+            run_task(job, i, done, until, x, dy, turns, shared, private, lost, dw)
         return
     for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
         run_task(
-            job, i, x, dy, turns, shared, private + threadid() * job.private, lost, dw
+            job, i, done, until, x, dy, turns, shared,
+            private + slot_of(i, begin, end, threads, threadid()) * job.private, lost, dw,
         )
 
 
@@ -471,26 +474,32 @@ cdef int run(
     real* scratch, int threads,
 ) except -1:
     """Do the tasks round by round, then add their chunks."""
-    cdef Py_ssize_t begin = 0, end, each, i
+    cdef Py_ssize_t begin = 0, end, done, until, each, step, i
+    cdef Py_ssize_t macs = job.planes * job.channels * job.panel_block * nr(x)
     cdef unsigned char* lost = <unsigned char*>scratch
     cdef real* turns = scratch + aligned(job.tasks)
     cdef real* shared = turns + aligned(job.m.s.turns)
     cdef real* private = shared + job.shared
     memset(lost, 0, job.tasks)
     list_turns(&job.m.s, turns)
-    each = round_of(
-        job.planes * job.channels * job.panel_block * nr(x) * job.chunk, TASKS_PER_THREAD,
-        threads,
-    )
+    each = round_of(macs * job.chunk, TASKS_PER_THREAD, threads)
+    step = ceil_div(units_of(macs, job.chunk), job.block) * job.block  # of whole blocks
+    if step < job.chunk:
+        each = threads
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
-        with nogil:
-            run_tasks(
-                job, begin, end, x, dy, <const real*>turns, dw, shared, private, lost, threads
-            )
-            if end == job.tasks and job.chunks > 1:
-                add_parts(job, shared, lost, dw, threads)
-        PyErr_CheckSignals()
+        done = 0
+        while done < job.chunk:
+            until = min(done + step, job.chunk)
+            with nogil:
+                run_tasks(
+                    job, begin, end, done, until, x, dy, <const real*>turns, dw, shared,
+                    private, lost, threads,
+                )
+                if until == job.chunk and end == job.tasks and job.chunks > 1:
+                    add_parts(job, shared, lost, dw, threads)
+            PyErr_CheckSignals()
+            done = until
         begin = end
     for i in range(job.tasks // job.chunks):
         if lost[i]:

@@ -28,7 +28,7 @@ from convcore.kernels.buffers cimport (
 )
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, Window, forward_window, volume
 from convcore.kernels.rounds cimport (
-    TASKS_PER_THREAD, add_tree, aligned, ceil_div, odd_lines, round_of,
+    TASKS_PER_THREAD, add_tree, aligned, ceil_div, odd_lines, round_of, slot_of, units_of,
 )
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, spread
@@ -315,10 +315,10 @@ cdef bint write_sums(
 
 
 cdef void run_task(
-    const Job* job, Py_ssize_t task, const real* x, const real* dy, real* shared,
-    real* private, unsigned char* lost, real* dw,
+    const Job* job, Py_ssize_t task, Py_ssize_t done, Py_ssize_t until, const real* x,
+    const real* dy, real* shared, real* private, unsigned char* lost, real* dw,
 ) noexcept nogil:
-    """Sum one chunk of boxes for one part of dw."""
+    """Sum boxes done .. until of a chunk for one part of dw."""
     cdef Py_ssize_t part = task // job.chunks, first = task % job.chunks * job.chunk
     cdef Py_ssize_t group, channel, panel, i
     cdef real* sums = shared + task * job.sums
@@ -326,13 +326,13 @@ cdef void run_task(
     if job.chunks == 1:
         sums = private + job.private - job.sums
     place(job, part, &group, &channel, &panel)
-    for i in range(first, min(first + job.chunk, job.t.boxes)):
+    for i in range(first + done, min(first + until, job.t.boxes)):
         box = tile_box(&job.t, i)
         sum_box(
             job, &box, channel, panel, x + group * job.p.icg * job.w.source_plane,
             dy + group * job.p.ocg * job.w.plane, private, sums, i == first,
         )
-    if job.chunks == 1:
+    if job.chunks == 1 and until == job.chunk:
         lost[part] = not write_sums(
             job, part, <const real*>sums, block_of(job, private, sums), dw
         )
@@ -356,19 +356,20 @@ cdef void add_chunks(
 
 
 cdef void run_tasks(
-    const Job* job, Py_ssize_t begin, Py_ssize_t end, const real* x, const real* dy,
-    real* dw, real* scratch, unsigned char* lost, int threads,
+    const Job* job, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t done, Py_ssize_t until,
+    const real* x, const real* dy, real* dw, real* scratch, unsigned char* lost, int threads,
 ) noexcept nogil:
-    """Do one round of tasks."""
+    """Do one round of tasks, or a step of them."""
     cdef Py_ssize_t i
     cdef real* private = scratch + job.shared
     if threads == 1:
         for i in range(begin, end):
-            run_task(job, i, x, dy, scratch, private, lost, dw)
+            run_task(job, i, done, until, x, dy, scratch, private, lost, dw)
         return
     for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
         run_task(
-            job, i, x, dy, scratch, private + threadid() * job.private, lost, dw
+            job, i, done, until, x, dy, scratch,
+            private + slot_of(i, begin, end, threads, threadid()) * job.private, lost, dw,
         )
 
 
@@ -391,17 +392,24 @@ cdef int run(
     real* scratch, int threads,
 ) except -1:
     """Do the tasks round by round, then add their chunks."""
-    cdef Py_ssize_t begin = 0, end, each, i
+    cdef Py_ssize_t begin = 0, end, done, until, i, macs = job.sums * job.t.most
+    cdef Py_ssize_t each = round_of(macs * job.chunk, TASKS_PER_THREAD, threads)
+    cdef Py_ssize_t step = units_of(macs, job.chunk)
     cdef unsigned char* lost = <unsigned char*>scratch
     scratch += aligned(job.tasks)
-    each = round_of(job.sums * job.chunk * job.t.most, TASKS_PER_THREAD, threads)
+    if step < job.chunk:
+        each = threads
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
-        with nogil:
-            run_tasks(job, begin, end, x, dy, dw, scratch, lost, threads)
-            if end == job.tasks and job.chunks > 1:
-                add_parts(job, scratch, lost, dw, threads)
-        PyErr_CheckSignals()
+        done = 0
+        while done < job.chunk:
+            until = min(done + step, job.chunk)
+            with nogil:
+                run_tasks(job, begin, end, done, until, x, dy, dw, scratch, lost, threads)
+                if until == job.chunk and end == job.tasks and job.chunks > 1:
+                    add_parts(job, scratch, lost, dw, threads)
+            PyErr_CheckSignals()
+            done = until
         begin = end
     for i in range(job.tasks // job.chunks):
         if lost[i]:

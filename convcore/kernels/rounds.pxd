@@ -1,6 +1,7 @@
 # Around the loops: rounds of tasks, parts of scratch, sums of chunks.
 #
-# What      round_of: the tasks between two looks for Ctrl-C.  aligned: the scalars that a
+# What      round_of: the tasks between two looks for Ctrl-C.  units_of: the same for tasks
+#           that take longer themselves.  aligned: the scalars that a
 #           part of scratch takes, so that the next one begins with a cache line.
 #           add_tree: chunks of a sum, added in an order that depends on their number alone.
 # Why not   One function that also runs the tasks: it would call them through a pointer,
@@ -48,6 +49,18 @@ cdef inline Py_ssize_t round_of(
 ) noexcept nogil:
     """Count the tasks of a round, of so many multiply-adds each; `least` for a thread."""
     return max(ROUND_MACS // max(macs, 1), least) * threads
+
+
+cdef inline Py_ssize_t units_of(Py_ssize_t macs, Py_ssize_t units) noexcept nogil:
+    """Count the units of a task, of so many multiply-adds each, between two looks."""
+    return max(1, min(units, ROUND_MACS // max(macs, 1)))
+
+
+cdef inline Py_ssize_t slot_of(
+    Py_ssize_t task, Py_ssize_t begin, Py_ssize_t end, int threads, int thread
+) noexcept nogil:
+    """Choose a part of scratch: where there is one for each task, it stays the task's."""
+    return task - begin if end - begin <= threads else thread
 
 
 cdef inline void add_tree(real* sums, Py_ssize_t chunks, Py_ssize_t size) noexcept nogil:
