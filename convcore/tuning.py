@@ -30,8 +30,8 @@ def autotune(
 
     The fastest is kept, in this process and in a file of the user's cache directory, and
     from then on chosen wherever the algorithm is "auto" and the precision "fast": for
-    equal problems (the batch included), with the same processor, instruction set, number
-    of threads and version.
+    equal problems (the batch included), with the same processor, instruction set and
+    version.
 
     Parameters
     ----------
@@ -66,17 +66,17 @@ def autotune(
     -----
     Measurements differ from run to run, and algorithms in their rounding errors. So what
     is kept decides about the last bits of results: they may change with autotune, and
-    differ from those of another machine, or number of threads. Under
-    `precision("strict")` no choice looks at measurements; there the algorithms that it
-    allows are measured, and nothing is kept.
+    differ from those of another machine. Under `precision("strict")` no choice looks at
+    measurements; there the algorithms that it allows are measured, and nothing is kept.
 
-    The number of threads is that at the time of a choice, which is made once.
+    What is measured with the present number of threads is chosen with any, so that
+    results do not depend on it.
 
     The file is `convcore/autotune.json` in the directory of `XDG_CACHE_HOME`, or
     `~/.cache` (`~/Library/Caches`, `%LOCALAPPDATA%`); `CONVCORE_CACHE` names another
-    directory. It is read once, when the first algorithm is chosen, never with
-    `CONVCORE_AUTOTUNE=0`, and left out if it is damaged. If it cannot be written, what
-    was measured holds for this process.
+    directory. It is read once, when the first algorithm is chosen, and left out if it is
+    damaged. If it cannot be written, what was measured holds for this process; with
+    `CONVCORE_AUTOTUNE=0` it is neither read nor written.
 
     Examples
     --------

@@ -127,9 +127,31 @@ def test_another_setting_is_another_measurement(
             patch.setattr(tuned, name, value)
             plan.forget()
             assert chosen() == before
-    monkeypatch.setattr(tuned.threads, "get_num_threads", lambda: 99)
-    plan.forget()
-    assert chosen() == before
+
+
+def test_choices_do_not_depend_on_the_number_of_threads(gemm_wins: list[Any]) -> None:
+    count = convcore.get_num_threads()
+    autotune(PROBLEM)
+    try:
+        convcore.set_num_threads(count + 1)
+        afresh()
+        assert chosen() == "gemm"
+    finally:
+        convcore.set_num_threads(count)
+
+
+def test_other_versions_are_left_out_of_the_file(
+    gemm_wins: list[Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(tuned, "__version__", "0.0")
+        autotune(PROBLEM)
+    afresh()
+    autotune(OTHER)
+    content = json.loads((folder / "autotune.json").read_text())
+    assert [setting.split(",")[0] for setting in content["results"]] == [
+        f"convcore {convcore.__version__}"
+    ]
 
 
 def test_each_instruction_set_has_its_own(gemm_wins: list[Any]) -> None:
@@ -233,12 +255,16 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(
 
 
 def test_the_file_can_be_ignored(
-    gemm_wins: list[Any], monkeypatch: pytest.MonkeyPatch
+    gemm_wins: list[Any], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     autotune(PROBLEM)
     monkeypatch.setenv("CONVCORE_AUTOTUNE", "0")
     afresh()
+    before = (folder / "autotune.json").read_text()
     assert chosen() != "gemm"
+    autotune(OTHER)
+    assert chosen(OTHER) == "gemm"
+    assert (folder / "autotune.json").read_text() == before
 
 
 def test_the_usual_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,6 +344,19 @@ def test_questions_are_collected_under_either_precision() -> None:
                 with plan.questions() as asked:
                     own(x)
                 assert [q.kept for q in asked] == [True, True]
+
+
+def test_questions_are_collected_under_a_precision_of_the_model_itself() -> None:
+    class Own(nn.Sequential):
+        def __call__(self, x: Any) -> Any:
+            with convcore.precision("fast"):
+                return super().__call__(x)
+
+    own, x = Own(nn.Conv2d(3, 8, 3)), np.ones((1, 3, 8, 8), np.float32)
+    own(x)
+    with plan.questions() as asked:
+        own(x)
+    assert len(asked) == 1
 
 
 def test_what_was_found_before_an_interruption_is_kept(

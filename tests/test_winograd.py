@@ -1,90 +1,15 @@
-"""Winograd's filtering against its definition, within its bound, on any data."""
+"""Winograd's filtering against its definition."""
 
-from dataclasses import replace
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from convcore import functional as F
-from convcore import plan, precision, reference
 from convcore.problem import ConvProblem
 from convcore.reference import winograd
-from convcore.runtime import cpu, threads, workspace
 from tests import oracle
-from tests.conv_helpers import arguments, compute
-
-SIZES = {"winograd": 4, "winograd2": 2}
-KERNELS = ("kh3", "kh3kw1", "kh1kw3")
-CASES = [
-    "n1g1ic1ih1oc1kh3ph1",
-    "n2g1ic5ih7iw9oc3kh3",
-    "n1g1ic17ih14oc33kh3ph1",
-    "n3g1ic16ih7oc32kh3ph1",
-    "n2g3ic9ih12iw5oc6kh3ph1pw0",
-    "n1g1ic40ih30iw45oc70kh3ph2",
-    "n2g1ic8iw133oc9kw3pw1",
-    "n2g1ic8ih20iw19oc9kh1kw3pw1",
-    "n2g1ic8ih20iw19oc9kh3kw1ph1",
-    "n2g1ic6id4ih9oc5kd1kh3kw3ph1",
-    "n5g1ic130ih6oc70kh3ph1",
-    "n1g2ic128ih9oc66kh3ph1_2",
-    "n0g1ic4ih8oc4kh3ph1",
-]
-
-
-def scale(
-    problem: ConvProblem, direction: oracle.Direction, size: int, *arrays: Any
-) -> Any:
-    """What the errors are measured in: all magnitudes that the transforms add up."""
-    total = winograd.convolve(
-        problem.folded, direction, arrays[0], arrays[1], size, magnitude=True
-    )
-    shapes = {
-        "fprop": problem.y_shape,
-        "dgrad": problem.x_shape,
-        "wgrad": problem.weight_shape,
-    }
-    total = total.reshape(shapes[direction])
-    if len(arrays) == 3 and arrays[2] is not None:
-        bias: Any = np.abs(arrays[2]).reshape(-1, *(1,) * (total.ndim - 2))
-        total = total + bias
-    return total
-
-
-def terms(problem: ConvProblem, direction: oracle.Direction, size: int) -> int:
-    """How many products are summed at each point."""
-    if direction == "fprop":
-        return problem.ic // problem.g
-    if direction == "dgrad":
-        return problem.oc // problem.g
-    folded = problem.folded
-    tiles = [
-        -(-o // (size if k > 1 else 1))
-        for o, k in zip(folded.out_extent, folded.kernel, strict=True)
-    ]
-    return problem.n * int(np.prod(tiles))
-
-
-def check(
-    problem: ConvProblem, direction: oracle.Direction, algorithm: str, *arrays: Any
-) -> None:
-    """Hold a result against the bound of the card."""
-    size = SIZES[algorithm]
-    dtype = arrays[0].dtype
-    wide = [None if a is None else a.astype(oracle.wider(dtype)) for a in arrays]
-    factor = 2 * np.sqrt(terms(problem, direction, size)) + 22
-    u = np.finfo(dtype).eps / 2
-    oracle.assert_within(
-        compute(problem, algorithm, direction, *arrays),
-        oracle.run(problem, direction, *wide),
-        factor * u * scale(problem, direction, size, *arrays),
-        dtype,
-        f"{algorithm} {direction} of {problem}",
-    )
+from tests.conv_helpers import arguments
+from tests.transform_helpers import DIRECTIONS, WINOGRAD, folded
 
 
 @pytest.mark.parametrize("size", [2, 4])
@@ -108,189 +33,14 @@ def test_transforms_of_other_points_and_taps() -> None:
     np.testing.assert_allclose(m.a.T @ ((m.g @ w) * (m.b.T @ d)), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("spelling", CASES)
+@pytest.mark.parametrize("spelling", WINOGRAD.cases)
 @pytest.mark.parametrize("size", [2, 4])
 def test_definition_agrees_with_the_reference(spelling: str, size: int) -> None:
     problem = ConvProblem.parse(spelling)
     a = oracle.operands(problem, np.random.default_rng(0), np.float64, kind="normal")
-    for direction in ("fprop", "dgrad", "wgrad"):
+    for direction in DIRECTIONS:
         arrays = arguments(direction, a, bias=False)[:2]
         right = oracle.run(problem, direction, *arrays)
-        found = winograd.convolve(problem.folded, direction, *arrays, size)
+        pair = folded(problem, direction, *arrays)
+        found = winograd.convolve(problem.folded, direction, *pair, size)
         np.testing.assert_allclose(found.reshape(right.shape), right, atol=1e-10)
-
-
-@pytest.mark.parametrize("dtype", oracle.DTYPES)
-@pytest.mark.parametrize("spelling", CASES)
-def test_kernels_are_within_their_bound(spelling: str, dtype: Any, isa: str) -> None:
-    problem = ConvProblem.parse(spelling)
-    a = oracle.operands(problem, np.random.default_rng(1), dtype, kind="normal")
-    for algorithm in SIZES:
-        for direction in ("fprop", "dgrad", "wgrad"):
-            for bias in (True, False):
-                check(problem, direction, algorithm, *arguments(direction, a, bias))
-
-
-@st.composite
-def problems(draw: st.DrawFn) -> ConvProblem:
-    """Any problem that the cards accept, of moderate size."""
-    kernel = draw(st.sampled_from([(3, 3), (1, 3), (3, 1)]))
-    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
-    channels = st.sampled_from([1, 2, 7, 8, 9, 15, 16, 17, 31, 33])
-    shape = [draw(st.integers(1, 21)) for _ in range(2)]
-    pads = [
-        (draw(st.integers(0, 4)), draw(st.integers(0, 4))) if k > 1 else (0, 0)
-        for k in kernel
-    ]
-    shape = [max(e, k - sum(p)) for e, k, p in zip(shape, kernel, pads, strict=True)]
-    c, m = draw(channels), draw(channels)
-    return ConvProblem.conv(
-        "conv2d",
-        (draw(st.integers(0, 4)), groups * c, *shape),
-        (groups * m, c, *kernel),
-        padding=tuple(pads),
-        groups=groups,
-    )
-
-
-@given(
-    problems(),
-    st.sampled_from(sorted(SIZES)),
-    st.sampled_from(oracle.DTYPES),
-    st.sampled_from(["normal", "positive", "scaled"]),
-    st.sampled_from(cpu.available()),
-)
-def test_any_problem_is_within_the_bound(
-    problem: ConvProblem, algorithm: str, dtype: Any, data: str, isa: str
-) -> None:
-    """Also where a tile has data of very different sizes."""
-    rng = np.random.default_rng(0)
-    a = oracle.operands(problem, rng, dtype, kind="normal")
-    for direction in ("fprop", "dgrad", "wgrad"):
-        arrays = arguments(direction, a)
-        if data == "positive":
-            arrays = tuple(np.abs(array) for array in arrays)
-        if data == "scaled":
-            arrays = tuple(
-                array * (10.0 ** rng.integers(-6, 7, array.shape)).astype(dtype)
-                for array in arrays
-            )
-        with cpu.use(isa):
-            check(problem, direction, algorithm, *arrays)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38])
-@pytest.mark.parametrize("algorithm", sorted(SIZES))
-def test_values_stay_in_their_receptive_field(
-    algorithm: str, value: float, isa: str
-) -> None:
-    """Wherever in a tile they are: what is not finite, and what transforms overflow."""
-    problem = ConvProblem.parse("n2g1ic3ih8oc5kh3ph1")
-    rng = np.random.default_rng(0)
-    clean = oracle.operands(problem, rng, kind="normal")
-    for y in range(6):
-        for x in range(6):
-            a = oracle.operands(problem, np.random.default_rng(0), kind="normal")
-            a.x[1, 2, y, x] = a.grad_y[1, 4, y, x] = value
-            for direction in ("fprop", "dgrad", "wgrad"):
-                arrays = arguments(direction, a)
-                with np.errstate(all="ignore"):
-                    right = oracle.run(problem, direction, *arrays)
-                found = compute(problem, algorithm, direction, *arrays)
-                what = f"{direction} at {y}, {x}"
-                finite = np.isfinite(right)
-                np.testing.assert_array_equal(np.isnan(found), np.isnan(right), what)
-                np.testing.assert_array_equal(found[~finite], right[~finite], what)
-                if direction != "wgrad":
-                    whole = compute(
-                        problem, algorithm, direction, *arguments(direction, clean)
-                    )
-                    oracle.assert_bits_equal(found[0], whole[0], what)
-
-
-def test_weights_that_are_not_finite(isa: str) -> None:
-    problem = ConvProblem.parse("n2g1ic3ih8oc5kh3ph1")
-    a = oracle.operands(problem, np.random.default_rng(0), kind="normal")
-    for value in (np.nan, np.inf):
-        a.w[4, 1, 0, 2] = value
-        for direction in ("fprop", "dgrad"):
-            arrays = arguments(direction, a)
-            with precision("strict"):
-                right = compute(problem, "auto", direction, *arrays)
-            oracle.assert_bits_equal(
-                compute(problem, "winograd", direction, *arrays), right
-            )
-
-
-def test_large_finite_data_do_not_overflow(isa: str) -> None:
-    """Sums of a transform would be infinite where the result is not."""
-    problem = ConvProblem.parse("n1g1ic2ih6oc2kh3ph1")
-    x = np.full(problem.x_shape, 3e38, np.float32)
-    x[:, 1] = -3e38
-    w = np.ones(problem.weight_shape, np.float32)
-    y = F.conv2d(x, w, padding=1, algorithm="winograd")
-    oracle.assert_bits_equal(y, F.conv2d(x, w, padding=1, algorithm="direct"))
-
-
-def test_relu_comes_after_the_check(isa: str) -> None:
-    problem = replace(ConvProblem.parse("n1g1ic3ih9oc4kh3ph1"), relu=True)
-    a = oracle.operands(problem, np.random.default_rng(0), kind="normal")
-    a.x[0, 0, 4, 4] = -np.inf
-    y = compute(problem, "winograd", "fprop", *arguments("fprop", a))
-    right = reference.conv(problem, a.x, a.w, a.b)
-    np.testing.assert_array_equal(np.isnan(y), np.isnan(right))
-    np.testing.assert_allclose(y, right, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("direction", ["fprop", "dgrad", "wgrad"])
-def test_bits_do_not_depend_on_the_thread_count(
-    direction: oracle.Direction, isa: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for spelling in (
-        "n7g1ic64ih14oc96kh3ph1",
-        "n2g1ic33ih56oc64kh3ph1",
-        "n1g1ic300ih7oc130kh3ph1",
-    ):
-        problem = ConvProblem.parse(spelling)
-        a = oracle.operands(problem, np.random.default_rng(2), kind="normal")
-        arrays = arguments(direction, a)
-        for algorithm in SIZES:
-            monkeypatch.setattr(threads, "team", lambda work: 1)
-            alone = compute(problem, algorithm, direction, *arrays)
-            for count in (2, 3, 8):
-                monkeypatch.setattr(threads, "team", lambda work, count=count: count)
-                oracle.assert_bits_equal(
-                    compute(problem, algorithm, direction, *arrays), alone
-                )
-
-
-@pytest.mark.parametrize("channels", [1, 16, 17, 40, 48])
-def test_results_come_from_the_kernel_itself(
-    channels: int, isa: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Lanes without a channel were taken for results that are not finite."""
-    problem = ConvProblem.parse(f"n2g1ic{channels}ih9oc{channels}kh3ph1")
-    a = oracle.operands(problem, np.random.default_rng(0), kind="normal")
-
-    def never(self: plan.Plan) -> plan.Plan:
-        raise AssertionError(f"{self.direction} of {self.problem} is computed again")
-
-    monkeypatch.setattr(plan.Plan, "exact", never)
-    monkeypatch.setattr(
-        workspace, "lend", lambda size: np.full(size + 64, 0xFF, np.uint8)
-    )
-    monkeypatch.setattr(workspace, "take_back", lambda scratch: None)
-    for algorithm in SIZES:
-        for direction in ("fprop", "dgrad", "wgrad"):
-            check(problem, direction, algorithm, *arguments(direction, a))
-
-
-def test_strict_precision_never_transforms() -> None:
-    problem = ConvProblem.parse("n16g1ic128ih28oc128kh3ph1")
-    for direction in ("fprop", "dgrad", "wgrad"):
-        assert plan.select(problem, direction, "float32").algorithm == "winograd"
-        assert plan.select(problem, direction, "float64").algorithm == "direct"
-        named = plan.select(problem, direction, "float64", "winograd")
-        assert named.algorithm == "winograd"
-        with precision("strict"):
-            assert plan.select(problem, direction, "float32").algorithm == "direct"

@@ -4,6 +4,7 @@ And what may be kept between two calls with the same weights.
 """
 
 import os
+import re
 import sys
 import time
 
@@ -45,18 +46,20 @@ def run(plan: Plan, *buffers: Array | None, packed: Array | None = None) -> None
 
 
 def _run_again(plan: Plan, lost: bytearray, buffers: tuple[Array | None, ...]) -> None:
-    """Compute without transforms what is not finite with them."""
-    exact = plan.exact()
+    """Compute without transforms the samples that are not finite with them.
+
+    And the gradient of weight, to which all samples add, whole.
+    """
     if plan.direction == "wgrad":
-        run(exact, *buffers)
+        run(plan.exact(), *buffers)
         return
     source, weight, bias, out = buffers
     assert source is not None
     assert out is not None
     sources, outs = source.reshape(len(lost), -1), out.reshape(len(lost), -1)
-    for i in range(len(lost)):
-        if lost[i]:
-            run(exact, sources[i], weight, bias, outs[i])
+    for found in re.finditer(rb"[^\0]+", lost):  # neighbours together
+        i, j = found.span()
+        run(plan.exact(j - i), sources[i:j], weight, bias, outs[i:j])
 
 
 class PackedWeight:

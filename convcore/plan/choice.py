@@ -67,14 +67,9 @@ class Plan:
         scalars: int = self._module.packed_size(self.geometry, self.direction, item)
         return item * scalars
 
-    def exact(self) -> "Plan":
-        """Choose what computes a result again that a transform could not: one sample's.
-
-        The gradient of weight is computed again whole.
-        """
-        problem = self.problem
-        if self.direction != "wgrad":
-            problem = replace(problem, n=1)
+    def exact(self, n: int | None = None) -> "Plan":
+        """Choose what computes again what a transform could not: all, or n samples."""
+        problem = self.problem if n is None else replace(self.problem, n=n)
         return _select(
             problem, self.direction, self.dtype, "auto", False, False, self.isa
         )

@@ -75,7 +75,8 @@ def precision(mode: str) -> Iterator[None]:
     ...     print(convcore.plan.select(problem, "fprop", "float32").algorithm)
     direct
     """
-    token = _mode.set(_checked("precision: mode", mode))
+    _, *name = current().split(" ")  # that of `uncached` stays
+    token = _mode.set(" ".join([_checked("precision: mode", mode), *name]))
     try:
         yield
     finally:

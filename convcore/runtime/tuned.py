@@ -2,13 +2,14 @@
 
     {"format": 1, "results": {setting: {question: algorithm}}}
 
-A setting is what a measurement depends on beside its question: the version, processor,
-instruction set and number of threads. The file is read when the first algorithm is
-chosen. It is a cache: one that is missing, damaged or cannot be written is no error.
+A setting is the version, processor and instruction set; not the number of threads, on
+which no choice may depend, because results do not. The file is read when the first
+algorithm is chosen. It is a cache: one that is missing, damaged or cannot be written is
+no error, and what other versions measured is left out when it is written.
 
 =====================  ===============================================================
 CONVCORE_CACHE         the directory, instead of the usual place of a user's caches
-CONVCORE_AUTOTUNE=0    the file is not read
+CONVCORE_AUTOTUNE=0    the file is neither read nor written
 =====================  ===============================================================
 """
 
@@ -23,7 +24,6 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 
-from convcore.runtime import threads
 from convcore.runtime.config import __version__
 
 FORMAT = 1
@@ -37,35 +37,28 @@ _results: Results | None = None  # None: not read yet
 
 def lookup(question: str, isa: str) -> str | None:
     """Give the algorithm that was the fastest, if that was measured."""
-    global _results
-    if _results is None:
-        _results = _read() if os.environ.get("CONVCORE_AUTOTUNE") != "0" else {}
-    if not _results:
-        return None
-    return _results.get(_setting(isa), {}).get(question)
+    known = _known()
+    return known.get(_setting(isa), {}).get(question) if known else None
 
 
 def keep(answers: Mapping[str, str], isa: str) -> None:
     """Keep what was measured, for this process and in the file."""
     global _results
-    setting = _setting(isa)
     with _lock:
-        known = dict(_results or {})
-        known[setting] = {**known.get(setting, {}), **answers}
-        _results = known
-        stored = _read()  # another process may have written meanwhile
-        stored[setting] = {**stored.get(setting, {}), **answers}
-        _write(stored)
+        # Another process may have written meanwhile, and this one been unable to.
+        _results = _joined(_joined(_read(), _results or {}), {_setting(isa): answers})
+        _write(_results)
 
 
 def forget() -> None:
     """Forget all that was measured, and remove the file."""
     global _results
-    _results = {}
-    path = _path()
-    if path is not None:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+    with _lock:
+        _results = {}
+        path = _path()
+        if path is not None:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def reread() -> None:
@@ -74,8 +67,26 @@ def reread() -> None:
     _results = None
 
 
+def _known() -> Results:
+    """Give what was measured, from the file if this is the first question."""
+    global _results
+    known = _results
+    if known is None:
+        with _lock:  # or what `keep` has put there meanwhile would be lost
+            known = _results if _results is not None else _read()
+            _results = known
+    return known
+
+
+def _joined(one: Results, two: Mapping[str, Mapping[str, str]]) -> Results:
+    """Give both; the second counts where both have an answer."""
+    return {s: {**one.get(s, {}), **two.get(s, {})} for s in {**one, **two}}
+
+
 def _path() -> Path | None:
-    """Give the file's place; None where there is no home."""
+    """Give the file's place; None where there is no home, or where none is wanted."""
+    if os.environ.get("CONVCORE_AUTOTUNE") == "0":
+        return None
     own = os.environ.get("CONVCORE_CACHE")
     if own:
         return Path(own) / "autotune.json"
@@ -105,6 +116,7 @@ def _read() -> Results:
         return {
             str(setting): {str(q): str(a) for q, a in answers.items()}
             for setting, answers in content["results"].items()
+            if setting.startswith(_version())
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
@@ -129,9 +141,12 @@ def _write(results: Results) -> None:
                 os.unlink(temporary)
 
 
+def _version() -> str:
+    return f"convcore {__version__}, "
+
+
 def _setting(isa: str) -> str:
-    count = threads.get_num_threads()
-    return f"convcore {__version__}, {_processor()}, {isa}, {count} threads"
+    return f"{_version()}{_processor()}, {isa}"
 
 
 @cache

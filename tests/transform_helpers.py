@@ -1,0 +1,236 @@
+"""What the algorithms that transform their operands have in common, for their tests."""
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from convcore.kernels import load
+from convcore.problem import ConvProblem
+from convcore.reference import fft, winograd
+from convcore.runtime import cpu
+from tests import oracle
+from tests.conv_helpers import compute
+
+DIRECTIONS: tuple[oracle.Direction, ...] = ("fprop", "dgrad", "wgrad")
+
+
+@dataclass(frozen=True)
+class Transform:
+    """An algorithm, the bound of its card, and problems that it accepts."""
+
+    name: str
+    cases: tuple[str, ...]
+    of_some_tiles: str  # a problem of two samples and a few tiles
+    of_many_tasks: tuple[str, ...]
+    kernels: st.SearchStrategy[tuple[int, int]]
+    most_pixels: int  # along an axis of drawn problems
+    magnitudes: Callable[..., Any]  # what its errors are measured in
+    factor: Callable[[ConvProblem, oracle.Direction, Any], float]
+
+
+def folded(
+    problem: ConvProblem, direction: oracle.Direction, *arrays: Any
+) -> tuple[Any, Any]:
+    """The two operands as the kernels see them."""
+    seen = problem.folded
+    shapes = {
+        "fprop": (seen.x_shape, seen.weight_shape),
+        "dgrad": (seen.y_shape, seen.weight_shape),
+        "wgrad": (seen.x_shape, seen.y_shape),
+    }[direction]
+    return arrays[0].reshape(shapes[0]), arrays[1].reshape(shapes[1])
+
+
+def allowed(
+    algorithm: Transform,
+    problem: ConvProblem,
+    direction: oracle.Direction,
+    *arrays: Any,
+) -> Any:
+    """The bound of the card, for each element of the result."""
+    dtype = arrays[0].dtype
+    shapes = {
+        "fprop": problem.y_shape,
+        "dgrad": problem.x_shape,
+        "wgrad": problem.weight_shape,
+    }
+    total = algorithm.magnitudes(
+        problem, direction, *folded(problem, direction, *arrays)
+    )
+    total = total.reshape(shapes[direction])
+    if len(arrays) == 3 and arrays[2] is not None:
+        bias: Any = np.abs(arrays[2]).reshape(-1, *(1,) * (total.ndim - 2))
+        total = total + bias
+    u = np.finfo(dtype).eps / 2
+    return algorithm.factor(problem, direction, dtype) * u * total
+
+
+def check(
+    algorithm: Transform,
+    problem: ConvProblem,
+    direction: oracle.Direction,
+    *arrays: Any,
+) -> None:
+    """Hold a result against the bound of the card."""
+    dtype = arrays[0].dtype
+    wide = [None if a is None else a.astype(oracle.wider(dtype)) for a in arrays]
+    oracle.assert_within(
+        compute(problem, algorithm.name, direction, *arrays),
+        oracle.run(problem, direction, *wide),
+        allowed(algorithm, problem, direction, *arrays),
+        dtype,
+        f"{algorithm.name} {direction} of {problem}",
+    )
+
+
+def products(
+    problem: ConvProblem, direction: oracle.Direction, outputs: tuple[int, ...]
+) -> int:
+    """How many products are summed at each point, for tiles of so many outputs."""
+    if direction == "fprop":
+        return problem.ic // problem.g
+    if direction == "dgrad":
+        return problem.oc // problem.g
+    tiles = [
+        -(-e // o) for e, o in zip(problem.folded.out_extent, outputs, strict=True)
+    ]
+    return problem.n * int(np.prod(tiles))
+
+
+def lengths_of(
+    problem: ConvProblem, direction: oracle.Direction, dtype: Any
+) -> tuple[int, int]:
+    """The lengths of tiles that the kernel of the FFT chooses."""
+    module = load("conv_fft_weight" if direction == "wgrad" else "conv_fft", cpu.isa())
+    geometry = array("q", problem.folded.geometry)
+    lengths: tuple[int, int] = module.tile_lengths(
+        geometry, direction, np.dtype(dtype).itemsize
+    )
+    return lengths
+
+
+def _fft_magnitudes(
+    problem: ConvProblem, direction: oracle.Direction, *arrays: Any
+) -> Any:
+    lengths = lengths_of(problem, direction, arrays[0].dtype)
+    return fft.convolve(problem.folded, direction, *arrays, lengths, magnitude=True)
+
+
+def _fft_factor(problem: ConvProblem, direction: oracle.Direction, dtype: Any) -> float:
+    lengths = lengths_of(problem, direction, dtype)
+    taps = problem.folded.kernel[1:]
+    outputs = (1, *(n - k + 1 for n, k in zip(lengths, taps, strict=True)))
+    terms = products(problem, direction, outputs)
+    return float(4 * (2 * np.sqrt(terms) + 7 * np.log2(np.prod(lengths))))
+
+
+def _filtering(name: str, size: int) -> Transform:
+    """Winograd's filtering with tiles of so many outputs along an axis."""
+
+    def magnitudes(
+        problem: ConvProblem, direction: oracle.Direction, *arrays: Any
+    ) -> Any:
+        return winograd.convolve(
+            problem.folded, direction, *arrays, size, magnitude=True
+        )
+
+    def factor(problem: ConvProblem, direction: oracle.Direction, dtype: Any) -> float:
+        outputs = tuple(size if k > 1 else 1 for k in problem.folded.kernel)
+        return float(2 * np.sqrt(products(problem, direction, outputs)) + 22)
+
+    return Transform(
+        name,
+        cases=(
+            "n1g1ic1ih1oc1kh3ph1",
+            "n2g1ic5ih7iw9oc3kh3",
+            "n1g1ic17ih14oc33kh3ph1",
+            "n3g1ic16ih7oc32kh3ph1",
+            "n2g3ic9ih12iw5oc6kh3ph1pw0",
+            "n1g1ic40ih30iw45oc70kh3ph2",
+            "n2g1ic8iw133oc9kw3pw1",
+            "n2g1ic8ih20iw19oc9kh1kw3pw1",
+            "n2g1ic8ih20iw19oc9kh3kw1ph1",
+            "n2g1ic6id4ih9oc5kd1kh3kw3ph1",
+            "n1g1ic2ih5iw1oc3kh3kw1",
+            "n5g1ic130ih6oc70kh3ph1",
+            "n1g2ic128ih9oc66kh3ph1_2",
+            "n0g1ic4ih8oc4kh3ph1",
+        ),
+        of_some_tiles="n2g1ic3ih8oc5kh3ph1",
+        of_many_tasks=(
+            "n7g1ic64ih14oc96kh3ph1",
+            "n2g1ic33ih56oc64kh3ph1",
+            "n1g1ic300ih7oc130kh3ph1",
+        ),
+        kernels=st.sampled_from([(3, 3), (1, 3), (3, 1)]),
+        most_pixels=21,
+        magnitudes=magnitudes,
+        factor=factor,
+    )
+
+
+WINOGRAD, WINOGRAD2 = _filtering("winograd", 4), _filtering("winograd2", 2)
+
+FFT = Transform(
+    "fft",
+    cases=(
+        "n1g1ic1ih1oc1kh3ph1",
+        "n2g1ic5ih7iw9oc3kh2kw5pw2",
+        "n2g1ic17ih14oc33kh7ph3",
+        "n3g1ic16ih20oc16kh7ph3",
+        "n2g3ic9ih12iw25oc6kh9ph4pw0",
+        "n1g1ic40ih30iw45oc70kh5kw7ph2",
+        "n2g1ic8iw333oc9kw33pw1",
+        "n1g1ic3iw900oc18kw200pw7",
+        "n2g1ic8ih20iw19oc9kh1kw12pw1",
+        "n2g1ic8ih40iw9oc9kh21kw1ph1",
+        "n2g1ic6id4ih9oc5kd1kh4kw4ph1",
+        "n1g1ic2ih5iw1oc3kh4kw1",
+        "n5g1ic130ih6oc70kh6ph2",
+        "n1g2ic128ih9oc66kh3ph1_2",
+        "n1g1ic2ih37iw80oc3kh31ph15",
+        "n0g1ic4ih8oc4kh7ph3",
+    ),
+    of_some_tiles="n2g1ic3ih11oc5kh7ph3",
+    of_many_tasks=(
+        "n7g1ic40ih14oc96kh7ph3",
+        "n3g1ic33ih56oc16kh7ph3",
+        "n1g1ic16iw3000oc70kw64",
+    ),
+    kernels=st.sampled_from([7, 20]).flatmap(
+        lambda most: st.tuples(st.integers(1, most), st.integers(1, most)).filter(
+            lambda kernel: kernel != (1, 1)
+        )
+    ),
+    most_pixels=41,
+    magnitudes=_fft_magnitudes,
+    factor=_fft_factor,
+)
+
+TRANSFORMS = (WINOGRAD, WINOGRAD2, FFT)
+
+
+@st.composite
+def problems(draw: st.DrawFn, algorithm: Transform) -> ConvProblem:
+    """Any problem that the card accepts, of moderate size."""
+    kernel = draw(algorithm.kernels)
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    channels = st.sampled_from([1, 2, 7, 8, 9, 15, 16, 17, 31, 33])
+    shape = [draw(st.integers(1, algorithm.most_pixels)) for _ in range(2)]
+    pads = [
+        (draw(st.integers(0, k + 1)), draw(st.integers(0, k + 1))) if k > 1 else (0, 0)
+        for k in kernel
+    ]
+    shape = [max(e, k - sum(p)) for e, k, p in zip(shape, kernel, pads, strict=True)]
+    c, m = draw(channels), draw(channels)
+    return ConvProblem.conv(
+        "conv2d",
+        (draw(st.integers(0, 4)), groups * c, *shape),
+        (groups * m, c, *kernel),
+        padding=tuple(pads),
+        groups=groups,
+    )
