@@ -16,9 +16,11 @@ Examples
 from convcore import functional, init, nn, optim, train
 from convcore.plan import explain
 from convcore.problem import ConvProblem, PoolProblem
+from convcore.runtime.buffers import keep_memory
 from convcore.runtime.config import __version__, show_config
 from convcore.runtime.precision import precision
 from convcore.runtime.threads import get_num_threads, set_num_threads
+from convcore.runtime.workspace import release_memory
 from convcore.tuning import autotune, forget_tuned
 
 __all__ = [
@@ -31,9 +33,11 @@ __all__ = [
     "functional",
     "get_num_threads",
     "init",
+    "keep_memory",
     "nn",
     "optim",
     "precision",
+    "release_memory",
     "set_num_threads",
     "show_config",
     "train",

@@ -29,7 +29,14 @@ ALLOWED: dict[str, set[str]] = {
     "init": {"arguments", "runtime.arrays"},
     "nn": {"arguments", "functional", "init", "problem", "runtime.arrays"},
     "optim": {"arguments", "nn", "runtime.arrays"},
-    "train": {"arguments", "functional", "nn", "optim", "runtime.arrays"},
+    "train": {
+        "arguments",
+        "functional",
+        "nn",
+        "optim",
+        "runtime.arrays",
+        "runtime.buffers",
+    },
     "viz": {"arguments", "runtime.arrays"},
 }
 WITHOUT_NUMPY = {"problem", "algorithms", "plan", "kernels"}

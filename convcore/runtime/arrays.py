@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from convcore.runtime import buffers
+
 Array = npt.NDArray[Any]
 
 # Tests set this: fresh outputs and scratch are then NaN, so that an element that a kernel
@@ -82,9 +84,9 @@ def checked(
     return _FLOAT32 if native == _FLOAT32 else _FLOAT64
 
 
-def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    """Give a fresh output array, not initialised."""
-    out = np.empty(shape, dtype)
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Give an output array, not initialised."""
+    out = buffers.empty(shape, dtype)
     if POISON:
         out.fill(np.nan)
     return out

@@ -10,7 +10,7 @@ from collections import deque
 
 import numpy as np
 
-from convcore.runtime import arrays
+from convcore.runtime import arrays, buffers
 from convcore.runtime.arrays import Array
 
 KEPT_BYTES = 64 << 20  # the largest buffer that is kept
@@ -39,6 +39,20 @@ def lend(size: int) -> Array:
     if arrays.POISON:
         buffer[: size + ALIGNMENT].fill(0xFF)  # NaN, in every float type
     return buffer
+
+
+def release_memory() -> None:
+    """Give back to the system what is kept for later calls: memory of results, scratch.
+
+    Arrays that are held anywhere stay as they are.
+
+    Examples
+    --------
+    >>> import convcore
+    >>> convcore.release_memory()
+    """
+    _kept.clear()
+    buffers.release()
 
 
 def take_back(buffer: Array) -> None:

@@ -10,6 +10,7 @@ from convcore.arguments import Seed, generator, integer
 from convcore.nn import Layer
 from convcore.nn.parameter import commit
 from convcore.optim import Optimizer, Schedule
+from convcore.runtime import buffers
 from convcore.runtime.arrays import Array
 from convcore.train.callbacks import (
     Callback,
@@ -37,6 +38,7 @@ class Loss(Protocol):
         ...
 
 
+@buffers.keep_memory()
 def fit(
     model: Layer,
     x: Array,

@@ -2,10 +2,12 @@
 
 from convcore.arguments import integer
 from convcore.nn import Layer
+from convcore.runtime import buffers
 from convcore.runtime.arrays import Array, empty
 from convcore.train.samples import check_samples
 
 
+@buffers.keep_memory()
 def predict(model: Layer, x: Array, batch_size: int = 256) -> Array:
     """Run a model on samples, batch by batch, in inference mode.
 
