@@ -7,10 +7,11 @@ import os
 import re
 import sys
 import time
+from array import array
 
 import numpy as np
 
-from convcore.plan import Plan
+from convcore.plan import Plan, operation
 from convcore.runtime import threads, workspace
 from convcore.runtime.arrays import Array
 
@@ -43,6 +44,35 @@ def run(plan: Plan, *buffers: Array | None, packed: Array | None = None) -> None
         )
     if lost is not None:
         _run_again(plan, lost, buffers)
+
+
+def apply(
+    module: str,
+    function: str,
+    sizes: tuple[int, ...],
+    *buffers: Array | None,
+    work: int,
+) -> None:
+    """Run the kernel of an operation that has only one, over contiguous arrays.
+
+    Parameters
+    ----------
+    module, function : str
+        As in `plan.operation`.
+    sizes : ints
+        What the kernel has to know of the shapes.
+    buffers : ndarray or None
+        The outputs last; None is no array.
+    work : int
+        Elements that are looked at, about: decides about threads.
+    """
+    team = threads.team(work)
+    begin = time.perf_counter() if _VERBOSE else 0.0
+    operation(module, function)(array("q", sizes), *buffers, team)
+    if _VERBOSE:
+        milliseconds = (time.perf_counter() - begin) * 1e3
+        what = f"{module}.{function} {sizes} threads {team}"
+        print(f"convcore: {what} {milliseconds:.3f} ms", file=sys.stderr)
 
 
 def _run_again(plan: Plan, lost: bytearray, buffers: tuple[Array | None, ...]) -> None:

@@ -5,6 +5,7 @@
     choice.py        Plan, select: the choice, cached
     explanation.py   explain: the choice in words
     measurement.py   measure: how long each algorithm takes here
+    operation.py     operation: the kernel, where there is no choice
 
 >>> from convcore.problem import ConvProblem
 >>> problem = ConvProblem.parse("n1g1ic3ih224oc64kh7sh2ph3")
@@ -24,6 +25,7 @@ from convcore.plan.choice import (
 )
 from convcore.plan.explanation import explain
 from convcore.plan.measurement import measure
+from convcore.plan.operation import operation
 
 __all__ = [
     "Plan",
@@ -34,6 +36,7 @@ __all__ = [
     "forget",
     "key_of",
     "measure",
+    "operation",
     "questions",
     "select",
 ]
