@@ -37,6 +37,14 @@ from convcore.functional.adaptive_pool import (
     global_avg_pool3d,
     global_avg_pool3d_backward,
 )
+from convcore.functional.avg_pool import (
+    avg_pool1d,
+    avg_pool1d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    avg_pool3d,
+    avg_pool3d_backward,
+)
 from convcore.functional.conv import (
     conv1d,
     conv1d_backward,
@@ -62,14 +70,7 @@ from convcore.functional.loss import (
     mse_loss,
     mse_loss_backward,
 )
-from convcore.functional.norm import batch_norm, batch_norm_backward
-from convcore.functional.pool import (
-    avg_pool1d,
-    avg_pool1d_backward,
-    avg_pool2d,
-    avg_pool2d_backward,
-    avg_pool3d,
-    avg_pool3d_backward,
+from convcore.functional.max_pool import (
     max_pool1d,
     max_pool1d_backward,
     max_pool2d,
@@ -77,6 +78,7 @@ from convcore.functional.pool import (
     max_pool3d,
     max_pool3d_backward,
 )
+from convcore.functional.norm import batch_norm, batch_norm_backward
 from convcore.functional.shape import flatten, flatten_backward
 
 __all__ = [

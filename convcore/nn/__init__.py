@@ -30,6 +30,15 @@ from convcore.nn.activation import (
     Softmax,
     Tanh,
 )
+from convcore.nn.adaptive_pool import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    GlobalAvgPool1d,
+    GlobalAvgPool2d,
+    GlobalAvgPool3d,
+)
+from convcore.nn.avg_pool import AvgPool1d, AvgPool2d, AvgPool3d
 from convcore.nn.container import Concat, Residual, Sequential
 from convcore.nn.conv import (
     Conv1d,
@@ -43,22 +52,9 @@ from convcore.nn.dropout import Dropout
 from convcore.nn.layer import Backward, Layer
 from convcore.nn.linear import Linear
 from convcore.nn.loss import CrossEntropyLoss, LossBackward, MSELoss
+from convcore.nn.max_pool import MaxPool1d, MaxPool2d, MaxPool3d
 from convcore.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from convcore.nn.parameter import Parameter
-from convcore.nn.pool import (
-    AdaptiveAvgPool1d,
-    AdaptiveAvgPool2d,
-    AdaptiveAvgPool3d,
-    AvgPool1d,
-    AvgPool2d,
-    AvgPool3d,
-    GlobalAvgPool1d,
-    GlobalAvgPool2d,
-    GlobalAvgPool3d,
-    MaxPool1d,
-    MaxPool2d,
-    MaxPool3d,
-)
 from convcore.nn.serialize import load_npz, save_npz
 from convcore.nn.shape import Flatten
 

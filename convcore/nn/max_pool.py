@@ -1,0 +1,89 @@
+"""Max pooling over one, two or three axes."""
+
+from typing import Any, ClassVar
+
+from convcore import functional as F
+from convcore.nn._pooling import WindowPool
+from convcore.nn.layer import Backward
+from convcore.problem import Padding, Size
+from convcore.runtime.arrays import Array
+
+__all__ = ["MaxPool1d", "MaxPool2d", "MaxPool3d"]
+
+
+class _MaxPool(WindowPool):
+    _defaults: ClassVar[dict[str, Any]] = {
+        "stride": None,
+        "padding": 0,
+        "dilation": 1,
+        "ceil_mode": False,
+    }
+
+    def __init__(
+        self,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Padding = 0,
+        dilation: Size = 1,
+        *,
+        ceil_mode: bool = False,
+    ) -> None:
+        self._set_window(kernel_size, stride, padding, dilation, ceil_mode)
+
+    def forward(self, x: Array) -> tuple[Array, Backward]:
+        pool, pool_backward = self._functions
+        y, indices = pool(x, *self._window, return_indices=True)
+        input_shape = x.shape
+
+        def backward(grad_y: Array) -> Array:
+            return pool_backward(grad_y, indices, input_shape, *self._window)
+
+        return y, backward
+
+
+class MaxPool1d(_MaxPool):
+    """Keep the maximum of each window: `MaxPool2d` for (N, C, W) and (C, W)."""
+
+    ndim = 1
+    _functions = F.max_pool1d, F.max_pool1d_backward
+
+
+class MaxPool2d(_MaxPool):
+    """Keep the maximum of each window.
+
+    Parameters
+    ----------
+    kernel_size, dilation : int or one int per axis
+        Extents of the window; steps between its elements.
+    stride : int or one int per axis, optional
+        Steps between windows; by default `kernel_size`.
+    padding : int, one int or (lo, hi) pair per axis
+        Elements around x that never win; at most half of the window.
+    ceil_mode : bool
+        Whether a last window that hangs over the end counts, too.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When an argument has a wrong value or type.
+
+    See Also
+    --------
+    convcore.functional.max_pool2d
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> MaxPool2d(2)(np.ones((5, 3, 32, 32), np.float32)).shape
+    (5, 3, 16, 16)
+    """
+
+    ndim = 2
+    _functions = F.max_pool2d, F.max_pool2d_backward
+
+
+class MaxPool3d(_MaxPool):
+    """Keep the maximum of each window: `MaxPool2d` for (N, C, D, H, W)."""
+
+    ndim = 3
+    _functions = F.max_pool3d, F.max_pool3d_backward
