@@ -25,6 +25,7 @@ class Transform:
     name: str
     cases: tuple[str, ...]
     of_some_tiles: str  # a problem of two samples and a few tiles
+    places: tuple[range, range]  # in it, along y and x: all those of a tile
     of_many_tasks: tuple[str, ...]
     kernels: st.SearchStrategy[tuple[int, int]]
     most_pixels: int  # along an axis of drawn problems
@@ -161,6 +162,7 @@ def _filtering(name: str, size: int) -> Transform:
             "n0g1ic4ih8oc4kh3ph1",
         ),
         of_some_tiles="n2g1ic3ih8oc5kh3ph1",
+        places=(range(6), range(6)),
         of_many_tasks=(
             "n7g1ic64ih14oc96kh3ph1",
             "n2g1ic33ih56oc64kh3ph1",
@@ -196,6 +198,7 @@ FFT = Transform(
         "n0g1ic4ih8oc4kh7ph3",
     ),
     of_some_tiles="n2g1ic3ih11oc5kh7ph3",
+    places=(range(0, 11, 2), range(11)),
     of_many_tasks=(
         "n7g1ic40ih14oc96kh7ph3",
         "n3g1ic33ih56oc16kh7ph3",
@@ -206,7 +209,7 @@ FFT = Transform(
             lambda kernel: kernel != (1, 1)
         )
     ),
-    most_pixels=41,
+    most_pixels=25,
     magnitudes=_fft_magnitudes,
     factor=_fft_factor,
 )
