@@ -58,6 +58,7 @@ def defined(
     lengths: Sequence[int],
     *arrays: Any,
     magnitude: bool = False,
+    least: float = 0.0,
 ) -> Any:
     """The definition, of what the kernels see."""
     folded = problem.folded
@@ -67,7 +68,9 @@ def defined(
         "wgrad": (folded.x_shape, folded.y_shape),
     }[direction]
     one, two = (a.reshape(s) for a, s in zip(arrays, shapes, strict=True))
-    return fft.convolve(folded, direction, one, two, lengths, magnitude=magnitude)
+    return fft.convolve(
+        folded, direction, one, two, lengths, magnitude=magnitude, least=least
+    )
 
 
 def tiles_of(
@@ -91,7 +94,10 @@ def allowed(problem: ConvProblem, direction: oracle.Direction, *arrays: Any) -> 
         "dgrad": problem.oc // problem.g,
         "wgrad": tiles_of(problem, direction, lengths),
     }[direction]
-    total = defined(problem, direction, lengths, *arrays[:2], magnitude=True)
+    least = float(np.finfo(dtype).tiny)
+    total = defined(
+        problem, direction, lengths, *arrays[:2], magnitude=True, least=least
+    )
     shapes = {
         "fprop": problem.y_shape,
         "dgrad": problem.x_shape,
@@ -101,8 +107,8 @@ def allowed(problem: ConvProblem, direction: oracle.Direction, *arrays: Any) -> 
     if len(arrays) == 3 and arrays[2] is not None:
         bias: Any = np.abs(arrays[2]).reshape(-1, *(1,) * (total.ndim - 2))
         total = total + bias
-    u = np.finfo(dtype).eps / 2
-    return 4 * (2 * np.sqrt(terms) + 7 * np.log2(np.prod(lengths))) * u * total
+    units = 4 * (2 * np.sqrt(terms) + 7 * np.log2(np.prod(lengths)))
+    return units * np.finfo(dtype).eps / 2 * (total + least)
 
 
 def check(problem: ConvProblem, direction: oracle.Direction, *arrays: Any) -> None:
@@ -210,6 +216,39 @@ def test_any_problem_is_within_the_bound(
             )
         with cpu.use(isa):
             check(problem, direction, *arrays)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "large", "small"),
+    [
+        (np.float32, large, small)
+        for large in (1.0, 1e20, 1e30, 3e37)
+        for small in (1e-41, 1e-38, 1e-30)
+    ]
+    + [
+        (np.float64, large, small)
+        for large in (1.0, 1e200, 1e300, 1e305)
+        for small in (1e-320, 1e-308, 1e-300)
+    ],
+)
+def test_factors_at_the_ends_of_the_range(
+    dtype: Any, large: float, small: float, isa: str
+) -> None:
+    """No digits of weights, or dy, get lost in a transform that a direct sum keeps."""
+    for spelling in ("n2g1ic5ih17oc20kh7ph3", "n1g1ic8iw333oc9kw33pw1"):
+        problem = ConvProblem.parse(spelling)
+        a = oracle.operands(problem, np.random.default_rng(1), dtype, kind="normal")
+        for direction in DIRECTIONS:
+            one, two, *bias = arguments(direction, a, bias=False)
+            arrays = one * dtype(large), two * dtype(small), *bias
+            check(problem, direction, one * dtype(small), two * dtype(large), *bias)
+            check(problem, direction, *arrays)
+            exact = plan.select(problem, direction, dtype.__name__, "fft").exact()
+            found = compute(problem, "fft", direction, *arrays)
+            right = compute(problem, exact.algorithm, direction, *arrays)
+            if large * small >= np.finfo(dtype).tiny:
+                error = np.abs(found - right).max() / np.abs(right).max()
+                assert error < 16 * np.finfo(dtype).eps, direction
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38])

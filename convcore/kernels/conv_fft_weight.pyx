@@ -28,10 +28,11 @@ from libc.string cimport memset
 from convcore.kernels.buffers cimport (
     Buffers, call, flags_of, geometry_of, reals, room,
 )
-from convcore.kernels.fft cimport from_points, list_turns, to_points
+from convcore.kernels.fft cimport from_points, lift, list_turns, scale_of, to_points
 from convcore.kernels.fft_tiles cimport (
     LENGTHS, LONGEST, Mesh, Place, image_at, is_length, is_narrow, length_at,
-    list_numbers, mesh_of, padded, place_of, size_of, step_of, time_to_transform, turn_tile,
+    list_numbers, mesh_of, padded, place_of, size_of, step_of, time_to_transform,
+    transform_inputs_of, turn_tile,
 )
 from convcore.kernels.geometry cimport (
     CONV_FIELDS, Conv, Window, conv_of, forward_window, volume,
@@ -42,9 +43,9 @@ from convcore.kernels.rounds cimport (
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, spread
 from convcore.kernels.vector cimport (
-    MR, MR_HALF, NR_BYTES, NV, VEC_BYTES, f32v, f64v, nr, real, vec, zero_lanes,
+    MR, MR_HALF, NR_BYTES, NV, VEC_BYTES, all_lanes, f32v, f64v, nr, real, vec, zero_lanes,
 )
-from convcore.kernels.winograd_tiles cimport are_finite, lowest
+from convcore.kernels.winograd_tiles cimport are_finite
 
 cdef enum:
     SCRATCH_BYTES = 8388608  # of one thread, and of the taps of chunks beside those of dw
@@ -121,27 +122,42 @@ cdef double time_of(const Job* job, Py_ssize_t item) noexcept nogil:
     return work * job.channel_tasks * job.panel_tasks
 
 
+cdef inline Py_ssize_t next_part(Py_ssize_t whole, Py_ssize_t part) noexcept nogil:
+    """Give the next smaller part of a whole that is cut into equal ones, all but the last."""
+    return ceil_div(whole, ceil_div(whole, part - 1))
+
+
+cdef void fill_scratch(Job* job, Py_ssize_t item) noexcept nogil:
+    """Choose the most tiles that fit, by bisection; one if none does."""
+    cdef Py_ssize_t fits = 1, most = min(max(job.m.tiles, 1), MOST_TILES)
+    job.block = most
+    lay_out(job, item)
+    if job.private * item <= PRIVATE_BYTES:
+        return
+    while fits + 1 < most:
+        job.block = (fits + most) // 2
+        lay_out(job, item)
+        if job.private * item <= PRIVATE_BYTES:
+            fits = job.block
+        else:
+            most = job.block
+    job.block = fits
+    lay_out(job, item)
+
+
 cdef void choose_blocks(
     Job* best, double* least, const Mesh* m, Py_ssize_t item
 ) noexcept nogil:
     """Choose channels, panels and tiles of a block for tiles of one length."""
     cdef Job job = best[0]
-    cdef Py_ssize_t lanes = VEC_BYTES // item, parts_c = 1, parts_o, wanted
+    cdef Py_ssize_t lanes = VEC_BYTES // item
     cdef double now
     job.m = m[0]
+    job.channels = job.p.icg
     while True:
-        wanted = ceil_div(ceil_div(job.p.icg, parts_c), lanes) * lanes
-        if parts_c > 1 and job.channels <= lanes:
-            wanted = MR_HALF  # for the longest tiles
-        job.channels = min(wanted, job.p.icg)
-        parts_o = 1
+        job.panel_block = job.panels
         while True:
-            job.panel_block = ceil_div(job.panels, parts_o)
-            job.block = min(max(job.m.tiles, 1), MOST_TILES)
-            lay_out(&job, item)
-            while job.block > 1 and job.private * item > PRIVATE_BYTES:
-                job.block -= 1
-                lay_out(&job, item)
+            fill_scratch(&job, item)
             now = time_of(&job, item)
             if job.private * item > PRIVATE_BYTES:
                 now = HUGE * job.private
@@ -150,10 +166,15 @@ cdef void choose_blocks(
                 best[0] = job
             if job.panel_block == 1:
                 break
-            parts_o += 1
+            job.panel_block = next_part(job.panels, job.panel_block)
         if job.channels <= MR_HALF or (job.channels <= lanes and least[0] < HUGE):
             break
-        parts_c += 1
+        if job.channels <= lanes:
+            job.channels = MR_HALF  # for the longest tiles
+        else:
+            job.channels = lanes * next_part(
+                ceil_div(job.p.icg, lanes), ceil_div(job.channels, lanes)
+            )
 
 
 cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
@@ -195,26 +216,13 @@ cdef inline void place(
     group[0] = part // (job.panel_tasks * job.channel_tasks)
 
 
-cdef inline void transform_x_tile(
-    const Job* job, const Place* at, const int* numbers, const vec* x, Py_ssize_t channels,
-    const vec* turns, vec* tile, vec* space, vec* v,
-) noexcept nogil:
-    """Write the points of one vector of channels of a tile of x."""
-    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8)
-    turn_tile(
-        &job.m, numbers, x, job.w.source_plane, channels, job.w.y.source, job.w.x.source,
-        at.y + lowest(&job.w.y), at.x + lowest(&job.w.x), job.m.length_y, job.m.length_x, tile,
-    )
-    to_points(&job.m.s, <const vec*>tile, job.m.s.y, turns, space, v, job.step // lanes, 0)
-
-
 cdef inline void transform_dy_tile(
     const Job* job, const Place* at, const int* numbers, const vec* dy, Py_ssize_t channels,
     const vec* turns, vec* tile, vec* space, vec* v,
 ) noexcept nogil:
     """Write those of a tile of dy, as the other factor; without channels, zeros."""
     cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8), f
-    cdef double scale = 0.25 / (job.m.s.y * job.m.s.x)
+    cdef Py_ssize_t rows = at.rows if job.m.s.y > 1 else 1
     if channels <= 0:
         for f in range(job.planes):
             memset(v + f * (job.turned // lanes), 0, sizeof(vec))
@@ -223,59 +231,28 @@ cdef inline void transform_dy_tile(
         &job.m, numbers, dy, job.w.plane, channels, job.w.y.extent, job.w.x.extent, at.y,
         at.x, job.m.out_y, job.m.out_x, tile,
     )
-    to_points(
-        &job.m.s, <const vec*>tile, at.rows if job.m.s.y > 1 else 1, turns, space, v,
-        job.turned // lanes, scale,
-    )
-
-
-cdef void transform_x(
-    const Job* job, Py_ssize_t index, const real* x, Py_ssize_t channels, const int* numbers,
-    const real* turns, real* tile, real* v,
-) noexcept nogil:
-    """Write the points of a tile of x, whose group and channels begin at x."""
-    cdef Py_ssize_t lanes = nr(x) // NV, c = 0
-    cdef Place at = place_of(&job.m, &job.w, index)
-    cdef real* space = tile + job.tile
-    x += image_at(
-        at.image, job.w.z.extent, job.p.g * job.p.icg * job.w.source_plane,
-        job.w.source_plane,
-    )
-    while c < channels:
-        if real is float:
-            transform_x_tile(
-                job, &at, numbers, <const f32v*>(x + c * job.w.source_plane),
-                min(lanes, channels - c), <const f32v*>turns, <f32v*>tile, <f32v*>space,
-                <f32v*>(v + c),
-            )
-        else:
-            transform_x_tile(
-                job, &at, numbers, <const f64v*>(x + c * job.w.source_plane),
-                min(lanes, channels - c), <const f64v*>turns, <f64v*>tile, <f64v*>space,
-                <f64v*>(v + c),
-            )
-        c += lanes
+    lift(tile, rows * job.m.s.x)
+    to_points(&job.m.s, <const vec*>tile, rows, turns, space, v, job.turned // lanes, True)
 
 
 cdef void transform_dy(
-    const Job* job, Py_ssize_t index, const real* dy, Py_ssize_t channels,
+    const Job* job, const Place* at, const real* dy, Py_ssize_t channels,
     const int* numbers, const real* turns, real* tile, real* v,
 ) noexcept nogil:
     """Write the points of one panel of a tile of dy; zeros fill the panel."""
     cdef Py_ssize_t lanes = nr(dy) // NV, o = 0
-    cdef Place at = place_of(&job.m, &job.w, index)
     cdef real* space = tile + job.tile
     dy += image_at(at.image, job.w.z.extent, job.p.g * job.p.ocg * job.w.plane, job.w.plane)
     while o < (lanes if job.narrow else nr(dy)):
         if real is float:
             transform_dy_tile(
-                job, &at, numbers, <const f32v*>(dy + o * job.w.plane),
+                job, at, numbers, <const f32v*>(dy + o * job.w.plane),
                 min(lanes, channels - o), <const f32v*>turns, <f32v*>tile, <f32v*>space,
                 <f32v*>(v + o),
             )
         else:
             transform_dy_tile(
-                job, &at, numbers, <const f64v*>(dy + o * job.w.plane),
+                job, at, numbers, <const f64v*>(dy + o * job.w.plane),
                 min(lanes, channels - o), <const f64v*>turns, <f64v*>tile, <f64v*>space,
                 <f64v*>(v + o),
             )
@@ -310,9 +287,10 @@ cdef void multiply(
 cdef inline void take_taps(const Job* job, const vec* tile, vec* to) noexcept nogil:
     """Write the taps of one vector of kernels, a row of NR apart; zeros if that is half empty."""
     cdef Py_ssize_t y, x, width = job.p.kernel[2]
+    cdef vec scale = all_lanes(tile, scale_of(&job.m.s, tile))
     for y in range(job.p.kernel[1]):
         for x in range(width):
-            to[NV * (y * width + x)] = tile[y * job.m.length_x + x]
+            to[NV * (y * width + x)] = tile[y * job.m.length_x + x] * scale
             if job.narrow:
                 to[NV * (y * width + x) + 1] = zero_lanes(tile)
 
@@ -373,6 +351,7 @@ cdef void run_task(
     cdef Py_ssize_t part = task // job.chunks, begin = task % job.chunks * job.chunk
     cdef Py_ssize_t end = min(begin + until, job.m.tiles), first = begin + done
     cdef Py_ssize_t group, channel, panel, i, j, c, tiles, channels, panels, lanes = nr(x)
+    cdef Py_ssize_t taps
     cdef real* tile = private
     cdef real* taken = tile + job.tile + job.room
     cdef real* zeros = taken + job.taken
@@ -381,6 +360,7 @@ cdef void run_task(
     cdef real* v = zeros + job.lists
     cdef real* turned = v + job.block * job.row
     cdef real* sums = turned + job.panel_block * job.turned_panel
+    cdef Place at
     place(job, part, &group, &channel, &panel)
     channels = min(job.channels, job.p.icg - channel)
     panels = min(job.panel_block, job.panels - panel)
@@ -391,12 +371,14 @@ cdef void run_task(
     while first < end:
         tiles = min(job.block, end - first)
         for i in range(tiles):
-            transform_x(
-                job, first + i, x, channels, numbers, turns, tile, v + i * job.row
+            at = place_of(&job.m, &job.w, first + i)
+            transform_inputs_of(
+                &job.m, &job.w, &at, x, channels, numbers, turns, tile, tile + job.tile,
+                v + i * job.row, job.step,
             )
             for j in range(panels):
                 transform_dy(
-                    job, first + i, dy + j * lanes * job.w.plane,
+                    job, &at, dy + j * lanes * job.w.plane,
                     job.p.ocg - (panel + j) * lanes, numbers, turns, tile,
                     turned + j * job.turned_panel + i * lanes,
                 )
@@ -407,6 +389,9 @@ cdef void run_task(
                 <const real*>zeros, sums + j * job.sums_panel, first == begin,
             )
         first += tiles
+    if until == job.chunk and job.chunks > 1:
+        taps = panels * channels * job.taps * lanes  # what `add_tree` adds behind them is zero
+        memset(shared + task * job.kernels + taps, 0, (job.kernels - taps) * sizeof(real))
     for j in range(panels if until == job.chunk else 0):
         for c in range(channels):
             if job.chunks > 1:
@@ -469,6 +454,11 @@ cdef void add_parts(
         add_chunks(job, i, shared, lost, dw)
 
 
+cdef inline Py_ssize_t marks_of(const Job* job, Py_ssize_t item) noexcept nogil:
+    """Give the scalars that take a byte for each part of dw."""
+    return aligned(ceil_div(job.tasks // job.chunks, item))
+
+
 cdef int run(
     const Job* job, const real* x, const real* dy, real* dw, unsigned char* flags,
     real* scratch, int threads,
@@ -477,10 +467,10 @@ cdef int run(
     cdef Py_ssize_t begin = 0, end, done, until, each, step, i
     cdef Py_ssize_t macs = job.planes * job.channels * job.panel_block * nr(x)
     cdef unsigned char* lost = <unsigned char*>scratch
-    cdef real* turns = scratch + aligned(job.tasks)
+    cdef real* turns = scratch + marks_of(job, sizeof(real))
     cdef real* shared = turns + aligned(job.m.s.turns)
     cdef real* private = shared + job.shared
-    memset(lost, 0, job.tasks)
+    memset(lost, 0, job.tasks // job.chunks)
     list_turns(&job.m.s, turns)
     each = round_of(macs * job.chunk, TASKS_PER_THREAD, threads)
     step = ceil_div(units_of(macs, job.chunk), job.block) * job.block  # of whole blocks
@@ -507,10 +497,12 @@ cdef int run(
     return 0
 
 
-cdef inline Py_ssize_t scalars_of(const Job* job, int threads) noexcept nogil:
+cdef inline Py_ssize_t scalars_of(
+    const Job* job, Py_ssize_t item, int threads
+) noexcept nogil:
     """Give the scalars of scratch."""
     return (
-        aligned(job.tasks) + aligned(job.m.s.turns) + job.shared + threads * job.private
+        marks_of(job, item) + aligned(job.m.s.turns) + job.shared + threads * job.private
     )
 
 
@@ -521,7 +513,7 @@ cdef int weight_gradient(const Buffers* held, int threads, real* like) except -1
     cdef const real* x = reals(held, 1, p.n * p.g * p.icg * volume(p.in_extent), like)
     cdef const real* dy = reals(held, 2, p.n * p.g * p.ocg * volume(p.out_extent), like)
     cdef real* dw = reals(held, 3, p.g * p.ocg * p.icg * job.taps, like)
-    cdef real* scratch = room(held, 4, scalars_of(&job, threads), like)
+    cdef real* scratch = room(held, 4, scalars_of(&job, sizeof(real), threads), like)
     if p.n:
         return run(&job, x, dy, dw, flags_of(held, 5, 1), scratch, threads)
     memset(dw, 0, p.g * p.ocg * p.icg * job.taps * sizeof(real))
@@ -532,7 +524,7 @@ def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     """Give the scalars of scratch that wgrad needs."""
     cdef Conv p = conv_of(geometry, threads)
     cdef Job job = make_job(&p, item)
-    return scalars_of(&job, threads)
+    return scalars_of(&job, item, threads)
 
 
 def tile_lengths(geometry, str direction, Py_ssize_t item):
