@@ -376,6 +376,44 @@ def test_scratch_is_bounded(kernel: tuple[int, int], c: int, m: int, item: int) 
         assert (two - one) * item <= 8 << 20
 
 
+@pytest.mark.parametrize(
+    "spelling",
+    ["n2g1ic400ih8oc900kh3ph1", "n2g2ic800ih7oc1000kh3ph1", "n1g2ic800ih5oc1800kh3ph1"],
+)
+def test_spectra_of_many_weights_come_set_by_set(spelling: str, isa: str) -> None:
+    """So scratch is bounded, nothing is kept, and bits are those of any thread count."""
+    problem = ConvProblem.parse(spelling)
+    a = oracle.operands(problem, np.random.default_rng(3), kind="normal")
+    for direction in ("fprop", "dgrad"):
+        chosen = plan.select(problem, direction, "float32", "fft", kept=True)
+        assert chosen.packing is None
+        assert chosen.scratch_bytes(1) < 142 << 20
+        source, weight, bias = arguments(direction, a)
+        check(problem, direction, source, weight, bias)
+        found = []
+        for team in (1, 2, 3):
+            y = np.full_like(a.grad_y if direction == "fprop" else a.x, np.nan)
+            room = np.full(chosen.scratch_bytes(team) + 64, 255, np.uint8)
+            chosen.kernel(chosen.geometry, source, weight, bias, y, room, team)
+            found.append(y)
+            oracle.assert_bits_equal(y, found[0])
+        packed = np.empty(8, np.uint8)
+        pack = getattr(load("conv_fft", isa), f"pack_{direction}")
+        with pytest.raises(ValueError, match="size of its problem"):
+            pack(chosen.geometry, weight, packed, 1)
+
+
+def test_weights_whose_spectra_are_too_many_are_not_kept(isa: str) -> None:
+    for spelling, kept in (
+        ("n1g1ic64ih56oc64kh7", True),
+        ("n1g1ic512ih56oc512kh7", False),
+    ):
+        problem = ConvProblem.parse(spelling)
+        for direction in ("fprop", "dgrad"):
+            chosen = plan.select(problem, direction, "float32", "fft", kept=True)
+            assert (chosen.packing is not None) == kept
+
+
 def test_strict_precision_never_transforms() -> None:
     from convcore import precision
 

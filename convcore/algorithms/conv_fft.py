@@ -36,6 +36,9 @@ MOST_TAPS_OF_TWO = 48  # along each of two
 MOST_SCALARS = 900_000  # of the spectra of one tile: they have to fit into scratch
 # Channels that `effort` rounds up to, and outputs of a tile that it takes for usual.
 LANES, TILE = 16, 16
+# Weights whose spectra, usually six times as large, would take more than 128 MB: they are
+# transformed in every call.
+KEPT = 5 << 20
 
 
 class ConvFft:
@@ -75,12 +78,16 @@ class ConvFft:
         c, m = problem.ic // problem.g, problem.oc // problem.g
         if direction == "dgrad":
             c, m = m, c
-        return {
+        weights = problem.g * problem.taps * c * rounded(m, LANES)
+        amounts = {
             "lanes": points * c * rounded(m, LANES),
             "gathered": points * rounded(c, LANES),
             "scattered": points * rounded(m, LANES),
-            "weights": problem.g * problem.taps * c * rounded(m, LANES),
+            "weights": weights,
         }
+        if direction != "wgrad" and weights > KEPT:
+            amounts["packing"] = weights
+        return amounts
 
 
 def _points(axes: list[int]) -> int:

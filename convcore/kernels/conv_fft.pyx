@@ -16,9 +16,8 @@
 #           A sum depends on its tile alone, its order on the number of channels, the length
 #           of tiles on the shape of one sample: the bits are the same for any split,
 #           thread count and batch.
-# Scratch   the spectra of weights, at most 96 MB of them or one panel at a time
-#           (fft_tasks.pxd); per thread those of a block of tiles and their sums for one panel
-#           of m, below 8 MB.
+# Scratch   the spectra of weights, at most 128 MB at a time (fft_tasks.pxd); per thread those
+#           of a block of tiles and their sums for one panel of m, below 8 MB.
 # Cost      1.5 multiply-adds of a product for each input of a tile where the definition has
 #           one for each tap of each output, and the transforms, which few channels do not
 #           pay for.

@@ -231,7 +231,7 @@ cdef inline void transform_dy_tile(
         &job.m, numbers, dy, job.w.plane, channels, job.w.y.extent, job.w.x.extent, at.y,
         at.x, job.m.out_y, job.m.out_x, tile,
     )
-    lift(tile, rows * job.m.s.x)
+    lift(tile, at.rows, at.columns, job.m.length_x)
     to_points(&job.m.s, <const vec*>tile, rows, turns, space, v, job.turned // lanes, True)
 
 

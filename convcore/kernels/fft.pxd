@@ -310,11 +310,15 @@ cdef inline double scale_of(const Spectra* s, const vec* kind) noexcept nogil:
     return 0.25 / (s.y * s.x) / lift_of(kind)
 
 
-cdef inline void lift(vec* tile, Py_ssize_t count) noexcept nogil:
-    """Lift the first vectors of a tile of the other factor."""
-    cdef Py_ssize_t i
-    for i in range(count):
-        tile[i] = tile[i] * all_lanes(tile, lift_of(tile))
+cdef inline void lift(
+    vec* tile, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t pitch
+) noexcept nogil:
+    """Lift some columns of the first rows of a tile of the other factor."""
+    cdef vec factor = all_lanes(tile, lift_of(tile))
+    cdef Py_ssize_t y, x
+    for y in range(rows):
+        for x in range(columns):
+            tile[y * pitch + x] = tile[y * pitch + x] * factor
 
 
 cdef inline void put_point(vec* to, Py_ssize_t step, vec re, vec im, bint other) noexcept nogil:

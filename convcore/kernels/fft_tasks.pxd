@@ -3,7 +3,7 @@
 # What      A task makes the outputs of some tiles in some panels of NR channels. All weights
 #           are transformed before the first one if their spectra take at most SPECTRA_BYTES,
 #           else set by set of panels: then nothing is kept, and each set transforms all
-#           inputs again.
+#           inputs again, which costs less than the pages of so much new memory.
 # Layout    tasks:  group  x  set of panels  x  block of tiles  x  block of a set's panels
 # Choice    The lengths of tiles depend on the shape of one sample alone (fft_tiles.pxd); how
 #           tiles and panels are dealt out decides about no bits, and so is the fastest by
@@ -19,7 +19,7 @@ from convcore.kernels.transpose cimport MOST_LANES
 from convcore.kernels.vector cimport MR, NR_BYTES, NV, VEC_BYTES
 
 cdef enum:
-    SPECTRA_BYTES = 100663296  # of weights: more are transformed set by set of panels
+    SPECTRA_BYTES = 134217728  # of weights: more are transformed set by set of panels
     MOST_TILES = 8 * MR        # of a task
 
 cdef struct Job:

@@ -143,4 +143,5 @@ def _root(d: Array, least: float) -> Array:
     largest = np.abs(d).max((4, 5), keepdims=True, initial=0.0)
     part = d / np.where(largest > 0, largest, 1.0)
     norm: Array = np.sqrt((part * part).sum((4, 5))) * largest[..., 0, 0]
-    return norm + 2 * np.sqrt(d.shape[4] * d.shape[5]) * least
+    norm += 2 * np.sqrt(d.shape[4] * d.shape[5]) * least
+    return norm
