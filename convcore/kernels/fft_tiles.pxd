@@ -28,7 +28,7 @@ cdef enum:
     LONGEST = 512            # tile of one axis
     LONGEST_OF_TWO = 128
     ALIGNED = 16
-    CACHE_BYTES = 16777216
+    L3_BYTES = 16777216
     PRIVATE_BYTES = 6553600  # of a thread's points and sums, at most
     SAMPLES = 4            # that one transform of the weights is thought to serve
 
@@ -111,7 +111,7 @@ cdef inline Py_ssize_t size_of(
 
 cdef inline bint is_far(Py_ssize_t bytes) noexcept nogil:
     """Tell whether so many bytes of spectra leave L3 from one block of tiles to the next."""
-    return bytes > CACHE_BYTES
+    return bytes > L3_BYTES
 
 
 cdef inline double rows_that_cost(Py_ssize_t rows) noexcept nogil:
