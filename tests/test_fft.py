@@ -403,6 +403,29 @@ def test_spectra_of_many_weights_come_set_by_set(spelling: str, isa: str) -> Non
             pack(chosen.geometry, weight, packed, 1)
 
 
+@given(
+    st.sampled_from([(3, 3), (7, 7), (15, 15), (48, 48), (1, 100), (256, 1)]),
+    st.sampled_from([16, 300, 1100, 4000, 8000]),
+    st.sampled_from([1, 16, 300]),
+    st.sampled_from([4, 8]),
+    st.integers(1, 4),
+)
+def test_scratch_with_spectra_is_bounded(
+    kernel: tuple[int, int], c: int, m: int, item: int, team: int
+) -> None:
+    """At most 128 MB, and 8 MB for each thread."""
+    shape = [2 * k + 30 for k in kernel]
+    problem = ConvProblem.conv("conv2d", (3, c, *shape), (m, c, *kernel))
+    card = next(card for card in algorithms.CONV if card.name == "fft")
+    if not card.accepts(problem.folded, "fprop").yes:
+        return
+    geometry = array("q", problem.folded.geometry)
+    module = load("conv_fft", cpu.isa())
+    for direction in ("fprop", "dgrad"):
+        scalars = module.scratch_size(geometry, direction, item, team)
+        assert scalars * item <= (128 + 8 * team) << 20
+
+
 def test_weights_whose_spectra_are_too_many_are_not_kept(isa: str) -> None:
     for spelling, kept in (
         ("n1g1ic64ih56oc64kh7", True),

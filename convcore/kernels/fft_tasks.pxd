@@ -10,8 +10,8 @@
 #           an estimate for the threads that there are.
 
 from convcore.kernels.fft_tiles cimport (
-    LONGEST, PRIVATE_BYTES, Mesh, best_mesh, bytes_of, is_far, is_narrow, padded, row_of,
-    size_of, step_of, time_of_tiles,
+    LONGEST, PRIVATE_BYTES, SPECTRA_BYTES, Mesh, best_mesh, bytes_of, is_far, is_narrow,
+    padded, row_of, size_of, step_of, time_of_tiles,
 )
 from convcore.kernels.geometry cimport Conv, Window, forward_window, gradient_window
 from convcore.kernels.rounds cimport aligned, ceil_div
@@ -19,8 +19,7 @@ from convcore.kernels.transpose cimport MOST_LANES
 from convcore.kernels.vector cimport MR, NR_BYTES, NV, VEC_BYTES
 
 cdef enum:
-    SPECTRA_BYTES = 134217728  # of weights: more are transformed set by set of panels
-    MOST_TILES = 8 * MR        # of a task
+    MOST_TILES = 8 * MR  # of a task
 
 cdef struct Job:
     Conv p

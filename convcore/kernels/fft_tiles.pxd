@@ -30,6 +30,7 @@ cdef enum:
     ALIGNED = 16
     L3_BYTES = 16777216
     PRIVATE_BYTES = 6553600  # of a thread's points and sums, at most
+    SPECTRA_BYTES = 134217728  # of weights that are transformed at a time
     SAMPLES = 4            # that one transform of the weights is thought to serve
 
 cdef struct Mesh:
@@ -191,7 +192,7 @@ cdef inline Mesh best_mesh(const Window* w, Py_ssize_t item) noexcept nogil:
         w, LONGEST if w.y.taps > 1 else 1, LONGEST if w.x.taps > 1 else 1
     )
     cdef double now, least = -1
-    cdef bint fits
+    cdef bint fits, narrow = is_narrow(w.m, item)
     cdef Py_ssize_t y, x, length_y, length_x
     for y in range(LENGTHS if w.y.taps > 1 else 1):
         for x in range(LENGTHS if w.x.taps > 1 else 1):
@@ -202,7 +203,10 @@ cdef inline Mesh best_mesh(const Window* w, Py_ssize_t item) noexcept nogil:
             ):
                 m = mesh_of(w, length_y, length_x)
                 now = time_of_sample(&m, w, item)
-                fits = bytes_of(&m, w.c, 1, is_narrow(w.m, item), item) <= PRIVATE_BYTES
+                fits = (
+                    bytes_of(&m, w.c, 1, narrow, item) <= PRIVATE_BYTES
+                    and size_of(3 * m.s.points, w.c, narrow, item) * item <= SPECTRA_BYTES
+                )
                 if least < 0 or (now < least and fits):
                     least, best = now, m
     return best
