@@ -99,3 +99,99 @@ def test_scratch_is_bounded(kernel: tuple[int, int], c: int, m: int, item: int) 
             for t in (1, 2)
         )
         assert (two - one) * item <= 8 << 20
+
+
+@pytest.mark.parametrize(
+    ("dtype", "large", "small"),
+    [
+        (np.float32, large, small)
+        for large in (1.0, 1e20, 1e30, 3e37)
+        for small in (1e-41, 1e-38, 1e-30)
+    ]
+    + [
+        (np.float64, large, small)
+        for large in (1.0, 1e200, 1e300, 1e305)
+        for small in (1e-320, 1e-308, 1e-300)
+    ],
+)
+def test_factors_at_the_ends_of_the_range(
+    dtype: Any, large: float, small: float, isa: str
+) -> None:
+    """No digits of weights, or dy, get lost in a transform that a direct sum keeps."""
+    for spelling in ("n2g1ic5ih17oc20kh7ph3", "n1g1ic8iw333oc9kw33pw1"):
+        problem = ConvProblem.parse(spelling)
+        a = oracle.operands(problem, np.random.default_rng(1), dtype, kind="normal")
+        for direction in DIRECTIONS:
+            one, two, *bias = arguments(direction, a, bias=False)
+            arrays = one * dtype(large), two * dtype(small), *bias
+            check(
+                FFT, problem, direction, one * dtype(small), two * dtype(large), *bias
+            )
+            check(FFT, problem, direction, *arrays)
+            exact = plan.select(problem, direction, dtype.__name__, "fft").exact()
+            found = compute(problem, "fft", direction, *arrays)
+            right = compute(problem, exact.algorithm, direction, *arrays)
+            if large * small >= np.finfo(dtype).tiny:
+                error = np.abs(found - right).max() / np.abs(right).max()
+                assert error < 16 * np.finfo(dtype).eps, direction
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["n2g1ic400ih8oc900kh3ph1", "n2g2ic800ih7oc1000kh3ph1", "n1g2ic800ih5oc1800kh3ph1"],
+)
+def test_spectra_of_many_weights_come_set_by_set(spelling: str, isa: str) -> None:
+    """So scratch is bounded, nothing is kept, and bits are those of any thread count."""
+    problem = ConvProblem.parse(spelling)
+    a = oracle.operands(problem, np.random.default_rng(3), kind="normal")
+    for direction in ("fprop", "dgrad"):
+        chosen = plan.select(problem, direction, "float32", "fft", kept=True)
+        assert chosen.packing is None
+        assert chosen.scratch_bytes(1) < 142 << 20
+        source, weight, bias = arguments(direction, a)
+        check(FFT, problem, direction, source, weight, bias)
+        found = []
+        for team in (1, 2, 3):
+            y = np.full_like(a.grad_y if direction == "fprop" else a.x, np.nan)
+            room = np.full(chosen.scratch_bytes(team) + 64, 255, np.uint8)
+            chosen.kernel(chosen.geometry, source, weight, bias, y, room, team)
+            found.append(y)
+            oracle.assert_bits_equal(y, found[0])
+        packed = np.empty(8, np.uint8)
+        pack = getattr(load("conv_fft", isa), f"pack_{direction}")
+        with pytest.raises(ValueError, match="size of its problem"):
+            pack(chosen.geometry, weight, packed, 1)
+
+
+@given(
+    st.sampled_from([(3, 3), (7, 7), (15, 15), (48, 48), (1, 100), (256, 1)]),
+    st.sampled_from([16, 300, 1100, 4000, 8000]),
+    st.sampled_from([1, 16, 300]),
+    st.sampled_from([4, 8]),
+    st.integers(1, 4),
+)
+def test_scratch_with_spectra_is_bounded(
+    kernel: tuple[int, int], c: int, m: int, item: int, team: int
+) -> None:
+    """At most 128 MB, and 8 MB for each thread."""
+    shape = [2 * k + 30 for k in kernel]
+    problem = ConvProblem.conv("conv2d", (3, c, *shape), (m, c, *kernel))
+    card = next(card for card in algorithms.CONV if card.name == "fft")
+    if not card.accepts(problem.folded, "fprop").yes:
+        return
+    geometry = array("q", problem.folded.geometry)
+    module = load("conv_fft", cpu.isa())
+    for direction in ("fprop", "dgrad"):
+        scalars = module.scratch_size(geometry, direction, item, team)
+        assert scalars * item <= (128 + 8 * team) << 20
+
+
+def test_weights_whose_spectra_are_too_many_are_not_kept(isa: str) -> None:
+    for spelling, kept in (
+        ("n1g1ic64ih56oc64kh7", True),
+        ("n1g1ic512ih56oc512kh7", False),
+    ):
+        problem = ConvProblem.parse(spelling)
+        for direction in ("fprop", "dgrad"):
+            chosen = plan.select(problem, direction, "float32", "fft", kept=True)
+            assert (chosen.packing is not None) == kept

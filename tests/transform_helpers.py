@@ -31,6 +31,7 @@ class Transform:
     most_pixels: int  # along an axis of drawn problems
     magnitudes: Callable[..., Any]  # what its errors are measured in
     factor: Callable[[ConvProblem, oracle.Direction, Any], float]
+    smallest: Callable[..., Any]  # what subnormal numbers add to the bound
 
 
 def folded(
@@ -59,15 +60,15 @@ def allowed(
         "dgrad": problem.x_shape,
         "wgrad": problem.weight_shape,
     }
-    total = algorithm.magnitudes(
-        problem, direction, *folded(problem, direction, *arrays)
-    )
+    pair = folded(problem, direction, *arrays)
+    total = algorithm.magnitudes(problem, direction, *pair)
     total = total.reshape(shapes[direction])
     if len(arrays) == 3 and arrays[2] is not None:
         bias: Any = np.abs(arrays[2]).reshape(-1, *(1,) * (total.ndim - 2))
         total = total + bias
     u = np.finfo(dtype).eps / 2
-    return algorithm.factor(problem, direction, dtype) * u * total
+    least = algorithm.smallest(problem, direction, *pair).reshape(shapes[direction])
+    return algorithm.factor(problem, direction, dtype) * u * total + least
 
 
 def check(
@@ -121,6 +122,21 @@ def _fft_magnitudes(
     return fft.convolve(problem.folded, direction, *arrays, lengths, magnitude=True)
 
 
+def _fft_smallest(
+    problem: ConvProblem, direction: oracle.Direction, *arrays: Any
+) -> Any:
+    one, two = arrays
+    lengths = lengths_of(problem, direction, one.dtype)
+    tiny = float(np.finfo(one.dtype).tiny)
+    added = fft.convolve(
+        *(problem.folded, direction, np.zeros_like(one), two, lengths),
+        magnitude=True,
+        least=tiny,
+    )
+    u = np.finfo(one.dtype).eps / 2
+    return _fft_factor(problem, direction, one.dtype) * u * (added + tiny)
+
+
 def _fft_factor(problem: ConvProblem, direction: oracle.Direction, dtype: Any) -> float:
     lengths = lengths_of(problem, direction, dtype)
     taps = problem.folded.kernel[1:]
@@ -138,6 +154,18 @@ def _filtering(name: str, size: int) -> Transform:
         return winograd.convolve(
             problem.folded, direction, *arrays, size, magnitude=True
         )
+
+    def smallest(
+        problem: ConvProblem, direction: oracle.Direction, *arrays: Any
+    ) -> Any:
+        one, two = (np.ones_like(array) for array in arrays)
+        total = magnitudes(problem, direction, one, arrays[1])
+        if direction == "wgrad":
+            total = total + magnitudes(problem, direction, arrays[0], two)
+            total = total + magnitudes(problem, direction, one, two)
+        # Twice what a rounding loses:
+        unit = float(np.finfo(arrays[0].dtype).smallest_subnormal)
+        return 4 * unit * (total + 1)
 
     def factor(problem: ConvProblem, direction: oracle.Direction, dtype: Any) -> float:
         outputs = tuple(size if k > 1 else 1 for k in problem.folded.kernel)
@@ -172,6 +200,7 @@ def _filtering(name: str, size: int) -> Transform:
         most_pixels=21,
         magnitudes=magnitudes,
         factor=factor,
+        smallest=smallest,
     )
 
 
@@ -212,6 +241,7 @@ FFT = Transform(
     most_pixels=25,
     magnitudes=_fft_magnitudes,
     factor=_fft_factor,
+    smallest=_fft_smallest,
 )
 
 TRANSFORMS = (WINOGRAD, WINOGRAD2, FFT)

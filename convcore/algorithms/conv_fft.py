@@ -14,6 +14,13 @@ sums of at most sqrt(2) |D| |W| each, wrong by (2 sqrt(K) + 4) u of them: both p
 together by 4 times that. A tile with data of very different sizes has errors of the size
 of the largest.
 
+Subnormal numbers are rounded to multiples of 2 t u, t the smallest normal one. Weights (dy,
+for their gradient) are lifted by 2^40, or 2^80 in float64, before they are transformed, and
+never feel it. In transforms of x (dy, for its gradient) it does as much as if each |d| were
+larger by 2 sqrt(N) t, and it adds t u to a result. In float32 that is never more than some
+N 2^-50 a channel: weights so large that it would be overflow when they are lifted. Whatever
+overflows, as do sums above some 2^70, is computed again by a direct sum.
+
 Source: Mathieu, Henaff and LeCun, Fast Training of Convolutional Networks through FFTs,
 arXiv:1312.5851; Vasilache et al., fbfft, arXiv:1412.7580, for tiles.
 """
@@ -29,6 +36,9 @@ MOST_TAPS_OF_TWO = 48  # along each of two
 MOST_SCALARS = 900_000  # of the spectra of one tile: they have to fit into scratch
 # Channels that `effort` rounds up to, and outputs of a tile that it takes for usual.
 LANES, TILE = 16, 16
+# Weights whose spectra, usually six times as large, would take more than 128 MB: they are
+# transformed in every call.
+KEPT = 5 << 20
 
 
 class ConvFft:
@@ -68,12 +78,16 @@ class ConvFft:
         c, m = problem.ic // problem.g, problem.oc // problem.g
         if direction == "dgrad":
             c, m = m, c
-        return {
+        weights = problem.g * problem.taps * c * rounded(m, LANES)
+        amounts = {
             "lanes": points * c * rounded(m, LANES),
             "gathered": points * rounded(c, LANES),
             "scattered": points * rounded(m, LANES),
-            "weights": problem.g * problem.taps * c * rounded(m, LANES),
+            "weights": weights,
         }
+        if direction != "wgrad" and weights > KEPT:
+            amounts["packing"] = weights
+        return amounts
 
 
 def _points(axes: list[int]) -> int:

@@ -16,8 +16,8 @@
 #           A sum depends on its tile alone, its order on the number of channels, the length
 #           of tiles on the shape of one sample: the bits are the same for any split,
 #           thread count and batch.
-# Scratch   the spectra of weights once; per thread those of a block of tiles and their sums
-#           for one panel of m, below 8 MB.
+# Scratch   the spectra of weights, at most 128 MB at a time (fft_tasks.pxd); per thread those
+#           of a block of tiles and their sums for one panel of m, below 8 MB.
 # Cost      1.5 multiply-adds of a product for each input of a tile where the definition has
 #           one for each tap of each output, and the transforms, which few channels do not
 #           pay for.
@@ -37,214 +37,59 @@ from convcore.kernels.activation cimport rectify
 from convcore.kernels.band cimport Box
 from convcore.kernels.buffers cimport (
     LINE, Buffers, call, flags_of, geometry_of, has_type, read_geometry, reals, reals_or_nothing,
-    room,
+    refuse, room,
 )
-from convcore.kernels.fft cimport from_points, list_turns, to_points
+from convcore.kernels.fft cimport from_points, list_turns, scale_of
+from convcore.kernels.fft_tasks cimport Job, make_job
 from convcore.kernels.fft_tiles cimport (
-    LONGEST, PRIVATE_BYTES, Mesh, Place, best_mesh, box_of, bytes_of, image_at, list_numbers,
-    is_narrow, padded, place_of, row_of, size_of, step_of, time_of_tiles, turn_tile,
+    Place, box_of, list_numbers, place_of, transform_inputs_of,
 )
-from convcore.kernels.geometry cimport (
-    CONV_FIELDS, Conv, Window, forward_window, gradient_window, volume,
-)
-from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, ceil_div, round_of
+from convcore.kernels.fft_weights cimport pack_panel, packing_room
+from convcore.kernels.geometry cimport CONV_FIELDS, Conv, volume
+from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, round_of
 from convcore.kernels.targets cimport write_panel
 from convcore.kernels.tile cimport chain, sum_scattered
-from convcore.kernels.transpose cimport MOST_LANES, collect, turn_taps
 from convcore.kernels.vector cimport (
-    MR, MR_QUARTER, NR_BYTES, NV, VEC_BYTES, f32v, f64v, nr, real, vec, zero_lanes,
+    MR, MR_QUARTER, NV, VEC_BYTES, all_lanes, f32v, f64v, nr, real, vec, zero_lanes,
 )
-from convcore.kernels.winograd_tiles cimport is_zero, lowest
+from convcore.kernels.winograd_tiles cimport is_zero
 
 cdef enum:
-    CACHE_BYTES = 16777216    # of weights that are still in L3 for the next tiles
-    PANELS_PER_THREAD = 1     # whose weights are transformed between two looks for Ctrl-C
-
-cdef struct Job:
-    Conv p
-    bint gradient
-    Window w
-    Mesh m
-    Py_ssize_t taps, planes                        # matrices: three for each point
-    Py_ssize_t block, blocks                       # tiles of a task
-    Py_ssize_t panels, panel_block, panel_tasks    # of m: in a group, in a task
-    Py_ssize_t row, channels                       # scalars: of v; channels with padding
-    Py_ssize_t sums                                # of the sums of one matrix
-    bint narrow                                    # whether a panel is half empty
-    Py_ssize_t matrix, panel                       # of the weights: a point's, all of a panel
-    Py_ssize_t tile, room, outputs, lists          # of a thread's buffers
-    Py_ssize_t tasks, macs                         # macs of one task
-    Py_ssize_t packed, shared, private             # scalars of scratch
-
-
-cdef void lay_out(Job* job, Py_ssize_t item) noexcept nogil:
-    """Say how large everything is, for tasks of so many tiles and panels."""
-    job.blocks = ceil_div(job.m.tiles, job.block)
-    job.panel_tasks = ceil_div(job.panels, job.panel_block)
-    job.tasks = job.p.g * job.blocks * job.panel_tasks
-    job.sums = step_of(padded(job.block, job.narrow), job.narrow, item)
-    job.private = job.block * job.row + size_of(
-        job.planes, padded(job.block, job.narrow), job.narrow, item
-    ) + (
-        job.tile + job.room + job.outputs + job.lists
-    )
-
-
-cdef void split(Job* job, Py_ssize_t item, int threads) noexcept nogil:
-    """Choose tiles and panels of a task, by the estimated time."""
-    cdef Py_ssize_t tiles, tasks
-    cdef Py_ssize_t columns = ceil_div(min(job.w.m, NR_BYTES // item) * item, VEC_BYTES)
-    cdef bint far = job.packed * item > CACHE_BYTES
-    cdef double best = -1, now
-    cdef Job other = job[0]
-    for tasks in range(1, min(job.panels, 2 * threads) + 1):
-        other.panel_block = ceil_div(job.panels, tasks)
-        for tiles in range(1, max(min(job.m.tiles, 8 * MR), 1) + 1):
-            other.block = tiles
-            lay_out(&other, item)
-            if best >= 0 and bytes_of(
-                &other.m, other.w.c, tiles, job.narrow, item
-            ) > PRIVATE_BYTES:
-                break
-            now = time_of_tiles(
-                &other.m, other.w.c, other.panel_block * columns, tiles, item, far
-            ) * ceil_div(other.tasks, threads)
-            if best < 0 or now < best:
-                best = now
-                job[0] = other
-
-
-cdef Job make_job(
-    const Conv* p, bint gradient, Py_ssize_t item, int threads
-) noexcept nogil:
-    """Split the work into blocks of tiles and of panels."""
-    cdef Job job
-    cdef Py_ssize_t lanes = NR_BYTES // item, pixels
-    job.p = p[0]
-    job.gradient = gradient
-    job.w = gradient_window(p, 0) if gradient else forward_window(p)
-    job.m = best_mesh(&job.w, item)
-    pixels = job.m.s.y * job.m.s.x
-    job.taps = p.kernel[1] * p.kernel[2]
-    job.planes = 3 * job.m.s.points
-    job.panels = ceil_div(job.w.m, lanes)
-    job.row = row_of(&job.m, job.w.c)
-    job.channels = aligned(job.w.c)
-    job.narrow = is_narrow(job.w.m, item)
-    job.matrix = step_of(job.w.c, job.narrow, item)
-    job.panel = size_of(job.planes, job.w.c, job.narrow, item)
-    job.packed = p.g * job.panels * job.panel
-    job.tile = aligned(pixels * (lanes // NV))
-    job.room = aligned(job.m.s.room * (lanes // NV))
-    job.outputs = aligned((max(pixels, job.taps) + MOST_LANES) * lanes)
-    job.lists = aligned(
-        (job.m.tiles if job.m.tiles < 8 * MR else 8 * MR) * 8 // item + MR * 8 // item
-        + job.w.c * 8 // item + LONGEST * 4 // item + 8
-    )
-    split(&job, item, threads)
-    job.macs = job.planes * job.block * job.w.c * job.panel_block * lanes
-    job.shared = (
-        aligned(p.g * job.panels * lanes) + aligned(job.tasks * job.block) + aligned(lanes)
-        + aligned(job.m.s.turns)
-    )
-    return job
-
-
-cdef inline void fill_tile(
-    const Job* job, const vec* block, bint backwards, vec* tile
-) noexcept nogil:
-    """Put the taps of one vector of kernels into a tile of zeros, a row of NR apart."""
-    cdef Py_ssize_t y, x, height = job.p.kernel[1], width = job.p.kernel[2], t
-    for y in range(height):
-        for x in range(width):
-            t = y * width + x
-            if backwards:
-                t = job.taps - 1 - t
-            tile[y * job.m.length_x + x] = block[NV * t]
-
-
-cdef inline void pack_kernels(
-    const Job* job, const vec* block, const vec* turns, vec* tile, vec* space, vec* to
-) noexcept nogil:
-    """Transform the taps of one row of NR kernels."""
-    cdef Py_ssize_t half, lanes = VEC_BYTES // (4 if vec is f32v else 8)
-    cdef Py_ssize_t rows = job.p.kernel[1] if job.m.s.y > 1 else 1
-    cdef double scale = 0.25 / (job.m.s.y * job.m.s.x)
-    for half in range(1 if job.narrow else NV):
-        fill_tile(job, block + half, job.gradient, tile)
-        to_points(
-            &job.m.s, <const vec*>tile, rows, turns, space, to + half, job.matrix // lanes, scale
-        )
-
-
-cdef void pack_panel(
-    const Job* job, Py_ssize_t index, const real* weight, const real* turns, real* private,
-    real* packed,
-) noexcept nogil:
-    """Transform the weights of panel `index`, counted through the groups."""
-    cdef Py_ssize_t lanes = nr(weight), group = index // job.panels
-    cdef Py_ssize_t panel = index % job.panels, first = panel * lanes
-    cdef Py_ssize_t rows = min(lanes, job.w.m - first), c, t, here
-    cdef real* to = packed + index * job.panel
-    cdef real* tile = private
-    cdef real* space = tile + job.tile
-    cdef real* block = space + job.room
-    cdef const real* end = weight + job.p.g * job.p.ocg * job.p.icg * job.taps
-    weight += group * job.p.ocg * job.p.icg * job.taps
-    memset(tile, 0, job.tile * sizeof(real))
-    memset(block, 0, job.outputs * sizeof(real))
-    for c in range(job.w.c):
-        if not job.gradient:
-            collect(
-                weight + (first * job.w.c + c) * job.taps, job.w.c * job.taps, rows, job.taps,
-                block, lanes,
-            )
-        t = 0
-        while t < job.taps and job.gradient:
-            here = min(lanes // NV, job.taps - t)
-            turn_taps(
-                weight + (c * job.w.m + first) * job.taps + t, job.taps, rows, here, end,
-                block + t * lanes,
-            )
-            t += here
-        if real is float:
-            pack_kernels(
-                job, <const f32v*>block, <const f32v*>turns, <f32v*>tile, <f32v*>space,
-                <f32v*>(to + c * lanes),
-            )
-        else:
-            pack_kernels(
-                job, <const f64v*>block, <const f64v*>turns, <f64v*>tile, <f64v*>space,
-                <f64v*>(to + c * lanes),
-            )
+    PANELS_PER_THREAD = 1  # whose weights are transformed between two looks for Ctrl-C
 
 
 cdef void pack_panels(
-    const Job* job, Py_ssize_t begin, Py_ssize_t end, const real* weight,
+    const Job* job, Py_ssize_t first, Py_ssize_t count, const real* weight,
     const real* turns, real* private, Py_ssize_t each, real* packed, int threads,
 ) noexcept nogil:
     """Transform the weights of some panels."""
     cdef Py_ssize_t i
     if threads == 1:
-        for i in range(begin, end):
-            pack_panel(job, i, weight, turns, private, packed)
+        for i in range(count):
+            pack_panel(job, first + i, weight, turns, private, packed + i * job.panel)
         return
-    for i in prange(begin, end, num_threads=threads, schedule="static"):
-        pack_panel(job, i, weight, turns, private + threadid() * each, packed)
+    for i in prange(count, num_threads=threads, schedule="static"):
+        pack_panel(
+            job, first + i, weight, turns, private + threadid() * each,
+            packed + i * job.panel,
+        )
 
 
-cdef int pack_all(
-    const Job* job, const real* weight, const real* turns, real* private, Py_ssize_t each,
-    real* packed, int threads,
+cdef int pack(
+    const Job* job, Py_ssize_t first, Py_ssize_t count, const real* weight,
+    const real* turns, real* private, Py_ssize_t each, real* packed, int threads,
 ) except -1:
-    """Transform all weights, with `each` scalars of scratch for a thread."""
-    cdef Py_ssize_t begin = 0, end, panels = job.p.g * job.panels
-    while begin < panels:
-        end = min(begin + PANELS_PER_THREAD * threads, panels)
+    """Transform the weights of many, with `each` scalars of scratch for a thread."""
+    cdef Py_ssize_t done = 0, here
+    while done < count:
+        here = min(PANELS_PER_THREAD * threads, count - done)
         with nogil:
-            pack_panels(job, begin, end, weight, turns, private, each, packed, threads)
+            pack_panels(
+                job, first + done, here, weight, turns, private, each,
+                packed + done * job.panel, threads,
+            )
         PyErr_CheckSignals()
-        begin = end
+        done += here
     return 0
 
 
@@ -257,51 +102,20 @@ cdef void list_biases(const Job* job, const real* bias, real* to) noexcept nogil
             to[group * job.panels * lanes + m] = bias[group * job.w.m + m]
 
 
-cdef inline void transform_tile(
-    const Job* job, const Place* at, const int* numbers, const vec* plane,
-    Py_ssize_t channels, const vec* turns, vec* tile, vec* space, vec* v,
-) noexcept nogil:
-    """Write the points of one vector of channels of a tile."""
-    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8)
-    turn_tile(
-        &job.m, numbers, plane, job.w.source_plane, channels, job.w.y.source, job.w.x.source,
-        at.y + lowest(&job.w.y), at.x + lowest(&job.w.x), job.m.length_y, job.m.length_x, tile,
-    )
-    to_points(
-        &job.m.s, <const vec*>tile, job.m.s.y, turns, space, v, job.channels // lanes, 0
-    )
-
-
 cdef void transform_inputs(
     const Job* job, Py_ssize_t first, Py_ssize_t count, const real* source,
     const real* turns, int* numbers, real* tile, real* v,
 ) noexcept nogil:
-    """Write the rows of some tiles, one vector of channels after the other."""
-    cdef Py_ssize_t lanes = nr(source) // NV, c, i
-    cdef const real* plane
-    cdef real* space = tile + job.tile
+    """Write the rows of some tiles."""
+    cdef Py_ssize_t i
     cdef Place at
     list_numbers(numbers, job.m.length_x)
     for i in range(count):
         at = place_of(&job.m, &job.w, first + i)
-        plane = source + image_at(
-            at.image, job.w.z.extent, job.w.groups * job.w.c * job.w.source_plane,
-            job.w.source_plane,
+        transform_inputs_of(
+            &job.m, &job.w, &at, source, job.w.c, numbers, turns, tile, tile + job.tile,
+            v + i * job.row, job.channels,
         )
-        c = 0
-        while c < job.w.c:
-            if real is float:
-                transform_tile(
-                    job, &at, numbers, <const f32v*>plane, min(lanes, job.w.c - c),
-                    <const f32v*>turns, <f32v*>tile, <f32v*>space, <f32v*>(v + i * job.row + c),
-                )
-            else:
-                transform_tile(
-                    job, &at, numbers, <const f64v*>plane, min(lanes, job.w.c - c),
-                    <const f64v*>turns, <f64v*>tile, <f64v*>space, <f64v*>(v + i * job.row + c),
-                )
-            plane += lanes * job.w.source_plane
-            c += lanes
 
 
 cdef void multiply(
@@ -334,6 +148,7 @@ cdef inline bint restore_tile(
 ) noexcept nogil:
     """Transform a row of NR channels of a tile back; tell whether all outputs are finite."""
     cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8), half, y, x
+    cdef vec scale = all_lanes(bias, scale_of(&job.m.s, bias))
     cdef vec value, last, check = zero_lanes(bias)
     for half in range(1 if narrow else NV):
         from_points(
@@ -343,7 +158,7 @@ cdef inline bint restore_tile(
         last = bias[half]
         for y in range(at.rows):
             for x in range(at.columns):
-                value = tile[y * job.m.length_x + x] + last
+                value = tile[y * job.m.length_x + x] * scale + last
                 check = check + zero_lanes(bias) * value
                 to[NV * (y * at.columns + x) + half] = value
     return is_zero(check)
@@ -382,15 +197,21 @@ cdef void run_task(
 ) noexcept nogil:
     """Compute the outputs of one task; mark tiles whose outputs are not finite."""
     cdef Py_ssize_t lanes = nr(source), rest = task // job.panel_tasks, i, j
-    cdef Py_ssize_t panel0 = task % job.panel_tasks * job.panel_block
-    cdef Py_ssize_t panel1 = min(panel0 + job.panel_block, job.panels)
-    cdef Py_ssize_t group = rest // job.blocks, first = rest % job.blocks * job.block
+    cdef Py_ssize_t first = rest % job.blocks * job.block, set_ = rest // job.blocks
+    cdef Py_ssize_t group = set_ // job.sets, base = set_ % job.sets * job.set_panels
+    cdef Py_ssize_t panel0 = base + task % job.panel_tasks * job.panel_block
+    cdef Py_ssize_t panel1 = min(
+        min(panel0 + job.panel_block, base + job.set_panels), job.panels
+    )
     cdef Py_ssize_t tiles = min(job.block, job.m.tiles - first), tail = tiles % MR
     cdef real* tile = private
     cdef real* v = tile + job.tile + job.room + job.outputs + job.lists
     cdef real* sums = v + job.block * job.row
     cdef Py_ssize_t* lists = <Py_ssize_t*>(tile + job.tile + job.room + job.outputs)
     cdef bint narrow
+    if panel0 >= panel1:
+        return
+    packed += (group * job.panels if job.whole else -base) * job.panel
     transform_inputs(
         job, first, tiles, source + group * job.w.c * job.w.source_plane, turns, <int*>lists,
         tile, v,
@@ -398,8 +219,7 @@ cdef void run_task(
     for j in range(panel0, panel1):
         narrow = job.w.m - j * lanes <= lanes // 2
         multiply(
-            job, tiles, <const real*>v,
-            packed + (group * job.panels + j) * job.panel, zeros, lists, sums,
+            job, tiles, <const real*>v, packed + j * job.panel, zeros, lists, sums,
             job.narrow or (narrow and (tail == 0 or tail > MR_QUARTER)),
         )
         for i in range(tiles):
@@ -442,15 +262,30 @@ cdef void name_lost(
                 flags[(first + i) // (job.m.y * job.m.x * job.w.z.extent)] = 1
 
 
+cdef int pack_set(
+    const Job* job, Py_ssize_t index, const real* weight, const real* turns, real* private,
+    real* packed, int threads,
+) except -1:
+    """Transform the weights of a set of panels, or all."""
+    cdef Py_ssize_t first = index % job.sets * job.set_panels
+    cdef Py_ssize_t count = min(job.set_panels, job.panels - first)
+    if job.whole:
+        first, count = 0, job.p.g * job.panels
+    else:
+        first += index // job.sets * job.panels
+    return pack(job, first, count, weight, turns, private, job.private, packed, threads)
+
+
 cdef int run(
     const Job* job, const real* source, const real* weight, const real* packed,
     const real* bias, real* out, unsigned char* flags, real* scratch, int threads,
 ) except -1:
-    """Transform the weights, unless they are, then do the tasks round by round.
+    """Transform the weights, unless they are, and do the tasks, round by round.
 
     The scratch has biases, zeros, turns, marks, each thread's part, and space for weights.
     """
     cdef Py_ssize_t begin = 0, end, each = round_of(job.macs, TASKS_PER_THREAD, threads)
+    cdef Py_ssize_t together = job.tasks // (1 if job.whole else job.p.g * job.sets)
     cdef real* zeros = scratch + aligned(job.p.g * job.panels * nr(scratch))
     cdef real* turns = zeros + aligned(nr(scratch))
     cdef unsigned char* lost = <unsigned char*>(turns + aligned(job.m.s.turns))
@@ -459,11 +294,13 @@ cdef int run(
     list_biases(job, bias, scratch)
     memset(zeros, 0, (private - zeros) * sizeof(real))
     list_turns(&job.m.s, turns)
-    if weight and job.tasks:
-        pack_all(job, weight, <const real*>turns, private, job.private, here, threads)
-        packed = here
     while begin < job.tasks:
-        end = min(begin + each, job.tasks)
+        if weight and begin % together == 0:
+            pack_set(
+                job, begin // together, weight, <const real*>turns, private, here, threads
+            )
+            packed = here
+        end = min(begin + each, (begin // together + 1) * together)
         with nogil:
             run_tasks(
                 job, begin, end, source, packed, <const real*>scratch, <const real*>zeros,
@@ -488,7 +325,7 @@ cdef int start(const Buffers* held, bint gradient, int threads, real* like) exce
     cdef const real* bias = reals_or_nothing(held, 3, p.g * job.w.m, like)
     cdef real* out = reals(held, 4, pixels if gradient else planes, like)
     cdef Py_ssize_t needed = job.shared + threads * job.private
-    if has_type(held, 2, b"B"):  # bytes that `pack` wrote
+    if has_type(held, 2, b"B") and job.whole:  # bytes that `pack` wrote
         packed = room(held, 2, job.packed, like)
     else:
         needed += job.packed
@@ -499,11 +336,6 @@ cdef int start(const Buffers* held, bint gradient, int threads, real* like) exce
     )
 
 
-cdef Py_ssize_t packing_room(const Job* job) noexcept nogil:
-    """Give the scalars that a thread needs to pack."""
-    return job.tile + job.room + job.outputs
-
-
 cdef int start_packing(const Buffers* held, bint gradient, int threads, real* like) except -1:
     """Check geometry, weight, packed and scratch, and pack."""
     cdef const long long* fields = geometry_of(held, CONV_FIELDS)
@@ -511,13 +343,15 @@ cdef int start_packing(const Buffers* held, bint gradient, int threads, real* li
     cdef Job job = make_job(p, gradient, sizeof(real), threads)
     cdef const real* weight = reals(held, 1, p.g * p.ocg * p.icg * job.taps, like)
     cdef real* packed = room(held, 2, job.packed, like)
+    if not job.whole:
+        refuse()
     cdef real* turns = room(
         held, 3, aligned(job.m.s.turns) + threads * packing_room(&job), like
     )
     list_turns(&job.m.s, turns)
-    return pack_all(
-        &job, weight, <const real*>turns, turns + aligned(job.m.s.turns),
-        packing_room(&job), packed, threads,
+    return pack(
+        &job, 0, job.p.g * job.panels, weight, <const real*>turns,
+        turns + aligned(job.m.s.turns), packing_room(&job), packed, threads,
     )
 
 
@@ -557,8 +391,12 @@ def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
 
 
 def packed_size(geometry, str direction, Py_ssize_t item):
-    """Give the scalars of packed weights, for whatever number of samples."""
-    return job_of(geometry, direction, item, 1).packed
+    """Give the scalars of packed weights, for whatever number of samples.
+
+    There are none where they would be too many.
+    """
+    cdef Job job = job_of(geometry, direction, item, 1)
+    return job.packed if job.whole else 0
 
 
 def tile_lengths(geometry, str direction, Py_ssize_t item):

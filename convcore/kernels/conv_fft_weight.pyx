@@ -28,162 +28,21 @@ from libc.string cimport memset
 from convcore.kernels.buffers cimport (
     Buffers, call, flags_of, geometry_of, reals, room,
 )
-from convcore.kernels.fft cimport from_points, list_turns, to_points
+from convcore.kernels.fft cimport from_points, lift, list_turns, scale_of, to_points
 from convcore.kernels.fft_tiles cimport (
-    LENGTHS, LONGEST, Mesh, Place, image_at, is_length, is_narrow, length_at,
-    list_numbers, mesh_of, padded, place_of, size_of, step_of, time_to_transform, turn_tile,
+    Place, image_at, list_numbers, place_of, transform_inputs_of, turn_tile,
 )
-from convcore.kernels.geometry cimport (
-    CONV_FIELDS, Conv, Window, conv_of, forward_window, volume,
-)
+from convcore.kernels.fft_weight_tasks cimport Job, make_job
+from convcore.kernels.geometry cimport CONV_FIELDS, Conv, conv_of, volume
 from convcore.kernels.rounds cimport (
-    TASKS_PER_THREAD, add_tree, aligned, ceil_div, odd_lines, round_of, slot_of, units_of,
+    TASKS_PER_THREAD, add_tree, aligned, ceil_div, round_of, slot_of, units_of,
 )
 from convcore.kernels.tile cimport chain, sum_scattered
-from convcore.kernels.transpose cimport MOST_LANES, spread
+from convcore.kernels.transpose cimport spread
 from convcore.kernels.vector cimport (
-    MR, MR_HALF, NR_BYTES, NV, VEC_BYTES, f32v, f64v, nr, real, vec, zero_lanes,
+    MR, NR_BYTES, NV, VEC_BYTES, all_lanes, f32v, f64v, nr, real, vec, zero_lanes,
 )
-from convcore.kernels.winograd_tiles cimport are_finite, lowest
-
-cdef enum:
-    SCRATCH_BYTES = 8388608  # of one thread, and of the taps of chunks beside those of dw
-    PRIVATE_BYTES = 5767168  # of a thread
-    TASKS = 16  # tasks that a large problem is split into at least, if they fit
-    FEWEST = 64  # tiles of a chunk: with fewer, transforming back is most of its work
-    MOST_TILES = 128  # of a block
-    CACHE_BYTES = 786432  # of sums that stay in L2
-
-cdef double HUGE = 1e30  # more than any time: for what does not fit
-
-cdef struct Job:
-    Conv p
-    Window w
-    Mesh m
-    Py_ssize_t taps, planes                        # matrices: three for each point
-    Py_ssize_t channels, channel_tasks             # of x: in a task; tasks along them
-    Py_ssize_t panels, panel_block, panel_tasks    # panels of NR channels o
-    Py_ssize_t block                               # tiles whose spectra are there at once
-    Py_ssize_t chunk, chunks                       # tiles of a chunk
-    Py_ssize_t tasks
-    Py_ssize_t step, row                           # scalars of x: a point, a tile
-    bint narrow                                    # whether a panel is half empty
-    Py_ssize_t turned, turned_panel                # of dy: a matrix, all of a panel
-    Py_ssize_t sums, sums_panel                    # of the sums
-    Py_ssize_t kernels                             # of the taps of a task
-    Py_ssize_t tile, room, taken, lists            # of a thread's buffers
-    Py_ssize_t shared, private                     # scratch in scalars
-
-
-cdef void lay_out(Job* job, Py_ssize_t item) noexcept nogil:
-    """Say how large everything is."""
-    cdef Py_ssize_t lanes = NR_BYTES // item, pixels = job.m.s.y * job.m.s.x
-    job.channel_tasks = ceil_div(job.p.icg, job.channels)
-    job.panel_tasks = ceil_div(job.panels, job.panel_block)
-    job.planes = 3 * job.m.s.points
-    job.step = aligned(job.channels)
-    job.row = odd_lines(job.planes * job.step)
-    job.turned = step_of(job.block, job.narrow, item)
-    job.sums = step_of(padded(job.channels, job.narrow), job.narrow, item)
-    job.turned_panel = size_of(job.planes, job.block, job.narrow, item)
-    job.sums_panel = size_of(
-        job.planes, padded(job.channels, job.narrow), job.narrow, item
-    )
-    job.kernels = aligned((job.panel_block * job.channels * job.taps + MOST_LANES) * lanes)
-    job.tile = aligned(pixels * (lanes // NV))
-    job.room = aligned(job.m.s.room * (lanes // NV))
-    job.taken = aligned((job.taps + MOST_LANES) * lanes)
-    job.lists = aligned(
-        (job.block + job.channels + MR) * 8 // item + LONGEST * 4 // item + 8
-    ) + aligned(lanes)
-    job.private = (
-        job.block * job.row + job.panel_block * (job.turned_panel + job.sums_panel)
-        + job.tile + job.room + job.taken + job.lists + aligned(job.m.s.turns)
-    )
-
-
-cdef double time_of(const Job* job, Py_ssize_t item) noexcept nogil:
-    """Estimate the cycles of all tasks: products, sums in memory, transforms.
-
-    The numbers are from 16 to 256 channels on one core with AVX-512, 2026-11.
-    """
-    cdef double each = time_to_transform(&job.m)
-    cdef double columns = 1 if job.narrow else job.panel_block * NV
-    cdef double sums = job.planes * columns * job.channels
-    cdef double tiles = max(job.m.tiles, 1), blocks = ceil_div(job.m.tiles, job.block)
-    cdef double far = 12 if sums * VEC_BYTES > CACHE_BYTES else 3
-    cdef double products = sums * padded(job.channels, job.narrow) / job.channels
-    cdef double work = (
-        tiles * products / 2 + blocks * sums * far
-        + tiles * each * (ceil_div(job.channels * item, VEC_BYTES) + 0.9 * columns)
-        + each * columns * job.channels
-    )
-    return work * job.channel_tasks * job.panel_tasks
-
-
-cdef void choose_blocks(
-    Job* best, double* least, const Mesh* m, Py_ssize_t item
-) noexcept nogil:
-    """Choose channels, panels and tiles of a block for tiles of one length."""
-    cdef Job job = best[0]
-    cdef Py_ssize_t lanes = VEC_BYTES // item, parts_c = 1, parts_o, wanted
-    cdef double now
-    job.m = m[0]
-    while True:
-        wanted = ceil_div(ceil_div(job.p.icg, parts_c), lanes) * lanes
-        if parts_c > 1 and job.channels <= lanes:
-            wanted = MR_HALF  # for the longest tiles
-        job.channels = min(wanted, job.p.icg)
-        parts_o = 1
-        while True:
-            job.panel_block = ceil_div(job.panels, parts_o)
-            job.block = min(max(job.m.tiles, 1), MOST_TILES)
-            lay_out(&job, item)
-            while job.block > 1 and job.private * item > PRIVATE_BYTES:
-                job.block -= 1
-                lay_out(&job, item)
-            now = time_of(&job, item)
-            if job.private * item > PRIVATE_BYTES:
-                now = HUGE * job.private
-            if least[0] < 0 or now < least[0]:
-                least[0] = now
-                best[0] = job
-            if job.panel_block == 1:
-                break
-            parts_o += 1
-        if job.channels <= MR_HALF or (job.channels <= lanes and least[0] < HUGE):
-            break
-        parts_c += 1
-
-
-cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
-    """Split the work: by the problem alone, never by the number of threads."""
-    cdef Job job
-    cdef Mesh m
-    cdef double least = -1
-    cdef Py_ssize_t y, x, length_y, length_x, parts, most
-    job.p = p[0]
-    job.w = forward_window(p)
-    job.taps = p.kernel[1] * p.kernel[2]
-    job.panels = ceil_div(p.ocg, NR_BYTES // item)
-    job.narrow = is_narrow(p.ocg, item)
-    for y in range(LENGTHS if job.w.y.taps > 1 else 1):
-        for x in range(LENGTHS if job.w.x.taps > 1 else 1):
-            length_y = length_at(y) if job.w.y.taps > 1 else 1
-            length_x = length_at(x) if job.w.x.taps > 1 else 1
-            if is_length(length_y, job.w.y.taps, job.w.x.taps, True) and is_length(
-                length_x, job.w.x.taps, job.w.y.taps, False
-            ):
-                m = mesh_of(&job.w, length_y, length_x)
-                choose_blocks(&job, &least, &m, item)
-    parts = p.g * job.channel_tasks * job.panel_tasks
-    most = 1 + max(0, SCRATCH_BYTES // item - job.private) // (parts * job.kernels)
-    job.chunks = max(1, min(min(ceil_div(TASKS, parts), most), job.m.tiles // FEWEST))
-    job.chunk = max(1, ceil_div(job.m.tiles, job.chunks))
-    job.chunks = max(1, ceil_div(job.m.tiles, job.chunk))
-    job.tasks = parts * job.chunks
-    job.shared = job.tasks * job.kernels if job.chunks > 1 else 0
-    return job
+from convcore.kernels.winograd_tiles cimport are_finite
 
 
 cdef inline void place(
@@ -195,26 +54,13 @@ cdef inline void place(
     group[0] = part // (job.panel_tasks * job.channel_tasks)
 
 
-cdef inline void transform_x_tile(
-    const Job* job, const Place* at, const int* numbers, const vec* x, Py_ssize_t channels,
-    const vec* turns, vec* tile, vec* space, vec* v,
-) noexcept nogil:
-    """Write the points of one vector of channels of a tile of x."""
-    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8)
-    turn_tile(
-        &job.m, numbers, x, job.w.source_plane, channels, job.w.y.source, job.w.x.source,
-        at.y + lowest(&job.w.y), at.x + lowest(&job.w.x), job.m.length_y, job.m.length_x, tile,
-    )
-    to_points(&job.m.s, <const vec*>tile, job.m.s.y, turns, space, v, job.step // lanes, 0)
-
-
 cdef inline void transform_dy_tile(
     const Job* job, const Place* at, const int* numbers, const vec* dy, Py_ssize_t channels,
     const vec* turns, vec* tile, vec* space, vec* v,
 ) noexcept nogil:
     """Write those of a tile of dy, as the other factor; without channels, zeros."""
     cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8), f
-    cdef double scale = 0.25 / (job.m.s.y * job.m.s.x)
+    cdef Py_ssize_t rows = at.rows if job.m.s.y > 1 else 1
     if channels <= 0:
         for f in range(job.planes):
             memset(v + f * (job.turned // lanes), 0, sizeof(vec))
@@ -223,59 +69,28 @@ cdef inline void transform_dy_tile(
         &job.m, numbers, dy, job.w.plane, channels, job.w.y.extent, job.w.x.extent, at.y,
         at.x, job.m.out_y, job.m.out_x, tile,
     )
-    to_points(
-        &job.m.s, <const vec*>tile, at.rows if job.m.s.y > 1 else 1, turns, space, v,
-        job.turned // lanes, scale,
-    )
-
-
-cdef void transform_x(
-    const Job* job, Py_ssize_t index, const real* x, Py_ssize_t channels, const int* numbers,
-    const real* turns, real* tile, real* v,
-) noexcept nogil:
-    """Write the points of a tile of x, whose group and channels begin at x."""
-    cdef Py_ssize_t lanes = nr(x) // NV, c = 0
-    cdef Place at = place_of(&job.m, &job.w, index)
-    cdef real* space = tile + job.tile
-    x += image_at(
-        at.image, job.w.z.extent, job.p.g * job.p.icg * job.w.source_plane,
-        job.w.source_plane,
-    )
-    while c < channels:
-        if real is float:
-            transform_x_tile(
-                job, &at, numbers, <const f32v*>(x + c * job.w.source_plane),
-                min(lanes, channels - c), <const f32v*>turns, <f32v*>tile, <f32v*>space,
-                <f32v*>(v + c),
-            )
-        else:
-            transform_x_tile(
-                job, &at, numbers, <const f64v*>(x + c * job.w.source_plane),
-                min(lanes, channels - c), <const f64v*>turns, <f64v*>tile, <f64v*>space,
-                <f64v*>(v + c),
-            )
-        c += lanes
+    lift(tile, at.rows, at.columns, job.m.length_x)
+    to_points(&job.m.s, <const vec*>tile, rows, turns, space, v, job.turned // lanes, True)
 
 
 cdef void transform_dy(
-    const Job* job, Py_ssize_t index, const real* dy, Py_ssize_t channels,
+    const Job* job, const Place* at, const real* dy, Py_ssize_t channels,
     const int* numbers, const real* turns, real* tile, real* v,
 ) noexcept nogil:
     """Write the points of one panel of a tile of dy; zeros fill the panel."""
     cdef Py_ssize_t lanes = nr(dy) // NV, o = 0
-    cdef Place at = place_of(&job.m, &job.w, index)
     cdef real* space = tile + job.tile
     dy += image_at(at.image, job.w.z.extent, job.p.g * job.p.ocg * job.w.plane, job.w.plane)
     while o < (lanes if job.narrow else nr(dy)):
         if real is float:
             transform_dy_tile(
-                job, &at, numbers, <const f32v*>(dy + o * job.w.plane),
+                job, at, numbers, <const f32v*>(dy + o * job.w.plane),
                 min(lanes, channels - o), <const f32v*>turns, <f32v*>tile, <f32v*>space,
                 <f32v*>(v + o),
             )
         else:
             transform_dy_tile(
-                job, &at, numbers, <const f64v*>(dy + o * job.w.plane),
+                job, at, numbers, <const f64v*>(dy + o * job.w.plane),
                 min(lanes, channels - o), <const f64v*>turns, <f64v*>tile, <f64v*>space,
                 <f64v*>(v + o),
             )
@@ -310,9 +125,10 @@ cdef void multiply(
 cdef inline void take_taps(const Job* job, const vec* tile, vec* to) noexcept nogil:
     """Write the taps of one vector of kernels, a row of NR apart; zeros if that is half empty."""
     cdef Py_ssize_t y, x, width = job.p.kernel[2]
+    cdef vec scale = all_lanes(tile, scale_of(&job.m.s, tile))
     for y in range(job.p.kernel[1]):
         for x in range(width):
-            to[NV * (y * width + x)] = tile[y * job.m.length_x + x]
+            to[NV * (y * width + x)] = tile[y * job.m.length_x + x] * scale
             if job.narrow:
                 to[NV * (y * width + x) + 1] = zero_lanes(tile)
 
@@ -373,6 +189,7 @@ cdef void run_task(
     cdef Py_ssize_t part = task // job.chunks, begin = task % job.chunks * job.chunk
     cdef Py_ssize_t end = min(begin + until, job.m.tiles), first = begin + done
     cdef Py_ssize_t group, channel, panel, i, j, c, tiles, channels, panels, lanes = nr(x)
+    cdef Py_ssize_t taps
     cdef real* tile = private
     cdef real* taken = tile + job.tile + job.room
     cdef real* zeros = taken + job.taken
@@ -381,6 +198,7 @@ cdef void run_task(
     cdef real* v = zeros + job.lists
     cdef real* turned = v + job.block * job.row
     cdef real* sums = turned + job.panel_block * job.turned_panel
+    cdef Place at
     place(job, part, &group, &channel, &panel)
     channels = min(job.channels, job.p.icg - channel)
     panels = min(job.panel_block, job.panels - panel)
@@ -391,12 +209,14 @@ cdef void run_task(
     while first < end:
         tiles = min(job.block, end - first)
         for i in range(tiles):
-            transform_x(
-                job, first + i, x, channels, numbers, turns, tile, v + i * job.row
+            at = place_of(&job.m, &job.w, first + i)
+            transform_inputs_of(
+                &job.m, &job.w, &at, x, channels, numbers, turns, tile, tile + job.tile,
+                v + i * job.row, job.step,
             )
             for j in range(panels):
                 transform_dy(
-                    job, first + i, dy + j * lanes * job.w.plane,
+                    job, &at, dy + j * lanes * job.w.plane,
                     job.p.ocg - (panel + j) * lanes, numbers, turns, tile,
                     turned + j * job.turned_panel + i * lanes,
                 )
@@ -407,6 +227,9 @@ cdef void run_task(
                 <const real*>zeros, sums + j * job.sums_panel, first == begin,
             )
         first += tiles
+    if until == job.chunk and job.chunks > 1:
+        taps = panels * channels * job.taps * lanes  # what `add_tree` adds behind them is zero
+        memset(shared + task * job.kernels + taps, 0, (job.kernels - taps) * sizeof(real))
     for j in range(panels if until == job.chunk else 0):
         for c in range(channels):
             if job.chunks > 1:
@@ -469,6 +292,11 @@ cdef void add_parts(
         add_chunks(job, i, shared, lost, dw)
 
 
+cdef inline Py_ssize_t marks_of(const Job* job, Py_ssize_t item) noexcept nogil:
+    """Give the scalars that take a byte for each part of dw."""
+    return aligned(ceil_div(job.tasks // job.chunks, item))
+
+
 cdef int run(
     const Job* job, const real* x, const real* dy, real* dw, unsigned char* flags,
     real* scratch, int threads,
@@ -477,10 +305,10 @@ cdef int run(
     cdef Py_ssize_t begin = 0, end, done, until, each, step, i
     cdef Py_ssize_t macs = job.planes * job.channels * job.panel_block * nr(x)
     cdef unsigned char* lost = <unsigned char*>scratch
-    cdef real* turns = scratch + aligned(job.tasks)
+    cdef real* turns = scratch + marks_of(job, sizeof(real))
     cdef real* shared = turns + aligned(job.m.s.turns)
     cdef real* private = shared + job.shared
-    memset(lost, 0, job.tasks)
+    memset(lost, 0, job.tasks // job.chunks)
     list_turns(&job.m.s, turns)
     each = round_of(macs * job.chunk, TASKS_PER_THREAD, threads)
     step = ceil_div(units_of(macs, job.chunk), job.block) * job.block  # of whole blocks
@@ -507,10 +335,12 @@ cdef int run(
     return 0
 
 
-cdef inline Py_ssize_t scalars_of(const Job* job, int threads) noexcept nogil:
+cdef inline Py_ssize_t scalars_of(
+    const Job* job, Py_ssize_t item, int threads
+) noexcept nogil:
     """Give the scalars of scratch."""
     return (
-        aligned(job.tasks) + aligned(job.m.s.turns) + job.shared + threads * job.private
+        marks_of(job, item) + aligned(job.m.s.turns) + job.shared + threads * job.private
     )
 
 
@@ -521,7 +351,7 @@ cdef int weight_gradient(const Buffers* held, int threads, real* like) except -1
     cdef const real* x = reals(held, 1, p.n * p.g * p.icg * volume(p.in_extent), like)
     cdef const real* dy = reals(held, 2, p.n * p.g * p.ocg * volume(p.out_extent), like)
     cdef real* dw = reals(held, 3, p.g * p.ocg * p.icg * job.taps, like)
-    cdef real* scratch = room(held, 4, scalars_of(&job, threads), like)
+    cdef real* scratch = room(held, 4, scalars_of(&job, sizeof(real), threads), like)
     if p.n:
         return run(&job, x, dy, dw, flags_of(held, 5, 1), scratch, threads)
     memset(dw, 0, p.g * p.ocg * p.icg * job.taps * sizeof(real))
@@ -532,7 +362,7 @@ def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     """Give the scalars of scratch that wgrad needs."""
     cdef Conv p = conv_of(geometry, threads)
     cdef Job job = make_job(&p, item)
-    return scalars_of(&job, threads)
+    return scalars_of(&job, item, threads)
 
 
 def tile_lengths(geometry, str direction, Py_ssize_t item):

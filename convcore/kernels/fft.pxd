@@ -14,6 +14,10 @@
 #               A[0] ... A[y/2]  B[0] ... B[y/2]  column 1  column 2  ...
 #
 #           Everything comes out twice as large: nothing is halved on the way.
+# Range     Numbers near the smallest normal one would lose digits in sums of products with
+#           cosines. One factor is lifted by a power of two before it is transformed, and
+#           what the product is too large by is taken away at the very end: then those of
+#           that factor lose none, and the other's so many only if this one overflows.
 # Products  A complex product of three real ones (`Three`): of re + im, re, im of one factor
 #           and re, im - re, im + re of the other. A point is three vectors, `step` apart.
 # How       Leaves of 3, 4, 8 and 16 numbers in registers; a longer transform is n1 of n2
@@ -28,7 +32,7 @@
 from libc.math cimport M_PI, cos, sin
 from libc.string cimport memset
 
-from convcore.kernels.vector cimport ahead, all_lanes, lanes_from, real, vec
+from convcore.kernels.vector cimport ahead, all_lanes, f32v, lanes_from, real, vec
 
 cdef enum:
     LEAF = 16  # numbers of the largest leaf
@@ -293,25 +297,45 @@ cdef inline void twist(
     to[half], to[half + 1] = pr + pr, -(pi + pi)
 
 
-cdef inline void put_point(vec* to, Py_ssize_t step, vec re, vec im, double scale) noexcept nogil:
-    """Write the three vectors of a point: of the first factor, or with a scale the other.
+cdef inline double lift_of(const vec* kind) noexcept nogil:
+    """Give what the other factor is lifted by: more than the digits of a number.
 
-    The other is scaled, and its conjugate is taken.
+    Less than what would make sums of usual data overflow: those below 2^70 do not.
     """
-    if scale != 0:
-        re, im = all_lanes(to, scale) * re, all_lanes(to, -scale) * im
-        to[0], to[step], to[2 * step] = re, im - re, im + re
+    return 1099511627776.0 if vec is f32v else 1208925819614629174706176.0  # 2^40, 2^80
+
+
+cdef inline double scale_of(const Spectra* s, const vec* kind) noexcept nogil:
+    """Give what a tile of sums is multiplied by, once it is transformed back."""
+    return 0.25 / (s.y * s.x) / lift_of(kind)
+
+
+cdef inline void lift(
+    vec* tile, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t pitch
+) noexcept nogil:
+    """Lift some columns of the first rows of a tile of the other factor."""
+    cdef vec factor = all_lanes(tile, lift_of(tile))
+    cdef Py_ssize_t y, x
+    for y in range(rows):
+        for x in range(columns):
+            tile[y * pitch + x] = tile[y * pitch + x] * factor
+
+
+cdef inline void put_point(vec* to, Py_ssize_t step, vec re, vec im, bint other) noexcept nogil:
+    """Write the three vectors of a point: of the first factor, or the other's conjugate."""
+    if other:
+        to[0], to[step], to[2 * step] = re, -im - re, re - im
     else:
         to[0], to[step], to[2 * step] = re + im, re, im
 
 
 cdef inline void to_points(
     const Spectra* s, const vec* tile, Py_ssize_t rows, const vec* turns, vec* room, vec* to,
-    Py_ssize_t step, double scale,
+    Py_ssize_t step, bint other,
 ) noexcept nogil:
     """Transform a tile of which `rows` rows are not zero to three vectors a point.
 
-    With a scale, write the conjugate of the spectrum, scaled, as the other factor.
+    Those of the first factor of a product, or of the other: of the conjugate spectrum.
     """
     cdef vec* line = room + s.y * s.pitch
     cdef vec* work = line + 2 * max(s.y, s.half)
@@ -336,16 +360,16 @@ cdef inline void to_points(
                 j = (s.y - y) % s.y
                 put_point(
                     to + 3 * y * step, step, line[2 * y] + line[2 * j],
-                    line[2 * y + 1] - line[2 * j + 1], scale,
+                    line[2 * y + 1] - line[2 * j + 1], other,
                 )
                 put_point(
                     to + 3 * (last + y) * step, step, line[2 * y + 1] + line[2 * j + 1],
-                    line[2 * j] - line[2 * y], scale,
+                    line[2 * j] - line[2 * y], other,
                 )
             to += 6 * last * step
         else:
             for y in range(s.y):
-                put_point(to + 3 * y * step, step, line[2 * y], line[2 * y + 1], scale)
+                put_point(to + 3 * y * step, step, line[2 * y], line[2 * y + 1], other)
             to += 3 * s.y * step
 
 

@@ -14,11 +14,13 @@ from libc.math cimport log2
 from libc.string cimport memset
 
 from convcore.kernels.band cimport Box
-from convcore.kernels.fft cimport Spectra, spectra_of
+from convcore.kernels.fft cimport Spectra, spectra_of, to_points
 from convcore.kernels.geometry cimport Window
 from convcore.kernels.rounds cimport ceil_div, odd_lines
 from convcore.kernels.transpose cimport put_pixels
-from convcore.kernels.vector cimport MR, MR_HALF, MR_QUARTER, NR_BYTES, VEC_BYTES, vec, ahead
+from convcore.kernels.vector cimport (
+    MR, MR_HALF, MR_QUARTER, NR_BYTES, NV, VEC_BYTES, ahead, f32v, f64v, nr, real, vec,
+)
 from convcore.kernels.winograd_tiles cimport lowest
 
 cdef enum:
@@ -26,8 +28,9 @@ cdef enum:
     LONGEST = 512            # tile of one axis
     LONGEST_OF_TWO = 128
     ALIGNED = 16
-    CACHE_BYTES = 16777216   # of weights that are still in L3 for the next tiles
+    L3_BYTES = 16777216
     PRIVATE_BYTES = 6553600  # of a thread's points and sums, at most
+    SPECTRA_BYTES = 134217728  # of weights that are transformed at a time
     SAMPLES = 4            # that one transform of the weights is thought to serve
 
 cdef struct Mesh:
@@ -107,6 +110,11 @@ cdef inline Py_ssize_t size_of(
     return odd_lines(matrices * step + (rows * NR_BYTES // item if narrow else 0))
 
 
+cdef inline bint is_far(Py_ssize_t bytes) noexcept nogil:
+    """Tell whether so many bytes of spectra leave L3 from one block of tiles to the next."""
+    return bytes > L3_BYTES
+
+
 cdef inline double rows_that_cost(Py_ssize_t rows) noexcept nogil:
     """Count rows of the register tile by its time: small ones wait for their loads."""
     cdef Py_ssize_t rest = rows % MR
@@ -162,7 +170,7 @@ cdef inline double time_of_sample(
     cdef bint narrow = is_narrow(w.m, item)
     cdef Py_ssize_t columns = ceil_div(w.m * item, VEC_BYTES)
     cdef double spectra = 3.0 * m.s.points * w.c * columns
-    cdef bint far = w.groups * spectra * VEC_BYTES > CACHE_BYTES
+    cdef bint far = is_far(<Py_ssize_t>(w.groups * spectra * VEC_BYTES))
     cdef double now, best = -1
     for t in range(1, 2 * MR + 1):
         if t > 1 and (
@@ -184,7 +192,7 @@ cdef inline Mesh best_mesh(const Window* w, Py_ssize_t item) noexcept nogil:
         w, LONGEST if w.y.taps > 1 else 1, LONGEST if w.x.taps > 1 else 1
     )
     cdef double now, least = -1
-    cdef bint fits
+    cdef bint fits, narrow = is_narrow(w.m, item)
     cdef Py_ssize_t y, x, length_y, length_x
     for y in range(LENGTHS if w.y.taps > 1 else 1):
         for x in range(LENGTHS if w.x.taps > 1 else 1):
@@ -195,7 +203,10 @@ cdef inline Mesh best_mesh(const Window* w, Py_ssize_t item) noexcept nogil:
             ):
                 m = mesh_of(w, length_y, length_x)
                 now = time_of_sample(&m, w, item)
-                fits = bytes_of(&m, w.c, 1, is_narrow(w.m, item), item) <= PRIVATE_BYTES
+                fits = (
+                    bytes_of(&m, w.c, 1, narrow, item) <= PRIVATE_BYTES
+                    and size_of(3 * m.s.points, w.c, narrow, item) * item <= SPECTRA_BYTES
+                )
                 if least < 0 or (now < least and fits):
                     least, best = now, m
     return best
@@ -259,3 +270,39 @@ cdef inline void list_numbers(int* to, Py_ssize_t count) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(count):
         to[i] = <int>i
+
+
+cdef inline void transform_vector(
+    const Mesh* m, const Window* w, const Place* at, const vec* plane, Py_ssize_t channels,
+    const int* numbers, const vec* turns, vec* tile, vec* space, vec* v, Py_ssize_t step,
+) noexcept nogil:
+    """Write the points of one vector of channels of the inputs of a tile, `step` apart."""
+    turn_tile(
+        m, numbers, plane, w.source_plane, channels, w.y.source, w.x.source,
+        at.y + lowest(&w.y), at.x + lowest(&w.x), m.length_y, m.length_x, tile,
+    )
+    to_points(&m.s, <const vec*>tile, m.s.y, turns, space, v, step, False)
+
+
+cdef inline void transform_inputs_of(
+    const Mesh* m, const Window* w, const Place* at, const real* source, Py_ssize_t channels,
+    const int* numbers, const real* turns, real* tile, real* space, real* v, Py_ssize_t step,
+) noexcept nogil:
+    """Write those of some channels, one vector after the other."""
+    cdef Py_ssize_t lanes = nr(source) // NV, c = 0, here
+    source += image_at(
+        at.image, w.z.extent, w.groups * w.c * w.source_plane, w.source_plane
+    )
+    while c < channels:
+        here = min(lanes, channels - c)
+        if real is float:
+            transform_vector(
+                m, w, at, <const f32v*>(source + c * w.source_plane), here, numbers,
+                <const f32v*>turns, <f32v*>tile, <f32v*>space, <f32v*>(v + c), step // lanes,
+            )
+        else:
+            transform_vector(
+                m, w, at, <const f64v*>(source + c * w.source_plane), here, numbers,
+                <const f64v*>turns, <f64v*>tile, <f64v*>space, <f64v*>(v + c), step // lanes,
+            )
+        c += lanes

@@ -41,6 +41,7 @@ def convolve(
     lengths: Sequence[int],
     *,
     magnitude: bool = False,
+    least: float = 0.0,
 ) -> Array:
     """Compute a direction of a convolution by transforms of tiles.
 
@@ -57,6 +58,9 @@ def convolve(
         Give what the rounding errors of each result are measured in instead: the sum of
         |d| |w|, where |d| is the root of the sum of the squares of a tile, and |w| the sum
         of the magnitudes of what it is multiplied by.
+    least : float
+        The smallest normal number of a type. Rounding to multiples of less than that adds
+        as much to `magnitude` as if each |d| of n numbers were larger by 2 sqrt(n) of it.
 
     Returns
     -------
@@ -68,7 +72,8 @@ def convolve(
     if direction == "wgrad":
         pairs = zip(groups_of(one, problem.g), groups_of(two, problem.g), strict=True)
         parts = [
-            _weight_gradient(x, dy, pads, taps, lengths, magnitude) for x, dy in pairs
+            _weight_gradient(x, dy, pads, taps, lengths, magnitude, least)
+            for x, dy in pairs
         ]
         return np.concatenate(parts).reshape(problem.weight_shape)
     extent, shape = problem.out_extent[1:], problem.y_shape
@@ -78,7 +83,7 @@ def convolve(
         pads = [k - 1 - p for k, p in zip(taps, pads, strict=True)]
         weights = [w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3) for w in weights]
     results = [
-        _forward(images, w, pads, extent, lengths, magnitude)
+        _forward(images, w, pads, extent, lengths, magnitude, least)
         for images, w in zip(groups_of(one, problem.g), weights, strict=True)
     ]
     y = np.stack(results, 1)  # (n * d, g, m, h, w)
@@ -93,13 +98,14 @@ def _forward(
     extent: Sequence[int],
     lengths: Sequence[int],
     magnitude: bool,
+    least: float,
 ) -> Array:
     """Convolve (n, c, h, w) with (m, c, ky, kx)."""
     size = [length - k + 1 for length, k in zip(lengths, weight.shape[2:], strict=True)]
     tiles = [-(-e // s) for e, s in zip(extent, size, strict=True)]
     d = patches(images, pads, size, lengths, tiles)
     if magnitude:
-        sums = np.einsum("nctu,mc->nmtu", _root(d), np.abs(weight).sum((2, 3)))
+        sums = np.einsum("nctu,mc->nmtu", _root(d, least), np.abs(weight).sum((2, 3)))
         y = np.broadcast_to(sums[..., None, None], (*sums.shape, *size))
     else:
         v, u = np.fft.rfft2(d), np.conj(np.fft.rfft2(weight, lengths))
@@ -117,6 +123,7 @@ def _weight_gradient(
     taps: Sequence[int],
     lengths: Sequence[int],
     magnitude: bool,
+    least: float,
 ) -> Array:
     """Give the gradient of (m, c, ky, kx)."""
     size = [length - k + 1 for length, k in zip(lengths, taps, strict=True)]
@@ -124,14 +131,17 @@ def _weight_gradient(
     d = patches(images, pads, size, lengths, tiles)
     e = patches(dy, (0, 0), size, size, tiles)
     if magnitude:
-        sums = np.einsum("nctu,nmtu->mc", _root(d), np.abs(e).sum((4, 5)))
+        sums = np.einsum("nctu,nmtu->mc", _root(d, least), np.abs(e).sum((4, 5)))
         return np.broadcast_to(sums[..., None, None], (*sums.shape, *taps))
     v, w = np.fft.rfft2(d), np.conj(np.fft.rfft2(e, lengths))
     dw: Array = np.fft.irfft2(np.einsum("nctupq,nmtupq->mcpq", v, w), lengths)
     return dw[:, :, : taps[0], : taps[1]]
 
 
-def _root(d: Array) -> Array:
-    """Give the norm of each tile."""
-    norm: Array = np.sqrt((d * d).sum((4, 5)))
+def _root(d: Array, least: float) -> Array:
+    """Give the norm of each tile, whose squares may leave the range, and what is added."""
+    largest = np.abs(d).max((4, 5), keepdims=True, initial=0.0)
+    part = d / np.where(largest > 0, largest, 1.0)
+    norm: Array = np.sqrt((part * part).sum((4, 5))) * largest[..., 0, 0]
+    norm += 2 * np.sqrt(d.shape[4] * d.shape[5]) * least
     return norm
