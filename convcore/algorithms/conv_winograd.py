@@ -17,7 +17,6 @@ from math import prod
 from convcore.algorithms.base import Kernel, Verdict, rounded
 from convcore.problem import ConvProblem, Direction
 
-MOST_CHANNELS = 1024  # of a group: the weights of 32 outputs have to fit into L3
 KEPT = 1 << 20  # transformed weights of all groups; more are made for every box
 BOX = 40  # tiles, about
 # Tiles, channels of a vector, and of two, that `effort` rounds up to: on AVX-512.
@@ -46,8 +45,6 @@ class ConvWinograd:
             return Verdict(False, "the kernel is not 3 x 3, 1 x 3 or 3 x 1")
         if problem.padding[0] != (0, 0):
             return Verdict(False, "padding along the first axis")
-        if max(problem.ic, problem.oc) // problem.g > MOST_CHANNELS:
-            return Verdict(False, f"more than {MOST_CHANNELS} channels a group")
         return Verdict(True, "3 taps, stride 1")
 
     def effort(self, problem: ConvProblem, direction: Direction) -> Mapping[str, float]:
