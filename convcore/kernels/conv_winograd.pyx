@@ -46,9 +46,12 @@ from convcore.kernels.transpose cimport MOST_LANES, collect, turn_taps
 from convcore.kernels.vector cimport (
     MR, MR_HALF, MR_QUARTER, NR_BYTES, NV, VEC_BYTES, f32v, f64v, nr, real,
 )
+from convcore.kernels.winograd cimport inputs
 from convcore.kernels.winograd_tiles cimport (
-    Patch, TileBox, Tiles, cut_boxes, inputs_of, list_places, tile_box, tiles_of,
-    transform_patch, turn_patch, weights_of_tile, write_tiles,
+    Patch, TileBox, Tiles, cut_boxes, inputs_of, list_places, tile_box, tiles_of, turn_patch,
+)
+from convcore.kernels.winograd_transforms cimport (
+    transform_patch, weights_of_tile, write_tiles,
 )
 
 cdef enum:
@@ -299,8 +302,8 @@ cdef void transform_inputs(
                     <f32v*>patch,
                 )
                 transform_patch(
-                    &job.t, <const f32v*>patch, p.pitch, box.count_y, box.count_x,
-                    <f32v*>lines, <f32v*>to, job.matrix, job.row, False,
+                    <inputs*>NULL, &job.t, <const f32v*>patch, p.pitch, box.count_y, box.count_x,
+                    <f32v*>lines, <f32v*>to, job.matrix, job.row,
                 )
             else:
                 turn_patch(
@@ -308,8 +311,8 @@ cdef void transform_inputs(
                     <f64v*>patch,
                 )
                 transform_patch(
-                    &job.t, <const f64v*>patch, p.pitch, box.count_y, box.count_x,
-                    <f64v*>lines, <f64v*>to, job.matrix, job.row, False,
+                    <inputs*>NULL, &job.t, <const f64v*>patch, p.pitch, box.count_y, box.count_x,
+                    <f64v*>lines, <f64v*>to, job.matrix, job.row,
                 )
         c += lanes
 

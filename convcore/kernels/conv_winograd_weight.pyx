@@ -33,9 +33,13 @@ from convcore.kernels.rounds cimport (
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, spread
 from convcore.kernels.vector cimport MR, NR_BYTES, NV, f32v, f64v, nr, real
+from convcore.kernels.winograd cimport gradients, inputs
 from convcore.kernels.winograd_tiles cimport (
-    Patch, TileBox, Tiles, are_finite, cut_boxes, inputs_of, list_places, outputs_of,
-    tile_box, tiles_of, transform_patch, turn_patch, weights_from_tile,
+    Patch, TileBox, Tiles, cut_boxes, inputs_of, list_places, outputs_of, tile_box, tiles_of,
+    turn_patch,
+)
+from convcore.kernels.winograd_transforms cimport (
+    are_finite, patches, transform_patch, weights_from_tile,
 )
 
 cdef enum:
@@ -65,7 +69,6 @@ cdef struct Job:
     Py_ssize_t shared, private                     # scratch in scalars
 
 cdef struct Side:                                  # x or dy, as a box reads it
-    bint gradient
     Patch patch
     Py_ssize_t width, plane, sample                # scalars of a row, a channel, a sample
     Py_ssize_t matrix, row                         # of its matrices
@@ -153,7 +156,6 @@ cdef inline void place(
 cdef Side side_of(const Job* job, const TileBox* box, bint gradient) noexcept nogil:
     """Describe x, or dy, as a box reads it."""
     cdef Side s
-    s.gradient = gradient
     if gradient:
         s.patch = outputs_of(&job.t, &job.w, box)
         s.width, s.plane = job.w.x.extent, job.w.plane
@@ -167,8 +169,8 @@ cdef Side side_of(const Job* job, const TileBox* box, bint gradient) noexcept no
     return s
 
 
-cdef void transform(
-    const Job* job, const TileBox* box, const Side* s, const real* source,
+cdef void transform_side(
+    patches* what, const Job* job, const TileBox* box, const Side* s, const real* source,
     Py_ssize_t channels, int* places, real* patch, real* v,
 ) noexcept nogil:
     """Write one vector of channels of a box to its columns of the matrices."""
@@ -183,16 +185,16 @@ cdef void transform(
                 &s.patch, places, <const f32v*>here, s.plane, channels, s.width, <f32v*>patch
             )
             transform_patch(
-                &job.t, <const f32v*>patch, s.patch.pitch, box.count_y, box.count_x,
-                <f32v*>lines, <f32v*>(v + i * tiles * s.row), s.matrix, s.row, s.gradient,
+                what, &job.t, <const f32v*>patch, s.patch.pitch, box.count_y, box.count_x,
+                <f32v*>lines, <f32v*>(v + i * tiles * s.row), s.matrix, s.row,
             )
         else:
             turn_patch(
                 &s.patch, places, <const f64v*>here, s.plane, channels, s.width, <f64v*>patch
             )
             transform_patch(
-                &job.t, <const f64v*>patch, s.patch.pitch, box.count_y, box.count_x,
-                <f64v*>lines, <f64v*>(v + i * tiles * s.row), s.matrix, s.row, s.gradient,
+                what, &job.t, <const f64v*>patch, s.patch.pitch, box.count_y, box.count_x,
+                <f64v*>lines, <f64v*>(v + i * tiles * s.row), s.matrix, s.row,
             )
 
 
@@ -206,8 +208,9 @@ cdef void transform_x(
     list_places(&s.patch, places)
     memset(patch, 0, job.patch * sizeof(real))
     while c < channels:
-        transform(
-            job, box, &s, x + c * s.plane, min(half, channels - c), places, patch, v + c
+        transform_side(
+            <inputs*>NULL, job, box, &s, x + c * s.plane, min(half, channels - c), places,
+            patch, v + c,
         )
         c += half
 
@@ -225,8 +228,9 @@ cdef void transform_dy(
     while o < ceil_div(channels, nr(dy)) * nr(dy):
         to = v + o // s.row * job.panel + o % s.row
         if o < channels:
-            transform(
-                job, box, &s, dy + o * s.plane, min(half, channels - o), places, patch, to
+            transform_side(
+                <gradients*>NULL, job, box, &s, dy + o * s.plane, min(half, channels - o),
+                places, patch, to,
             )
         for f in range(job.t.points if o >= channels else 0):
             for t in range(tiles):

@@ -40,6 +40,53 @@ ctypedef fused tile:  # of an axis, as a type: F(4, 3), F(2, 3), or an axis with
     one
 
 
+cdef struct inputs:
+    char _
+
+cdef struct sums:
+    char _
+
+cdef struct gradients:
+    char _
+
+cdef struct weights:
+    char _
+
+cdef struct taps:
+    char _
+
+ctypedef fused matrix:  # that an axis is multiplied by: B^T, A^T, A, G, G^T
+    inputs
+    sums
+    gradients
+    weights
+    taps
+
+
+cdef inline int terms(matrix* what, tile* kind) noexcept nogil:
+    """Count the elements that are read along an axis."""
+    if tile is one:
+        return 1
+    elif matrix is weights:
+        return 3
+    elif matrix is gradients:
+        return 4 if tile is four else 2
+    else:
+        return 6 if tile is four else 4
+
+
+cdef inline int results(matrix* what, tile* kind) noexcept nogil:
+    """Count the elements that are written."""
+    if tile is one:
+        return 1
+    elif matrix is taps:
+        return 3
+    elif matrix is sums:
+        return 4 if tile is four else 2
+    else:
+        return 6 if tile is four else 4
+
+
 cdef inline vec at(const vec* a, Py_ssize_t i) noexcept nogil:
     """The vector i scalars further on."""
     return ahead(a, i)[0]
@@ -185,3 +232,19 @@ cdef inline void weights_from_points(
             w, 2 * w_step,
             all_lanes(u, 0.5625) * a + (all_lanes(u, 2.25) * c + at(u, 5 * step)),
         )
+
+
+cdef inline void transform(
+    matrix* what, const vec* a, Py_ssize_t step, vec* to, Py_ssize_t to_step, tile* kind
+) noexcept nogil:
+    """Multiply by one of the matrices."""
+    if matrix is inputs:
+        to_points(a, step, to, to_step, kind)
+    elif matrix is sums:
+        from_points(a, step, to, to_step, kind)
+    elif matrix is gradients:
+        gradient_to_points(a, step, to, to_step, kind)
+    elif matrix is weights:
+        weights_to_points(a, step, to, to_step, kind)
+    else:
+        weights_from_points(a, step, to, to_step, kind)
