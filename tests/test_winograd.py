@@ -356,3 +356,59 @@ def test_a_thread_has_bounded_scratch() -> None:
                 chosen = plan.select(problem, direction, "float32", algorithm)
                 size = chosen.scratch_bytes(8, direction != "wgrad")
                 assert size <= 9 * (8 << 20), f"{algorithm} {direction} of {spelling}"
+
+
+def smallest(
+    problem: ConvProblem, direction: oracle.Direction, size: int, *arrays: Any
+) -> Any:
+    """What subnormal numbers add to the bound: see the card."""
+    one, two = np.ones_like(arrays[0]), np.ones_like(arrays[1])
+    dtype = arrays[0].dtype
+    unit = float(np.finfo(dtype).smallest_subnormal)  # twice what a rounding loses
+    total = scale(problem, direction, size, one, arrays[1])
+    if direction == "wgrad":
+        total = total + scale(problem, direction, size, arrays[0], two)
+        total = total + scale(problem, direction, size, one, two)
+    return 4 * unit * (total + 1)
+
+
+EXTREMES = {  # the exponents of the two operands
+    np.float32: [
+        (30, -41), (30, -38), (30, -30), (37, -41), (37, -38), (0, -41), (0, -38),
+        (-41, 30), (-38, 37), (-38, 0), (-20, -20), (-10, -30), (20, 12), (10, 26),
+    ],
+    np.float64: [
+        (300, -321), (300, -308), (0, -321), (-321, 300), (-160, -160), (160, 145),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", oracle.DTYPES)
+@pytest.mark.parametrize("algorithm", sorted(SIZES))
+def test_extreme_data_are_within_their_bound(
+    algorithm: str, dtype: Any, isa: str
+) -> None:
+    """Weights near the smallest number lost digits beside large inputs."""
+    size, u = SIZES[algorithm], np.finfo(dtype).eps / 2
+    for kernel in KERNELS:
+        padding = {"kh3": "ph1", "kh3kw1": "ph1", "kh1kw3": "pw1"}[kernel]
+        problem = ConvProblem.parse(f"n1g1ic5ih9oc6{kernel}{padding}")
+        a = oracle.operands(problem, np.random.default_rng(3), dtype, kind="normal")
+        for direction in ("fprop", "dgrad", "wgrad"):
+            for exponents in EXTREMES[dtype]:
+                first, second = (
+                    (array * oracle.wider(dtype)(10) ** exponent).astype(dtype)
+                    for array, exponent in zip(
+                        arguments(direction, a)[:2], exponents, strict=True
+                    )
+                )
+                wide = [b.astype(oracle.wider(dtype)) for b in (first, second)]
+                factor = 2 * np.sqrt(terms(problem, direction, size)) + 22
+                oracle.assert_within(
+                    compute(problem, algorithm, direction, first, second),
+                    oracle.run(problem, direction, *wide),
+                    factor * u * scale(problem, direction, size, first, second)
+                    + smallest(problem, direction, size, first, second),
+                    dtype,
+                    f"{algorithm} {direction} of {problem}, {exponents}",
+                )

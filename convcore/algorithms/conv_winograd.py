@@ -7,6 +7,12 @@ u * sum |x| |w|, on normal data, the mean error is 3.4 times that of our direct 
 F(4 x 4, 3 x 3), and 1.2 times for F(2 x 2, 3 x 3): `python -m benchmarks.bench_accuracy`.
 A tile with data of very different sizes has errors of the size of the largest.
 
+Subnormal numbers: weights are transformed 2^32 times as large (2^64 in float64) and lose
+nothing. What an input loses adds 8 * h * (S(1, w) + 1) to the bound, h being half the
+smallest number and S(1, w) the same S for inputs of ones; for the gradient of weight,
+8 * h * (S(1, dy) + S(x, 1) + S(1, 1) + 1). Samples whose sums, so enlarged, overflow are
+computed again by a direct sum: from some 1e26 on in float32.
+
 Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks,
 arXiv:1509.09308, sections 4 and 5.
 """

@@ -17,7 +17,7 @@ from convcore.kernels.vector cimport (
     NV, VEC_BYTES, f32v, vec, ahead, cc_sum_f32, cc_sum_f64, zero_lanes,
 )
 from convcore.kernels.winograd cimport (
-    four, gradients, inputs, matrix, one, results, sums, taps, terms, tile, transform, two,
+    far, four, gradients, inputs, near, one, results, sums, taps, terms, tile, transform, two,
     weights,
 )
 from convcore.kernels.winograd_tiles cimport Tiles
@@ -25,6 +25,7 @@ from convcore.kernels.winograd_tiles cimport Tiles
 cdef enum:
     MOST_POINTS = 36  # of a tile
     MOST_OUTPUTS = 16
+    MOST_TAPS = 9
 
 ctypedef fused tile_x:  # what `tile` is along y
     four
@@ -146,7 +147,10 @@ cdef inline void write_tile(
     const Tiles* t, const vec* v, Py_ssize_t apart, const vec* bias, int vectors,
     Py_ssize_t rows, Py_ssize_t columns, vec* to, Py_ssize_t pitch, vec* check,
 ) noexcept nogil:
-    """Write those outputs of a tile that there are, and add 0 * each to `check`."""
+    """Write those outputs of a tile that there are, and add 0 * each to `check`.
+
+    The sums come `far` too large.
+    """
     cdef vec block[MOST_OUTPUTS]
     cdef vec last, value
     cdef Py_ssize_t y, x
@@ -156,7 +160,7 @@ cdef inline void write_tile(
         last = bias[half]
         for y in range(min(rows, t.out_y)):
             for x in range(min(columns, t.out_x)):
-                value = block[y * t.out_x + x] + last
+                value = near(v) * block[y * t.out_x + x] + last
                 check[0] = check[0] + zero_lanes(v) * value
                 to[NV * (y * pitch + x) + half] = value
 
@@ -205,10 +209,16 @@ cdef inline bint write_tiles(
 cdef inline void weights_of_tile(
     const Tiles* t, const vec* w, Py_ssize_t step, vec* u, Py_ssize_t point
 ) noexcept nogil:
-    """Transform the taps of a row of NR kernels, `step` scalars apart, to all points."""
-    cdef int i
+    """Transform the taps of a row of NR kernels, `step` scalars apart, to all points.
+
+    And make them `far` larger, so that none loses digits.
+    """
+    cdef vec block[MOST_TAPS]
+    cdef int i, tap
     for i in range(NV):
-        transform_tile(<weights*>NULL, t, w + i, step, u + i, point)
+        for tap in range(t.taps_y * t.taps_x):
+            block[tap] = far(w) * ahead(w + i, tap * step)[0]
+        transform_tile(<weights*>NULL, t, <const vec*>block, lanes_of(w), u + i, point)
 
 
 cdef inline void weights_from_tile(
