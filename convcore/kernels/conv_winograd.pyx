@@ -23,8 +23,7 @@
 #           with such outputs are named, and computed again by the caller.
 # Why not   Three passes over memory (transform, multiply, transform back): v is 2.25 times
 #           as large as x, and would be written and read once more.
-# Source    as winograd.pxd; Gelashvili, Shavit and Zlateski, L3 Fusion, arXiv:1912.02165,
-#           for boxes of tiles that stay in the cache.
+# Source    as winograd.pxd.
 
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
@@ -36,209 +35,21 @@ from convcore.kernels.buffers cimport (
     Buffers, call, flags_of, geometry_of, has_type, read_geometry, reals, reals_or_nothing,
     room,
 )
-from convcore.kernels.geometry cimport (
-    CONV_FIELDS, Conv, Window, forward_window, gradient_window, volume,
-)
-from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, ceil_div, odd_lines, round_of
+from convcore.kernels.geometry cimport CONV_FIELDS, Conv, volume
+from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, round_of
 from convcore.kernels.targets cimport write_panel
 from convcore.kernels.tile cimport chain, sum_scattered
-from convcore.kernels.transpose cimport MOST_LANES, collect, turn_taps
-from convcore.kernels.vector cimport (
-    MR, MR_HALF, MR_QUARTER, NR_BYTES, NV, VEC_BYTES, f32v, f64v, nr, real,
-)
+from convcore.kernels.vector cimport MR, NV, f32v, f64v, nr, real
 from convcore.kernels.winograd cimport inputs
+from convcore.kernels.winograd_job cimport Job, make_job
 from convcore.kernels.winograd_tiles cimport (
-    Patch, TileBox, Tiles, cut_boxes, inputs_of, list_places, tile_box, tiles_of, turn_patch,
+    Patch, TileBox, inputs_of, list_places, tile_box, turn_patch,
 )
-from convcore.kernels.winograd_transforms cimport (
-    transform_patch, weights_of_tile, write_tiles,
-)
+from convcore.kernels.winograd_transforms cimport transform_patch, write_tiles
+from convcore.kernels.winograd_weights cimport pack_panel
 
 cdef enum:
     FIELDS = CONV_FIELDS + 1  # the problem, and the outputs of a tile along an axis
-    PRIVATE_BYTES = 7340032   # of a thread's scratch, at most
-    CACHE_BYTES = 4194304     # of transformed weights: more are made where they are used
-    NR_LIMIT = 32             # most scalars of one row of the tile
-    PACK = 16                 # channels whose weights are transformed at a time
-    MOST_TAPS = 9
-    MOST_CHANNELS = 512       # of a block: 1024 on 14x14 maps 439 GFLOP/s, 344 in one block
-
-cdef struct Job:
-    Conv p
-    bint gradient
-    Window w
-    Tiles t
-    Py_ssize_t taps
-    Py_ssize_t panels, panel_block, panel_tasks    # of m: in a group, in a task
-    bint fresh                                     # weights are transformed panel by panel
-    Py_ssize_t together, held                      # panels: multiplied at a time, with sums
-    Py_ssize_t channels                            # of a block
-    Py_ssize_t row, matrix                         # scalars: of v, see winograd_tiles.pxd
-    Py_ssize_t panel, sums                         # of the sums: a panel, all of a point
-    Py_ssize_t point                               # of the weights of one point
-    Py_ssize_t patch, lines, outputs, lists        # of a thread's buffers
-    Py_ssize_t tasks, macs                         # macs of one task
-    Py_ssize_t packed, shared, private             # scalars of scratch
-
-
-cdef void lay_out(Job* job, Py_ssize_t item) noexcept nogil:
-    """Say how large everything is, for boxes of so many tiles and tasks of so many panels."""
-    cdef Py_ssize_t lanes = NR_BYTES // item, most = job.t.most
-    cdef Py_ssize_t rows = (job.t.count_y - 1) * job.t.out_y + job.t.points_y
-    cdef Py_ssize_t pitch = (job.t.count_x - 1) * job.t.out_x + job.t.points_x
-    job.row = odd_lines(job.channels)
-    job.matrix = odd_lines(most * job.row)
-    job.panel = (most + MR) * lanes
-    job.together = 1 if job.fresh else job.panel_block
-    job.held = job.panel_block if job.channels < job.w.c else job.together
-    job.sums = odd_lines(job.held * job.panel)
-    job.patch = aligned(rows * pitch * (lanes // NV))
-    job.lines = aligned(job.t.points_y * pitch * (lanes // NV))
-    job.outputs = aligned(
-        (job.t.count_y * job.t.out_y * job.t.count_x * job.t.out_x + MOST_LANES) * lanes
-    )
-    job.lists = aligned(
-        max((most + MR + job.channels) * sizeof(Py_ssize_t), rows * pitch * sizeof(int)) // item + 1
-    )
-    job.private = (
-        job.t.points * (job.matrix + job.sums + (job.point if job.fresh else 0))
-        + job.patch + job.lines + job.outputs + job.lists
-    )
-
-
-cdef Py_ssize_t rows_that_cost(Py_ssize_t rows) noexcept nogil:
-    """Count rows of the register tile by its time: small ones wait for their loads."""
-    cdef Py_ssize_t rest = rows % MR
-    rows -= rest
-    if rest > MR_HALF:
-        return rows + MR
-    if rest > MR_QUARTER:
-        return rows + MR_HALF + MR_HALF // 8
-    return rows + MR_QUARTER + MR_QUARTER // 2 if rest else rows
-
-
-cdef double time_of(const Job* job, Py_ssize_t item, int threads) noexcept nogil:
-    """Estimate the cycles of all tasks: products, their weights, transforms, caches.
-
-    The numbers are from 64 to 512 channels on one core with AVX-512, 2026-11.
-    """
-    cdef double lanes = VEC_BYTES // item, tiles = rows_that_cost(job.t.most)
-    cdef double columns = job.panel_block * NV
-    cdef double far = 3 if job.fresh else 0.5  # cycles for a vector of weights
-    cdef double work = job.t.points * (
-        job.w.c * columns * (tiles / 2 + far) + 5 * tiles * (job.w.c / lanes + columns)
-    )
-    work *= 1 + 0.04 * job.private * item / 1e6
-    return work * ceil_div(job.tasks, threads)
-
-
-cdef void split(Job* job, Py_ssize_t item, int threads) noexcept nogil:
-    """Choose tiles of a box and panels of a task, by the estimated time."""
-    cdef Py_ssize_t wanted = 1, tasks
-    cdef double best = -1, now
-    cdef Job other = job[0]
-    for tasks in range(1, job.panels + 1):
-        if tasks > 2 * threads and best >= 0:
-            break
-        other.panel_block = ceil_div(job.panels, tasks)
-        other.panel_tasks = ceil_div(job.panels, other.panel_block)
-        wanted = 1
-        while wanted <= 32 * MR:
-            cut_boxes(&other.t, wanted)
-            lay_out(&other, item)
-            other.tasks = job.p.g * other.t.boxes * other.panel_tasks
-            now = time_of(&other, item, threads)
-            if other.private * item <= PRIVATE_BYTES and (best < 0 or now < best):
-                best = now
-                job[0] = other
-            elif best < 0 and wanted == 1:
-                job[0] = other
-            wanted = max(wanted + 1, wanted * 5 // 4)
-
-
-cdef Job make_job(
-    const Conv* p, Py_ssize_t size, bint gradient, Py_ssize_t item, int threads
-) noexcept nogil:
-    """Split the work into boxes of tiles and blocks of panels."""
-    cdef Job job
-    cdef Py_ssize_t lanes = NR_BYTES // item, blocks
-    job.p = p[0]
-    job.gradient = gradient
-    job.w = gradient_window(p, 0) if gradient else forward_window(p)
-    job.t = tiles_of(&job.w, size)
-    job.taps = p.kernel[1] * p.kernel[2]
-    job.panels = ceil_div(job.w.m, lanes)
-    job.point = odd_lines(job.panels * job.w.c * lanes)
-    job.packed = p.g * job.t.points * job.point
-    job.fresh = job.packed * item > CACHE_BYTES
-    blocks = ceil_div(job.w.c, MOST_CHANNELS)
-    job.channels = min(ceil_div(ceil_div(job.w.c, blocks), PACK) * PACK, job.w.c)
-    if job.fresh:
-        job.point = odd_lines(job.channels * lanes)
-        job.packed = 0
-    split(&job, item, threads)
-    job.macs = job.t.points * job.t.most * job.w.c * job.panel_block * lanes
-    job.shared = (
-        aligned(p.g * job.panels * lanes) + aligned(job.tasks * job.t.count_images)
-        + aligned(lanes)
-    )
-    return job
-
-
-cdef void pack_channels(
-    const Job* job, const real* weights, Py_ssize_t channels, Py_ssize_t step, real* to
-) noexcept nogil:
-    """Transform weights [channel][tap][lane] of one panel to rows of NR at every point.
-
-    `step` is 1, or -1 to take the taps the other way round.
-    """
-    cdef Py_ssize_t _c, lanes = nr(weights)
-    if step < 0:
-        weights += (job.taps - 1) * lanes
-    for _c in range(channels):
-        if real is float:
-            weights_of_tile(
-                &job.t, <const f32v*>weights, step * lanes, <f32v*>to, job.point
-            )
-        else:
-            weights_of_tile(
-                &job.t, <const f64v*>weights, step * lanes, <f64v*>to, job.point
-            )
-        weights += job.taps * lanes
-        to += lanes
-
-
-cdef void pack_panel(
-    const Job* job, Py_ssize_t group, Py_ssize_t panel, Py_ssize_t c, Py_ssize_t end_c,
-    const real* weight, real* to,
-) noexcept nogil:
-    """Transform the weights of a panel of a group, for channels c .. end_c."""
-    # `turn_taps` writes whole blocks.
-    cdef real block[(PACK * MOST_TAPS + MOST_LANES) * NR_LIMIT]
-    cdef Py_ssize_t lanes = nr(weight), first = panel * lanes
-    cdef Py_ssize_t rows = min(lanes, job.w.m - first), k, channels, t, here
-    cdef const real* end = weight + job.p.g * job.p.ocg * job.p.icg * job.taps
-    weight += group * job.p.ocg * job.p.icg * job.taps
-    memset(block, 0, sizeof(block))
-    while c < end_c:
-        channels = min(PACK, end_c - c)
-        if not job.gradient:
-            collect(
-                weight + (first * job.w.c + c) * job.taps, job.w.c * job.taps, rows,
-                channels * job.taps, block, lanes,
-            )
-        for k in range(channels if job.gradient else 0):
-            t = 0
-            while t < job.taps:
-                here = min(lanes // NV, job.taps - t)
-                turn_taps(
-                    weight + ((c + k) * job.w.m + first) * job.taps + t, job.taps, rows,
-                    here, end, block + (k * job.taps + t) * lanes,
-                )
-                t += here
-        pack_channels(job, block, channels, -1 if job.gradient else 1, to)
-        to += channels * lanes
-        c += channels
 
 
 cdef void pack_nth(
