@@ -412,3 +412,65 @@ def test_extreme_data_are_within_their_bound(
                     dtype,
                     f"{algorithm} {direction} of {problem}, {exponents}",
                 )
+
+
+DILATED = [
+    "n2g1ic5ih11iw14oc6kh3ph2dh2",
+    "n1g2ic34ih19iw8oc20kh3ph3pw0dh3dw2",
+    "n1g1ic3ih13oc4kh3ph6dh4",
+    "n2g1ic4ih5oc3kh3ph5dh4",
+    "n2g1ic9ih2iw40oc17kh1kw3pw7dw9",
+    "n1g1ic5ih33iw3oc4kh3kw1ph16dh16",
+    "n1g1ic600ih9oc8kh3ph2dh2",
+    "n2g1ic3id3ih9iw11oc5kd1kh3kw3ph2pw2dh2dw2",
+]
+
+
+@pytest.mark.parametrize("dtype", oracle.DTYPES)
+@pytest.mark.parametrize("spelling", DILATED)
+def test_dilations_are_within_their_bound(spelling: str, dtype: Any, isa: str) -> None:
+    """Also phases of different extents, and phases without a pixel."""
+    problem = ConvProblem.parse(spelling)
+    a = oracle.operands(problem, np.random.default_rng(1), dtype, kind="normal")
+    for algorithm in SIZES:
+        for direction in ("fprop", "dgrad", "wgrad"):
+            arrays = arguments(direction, a)
+            right = oracle.run(problem, direction, *arrays[:2])
+            found = winograd.convolve(
+                problem.folded, direction, *arrays[:2], SIZES[algorithm]
+            )
+            np.testing.assert_allclose(
+                found.reshape(right.shape), right, rtol=0.01, atol=1e-3
+            )
+            check(problem, direction, algorithm, *arrays)
+
+
+def test_dilated_bits_depend_on_the_sample_alone(
+    isa: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = ConvProblem.parse("n5g1ic40ih19iw23oc70kh3ph2dh2")
+    a = oracle.operands(problem, np.random.default_rng(2), kind="normal")
+    for direction in ("fprop", "dgrad"):
+        source, weight, _ = arguments(direction, a)
+        alone = [
+            compute(replace(problem, n=1), "winograd", direction, sample[None], weight)
+            for sample in source
+        ]
+        for count in (1, 2, 3, 8):
+            monkeypatch.setattr(threads, "team", lambda work, count=count: count)
+            whole = compute(problem, "winograd", direction, source, weight)
+            oracle.assert_bits_equal(whole, np.concatenate(alone))
+
+
+def test_dilated_values_stay_in_their_receptive_field(isa: str) -> None:
+    problem = ConvProblem.parse("n2g1ic3ih11oc5kh3ph2dh2")
+    a = oracle.operands(problem, np.random.default_rng(0), kind="normal")
+    a.x[1, 2, 4, 7] = a.grad_y[1, 4, 7, 2] = np.inf
+    for direction in ("fprop", "dgrad", "wgrad"):
+        arrays = arguments(direction, a)
+        with np.errstate(all="ignore"):
+            right = oracle.run(problem, direction, *arrays)
+        found = compute(problem, "winograd", direction, *arrays)
+        np.testing.assert_array_equal(np.isfinite(found), np.isfinite(right))
+        finite = np.isfinite(right)
+        np.testing.assert_array_equal(found[~finite], right[~finite])

@@ -24,6 +24,7 @@ from convcore.algorithms.base import Kernel, Verdict, rounded
 from convcore.problem import ConvProblem, Direction
 
 KEPT = 1 << 20  # transformed weights of all groups; more are made for every box
+MOST_PHASES = 16  # of a dilation: the tiles that a box has at least
 BOX = 40  # tiles, about
 # Tiles, channels of a vector, and of two, that `effort` rounds up to: on AVX-512.
 ROWS, VECTOR, PANEL = 4, 16, 32
@@ -45,12 +46,15 @@ class ConvWinograd:
 
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:
         """Accept dense kernels of 3 taps along one or both of the last two axes."""
-        if prod(problem.stride) > 1 or prod(problem.dilation) > 1:
-            return Verdict(False, "a stride or a dilation")
+        if prod(problem.stride) > 1:
+            return Verdict(False, "a stride")
         if problem.kernel not in ((1, 3, 3), (1, 1, 3), (1, 3, 1)):
             return Verdict(False, "the kernel is not 3 x 3, 1 x 3 or 3 x 1")
         if problem.padding[0] != (0, 0):
             return Verdict(False, "padding along the first axis")
+        phases = prod(problem.dilation[i] for i in (1, 2) if problem.kernel[i] > 1)
+        if phases > MOST_PHASES:
+            return Verdict(False, f"a dilation of more than {MOST_PHASES} phases")
         return Verdict(True, "3 taps, stride 1")
 
     def effort(self, problem: ConvProblem, direction: Direction) -> Mapping[str, float]:
@@ -58,8 +62,9 @@ class ConvWinograd:
         extent = problem.in_extent if direction == "dgrad" else problem.out_extent
         tiles, points = problem.n * extent[0], 1
         for i in (1, 2):
+            d = problem.dilation[i]
             if problem.kernel[i] > 1:
-                tiles *= -(-extent[i] // self.size)
+                tiles *= d * -(-extent[i] // (self.size * d))
                 points *= self.size + problem.kernel[i] - 1
             else:
                 tiles *= extent[i]

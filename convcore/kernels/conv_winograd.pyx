@@ -92,7 +92,7 @@ cdef void transform_inputs(
     """Write the matrices of a box for so many channels, vector after vector of them."""
     cdef Py_ssize_t lanes = nr(source) // NV, c = 0, i, image, sample, channels
     cdef Py_ssize_t height = job.w.y.source, width = job.w.x.source
-    cdef Py_ssize_t tiles = box.count_y * box.count_x
+    cdef Py_ssize_t tiles = box.count_y * box.count_x, phase
     cdef Patch p = inputs_of(&job.t, &job.w, box)
     cdef const real* plane
     cdef real* to
@@ -106,25 +106,29 @@ cdef void transform_inputs(
             plane = source + (sample * job.w.groups * job.w.c + c) * job.w.source_plane + (
                 image % job.w.z.extent * height * width
             )
-            to = v + i * tiles * job.row + c
+            to = v + i * job.t.phases * tiles * job.row + c
             if real is float:
                 turn_patch(
                     &p, places, <const f32v*>plane, job.w.source_plane, channels, width,
                     <f32v*>patch,
                 )
-                transform_patch(
-                    <inputs*>NULL, &job.t, <const f32v*>patch, p.pitch, box.count_y, box.count_x,
-                    <f32v*>lines, <f32v*>to, job.matrix, job.row,
-                )
+                for phase in range(job.t.phases):
+                    transform_patch(
+                        <inputs*>NULL, &job.t, <const f32v*>patch + phase * p.size, p.pitch,
+                        box.count_y, box.count_x, <f32v*>lines,
+                        <f32v*>(to + phase * tiles * job.row), job.matrix, job.row,
+                    )
             else:
                 turn_patch(
                     &p, places, <const f64v*>plane, job.w.source_plane, channels, width,
                     <f64v*>patch,
                 )
-                transform_patch(
-                    <inputs*>NULL, &job.t, <const f64v*>patch, p.pitch, box.count_y, box.count_x,
-                    <f64v*>lines, <f64v*>to, job.matrix, job.row,
-                )
+                for phase in range(job.t.phases):
+                    transform_patch(
+                        <inputs*>NULL, &job.t, <const f64v*>patch + phase * p.size, p.pitch,
+                        box.count_y, box.count_x, <f64v*>lines,
+                        <f64v*>(to + phase * tiles * job.row), job.matrix, job.row,
+                    )
         c += lanes
 
 
@@ -167,17 +171,18 @@ cdef bint write_image(
     cdef int vectors = 1 if rows <= nr(sums) // NV else NV  # `multiply` makes no others
     b.sample, b.samples = image // job.w.z.extent, 1
     b.first[0], b.count[0] = image % job.w.z.extent, 1
-    b.first[1], b.first[2] = box.y * job.t.out_y, box.x * job.t.out_x
-    b.count[1] = min(box.count_y * job.t.out_y, job.w.y.extent - b.first[1])
-    b.count[2] = min(box.count_x * job.t.out_x, job.w.x.extent - b.first[2])
+    b.first[1] = box.y * job.t.out_y * job.t.apart_y
+    b.first[2] = box.x * job.t.out_x * job.t.apart_x
+    b.count[1] = min(box.count_y * job.t.out_y * job.t.apart_y, job.w.y.extent - b.first[1])
+    b.count[2] = min(box.count_x * job.t.out_x * job.t.apart_x, job.w.x.extent - b.first[2])
     if real is float:
         finite = write_tiles(
-            &job.t, <const f32v*>sums, job.sums, <const f32v*>bias, vectors, b.count[1],
+            &job.t, box, <const f32v*>sums, job.sums, <const f32v*>bias, vectors, b.count[1],
             b.count[2], <f32v*>buffer,
         )
     else:
         finite = write_tiles(
-            &job.t, <const f64v*>sums, job.sums, <const f64v*>bias, vectors, b.count[1],
+            &job.t, box, <const f64v*>sums, job.sums, <const f64v*>bias, vectors, b.count[1],
             b.count[2], <f64v*>buffer,
         )
     if job.p.relu:
@@ -192,7 +197,8 @@ cdef void write_panels(
     real* out,
 ) noexcept nogil:
     """Write some panels of the images of a box; mark images that are not finite."""
-    cdef Py_ssize_t lanes = nr(sums), tiles = box.count_y * box.count_x, first, i, j
+    cdef Py_ssize_t lanes = nr(sums), first, i, j
+    cdef Py_ssize_t tiles = job.t.phases * box.count_y * box.count_x
     for i in range(box.images):
         for j in range(panels):
             first = (panel + j) * lanes
@@ -237,7 +243,7 @@ cdef void run_task(
             if job.fresh:
                 pack_panel(job, group, panel + j, c, c + depth, weight, fresh)
             multiply(
-                job, box.images * box.count_y * box.count_x, depth, panel + j, here,
+                job, box.images * job.t.phases * box.count_y * box.count_x, depth, panel + j, here,
                 <const real*>v, <const real*>fresh if job.fresh else packed + c * lanes,
                 zeros if c == 0 else NULL, lists, to,
             )

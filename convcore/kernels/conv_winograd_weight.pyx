@@ -90,10 +90,10 @@ cdef void lay_out(Job* job, Py_ssize_t item) noexcept nogil:
     job.rows = (job.channels + MR) * lanes
     job.point = odd_lines(job.panel_block * job.rows)
     job.sums = job.t.points * job.point
-    job.patch = aligned(rows * pitch * (lanes // NV))
+    job.patch = aligned(job.t.phases * rows * pitch * (lanes // NV))
     job.lines = aligned(job.t.points_y * pitch * (lanes // NV))
     job.lists = aligned(max(
-        (most + job.channels + MR) * sizeof(Py_ssize_t), rows * pitch * sizeof(int)
+        (most + job.channels + MR) * sizeof(Py_ssize_t), job.t.phases * rows * pitch * sizeof(int)
     ) // item + 1)
     job.private = (
         job.t.points * (job.matrix + job.turned) + job.patch + job.lines + job.lists
@@ -104,7 +104,7 @@ cdef void lay_out(Job* job, Py_ssize_t item) noexcept nogil:
 cdef Job make_job(const Conv* p, Py_ssize_t size, Py_ssize_t item) noexcept nogil:
     """Split the work: by the problem alone, never by the number of threads."""
     cdef Job job
-    cdef Py_ssize_t parts, most, wanted = TILES
+    cdef Py_ssize_t parts, most, wanted = TILES, tiles
     cdef bint fits
     job.p = p[0]
     job.w = forward_window(p)
@@ -112,13 +112,14 @@ cdef Job make_job(const Conv* p, Py_ssize_t size, Py_ssize_t item) noexcept nogi
     job.panels = ceil_div(p.ocg, NR_BYTES // item)
     job.channels, job.panel_block = p.icg, job.panels
     job.t = tiles_of(&job.w, size)
+    tiles = job.t.images * job.t.y * job.t.x * job.t.phases
     while True:
         lay_out(&job, item)
         parts = p.g * job.channel_tasks * job.panel_tasks
         fits = job.sums * item <= TASK_BYTES
         # Chunks first, they repeat no work; but their sums have to fit into caches.
         most = max(1, SUM_BYTES // item // (parts * job.sums))
-        if fits and parts * min(most, ceil_div(job.t.images * job.t.y * job.t.x, TILES)) >= TASKS:
+        if fits and parts * min(most, ceil_div(tiles, TILES)) >= TASKS:
             break
         if job.channels * NV * 2 > job.panel_block * NR_BYTES // item and job.channels > FEWEST:
             job.channels = ceil_div(job.channels, 2)
@@ -174,28 +175,34 @@ cdef void transform_side(
     Py_ssize_t channels, int* places, real* patch, real* v,
 ) noexcept nogil:
     """Write one vector of channels of a box to its columns of the matrices."""
-    cdef Py_ssize_t tiles = box.count_y * box.count_x, i, image, depth = job.w.z.extent
+    cdef Py_ssize_t tiles = box.count_y * box.count_x, i, image, phase, depth = job.w.z.extent
     cdef real* lines = patch + job.patch
     cdef const real* here
+    cdef real* to
     for i in range(box.images):
         image = box.image + i
+        to = v + i * job.t.phases * tiles * s.row
         here = source + image // depth * s.sample + image % depth * (s.plane // depth)
         if real is float:
             turn_patch(
                 &s.patch, places, <const f32v*>here, s.plane, channels, s.width, <f32v*>patch
             )
-            transform_patch(
-                what, &job.t, <const f32v*>patch, s.patch.pitch, box.count_y, box.count_x,
-                <f32v*>lines, <f32v*>(v + i * tiles * s.row), s.matrix, s.row,
-            )
+            for phase in range(job.t.phases):
+                transform_patch(
+                    what, &job.t, <const f32v*>patch + phase * s.patch.size, s.patch.pitch,
+                    box.count_y, box.count_x, <f32v*>lines,
+                    <f32v*>(to + phase * tiles * s.row), s.matrix, s.row,
+                )
         else:
             turn_patch(
                 &s.patch, places, <const f64v*>here, s.plane, channels, s.width, <f64v*>patch
             )
-            transform_patch(
-                what, &job.t, <const f64v*>patch, s.patch.pitch, box.count_y, box.count_x,
-                <f64v*>lines, <f64v*>(v + i * tiles * s.row), s.matrix, s.row,
-            )
+            for phase in range(job.t.phases):
+                transform_patch(
+                    what, &job.t, <const f64v*>patch + phase * s.patch.size, s.patch.pitch,
+                    box.count_y, box.count_x, <f64v*>lines,
+                    <f64v*>(to + phase * tiles * s.row), s.matrix, s.row,
+                )
 
 
 cdef void transform_x(
@@ -244,10 +251,10 @@ cdef void sum_box(
 ) noexcept nogil:
     """Add the products of one box; x and dy begin with their group."""
     cdef Py_ssize_t lanes = nr(x), i, j, k, f, here
-    cdef Py_ssize_t tiles = box.images * box.count_y * box.count_x
+    cdef Py_ssize_t tiles = box.images * job.t.phases * box.count_y * box.count_x
     cdef Py_ssize_t channels = min(job.channels, job.p.icg - channel)
     cdef Py_ssize_t panels = min(job.panel_block, job.panels - panel)
-    cdef Py_ssize_t most = chain(job.t.images * job.t.y * job.t.x)
+    cdef Py_ssize_t most = chain(job.t.images * job.t.y * job.t.x * job.t.phases)
     cdef real* v = private
     cdef real* turned = v + job.t.points * job.matrix
     cdef real* patch = turned + job.t.points * job.turned

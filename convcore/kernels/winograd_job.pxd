@@ -53,13 +53,16 @@ cdef inline void lay_out(Job* job, Py_ssize_t item) noexcept nogil:
     job.together = 1 if job.fresh else job.panel_block
     job.held = job.panel_block if job.channels < job.w.c else job.together
     job.sums = odd_lines(job.held * job.panel)
-    job.patch = aligned(rows * pitch * (lanes // NV))
+    job.patch = aligned(job.t.phases * rows * pitch * (lanes // NV))
     job.lines = aligned(job.t.points_y * pitch * (lanes // NV))
     job.outputs = aligned(
-        (job.t.count_y * job.t.out_y * job.t.count_x * job.t.out_x + MOST_LANES) * lanes
+        (most // job.t.count_images * job.t.out_y * job.t.out_x + MOST_LANES) * lanes
     )
     job.lists = aligned(
-        max((most + MR + job.channels) * sizeof(Py_ssize_t), rows * pitch * sizeof(int)) // item + 1
+        max(
+            (most + MR + job.channels) * sizeof(Py_ssize_t),
+            job.t.phases * rows * pitch * sizeof(int),
+        ) // item + 1
     )
     job.private = (
         job.t.points * (job.matrix + job.sums + (job.point if job.fresh else 0))

@@ -8,6 +8,10 @@
 #               plane 1 [ x x x ]   -->    0 * * *     a pixel
 #               ...                        0 * * *
 #
+#           With a dilation d, a tile has every d-th pixel along an axis: d * d tiles, the
+#           phases, lie between each other's pixels. A box has all phases of its rows, and
+#           its patch is sorted by phases.
+#
 # Cost      A load, log2(L) shuffles and a store for each vector; the halo of a box twice.
 # Source    as winograd.pxd.
 
@@ -19,12 +23,13 @@ from convcore.kernels.vector cimport vec, ahead
 cdef struct Tiles:
     Py_ssize_t out_y, out_x            # outputs of a tile
     Py_ssize_t taps_y, taps_x
+    Py_ssize_t apart_y, apart_x, phases  # pixels between those of a tile
     Py_ssize_t points_y, points_x, points
-    Py_ssize_t y, x                    # tiles of an image
+    Py_ssize_t y, x                    # tiles of a phase of an image
     Py_ssize_t images                  # samples * planes
     Py_ssize_t count_y, count_x, count_images  # of a box
     Py_ssize_t number_y, number_x, number_images, boxes
-    Py_ssize_t most                    # tiles of a box
+    Py_ssize_t most                    # tiles of a box, of all phases
 
 cdef struct TileBox:
     Py_ssize_t image, images           # the first, and how many
@@ -33,7 +38,9 @@ cdef struct TileBox:
 
 cdef struct Patch:                     # of one image, as a box reads it
     Py_ssize_t y, x                    # its first pixel, which may lie outside
-    Py_ssize_t rows, pitch
+    Py_ssize_t rows, columns
+    Py_ssize_t apart_y, apart_x
+    Py_ssize_t pitch, size             # pixels of a row of a phase, of a phase
     Py_ssize_t inside_y, inside_x, inside_rows, inside_columns  # of it in the image
 
 
@@ -46,8 +53,11 @@ cdef inline Tiles tiles_of(const Window* w, Py_ssize_t size) noexcept nogil:
     t.points_y = t.out_y + t.taps_y - 1
     t.points_x = t.out_x + t.taps_x - 1
     t.points = t.points_y * t.points_x
-    t.y = ceil_div(w.y.extent, t.out_y)
-    t.x = ceil_div(w.x.extent, t.out_x)
+    t.apart_y = max(w.y.off_step, -w.y.off_step) if t.taps_y > 1 else 1
+    t.apart_x = max(w.x.off_step, -w.x.off_step) if t.taps_x > 1 else 1
+    t.phases = t.apart_y * t.apart_x
+    t.y = ceil_div(w.y.extent, t.out_y * t.apart_y)
+    t.x = ceil_div(w.x.extent, t.out_x * t.apart_x)
     t.images = w.samples * w.z.extent
     cut_boxes(&t, 1)
     return t
@@ -55,7 +65,7 @@ cdef inline Tiles tiles_of(const Window* w, Py_ssize_t size) noexcept nogil:
 
 cdef inline void cut_boxes(Tiles* t, Py_ssize_t wanted) noexcept nogil:
     """Make boxes of about so many tiles, as even as they can be."""
-    cdef Py_ssize_t left = wanted
+    cdef Py_ssize_t left = wanted // t.phases
     t.count_x = max(1, min(t.x, left))
     left = left // t.count_x if t.count_x == t.x else 1
     t.count_y = max(1, min(t.y, left))
@@ -68,7 +78,7 @@ cdef inline void cut_boxes(Tiles* t, Py_ssize_t wanted) noexcept nogil:
     t.number_images = ceil_div(t.images, t.count_images)
     t.count_images = ceil_div(t.images, max(t.number_images, 1)) if t.images else 1
     t.boxes = t.number_x * t.number_y * t.number_images
-    t.most = t.count_x * t.count_y * t.count_images
+    t.most = t.count_x * t.count_y * t.count_images * t.phases
 
 
 cdef inline TileBox tile_box(const Tiles* t, Py_ssize_t index) noexcept nogil:
@@ -89,40 +99,52 @@ cdef inline Py_ssize_t lowest(const Axis* a) noexcept nogil:
     return a.off0 + min(0, a.off_step * (a.taps - 1))
 
 
-cdef inline void clip(Patch* p, Py_ssize_t height, Py_ssize_t width) noexcept nogil:
-    """Find the pixels of a patch that lie in the image."""
-    p.inside_y, p.inside_x = max(p.y, 0), max(p.x, 0)
-    p.inside_rows = max(min(p.y + p.rows, height) - p.inside_y, 0)
-    p.inside_columns = max(min(p.x + p.pitch, width) - p.inside_x, 0)
+cdef inline Patch patch_of(
+    const Tiles* t, Py_ssize_t y, Py_ssize_t x, Py_ssize_t rows, Py_ssize_t columns,
+    Py_ssize_t height, Py_ssize_t width,
+) noexcept nogil:
+    """Describe a patch with so many rows and columns of each phase."""
+    cdef Patch p
+    p.y, p.x = y, x
+    p.apart_y, p.apart_x = t.apart_y, t.apart_x
+    p.rows, p.columns = rows * t.apart_y, columns * t.apart_x
+    p.pitch, p.size = columns, rows * columns
+    p.inside_y, p.inside_x = max(y, 0), max(x, 0)
+    p.inside_rows = max(min(y + p.rows, height) - p.inside_y, 0)
+    p.inside_columns = max(min(x + p.columns, width) - p.inside_x, 0)
+    return p
 
 
 cdef inline Patch inputs_of(const Tiles* t, const Window* w, const TileBox* b) noexcept nogil:
     """Tell which pixels the tiles of a box read."""
-    cdef Patch p
-    p.y = b.y * t.out_y + lowest(&w.y)
-    p.x = b.x * t.out_x + lowest(&w.x)
-    p.rows = (b.count_y - 1) * t.out_y + t.points_y
-    p.pitch = (b.count_x - 1) * t.out_x + t.points_x
-    clip(&p, w.y.source, w.x.source)
-    return p
+    return patch_of(
+        t, b.y * t.out_y * t.apart_y + lowest(&w.y), b.x * t.out_x * t.apart_x + lowest(&w.x),
+        (b.count_y - 1) * t.out_y + t.points_y, (b.count_x - 1) * t.out_x + t.points_x,
+        w.y.source, w.x.source,
+    )
 
 
 cdef inline Patch outputs_of(const Tiles* t, const Window* w, const TileBox* b) noexcept nogil:
     """Tell which pixels they write."""
-    cdef Patch p
-    p.y, p.x = b.y * t.out_y, b.x * t.out_x
-    p.rows, p.pitch = b.count_y * t.out_y, b.count_x * t.out_x
-    clip(&p, w.y.extent, w.x.extent)
-    return p
+    return patch_of(
+        t, b.y * t.out_y * t.apart_y, b.x * t.out_x * t.apart_x, b.count_y * t.out_y,
+        b.count_x * t.out_x, w.y.extent, w.x.extent,
+    )
 
 
 cdef inline void list_places(const Patch* p, int* places) noexcept nogil:
     """Write where in the patch each pixel goes that lies in the image."""
-    cdef Py_ssize_t y, x
-    for y in range(p.inside_rows):
-        for x in range(p.inside_columns):
-            places[0] = <int>((p.inside_y - p.y + y) * p.pitch + p.inside_x - p.x + x)
+    cdef Py_ssize_t y, _x, row, phase, column
+    for y in range(p.inside_y - p.y, p.inside_y - p.y + p.inside_rows):
+        row = y % p.apart_y * p.apart_x * p.size + y // p.apart_y * p.pitch
+        phase, column = (p.inside_x - p.x) % p.apart_x, (p.inside_x - p.x) // p.apart_x
+        for _x in range(p.inside_columns):
+            places[0] = <int>(row + phase * p.size + column)
             places += 1
+            phase += 1
+            if phase == p.apart_x:
+                phase = 0
+                column += 1
 
 
 cdef inline void turn_patch(

@@ -13,6 +13,7 @@
 # Why not   The kind of tile as a number in the loops, not compiled into them: 5 % slower.
 # Source    as winograd.pxd.
 
+from convcore.kernels.rounds cimport ceil_div
 from convcore.kernels.vector cimport (
     NV, VEC_BYTES, f32v, vec, ahead, cc_sum_f32, cc_sum_f64, zero_lanes,
 )
@@ -20,7 +21,7 @@ from convcore.kernels.winograd cimport (
     far, four, gradients, inputs, near, one, results, sums, taps, terms, tile, transform, two,
     weights,
 )
-from convcore.kernels.winograd_tiles cimport Tiles
+from convcore.kernels.winograd_tiles cimport TileBox, Tiles
 
 cdef enum:
     MOST_POINTS = 36  # of a tile
@@ -145,7 +146,8 @@ cdef inline void transform_tile(
 
 cdef inline void write_tile(
     const Tiles* t, const vec* v, Py_ssize_t apart, const vec* bias, int vectors,
-    Py_ssize_t rows, Py_ssize_t columns, vec* to, Py_ssize_t pitch, vec* check,
+    Py_ssize_t rows, Py_ssize_t columns, vec* to, Py_ssize_t pitch, Py_ssize_t step,
+    vec* check,
 ) noexcept nogil:
     """Write those outputs of a tile that there are, and add 0 * each to `check`.
 
@@ -162,7 +164,7 @@ cdef inline void write_tile(
             for x in range(min(columns, t.out_x)):
                 value = near(v) * block[y * t.out_x + x] + last
                 check[0] = check[0] + zero_lanes(v) * value
-                to[NV * (y * pitch + x) + half] = value
+                to[NV * (y * pitch + x * step) + half] = value
 
 
 cdef inline bint is_zero(vec v) noexcept nogil:
@@ -184,25 +186,27 @@ cdef inline bint are_finite(const vec* v, Py_ssize_t rows, int vectors) noexcept
 
 
 cdef inline bint write_tiles(
-    const Tiles* t, const vec* v, Py_ssize_t apart, const vec* bias, int vectors,
-    Py_ssize_t rows, Py_ssize_t columns, vec* to,
+    const Tiles* t, const TileBox* box, const vec* v, Py_ssize_t apart, const vec* bias,
+    int vectors, Py_ssize_t rows, Py_ssize_t columns, vec* to,
 ) noexcept nogil:
-    """Write the tiles of one image to `rows` rows of `columns` outputs.
+    """Write the tiles of one image of a box to `rows` rows of `columns` outputs.
 
     So many vectors of each row of NR channels. Tell whether all of them are finite.
     """
-    cdef Py_ssize_t y = 0, x
+    cdef Py_ssize_t phase, tile_y, tile_x, y, x
     cdef vec check = zero_lanes(v)
-    while y < rows:
-        x = 0
-        while x < columns:
-            write_tile(
-                t, v, apart, bias, vectors, rows - y, columns - x,
-                to + NV * (y * columns + x), columns, &check,
-            )
-            v += NV
-            x += t.out_x
-        y += t.out_y
+    for phase in range(t.phases):
+        for tile_y in range(box.count_y):
+            y = tile_y * t.out_y * t.apart_y + phase // t.apart_x
+            for tile_x in range(box.count_x):
+                x = tile_x * t.out_x * t.apart_x + phase % t.apart_x
+                if y < rows and x < columns:
+                    write_tile(
+                        t, v, apart, bias, vectors, ceil_div(rows - y, t.apart_y),
+                        ceil_div(columns - x, t.apart_x), to + NV * (y * columns + x),
+                        columns * t.apart_y, t.apart_x, &check,
+                    )
+                v += NV
     return is_zero(check)
 
 
