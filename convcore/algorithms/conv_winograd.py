@@ -45,7 +45,7 @@ class ConvWinograd:
         }
 
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:
-        """Accept dense kernels of 3 taps along one or both of the last two axes."""
+        """Accept kernels of 3 taps along one or both of the last two axes, stride 1."""
         if prod(problem.stride) > 1:
             return Verdict(False, "a stride")
         if problem.kernel not in ((1, 3, 3), (1, 1, 3), (1, 3, 1)):

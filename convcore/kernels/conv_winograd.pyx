@@ -2,7 +2,8 @@
 #
 # What      y = A^T [ sum over c of (G w G^T) * (B^T d B) ] A for each tile (winograd.pxd):
 #           at each of up to 36 points a product of a matrix of tiles by one of weights.
-#           The gradient of x is the same with weights turned around.
+#           The gradient of x is the same with weights turned around. With a dilation, tiles
+#           lie between each other's pixels (winograd_tiles.pxd).
 # Layout    x (n, g*icg, d, h, w), weight (g*ocg, icg, 1, 3 or 1, 3 or 1), y like x, flat.
 #
 #                 c ->               m -> NR                  m ->

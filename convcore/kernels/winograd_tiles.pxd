@@ -134,17 +134,17 @@ cdef inline Patch outputs_of(const Tiles* t, const Window* w, const TileBox* b) 
 
 cdef inline void list_places(const Patch* p, int* places) noexcept nogil:
     """Write where in the patch each pixel goes that lies in the image."""
-    cdef Py_ssize_t y, _x, row, phase, column
+    cdef Py_ssize_t y, x, first, at, left = p.inside_x - p.x
     for y in range(p.inside_y - p.y, p.inside_y - p.y + p.inside_rows):
-        row = y % p.apart_y * p.apart_x * p.size + y // p.apart_y * p.pitch
-        phase, column = (p.inside_x - p.x) % p.apart_x, (p.inside_x - p.x) // p.apart_x
-        for _x in range(p.inside_columns):
-            places[0] = <int>(row + phase * p.size + column)
-            places += 1
-            phase += 1
-            if phase == p.apart_x:
-                phase = 0
-                column += 1
+        for first in range(min(p.apart_x, p.inside_columns)):
+            at = (y % p.apart_y * p.apart_x + (left + first) % p.apart_x) * p.size
+            at += y // p.apart_y * p.pitch + (left + first) // p.apart_x
+            x = first
+            while x < p.inside_columns:
+                places[x] = <int>at
+                at += 1
+                x += p.apart_x
+        places += p.inside_columns
 
 
 cdef inline void turn_patch(

@@ -193,20 +193,23 @@ cdef inline bint write_tiles(
 
     So many vectors of each row of NR channels. Tell whether all of them are finite.
     """
-    cdef Py_ssize_t phase, tile_y, tile_x, y, x
+    cdef Py_ssize_t first_y, first_x, y, x, here_y, here_x
+    cdef vec* line
     cdef vec check = zero_lanes(v)
-    for phase in range(t.phases):
-        for tile_y in range(box.count_y):
-            y = tile_y * t.out_y * t.apart_y + phase // t.apart_x
-            for tile_x in range(box.count_x):
-                x = tile_x * t.out_x * t.apart_x + phase % t.apart_x
-                if y < rows and x < columns:
+    for first_y in range(t.apart_y):
+        for first_x in range(t.apart_x):
+            here_y = ceil_div(rows - first_y, t.apart_y)
+            here_x = ceil_div(columns - first_x, t.apart_x)
+            line = to + NV * (first_y * columns + first_x)
+            for y in range(box.count_y):
+                for x in range(box.count_x):
                     write_tile(
-                        t, v, apart, bias, vectors, ceil_div(rows - y, t.apart_y),
-                        ceil_div(columns - x, t.apart_x), to + NV * (y * columns + x),
+                        t, v, apart, bias, vectors, here_y - y * t.out_y,
+                        here_x - x * t.out_x, line + NV * x * t.out_x * t.apart_x,
                         columns * t.apart_y, t.apart_x, &check,
                     )
-                v += NV
+                    v += NV
+                line += NV * t.out_y * t.apart_y * columns
     return is_zero(check)
 
 
