@@ -37,12 +37,12 @@ from convcore.kernels.buffers cimport (
     room,
 )
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, volume
-from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, round_of
+from convcore.kernels.rounds cimport ROUND_MACS, TASKS_PER_THREAD, aligned, round_of
 from convcore.kernels.targets cimport write_panel
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.vector cimport MR, NV, f32v, f64v, nr, real
 from convcore.kernels.winograd cimport inputs
-from convcore.kernels.winograd_job cimport Job, make_job
+from convcore.kernels.winograd_job cimport MOST_ROUNDS, Job, make_job
 from convcore.kernels.winograd_tiles cimport (
     Patch, TileBox, inputs_of, list_places, tile_box, turn_patch,
 )
@@ -294,7 +294,9 @@ cdef int run(
 
     The scratch has biases, zeros, marks, each thread's part, and room for weights.
     """
-    cdef Py_ssize_t begin = 0, end, each = round_of(job.macs, TASKS_PER_THREAD, threads)
+    cdef Py_ssize_t begin = 0, end, round = ROUND_MACS, each = round_of(
+        job.macs, max(1, min(TASKS_PER_THREAD, 2 * MOST_ROUNDS * round // job.macs)), threads
+    )
     cdef real* zeros = scratch + aligned(job.p.g * job.panels * nr(scratch))
     cdef real* lost = zeros + aligned(nr(scratch))
     cdef real* private = scratch + job.shared

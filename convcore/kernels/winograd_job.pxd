@@ -11,7 +11,7 @@
 #           for boxes of tiles that stay in the cache.
 
 from convcore.kernels.geometry cimport Conv, Window, forward_window, gradient_window
-from convcore.kernels.rounds cimport aligned, ceil_div, odd_lines
+from convcore.kernels.rounds cimport ROUND_MACS, aligned, ceil_div, odd_lines
 from convcore.kernels.transpose cimport MOST_LANES
 from convcore.kernels.vector cimport (
     MR, MR_HALF, MR_QUARTER, NR_BYTES, NV, VEC_BYTES,
@@ -19,6 +19,7 @@ from convcore.kernels.vector cimport (
 from convcore.kernels.winograd_tiles cimport Tiles, cut_boxes, tiles_of
 
 cdef enum:
+    MOST_ROUNDS = 8           # a task may be as long, times ROUND_MACS: some 25 ms
     PRIVATE_BYTES = 7340032   # of a thread's scratch, at most
     CACHE_BYTES = 4194304     # of transformed weights: more are made where they are used
     PACK = 16                 # channels whose weights are transformed at a time
@@ -99,7 +100,9 @@ cdef inline double time_of(const Job* job, Py_ssize_t item, int threads) noexcep
 cdef inline void split(Job* job, Py_ssize_t item, int threads) noexcept nogil:
     """Choose tiles of a box and panels of a task, by the estimated time."""
     cdef Py_ssize_t wanted = 1, tasks
+    cdef Py_ssize_t macs = job.t.points * job.w.c * (NR_BYTES // item), round = ROUND_MACS
     cdef double best = -1, now
+    cdef bint fits
     cdef Job other = job[0]
     for tasks in range(1, job.panels + 1):
         if tasks > 2 * threads and best >= 0:
@@ -111,8 +114,10 @@ cdef inline void split(Job* job, Py_ssize_t item, int threads) noexcept nogil:
             cut_boxes(&other.t, wanted)
             lay_out(&other, item)
             other.tasks = job.p.g * other.t.boxes * other.panel_tasks
+            other.macs = macs * other.t.most * other.panel_block
             now = time_of(&other, item, threads)
-            if other.private * item <= PRIVATE_BYTES and (best < 0 or now < best):
+            fits = other.private * item <= PRIVATE_BYTES and other.macs <= MOST_ROUNDS * round
+            if fits and (best < 0 or now < best):
                 best = now
                 job[0] = other
             elif best < 0 and wanted == 1:
@@ -141,7 +146,6 @@ cdef inline Job make_job(
         job.point = odd_lines(job.channels * lanes)
         job.packed = 0
     split(&job, item, threads)
-    job.macs = job.t.points * job.t.most * job.w.c * job.panel_block * lanes
     job.shared = (
         aligned(p.g * job.panels * lanes) + aligned(job.tasks * job.t.count_images)
         + aligned(lanes)
