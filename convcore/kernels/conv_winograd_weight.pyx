@@ -50,8 +50,6 @@ cdef enum:
     SUM_BYTES = 4194304  # of the sums of all chunks
     TASKS = 8  # tasks that a large problem is split into at least
     FEWEST = 32  # channels of a task, or all: with fewer, transforms are most of its work
-    NR_LIMIT = 32
-    MOST_TAPS = 9
 
 cdef struct Job:
     Conv p
