@@ -66,6 +66,42 @@ def test_any_problem_is_within_the_bound(
             check(algorithm, problem, direction, *arrays)
 
 
+EXTREMES = {  # the exponents of the two operands
+    np.float32: [
+        (30, -41), (30, -38), (30, -30), (37, -41), (37, -38), (0, -41), (0, -38),
+        (-41, 30), (-38, 37), (-38, 0), (-20, -20), (-10, -30), (20, 12), (10, 26),
+    ],
+    np.float64: [
+        (300, -321), (300, -308), (0, -321), (-321, 300), (-160, -160), (160, 145),
+    ],
+}  # fmt: skip
+
+
+@every_transform
+@pytest.mark.parametrize("dtype", oracle.DTYPES)
+def test_extreme_data_are_within_their_bound(
+    algorithm: Transform, dtype: Any, isa: str
+) -> None:
+    """Weights near the smallest number lost digits beside large inputs."""
+    tiny, eps = np.finfo(dtype).tiny, np.finfo(dtype).eps
+    for case in (algorithm.of_some_tiles, *algorithm.of_lines):
+        problem = ConvProblem.parse(case)
+        a = oracle.operands(problem, np.random.default_rng(3), dtype, kind="normal")
+        for direction, powers in itertools.product(DIRECTIONS, EXTREMES[dtype]):
+            one, two = (
+                (array * oracle.wider(dtype)(10) ** power).astype(dtype)
+                for array, power in zip(
+                    arguments(direction, a)[:2], powers, strict=True
+                )
+            )
+            check(algorithm, problem, direction, one, two)
+            if direction != "wgrad" and powers[0] >= 0 and 10.0 ** sum(powers) >= tiny:
+                right = compute(problem, "gemm", direction, one, two)
+                found = compute(problem, algorithm.name, direction, one, two)
+                error = np.abs(found - right).max() / np.abs(right).max()
+                assert error < 32 * eps, f"{direction} of {problem}, {powers}"
+
+
 @every_transform
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38])
 def test_values_stay_in_their_receptive_field(

@@ -26,6 +26,7 @@ class Transform:
     cases: tuple[str, ...]
     of_some_tiles: str  # a problem of two samples and a few tiles
     places: tuple[range, range]  # in it, along y and x: all those of a tile
+    of_lines: tuple[str, ...]  # kernels along one axis
     of_many_tasks: tuple[str, ...]
     kernels: st.SearchStrategy[tuple[int, int]]
     most_pixels: int  # along an axis of drawn problems
@@ -185,12 +186,21 @@ def _filtering(name: str, size: int) -> Transform:
             "n2g1ic8ih20iw19oc9kh3kw1ph1",
             "n2g1ic6id4ih9oc5kd1kh3kw3ph1",
             "n1g1ic2ih5iw1oc3kh3kw1",
+            "n2g1ic5ih11iw14oc6kh3ph2dh2",
+            "n1g2ic34ih19iw8oc20kh3ph3pw0dh3dw2",
+            "n1g1ic3ih13oc4kh3ph6dh4",
+            "n2g1ic4ih5oc3kh3ph5dh4",
+            "n2g1ic9ih2iw40oc17kh1kw3pw7dw9",
+            "n1g1ic5ih33iw3oc4kh3kw1ph16dh16",
+            "n1g1ic600ih9oc8kh3ph2dh2",
+            "n2g1ic3id3ih9iw11oc5kd1kh3kw3ph2pw2dh2dw2",
             "n5g1ic130ih6oc70kh3ph1",
             "n1g2ic128ih9oc66kh3ph1_2",
             "n0g1ic4ih8oc4kh3ph1",
         ),
         of_some_tiles="n2g1ic3ih8oc5kh3ph1",
         places=(range(6), range(6)),
+        of_lines=("n1g1ic5ih9oc6kh3kw1ph1", "n1g1ic5ih9oc6kh1kw3pw1"),
         of_many_tasks=(
             "n7g1ic64ih14oc96kh3ph1",
             "n2g1ic33ih56oc64kh3ph1",
@@ -228,6 +238,7 @@ FFT = Transform(
     ),
     of_some_tiles="n2g1ic3ih11oc5kh7ph3",
     places=(range(0, 11, 2), range(11)),
+    of_lines=("n1g1ic8iw333oc9kw33pw1",),
     of_many_tasks=(
         "n7g1ic40ih14oc96kh7ph3",
         "n3g1ic33ih56oc16kh7ph3",

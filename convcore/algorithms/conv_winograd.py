@@ -7,6 +7,12 @@ u * sum |x| |w|, on normal data, the mean error is 3.4 times that of our direct 
 F(4 x 4, 3 x 3), and 1.2 times for F(2 x 2, 3 x 3): `python -m benchmarks.bench_accuracy`.
 A tile with data of very different sizes has errors of the size of the largest.
 
+Subnormal numbers: weights are transformed 2^32 times as large (2^64 in float64) and lose
+nothing. What an input loses adds 8 * h * (S(1, w) + 1) to the bound, h being half the
+smallest number and S(1, w) the same S for inputs of ones; for the gradient of weight,
+8 * h * (S(1, dy) + S(x, 1) + S(1, 1) + 1). Samples whose sums, so enlarged, overflow are
+computed again by a direct sum: from some 1e26 on in float32.
+
 Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks,
 arXiv:1509.09308, sections 4 and 5.
 """
@@ -17,8 +23,8 @@ from math import prod
 from convcore.algorithms.base import Kernel, Verdict, rounded
 from convcore.problem import ConvProblem, Direction
 
-MOST_CHANNELS = 1024  # of a group: the weights of 32 outputs have to fit into L3
 KEPT = 1 << 20  # transformed weights of all groups; more are made for every box
+MOST_PHASES = 16  # of a dilation: the tiles that a box has at least
 BOX = 40  # tiles, about
 # Tiles, channels of a vector, and of two, that `effort` rounds up to: on AVX-512.
 ROWS, VECTOR, PANEL = 4, 16, 32
@@ -39,15 +45,16 @@ class ConvWinograd:
         }
 
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:
-        """Accept dense kernels of 3 taps along one or both of the last two axes."""
-        if prod(problem.stride) > 1 or prod(problem.dilation) > 1:
-            return Verdict(False, "a stride or a dilation")
+        """Accept kernels of 3 taps along one or both of the last two axes, stride 1."""
+        if prod(problem.stride) > 1:
+            return Verdict(False, "a stride")
         if problem.kernel not in ((1, 3, 3), (1, 1, 3), (1, 3, 1)):
             return Verdict(False, "the kernel is not 3 x 3, 1 x 3 or 3 x 1")
         if problem.padding[0] != (0, 0):
             return Verdict(False, "padding along the first axis")
-        if max(problem.ic, problem.oc) // problem.g > MOST_CHANNELS:
-            return Verdict(False, f"more than {MOST_CHANNELS} channels a group")
+        phases = prod(problem.dilation[i] for i in (1, 2) if problem.kernel[i] > 1)
+        if phases > MOST_PHASES:
+            return Verdict(False, f"a dilation of more than {MOST_PHASES} phases")
         return Verdict(True, "3 taps, stride 1")
 
     def effort(self, problem: ConvProblem, direction: Direction) -> Mapping[str, float]:
@@ -55,8 +62,9 @@ class ConvWinograd:
         extent = problem.in_extent if direction == "dgrad" else problem.out_extent
         tiles, points = problem.n * extent[0], 1
         for i in (1, 2):
+            d = problem.dilation[i]
             if problem.kernel[i] > 1:
-                tiles *= -(-extent[i] // self.size)
+                tiles *= d * -(-extent[i] // (self.size * d))
                 points *= self.size + problem.kernel[i] - 1
             else:
                 tiles *= extent[i]

@@ -2,7 +2,8 @@
 #
 # What      y = A^T [ sum over c of (G w G^T) * (B^T d B) ] A for each tile (winograd.pxd):
 #           at each of up to 36 points a product of a matrix of tiles by one of weights.
-#           The gradient of x is the same with weights turned around.
+#           The gradient of x is the same with weights turned around. With a dilation, tiles
+#           lie between each other's pixels (winograd_tiles.pxd).
 # Layout    x (n, g*icg, d, h, w), weight (g*ocg, icg, 1, 3 or 1, 3 or 1), y like x, flat.
 #
 #                 c ->               m -> NR                  m ->
@@ -10,6 +11,7 @@
 #            |  [ MR rows]   x    | [   ]    added to    |  [      ]     for each point
 #            v  [        ]        v [   ]                v  [      ]
 #
+#           More than MOST_CHANNELS of c in blocks, one after the other, to the same sums.
 # Assumes   flat native buffers of the sizes that the geometry tells; extents >= 1.
 # Parallel  over tasks = (group, box of tiles, block of m): each writes its own outputs.
 #           A sum depends on its tile alone, its order on the number of channels: the bits
@@ -22,8 +24,7 @@
 #           with such outputs are named, and computed again by the caller.
 # Why not   Three passes over memory (transform, multiply, transform back): v is 2.25 times
 #           as large as x, and would be written and read once more.
-# Source    as winograd.pxd; Gelashvili, Shavit and Zlateski, L3 Fusion, arXiv:1912.02165,
-#           for boxes of tiles that stay in the cache.
+# Source    as winograd.pxd.
 
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
@@ -35,195 +36,21 @@ from convcore.kernels.buffers cimport (
     Buffers, call, flags_of, geometry_of, has_type, read_geometry, reals, reals_or_nothing,
     room,
 )
-from convcore.kernels.geometry cimport (
-    CONV_FIELDS, Conv, Window, forward_window, gradient_window, volume,
-)
-from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, ceil_div, odd_lines, round_of
+from convcore.kernels.geometry cimport CONV_FIELDS, Conv, volume
+from convcore.kernels.rounds cimport ROUND_MACS, TASKS_PER_THREAD, aligned, round_of
 from convcore.kernels.targets cimport write_panel
 from convcore.kernels.tile cimport chain, sum_scattered
-from convcore.kernels.transpose cimport MOST_LANES, collect, turn_taps
-from convcore.kernels.vector cimport (
-    MR, MR_HALF, MR_QUARTER, NR_BYTES, NV, VEC_BYTES, f32v, f64v, nr, real,
-)
+from convcore.kernels.vector cimport MR, NV, f32v, f64v, nr, real
+from convcore.kernels.winograd cimport inputs
+from convcore.kernels.winograd_job cimport MOST_ROUNDS, Job, make_job
 from convcore.kernels.winograd_tiles cimport (
-    Patch, TileBox, Tiles, cut_boxes, inputs_of, list_places, tile_box, tiles_of,
-    transform_patch, turn_patch, weights_of_tile, write_tiles,
+    Patch, TileBox, inputs_of, list_places, tile_box, turn_patch,
 )
+from convcore.kernels.winograd_transforms cimport transform_patch, write_tiles
+from convcore.kernels.winograd_weights cimport pack_panel
 
 cdef enum:
     FIELDS = CONV_FIELDS + 1  # the problem, and the outputs of a tile along an axis
-    PRIVATE_BYTES = 7340032   # of a thread's scratch, at most
-    CACHE_BYTES = 4194304     # of transformed weights: more are made where they are used
-    NR_LIMIT = 32             # most scalars of one row of the tile
-    PACK = 16                 # channels whose weights are transformed at a time
-    MOST_TAPS = 9
-
-cdef struct Job:
-    Conv p
-    bint gradient
-    Window w
-    Tiles t
-    Py_ssize_t taps
-    Py_ssize_t panels, panel_block, panel_tasks    # of m: in a group, in a task
-    bint fresh                                     # weights are transformed panel by panel
-    Py_ssize_t together                            # panels whose sums are made at a time
-    Py_ssize_t row, matrix                         # scalars: of v, see winograd_tiles.pxd
-    Py_ssize_t panel, sums                         # of the sums: a panel, all of a point
-    Py_ssize_t point                               # of the weights of one point
-    Py_ssize_t patch, lines, outputs, lists        # of a thread's buffers
-    Py_ssize_t tasks, macs                         # macs of one task
-    Py_ssize_t packed, shared, private             # scalars of scratch
-
-
-cdef void lay_out(Job* job, Py_ssize_t item) noexcept nogil:
-    """Say how large everything is, for boxes of so many tiles and tasks of so many panels."""
-    cdef Py_ssize_t lanes = NR_BYTES // item, most = job.t.most
-    cdef Py_ssize_t rows = (job.t.count_y - 1) * job.t.out_y + job.t.points_y
-    cdef Py_ssize_t pitch = (job.t.count_x - 1) * job.t.out_x + job.t.points_x
-    job.row = odd_lines(job.w.c)
-    job.matrix = odd_lines(most * job.row)
-    job.panel = (most + MR) * lanes
-    job.together = 1 if job.fresh else job.panel_block
-    job.sums = odd_lines(job.together * job.panel)
-    job.patch = aligned(rows * pitch * (lanes // NV))
-    job.lines = aligned(job.t.points_y * pitch * (lanes // NV))
-    job.outputs = aligned(
-        (job.t.count_y * job.t.out_y * job.t.count_x * job.t.out_x + MOST_LANES) * lanes
-    )
-    job.lists = aligned(
-        max((most + MR + job.w.c) * sizeof(Py_ssize_t), rows * pitch * sizeof(int)) // item + 1
-    )
-    job.private = (
-        job.t.points * (job.matrix + job.sums + (job.point if job.fresh else 0))
-        + job.patch + job.lines + job.outputs + job.lists
-    )
-
-
-cdef Py_ssize_t rows_that_cost(Py_ssize_t rows) noexcept nogil:
-    """Count rows of the register tile by its time: small ones wait for their loads."""
-    cdef Py_ssize_t rest = rows % MR
-    rows -= rest
-    if rest > MR_HALF:
-        return rows + MR
-    if rest > MR_QUARTER:
-        return rows + MR_HALF + MR_HALF // 8
-    return rows + MR_QUARTER + MR_QUARTER // 2 if rest else rows
-
-
-cdef double time_of(const Job* job, Py_ssize_t item, int threads) noexcept nogil:
-    """Estimate the cycles of all tasks: products, their weights, transforms, caches.
-
-    The numbers are from 64 to 512 channels on one core with AVX-512, 2026-11.
-    """
-    cdef double lanes = VEC_BYTES // item, tiles = rows_that_cost(job.t.most)
-    cdef double columns = job.panel_block * NV
-    cdef double far = 3 if job.fresh else 0.5  # cycles for a vector of weights
-    cdef double work = job.t.points * (
-        job.w.c * columns * (tiles / 2 + far) + 5 * tiles * (job.w.c / lanes + columns)
-    )
-    work *= 1 + 0.04 * job.private * item / 1e6
-    return work * ceil_div(job.tasks, threads)
-
-
-cdef void split(Job* job, Py_ssize_t item, int threads) noexcept nogil:
-    """Choose tiles of a box and panels of a task, by the estimated time."""
-    cdef Py_ssize_t wanted = 1, tasks
-    cdef double best = -1, now
-    cdef Job other = job[0]
-    for tasks in range(1, min(job.panels, 2 * threads) + 1):
-        other.panel_block = ceil_div(job.panels, tasks)
-        other.panel_tasks = ceil_div(job.panels, other.panel_block)
-        wanted = 1
-        while wanted <= 32 * MR:
-            cut_boxes(&other.t, wanted)
-            lay_out(&other, item)
-            other.tasks = job.p.g * other.t.boxes * other.panel_tasks
-            now = time_of(&other, item, threads)
-            if best < 0 or (now < best and other.private * item <= PRIVATE_BYTES):
-                best = now
-                job[0] = other
-            wanted = max(wanted + 1, wanted * 5 // 4)
-
-
-cdef Job make_job(
-    const Conv* p, Py_ssize_t size, bint gradient, Py_ssize_t item, int threads
-) noexcept nogil:
-    """Split the work into boxes of tiles and blocks of panels."""
-    cdef Job job
-    cdef Py_ssize_t lanes = NR_BYTES // item
-    job.p = p[0]
-    job.gradient = gradient
-    job.w = gradient_window(p, 0) if gradient else forward_window(p)
-    job.t = tiles_of(&job.w, size)
-    job.taps = p.kernel[1] * p.kernel[2]
-    job.panels = ceil_div(job.w.m, lanes)
-    job.point = odd_lines(job.panels * job.w.c * lanes)
-    job.packed = p.g * job.t.points * job.point
-    job.fresh = job.packed * item > CACHE_BYTES
-    if job.fresh:
-        job.point = odd_lines(job.w.c * lanes)
-        job.packed = 0
-    split(&job, item, threads)
-    job.macs = job.t.points * job.t.most * job.w.c * job.panel_block * lanes
-    job.shared = (
-        aligned(p.g * job.panels * lanes) + aligned(job.tasks * job.t.count_images)
-        + aligned(lanes)
-    )
-    return job
-
-
-cdef void pack_channels(
-    const Job* job, const real* weights, Py_ssize_t channels, Py_ssize_t step, real* to
-) noexcept nogil:
-    """Transform weights [channel][tap][lane] of one panel to rows of NR at every point.
-
-    `step` is 1, or -1 to take the taps the other way round.
-    """
-    cdef Py_ssize_t _c, lanes = nr(weights)
-    if step < 0:
-        weights += (job.taps - 1) * lanes
-    for _c in range(channels):
-        if real is float:
-            weights_of_tile(
-                &job.t, <const f32v*>weights, step * lanes, <f32v*>to, job.point
-            )
-        else:
-            weights_of_tile(
-                &job.t, <const f64v*>weights, step * lanes, <f64v*>to, job.point
-            )
-        weights += job.taps * lanes
-        to += lanes
-
-
-cdef void pack_panel(
-    const Job* job, Py_ssize_t group, Py_ssize_t panel, const real* weight, real* to
-) noexcept nogil:
-    """Transform the weights of a panel of a group."""
-    # `turn_taps` writes whole blocks.
-    cdef real block[(PACK * MOST_TAPS + MOST_LANES) * NR_LIMIT]
-    cdef Py_ssize_t lanes = nr(weight), first = panel * lanes
-    cdef Py_ssize_t rows = min(lanes, job.w.m - first), c = 0, k, channels, t, here
-    cdef const real* end = weight + job.p.g * job.p.ocg * job.p.icg * job.taps
-    weight += group * job.p.ocg * job.p.icg * job.taps
-    memset(block, 0, sizeof(block))
-    while c < job.w.c:
-        channels = min(PACK, job.w.c - c)
-        if not job.gradient:
-            collect(
-                weight + (first * job.w.c + c) * job.taps, job.w.c * job.taps, rows,
-                channels * job.taps, block, lanes,
-            )
-        for k in range(channels if job.gradient else 0):
-            t = 0
-            while t < job.taps:
-                here = min(lanes // NV, job.taps - t)
-                turn_taps(
-                    weight + ((c + k) * job.w.m + first) * job.taps + t, job.taps, rows,
-                    here, end, block + (k * job.taps + t) * lanes,
-                )
-                t += here
-        pack_channels(job, block, channels, -1 if job.gradient else 1, to + c * lanes)
-        c += channels
 
 
 cdef void pack_nth(
@@ -232,7 +59,7 @@ cdef void pack_nth(
     """Transform the weights of panel `index`, counted through the groups."""
     cdef Py_ssize_t group = index // job.panels, panel = index % job.panels
     pack_panel(
-        job, group, panel, weight,
+        job, group, panel, 0, job.w.c, weight,
         packed + group * job.t.points * job.point + panel * job.w.c * nr(weight),
     )
 
@@ -260,65 +87,72 @@ cdef void list_biases(const Job* job, const real* bias, real* to) noexcept nogil
 
 
 cdef void transform_inputs(
-    const Job* job, const TileBox* box, const real* source, int* places, real* patch,
-    real* lines, real* v,
+    const Job* job, const TileBox* box, const real* source, Py_ssize_t depth, int* places,
+    real* patch, real* lines, real* v,
 ) noexcept nogil:
-    """Write the matrices of a box, one vector of channels after the other."""
+    """Write the matrices of a box for so many channels, vector after vector of them."""
     cdef Py_ssize_t lanes = nr(source) // NV, c = 0, i, image, sample, channels
     cdef Py_ssize_t height = job.w.y.source, width = job.w.x.source
-    cdef Py_ssize_t tiles = box.count_y * box.count_x
+    cdef Py_ssize_t tiles = box.count_y * box.count_x, phase
     cdef Patch p = inputs_of(&job.t, &job.w, box)
     cdef const real* plane
     cdef real* to
     list_places(&p, places)
     memset(patch, 0, job.patch * sizeof(real))
-    while c < job.w.c:
-        channels = min(lanes, job.w.c - c)
+    while c < depth:
+        channels = min(lanes, depth - c)
         for i in range(box.images):
             image = box.image + i
             sample = image // job.w.z.extent
             plane = source + (sample * job.w.groups * job.w.c + c) * job.w.source_plane + (
                 image % job.w.z.extent * height * width
             )
-            to = v + i * tiles * job.row + c
+            to = v + i * job.t.phases * tiles * job.row + c
             if real is float:
                 turn_patch(
                     &p, places, <const f32v*>plane, job.w.source_plane, channels, width,
                     <f32v*>patch,
                 )
-                transform_patch(
-                    &job.t, <const f32v*>patch, p.pitch, box.count_y, box.count_x,
-                    <f32v*>lines, <f32v*>to, job.matrix, job.row, False,
-                )
+                for phase in range(job.t.phases):
+                    transform_patch(
+                        <inputs*>NULL, &job.t, <const f32v*>patch + phase * p.size, p.pitch,
+                        box.count_y, box.count_x, <f32v*>lines,
+                        <f32v*>(to + phase * tiles * job.row), job.matrix, job.row,
+                    )
             else:
                 turn_patch(
                     &p, places, <const f64v*>plane, job.w.source_plane, channels, width,
                     <f64v*>patch,
                 )
-                transform_patch(
-                    &job.t, <const f64v*>patch, p.pitch, box.count_y, box.count_x,
-                    <f64v*>lines, <f64v*>to, job.matrix, job.row, False,
-                )
+                for phase in range(job.t.phases):
+                    transform_patch(
+                        <inputs*>NULL, &job.t, <const f64v*>patch + phase * p.size, p.pitch,
+                        box.count_y, box.count_x, <f64v*>lines,
+                        <f64v*>(to + phase * tiles * job.row), job.matrix, job.row,
+                    )
         c += lanes
 
 
 cdef void multiply(
-    const Job* job, Py_ssize_t tiles, Py_ssize_t panel, Py_ssize_t panels, const real* v,
-    const real* packed, const real* zeros, Py_ssize_t* lists, real* sums
+    const Job* job, Py_ssize_t tiles, Py_ssize_t depth, Py_ssize_t panel, Py_ssize_t panels,
+    const real* v, const real* packed, const real* zeros, Py_ssize_t* lists, real* sums
 ) noexcept nogil:
-    """Sum over channels, at every point; `packed` begins with panel `panel`."""
+    """Sum over so many channels, at every point; `packed` begins with panel `panel`.
+
+    Without `zeros`, what `sums` has is added to.
+    """
     cdef Py_ssize_t lanes = nr(v), most = chain(job.w.c), f, j, k, here, i
     cdef Py_ssize_t* places = lists
     cdef Py_ssize_t* distances = lists + tiles + MR
     for i in range(tiles + MR):
         places[i] = min(i, tiles - 1) * job.row
-    for k in range(job.w.c):
+    for k in range(depth):
         distances[k] = k
     for f in range(job.t.points):
         for j in range(panels):
             k = 0
-            while k < job.w.c:
-                here = min(most, job.w.c - k)
+            while k < depth:
+                here = min(most, depth - k)
                 sum_scattered(
                     v + f * job.matrix, places, distances + k,
                     packed + f * job.point + (j * job.w.c + k) * lanes, here,
@@ -338,17 +172,18 @@ cdef bint write_image(
     cdef int vectors = 1 if rows <= nr(sums) // NV else NV  # `multiply` makes no others
     b.sample, b.samples = image // job.w.z.extent, 1
     b.first[0], b.count[0] = image % job.w.z.extent, 1
-    b.first[1], b.first[2] = box.y * job.t.out_y, box.x * job.t.out_x
-    b.count[1] = min(box.count_y * job.t.out_y, job.w.y.extent - b.first[1])
-    b.count[2] = min(box.count_x * job.t.out_x, job.w.x.extent - b.first[2])
+    b.first[1] = box.y * job.t.out_y * job.t.apart_y
+    b.first[2] = box.x * job.t.out_x * job.t.apart_x
+    b.count[1] = min(box.count_y * job.t.out_y * job.t.apart_y, job.w.y.extent - b.first[1])
+    b.count[2] = min(box.count_x * job.t.out_x * job.t.apart_x, job.w.x.extent - b.first[2])
     if real is float:
         finite = write_tiles(
-            &job.t, <const f32v*>sums, job.sums, <const f32v*>bias, vectors, b.count[1],
+            &job.t, box, <const f32v*>sums, job.sums, <const f32v*>bias, vectors, b.count[1],
             b.count[2], <f32v*>buffer,
         )
     else:
         finite = write_tiles(
-            &job.t, <const f64v*>sums, job.sums, <const f64v*>bias, vectors, b.count[1],
+            &job.t, box, <const f64v*>sums, job.sums, <const f64v*>bias, vectors, b.count[1],
             b.count[2], <f64v*>buffer,
         )
     if job.p.relu:
@@ -357,16 +192,35 @@ cdef bint write_image(
     return finite
 
 
+cdef void write_panels(
+    const Job* job, const TileBox* box, Py_ssize_t group, Py_ssize_t panel,
+    Py_ssize_t panels, const real* sums, const real* biases, real* lost, real* buffer,
+    real* out,
+) noexcept nogil:
+    """Write some panels of the images of a box; mark images that are not finite."""
+    cdef Py_ssize_t lanes = nr(sums), first, i, j
+    cdef Py_ssize_t tiles = job.t.phases * box.count_y * box.count_x
+    for i in range(box.images):
+        for j in range(panels):
+            first = (panel + j) * lanes
+            if not write_image(
+                job, box, box.image + i, sums + j * job.panel + i * tiles * lanes,
+                biases + group * job.panels * lanes + first, min(lanes, job.w.m - first),
+                buffer, out + (group * job.w.m + first) * job.w.plane,
+            ):
+                lost[i] = 1
+
+
 cdef void run_task(
     const Job* job, Py_ssize_t task, const real* source, const real* weight,
     const real* packed, const real* biases, const real* zeros, real* lost, real* private,
     real* out,
 ) noexcept nogil:
     """Compute the outputs of one task; mark images whose outputs are not finite."""
-    cdef Py_ssize_t lanes = nr(source), rest = task // job.panel_tasks, i, j, panels
+    cdef Py_ssize_t lanes = nr(source), rest = task // job.panel_tasks, c = 0, depth, j, here
     cdef Py_ssize_t panel = task % job.panel_tasks * job.panel_block
-    cdef Py_ssize_t end = min(panel + job.panel_block, job.panels)
-    cdef Py_ssize_t group = rest // job.t.boxes, tiles
+    cdef Py_ssize_t panels = min(job.panel_block, job.panels - panel)
+    cdef Py_ssize_t group = rest // job.t.boxes
     cdef TileBox box = tile_box(&job.t, rest % job.t.boxes)
     cdef real* v = private
     cdef real* sums = v + job.t.points * job.matrix
@@ -375,30 +229,32 @@ cdef void run_task(
     cdef real* buffer = lines + job.lines
     cdef Py_ssize_t* lists = <Py_ssize_t*>(buffer + job.outputs)
     cdef real* fresh = <real*>lists + job.lists
-    tiles = box.count_y * box.count_x
-    transform_inputs(
-        job, &box, source + group * job.w.c * job.w.source_plane, <int*>lists, patch, lines, v
-    )
+    cdef real* to
+    source += group * job.w.c * job.w.source_plane
     packed += (group * job.t.points * job.point + panel * job.w.c * lanes) * (not job.fresh)
-    while panel < end:
-        panels = min(job.together, end - panel)
-        if job.fresh:
-            pack_panel(job, group, panel, weight, fresh)
-            packed = fresh
-        multiply(
-            job, box.images * tiles, panel, panels, <const real*>v, packed, zeros, lists, sums
+    while c < job.w.c:
+        depth = min(job.channels, job.w.c - c)
+        transform_inputs(
+            job, &box, source + c * job.w.source_plane, depth, <int*>lists, patch, lines, v
         )
-        for i in range(box.images):
-            for j in range(panels):
-                if not write_image(
-                    job, &box, box.image + i,
-                    <const real*>sums + j * job.panel + i * tiles * lanes,
-                    biases + (group * job.panels + panel + j) * lanes,
-                    min(lanes, job.w.m - (panel + j) * lanes), buffer,
-                    out + (group * job.w.m + (panel + j) * lanes) * job.w.plane,
-                ):
-                    lost[task * job.t.count_images + i] = 1
-        panel += panels
+        j = 0
+        while j < panels:
+            here = min(job.together, panels - j)
+            to = sums + j % job.held * job.panel
+            if job.fresh:
+                pack_panel(job, group, panel + j, c, c + depth, weight, fresh)
+            multiply(
+                job, box.images * job.t.phases * box.count_y * box.count_x, depth, panel + j, here,
+                <const real*>v, <const real*>fresh if job.fresh else packed + c * lanes,
+                zeros if c == 0 else NULL, lists, to,
+            )
+            if c + depth == job.w.c:
+                write_panels(
+                    job, &box, group, panel + j, here, <const real*>to, biases,
+                    lost + task * job.t.count_images, buffer, out,
+                )
+            j += here
+        c += depth
 
 
 cdef void run_tasks(
@@ -438,7 +294,9 @@ cdef int run(
 
     The scratch has biases, zeros, marks, each thread's part, and room for weights.
     """
-    cdef Py_ssize_t begin = 0, end, each = round_of(job.macs, TASKS_PER_THREAD, threads)
+    cdef Py_ssize_t begin = 0, end, round = ROUND_MACS, each = round_of(
+        job.macs, max(1, min(TASKS_PER_THREAD, 2 * MOST_ROUNDS * round // job.macs)), threads
+    )
     cdef real* zeros = scratch + aligned(job.p.g * job.panels * nr(scratch))
     cdef real* lost = zeros + aligned(nr(scratch))
     cdef real* private = scratch + job.shared

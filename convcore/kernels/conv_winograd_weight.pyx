@@ -33,9 +33,13 @@ from convcore.kernels.rounds cimport (
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, spread
 from convcore.kernels.vector cimport MR, NR_BYTES, NV, f32v, f64v, nr, real
+from convcore.kernels.winograd cimport gradients, inputs
 from convcore.kernels.winograd_tiles cimport (
-    Patch, TileBox, Tiles, are_finite, cut_boxes, inputs_of, list_places, outputs_of,
-    tile_box, tiles_of, transform_patch, turn_patch, weights_from_tile,
+    Patch, TileBox, Tiles, cut_boxes, inputs_of, list_places, outputs_of, tile_box, tiles_of,
+    turn_patch,
+)
+from convcore.kernels.winograd_transforms cimport (
+    are_finite, patches, transform_patch, weights_from_tile,
 )
 
 cdef enum:
@@ -46,8 +50,6 @@ cdef enum:
     SUM_BYTES = 4194304  # of the sums of all chunks
     TASKS = 8  # tasks that a large problem is split into at least
     FEWEST = 32  # channels of a task, or all: with fewer, transforms are most of its work
-    NR_LIMIT = 32
-    MOST_TAPS = 9
 
 cdef struct Job:
     Conv p
@@ -65,7 +67,6 @@ cdef struct Job:
     Py_ssize_t shared, private                     # scratch in scalars
 
 cdef struct Side:                                  # x or dy, as a box reads it
-    bint gradient
     Patch patch
     Py_ssize_t width, plane, sample                # scalars of a row, a channel, a sample
     Py_ssize_t matrix, row                         # of its matrices
@@ -87,10 +88,10 @@ cdef void lay_out(Job* job, Py_ssize_t item) noexcept nogil:
     job.rows = (job.channels + MR) * lanes
     job.point = odd_lines(job.panel_block * job.rows)
     job.sums = job.t.points * job.point
-    job.patch = aligned(rows * pitch * (lanes // NV))
+    job.patch = aligned(job.t.phases * rows * pitch * (lanes // NV))
     job.lines = aligned(job.t.points_y * pitch * (lanes // NV))
     job.lists = aligned(max(
-        (most + job.channels + MR) * sizeof(Py_ssize_t), rows * pitch * sizeof(int)
+        (most + job.channels + MR) * sizeof(Py_ssize_t), job.t.phases * rows * pitch * sizeof(int)
     ) // item + 1)
     job.private = (
         job.t.points * (job.matrix + job.turned) + job.patch + job.lines + job.lists
@@ -101,7 +102,7 @@ cdef void lay_out(Job* job, Py_ssize_t item) noexcept nogil:
 cdef Job make_job(const Conv* p, Py_ssize_t size, Py_ssize_t item) noexcept nogil:
     """Split the work: by the problem alone, never by the number of threads."""
     cdef Job job
-    cdef Py_ssize_t parts, most, wanted = TILES
+    cdef Py_ssize_t parts, most, wanted = TILES, tiles
     cdef bint fits
     job.p = p[0]
     job.w = forward_window(p)
@@ -109,13 +110,14 @@ cdef Job make_job(const Conv* p, Py_ssize_t size, Py_ssize_t item) noexcept nogi
     job.panels = ceil_div(p.ocg, NR_BYTES // item)
     job.channels, job.panel_block = p.icg, job.panels
     job.t = tiles_of(&job.w, size)
+    tiles = job.t.images * job.t.y * job.t.x * job.t.phases
     while True:
         lay_out(&job, item)
         parts = p.g * job.channel_tasks * job.panel_tasks
         fits = job.sums * item <= TASK_BYTES
         # Chunks first, they repeat no work; but their sums have to fit into caches.
         most = max(1, SUM_BYTES // item // (parts * job.sums))
-        if fits and parts * min(most, ceil_div(job.t.images * job.t.y * job.t.x, TILES)) >= TASKS:
+        if fits and parts * min(most, ceil_div(tiles, TILES)) >= TASKS:
             break
         if job.channels * NV * 2 > job.panel_block * NR_BYTES // item and job.channels > FEWEST:
             job.channels = ceil_div(job.channels, 2)
@@ -153,7 +155,6 @@ cdef inline void place(
 cdef Side side_of(const Job* job, const TileBox* box, bint gradient) noexcept nogil:
     """Describe x, or dy, as a box reads it."""
     cdef Side s
-    s.gradient = gradient
     if gradient:
         s.patch = outputs_of(&job.t, &job.w, box)
         s.width, s.plane = job.w.x.extent, job.w.plane
@@ -167,33 +168,39 @@ cdef Side side_of(const Job* job, const TileBox* box, bint gradient) noexcept no
     return s
 
 
-cdef void transform(
-    const Job* job, const TileBox* box, const Side* s, const real* source,
+cdef void transform_side(
+    patches* what, const Job* job, const TileBox* box, const Side* s, const real* source,
     Py_ssize_t channels, int* places, real* patch, real* v,
 ) noexcept nogil:
     """Write one vector of channels of a box to its columns of the matrices."""
-    cdef Py_ssize_t tiles = box.count_y * box.count_x, i, image, depth = job.w.z.extent
+    cdef Py_ssize_t tiles = box.count_y * box.count_x, i, image, phase, depth = job.w.z.extent
     cdef real* lines = patch + job.patch
     cdef const real* here
+    cdef real* to
     for i in range(box.images):
         image = box.image + i
+        to = v + i * job.t.phases * tiles * s.row
         here = source + image // depth * s.sample + image % depth * (s.plane // depth)
         if real is float:
             turn_patch(
                 &s.patch, places, <const f32v*>here, s.plane, channels, s.width, <f32v*>patch
             )
-            transform_patch(
-                &job.t, <const f32v*>patch, s.patch.pitch, box.count_y, box.count_x,
-                <f32v*>lines, <f32v*>(v + i * tiles * s.row), s.matrix, s.row, s.gradient,
-            )
+            for phase in range(job.t.phases):
+                transform_patch(
+                    what, &job.t, <const f32v*>patch + phase * s.patch.size, s.patch.pitch,
+                    box.count_y, box.count_x, <f32v*>lines,
+                    <f32v*>(to + phase * tiles * s.row), s.matrix, s.row,
+                )
         else:
             turn_patch(
                 &s.patch, places, <const f64v*>here, s.plane, channels, s.width, <f64v*>patch
             )
-            transform_patch(
-                &job.t, <const f64v*>patch, s.patch.pitch, box.count_y, box.count_x,
-                <f64v*>lines, <f64v*>(v + i * tiles * s.row), s.matrix, s.row, s.gradient,
-            )
+            for phase in range(job.t.phases):
+                transform_patch(
+                    what, &job.t, <const f64v*>patch + phase * s.patch.size, s.patch.pitch,
+                    box.count_y, box.count_x, <f64v*>lines,
+                    <f64v*>(to + phase * tiles * s.row), s.matrix, s.row,
+                )
 
 
 cdef void transform_x(
@@ -206,8 +213,9 @@ cdef void transform_x(
     list_places(&s.patch, places)
     memset(patch, 0, job.patch * sizeof(real))
     while c < channels:
-        transform(
-            job, box, &s, x + c * s.plane, min(half, channels - c), places, patch, v + c
+        transform_side(
+            <inputs*>NULL, job, box, &s, x + c * s.plane, min(half, channels - c), places,
+            patch, v + c,
         )
         c += half
 
@@ -225,8 +233,9 @@ cdef void transform_dy(
     while o < ceil_div(channels, nr(dy)) * nr(dy):
         to = v + o // s.row * job.panel + o % s.row
         if o < channels:
-            transform(
-                job, box, &s, dy + o * s.plane, min(half, channels - o), places, patch, to
+            transform_side(
+                <gradients*>NULL, job, box, &s, dy + o * s.plane, min(half, channels - o),
+                places, patch, to,
             )
         for f in range(job.t.points if o >= channels else 0):
             for t in range(tiles):
@@ -240,10 +249,10 @@ cdef void sum_box(
 ) noexcept nogil:
     """Add the products of one box; x and dy begin with their group."""
     cdef Py_ssize_t lanes = nr(x), i, j, k, f, here
-    cdef Py_ssize_t tiles = box.images * box.count_y * box.count_x
+    cdef Py_ssize_t tiles = box.images * job.t.phases * box.count_y * box.count_x
     cdef Py_ssize_t channels = min(job.channels, job.p.icg - channel)
     cdef Py_ssize_t panels = min(job.panel_block, job.panels - panel)
-    cdef Py_ssize_t most = chain(job.t.images * job.t.y * job.t.x)
+    cdef Py_ssize_t most = chain(job.t.images * job.t.y * job.t.x * job.t.phases)
     cdef real* v = private
     cdef real* turned = v + job.t.points * job.matrix
     cdef real* patch = turned + job.t.points * job.turned

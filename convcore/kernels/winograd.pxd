@@ -15,6 +15,9 @@
 #           dw = G^T [ sum over tiles of (B^T d) * (A dy) ].
 # Points    F(4, 3): 0, 3/4, -3/4, 3/2, -3/2, infinity. B and A are exact in binary. The
 #           usual 0, 1, -1, 2, -2 have nearly twice the error.  F(2, 3): 0, 1, -1, infinity.
+# Range     G makes weights up to 58 times smaller, and the smallest would lose digits. So they
+#           are transformed 2^32 times as large (2^64 in float64), and outputs made smaller
+#           where the bias is added, at no cost. What overflows is not finite in the end.
 # Layout    Every function transforms vectors of lanes, `step` scalars apart.
 # Cost      12 operations for six vectors; a tile of F(4 x 4) about 120 (d), 80 (y).
 # Why not   F(6, 3): 20 to 60 times the error of a direct sum, for 5.1 instead of 4.
@@ -23,7 +26,7 @@
 #           section 4; Barabasz et al., Error Analysis and Improving the Accuracy of
 #           Winograd Convolution, arXiv:1803.10986, for points.
 
-from convcore.kernels.vector cimport vec, ahead, all_lanes
+from convcore.kernels.vector cimport f32v, vec, ahead, all_lanes
 
 cdef struct four:
     char _
@@ -38,6 +41,66 @@ ctypedef fused tile:  # of an axis, as a type: F(4, 3), F(2, 3), or an axis with
     four
     two
     one
+
+
+cdef struct inputs:
+    char _
+
+cdef struct sums:
+    char _
+
+cdef struct gradients:
+    char _
+
+cdef struct weights:
+    char _
+
+cdef struct taps:
+    char _
+
+ctypedef fused matrix:  # that an axis is multiplied by: B^T, A^T, A, G, G^T
+    inputs
+    sums
+    gradients
+    weights
+    taps
+
+
+cdef inline int terms(matrix* what, tile* kind) noexcept nogil:
+    """Count the elements that are read along an axis."""
+    if tile is one:
+        return 1
+    elif matrix is weights:
+        return 3
+    elif matrix is gradients:
+        return 4 if tile is four else 2
+    else:
+        return 6 if tile is four else 4
+
+
+cdef inline int results(matrix* what, tile* kind) noexcept nogil:
+    """Count the elements that are written."""
+    if tile is one:
+        return 1
+    elif matrix is taps:
+        return 3
+    elif matrix is sums:
+        return 4 if tile is four else 2
+    else:
+        return 6 if tile is four else 4
+
+
+cdef inline vec far(const vec* like) noexcept nogil:
+    """Give the power of two by which weights are larger while they are transformed.
+
+    The smallest number of all, times the smallest element of G x G, then has full digits.
+    """
+    return all_lanes(like, 4294967296.0 if vec is f32v else 1.8446744073709551616e19)
+
+
+cdef inline vec near(const vec* like) noexcept nogil:
+    """Give its reciprocal, for what comes back."""
+    return all_lanes(like, 1 / 4294967296.0 if vec is f32v else 1 / 1.8446744073709551616e19)
 
 
 cdef inline vec at(const vec* a, Py_ssize_t i) noexcept nogil:
@@ -185,3 +248,19 @@ cdef inline void weights_from_points(
             w, 2 * w_step,
             all_lanes(u, 0.5625) * a + (all_lanes(u, 2.25) * c + at(u, 5 * step)),
         )
+
+
+cdef inline void transform(
+    matrix* what, const vec* a, Py_ssize_t step, vec* to, Py_ssize_t to_step, tile* kind
+) noexcept nogil:
+    """Multiply by one of the matrices."""
+    if matrix is inputs:
+        to_points(a, step, to, to_step, kind)
+    elif matrix is sums:
+        from_points(a, step, to, to_step, kind)
+    elif matrix is gradients:
+        gradient_to_points(a, step, to, to_step, kind)
+    elif matrix is weights:
+        weights_to_points(a, step, to, to_step, kind)
+    else:
+        weights_from_points(a, step, to, to_step, kind)

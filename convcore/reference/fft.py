@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from convcore.problem import ConvProblem, Direction
-from convcore.reference.tiles import Array, groups_of, patches, three_axes
+from convcore.reference.tiles import Array, by_groups, patches
 
 
 def correlate(d: Array, w: Array) -> Array:
@@ -66,29 +66,19 @@ def convolve(
     -------
     result : float64
     """
-    pads = [low for low, _ in problem.padding[1:]]
     taps = problem.kernel[1:]
-    one, two = first.astype(np.float64), second.astype(np.float64)
-    if direction == "wgrad":
-        pairs = zip(groups_of(one, problem.g), groups_of(two, problem.g), strict=True)
-        parts = [
-            _weight_gradient(x, dy, pads, taps, lengths, magnitude, least)
-            for x, dy in pairs
-        ]
-        return np.concatenate(parts).reshape(problem.weight_shape)
-    extent, shape = problem.out_extent[1:], problem.y_shape
-    weights = [w[:, :, 0] for w in np.split(two.reshape(three_axes(two)), problem.g)]
-    if direction == "dgrad":
-        extent, shape = problem.in_extent[1:], problem.x_shape
-        pads = [k - 1 - p for k, p in zip(taps, pads, strict=True)]
-        weights = [w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3) for w in weights]
-    results = [
-        _forward(images, w, pads, extent, lengths, magnitude, least)
-        for images, w in zip(groups_of(one, problem.g), weights, strict=True)
-    ]
-    y = np.stack(results, 1)  # (n * d, g, m, h, w)
-    y = y.reshape(problem.n, problem.in_extent[0], shape[1], *extent)
-    return y.swapaxes(1, 2).reshape(shape)
+    return by_groups(
+        problem,
+        direction,
+        first,
+        second,
+        lambda x, w, pads, extent: _forward(
+            x, w, pads, extent, lengths, magnitude, least
+        ),
+        lambda x, dy, pads: _weight_gradient(
+            x, dy, pads, taps, lengths, magnitude, least
+        ),
+    )
 
 
 def _forward(

@@ -13,8 +13,9 @@ Source: Winograd, Arithmetic Complexity of Computations (1980), chapter IV; Lavi
 Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308, section 4.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import product
 from math import prod
 from typing import NamedTuple
 
@@ -105,7 +106,7 @@ def convolve(
     Parameters
     ----------
     problem : ConvProblem
-        Stride and dilation 1, 1 or 3 taps along the last two axes, 1 along the first.
+        Stride 1, 1 or 3 taps along the last two axes, 1 along the first.
     direction : "fprop", "dgrad" or "wgrad"
     first, second : ndarray
         x and weight; grad_y and weight; x and grad_y.
@@ -117,31 +118,17 @@ def convolve(
     -------
     result : float64
     """
-    pads = [low for low, _ in problem.padding[1:]]
-    taps = problem.kernel[1:]
+    taps, apart = problem.kernel[1:], problem.dilation[1:]
     matrices = [_axis(k, size, magnitude) for k in taps]
     one, two = (np.abs(a) if magnitude else a for a in (first, second))
-    one, two = one.astype(np.float64), two.astype(np.float64)
-    groups = range(problem.g)
-    if direction == "wgrad":
-        parts = [
-            _weight_gradient(x, dy, pads, taps, matrices)
-            for x, dy in zip(
-                groups_of(one, problem.g), groups_of(two, problem.g), strict=True
-            )
-        ]
-        return np.concatenate(parts).reshape(problem.weight_shape)
-    extent, shape = problem.out_extent[1:], problem.y_shape
-    weights = [w[:, :, 0] for w in np.split(two.reshape(three_axes(two)), problem.g)]
-    if direction == "dgrad":
-        extent, shape = problem.in_extent[1:], problem.x_shape
-        pads = [k - 1 - p for k, p in zip(taps, pads, strict=True)]
-        weights = [w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3) for w in weights]
-    images = groups_of(one, problem.g)
-    results = [_forward(images[i], weights[i], pads, extent, matrices) for i in groups]
-    y = np.stack(results, 1)  # (n * d, g, m, h, w)
-    y = y.reshape(problem.n, problem.in_extent[0], shape[1], *extent)
-    return y.swapaxes(1, 2).reshape(shape)
+    return by_groups(
+        problem,
+        direction,
+        one,
+        two,
+        lambda x, w, pads, extent: _forward(x, w, pads, apart, extent, matrices),
+        lambda x, dy, pads: _weight_gradient(x, dy, pads, apart, taps, matrices),
+    )
 
 
 def _axis(taps: int, size: int, magnitude: bool) -> Transforms:
@@ -152,16 +139,57 @@ def _axis(taps: int, size: int, magnitude: bool) -> Transforms:
     return Transforms(*map(np.abs, made)) if magnitude else made
 
 
+class _Phase(NamedTuple):
+    """What a dilation leaves of an axis: its pixels are a convolution of their own."""
+
+    outputs: slice
+    inputs: slice
+    pad: int
+
+
+def _phases(
+    pads: Sequence[int], apart: Sequence[int], extent: Sequence[int]
+) -> Iterator[tuple[_Phase, _Phase]]:
+    """List the phases of both axes; there is one without a dilation."""
+    axes = [
+        [
+            # Output f + d * t reads f - p + d * (t + k).
+            _Phase(slice(f, None, d), slice((f - p) % d, None, d), -((f - p) // d))
+            for f in range(min(d, e))
+        ]
+        for p, d, e in zip(pads, apart, extent, strict=True)
+    ]
+    yield from product(*axes)
+
+
 def _forward(
     images: Array,
     weight: Array,
     pads: Sequence[int],
+    apart: Sequence[int],
     extent: Sequence[int],
     matrices: Sequence[Transforms],
 ) -> Array:
     """Convolve (n, c, h, w) with (m, c, ky, kx)."""
+    y = np.zeros((len(images), len(weight), *extent))
+    for py, px in _phases(pads, apart, extent):
+        part = y[:, :, py.outputs, px.outputs]
+        source = images[:, :, py.inputs, px.inputs]
+        if source.size:
+            part[...] = _dense(source, weight, (py.pad, px.pad), part, matrices)
+    return y
+
+
+def _dense(
+    images: Array,
+    weight: Array,
+    pads: Sequence[int],
+    like: Array,
+    matrices: Sequence[Transforms],
+) -> Array:
+    """Convolve without a dilation, to an array of a shape like this."""
     my, mx = matrices
-    size = my.a.shape[1], mx.a.shape[1]
+    size, extent = (my.a.shape[1], mx.a.shape[1]), like.shape[2:]
     tiles = [-(-e // s) for e, s in zip(extent, size, strict=True)]
     d = patches(images, pads, size, (len(my.b), len(mx.b)), tiles)
     v = np.einsum("ip,nctuij,jq->nctupq", my.b, d, mx.b)
@@ -176,17 +204,23 @@ def _weight_gradient(
     images: Array,
     dy: Array,
     pads: Sequence[int],
+    apart: Sequence[int],
     taps: Sequence[int],
     matrices: Sequence[Transforms],
 ) -> Array:
     """Give the gradient of (m, c, ky, kx)."""
     my, mx = matrices
     size = my.a.shape[1], mx.a.shape[1]
-    tiles = [-(-e // s) for e, s in zip(dy.shape[2:], size, strict=True)]
-    d = patches(images, pads, size, (len(my.b), len(mx.b)), tiles)
-    e = patches(dy, (0, 0), size, size, tiles)
-    v = np.einsum("ip,nctuij,jq->nctupq", my.b, d, mx.b)
-    w = np.einsum("pi,nmtuij,qj->nmtupq", my.a, e, mx.a)
-    s = np.einsum("nctupq,nmtupq->mcpq", v, w)
+    s = np.zeros((dy.shape[1], images.shape[1], len(my.b), len(mx.b)))
+    for py, px in _phases(pads, apart, dy.shape[2:]):
+        x = images[:, :, py.inputs, px.inputs]
+        part = dy[:, :, py.outputs, px.outputs]
+        tiles = [-(-e // s) for e, s in zip(part.shape[2:], size, strict=True)]
+        if x.size:
+            d = patches(x, (py.pad, px.pad), size, (len(my.b), len(mx.b)), tiles)
+            e = patches(part, (0, 0), size, size, tiles)
+            v = np.einsum("ip,nctuij,jq->nctupq", my.b, d, mx.b)
+            w = np.einsum("pi,nmtuij,qj->nmtupq", my.a, e, mx.a)
+            s += np.einsum("nctupq,nmtupq->mcpq", v, w)
     dw: Array = np.einsum("pi,mcpq,qj->mcij", my.g, s, mx.g)
     return dw.reshape(*s.shape[:2], *taps)
