@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convcore.problem import ConvProblem, Direction
-from convcore.reference.tiles import groups_of, patches, three_axes
+from convcore.reference.tiles import by_groups, patches
 
 Array = npt.NDArray[np.floating]
 
