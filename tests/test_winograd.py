@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from convcore import plan
+from convcore.kernels import load
 from convcore.problem import ConvProblem
 from convcore.reference import winograd
 from convcore.runtime import threads
@@ -129,3 +130,14 @@ def test_dilated_bits_depend_on_the_sample_alone(
             monkeypatch.setattr(threads, "team", lambda work, count=count: count)
             whole = compute(problem, "winograd", direction, source, weight)
             oracle.assert_bits_equal(whole, np.concatenate(alone))
+
+
+@pytest.mark.parametrize("direction", ["fprop", "dgrad"])
+def test_weights_that_are_not_kept_are_not_packed(direction: str, isa: str) -> None:
+    problem = ConvProblem.parse("n1g1ic512ih7oc512kh3ph1")
+    chosen = plan.select(problem, direction, "float32", "winograd")
+    assert chosen.packing is None
+    weight = np.ones(problem.weight_shape, np.float32)
+    pack = getattr(load("conv_winograd", isa), f"pack_{direction}")
+    with pytest.raises(ValueError, match="size of its problem"):
+        pack(chosen.geometry, weight, np.empty(8, np.uint8), 1)

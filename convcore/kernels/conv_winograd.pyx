@@ -34,7 +34,7 @@ from convcore.kernels.activation cimport rectify
 from convcore.kernels.band cimport Box
 from convcore.kernels.buffers cimport (
     Buffers, call, flags_of, geometry_of, has_type, read_geometry, reals, reals_or_nothing,
-    room,
+    refuse, room,
 )
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, volume
 from convcore.kernels.rounds cimport ROUND_MACS, TASKS_PER_THREAD, aligned, round_of
@@ -351,6 +351,8 @@ cdef int start_packing(const Buffers* held, bint gradient, int threads, real* li
     cdef Job job = make_job(p, fields[CONV_FIELDS], gradient, sizeof(real), threads)
     cdef const real* weight = reals(held, 1, p.g * p.ocg * p.icg * job.taps, like)
     cdef real* packed = room(held, 2, job.packed, like)
+    if job.fresh:
+        refuse()
     with nogil:
         pack_panels(&job, weight, packed, threads)
     return 0
