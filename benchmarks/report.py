@@ -17,9 +17,10 @@ from benchmarks import machine, render
 from benchmarks.case import DIRECTIONS, DTYPES, Case
 from benchmarks.measure import Worker, WorkerError, measure, workers
 from benchmarks.peers import COLUMNS, LIBRARIES
-from benchmarks.problems import Row, parse, suite, suites
+from benchmarks.problems import suite, suites
 from benchmarks.results import Report, Section, as_json, record
 from benchmarks.roofline import Ceilings
+from benchmarks.rows import Row, named
 
 PEAK_EVERY = 10  # cases between two looks at the ceiling
 _DEFAULT_PEERS = ("window", "torch")  # of them those that are installed
@@ -196,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _rows(options: argparse.Namespace) -> list[Row]:
     """Give the rows that the options name."""
-    rows = [Row(text, "conv", parse("conv", text)) for text in options.problem]
+    rows = [named(text, "conv", text) for text in options.problem]
     if not rows:
         rows = [row for name in options.suite for row in suite(name)]
     try:

@@ -57,8 +57,9 @@ class Server:
             seconds = perf_counter() - start
             if seconds > request["limit"]:
                 raise Unsupported(f"{seconds:.1f} s a call")
-            digest = digest_of(self._peer.output(result))
-            del result
+            output = self._peer.output(result)
+            digest = digest_of(output if case.repeatable else np.zeros(output.shape))
+            del result, output
             self._repetitions = timing.calibrate(call)
             self._call = call
             return {"repetitions": self._repetitions, "digest": digest}
