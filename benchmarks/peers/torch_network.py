@@ -65,7 +65,7 @@ class TorchNetwork:
             loss = criterion(model(x), target)
             loss.backward()
             optimizer.step()
-            value = loss.item()
+            value = float(loss.item())
             if len(self._losses) < FIRST_STEPS:
                 self._losses.append(value)
             return value

@@ -17,6 +17,7 @@
     fft.pxd         Fourier transforms of tiles, channels in the lanes
     fft_tiles.pxd   their lengths, and where they lie in images
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
+    update.pyx      steps of optimisers, in place
     probe.pyx       what the processor can do             omp.pxd    OpenMP's questions
     baseline/  x86_64_v3/  x86_64_v4/     the homes of the compiled copies
 

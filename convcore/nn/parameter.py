@@ -2,8 +2,8 @@
 
 import sys
 from collections import deque
-from collections.abc import Sequence
-from itertools import repeat
+from collections.abc import Iterable, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -153,12 +153,14 @@ def add(one: Array, other: Array) -> Array:
     return total
 
 
-def commit(news: Sequence[tuple[Array, Array]]) -> None:
+def commit(news: Sequence[tuple[Array, Array]], before: Iterable[object] = ()) -> None:
     """Copy each second array into its first: all or, when Ctrl-C comes, none.
 
     Signal handlers run only between byte codes of Python, and here are none: not even
-    those of `numpy.copyto`, whose dispatcher is Python code.
+    those of `numpy.copyto`, whose dispatcher is Python code. `before` is an iterator in C
+    whose steps belong to it.
     """
     targets = [target for target, _ in news]
     values = [value for _, value in news]
-    deque(map(np.ndarray.__setitem__, targets, repeat(...), values), maxlen=0)
+    copies = map(np.ndarray.__setitem__, targets, repeat(...), values)
+    deque(chain(before, copies), maxlen=0)
