@@ -45,7 +45,7 @@ class ConvcoreNetwork:
         x, target = arrays.x, case.targets()
 
         def step() -> float:
-            model.zero_grad()
+            optimizer.zero_grad()
             scores, backward = model.forward(x)
             loss, loss_backward = criterion.forward(scores, target)
             backward(loss_backward())

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from convcore.runtime.arrays import Array, checked
+from convcore.runtime.arrays import Array, checked, empty
 
 __all__ = ["Parameter"]
 
@@ -148,9 +148,14 @@ def float_array(function: str, argument: str, value: Any) -> Array:
 
 @np.errstate(all="ignore")
 def add(one: Array, other: Array) -> Array:
-    """Add two arrays of one shape as IEEE says, without warnings about Inf and NaN."""
-    total: Array = one + other
-    return total
+    """Add two arrays of one shape as IEEE says, without warnings about Inf and NaN.
+
+    The sum lies in memory that results share, which has its pages already.
+    """
+    if one.shape != other.shape or one.dtype != other.dtype or not one.dtype.isnative:
+        total: Array = one + other
+        return total
+    return np.add(one, other, out=empty(one.shape, one.dtype))
 
 
 def commit(news: Sequence[tuple[Array, Array]], before: Iterable[object] = ()) -> None:
