@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine, render
+from benchmarks.command_line import count, counts, out_files
 from benchmarks.measure import Measurement, Worker, WorkerError, measure, workers
 from benchmarks.networks import INFER, NETWORKS, TRAIN, NetworkCase
 from benchmarks.peers import NETWORK_LIBRARIES
@@ -96,8 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cases = [c for c in _cases() if re.search(options.filter, _name(c))]
     if not cases:
         parser.error(f"--filter: no network is named {options.filter!r}")
-    if options.out and not options.out.parent.is_dir():
-        parser.error(f"--out: no folder {options.out.parent}")
+    try:
+        out = out_files(options.out)
+    except ValueError as error:
+        parser.error(str(error))
     peers = [BASE, *TORCH] if options.python else [BASE]
     python = options.python or sys.executable
     records: list[Record] = []
@@ -118,8 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     origin = machine.origin(machine.command("benchmarks.bench_train", given), versions)
     origin["other processes"] = neighbours.report()
     print("\n".join(f"{name}: {value}" for name, value in origin.items()))
-    if options.out:
-        _write(options.out, origin, records)
+    if out:
+        _write(*out, origin, records)
     wrong = [r for r in records if r.disagree or BASE not in r.peak]
     return int(bool(wrong))
 
@@ -245,7 +248,9 @@ _HOW_TO_READ = (
 )
 
 
-def _write(out: Path, origin: dict[str, str], records: list[Record]) -> None:
+def _write(
+    markdown: Path, data: Path, origin: dict[str, str], records: list[Record]
+) -> None:
     """Write the page and the JSON file."""
     page = [
         "# Training and inference of whole networks",
@@ -254,10 +259,10 @@ def _write(out: Path, origin: dict[str, str], records: list[Record]) -> None:
         render.markdown_table(_HEADER, [_cells(record) for record in records]),
         "\n".join(f"- {line}" for record in records for line in _details(record)),
     ]
-    out.with_suffix(".md").write_text("\n\n".join(page) + "\n", "utf-8")
-    data: dict[str, Any] = {**origin, "records": [asdict(record) for record in records]}
-    out.with_suffix(".json").write_text(json.dumps(data, indent=1) + "\n", "utf-8")
-    print(f"written: {out.with_suffix('.md')} {out.with_suffix('.json')}")
+    markdown.write_text("\n\n".join(page) + "\n", "utf-8")
+    found: dict[str, Any] = {**origin, "records": [asdict(r) for r in records]}
+    data.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    print(f"written: {markdown} {data}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -268,15 +273,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--filter", default="^(?!tiny)", help='regular expression: "resnet.* train"')
-    add("--threads", type=_counts, default=[machine.cores()], help="with commas")
-    add("--pairs", type=int, default=7, help="rounds (default 7)")
+    add("--threads", type=counts, default=[machine.cores()], help="with commas")
+    add("--pairs", type=count, default=7, help="rounds (default 7)")
     add("--python", help="an interpreter that has torch; without it convcore alone")
     add("--out", type=Path, help="write PATH.md and PATH.json")
     return parser
-
-
-def _counts(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
 
 
 if __name__ == "__main__":
