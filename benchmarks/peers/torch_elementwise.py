@@ -43,7 +43,9 @@ def call(torch: Any, case: ElementwiseCase, arrays: Data, convert: Convert) -> C
         return partial(torch.mul, grad, scale)
     if name in _OF_X:
         operator, after = _OF_X[name]
-        return partial(getattr(aten, operator).default, *_placed(case, grad, x, after))
+        operands = (grad, *after, x) if name == "elu" else (grad, x, *after)
+        options = case.operation.options
+        return partial(getattr(aten, operator).default, *operands, **options)
     if name in _OF_Y:
         operator, after = _OF_Y[name]
         return partial(getattr(aten, operator).default, grad, forward(x), *after)
@@ -77,11 +79,6 @@ _OF_X: dict[str, tuple[str, tuple[Any, ...]]] = {
     "softplus": ("softplus_backward", (1, 20)),
     "hardswish": ("hardswish_backward", ()),
 }
-
-
-def _placed(case: ElementwiseCase, grad: Any, x: Any, after: tuple[Any, ...]) -> Any:
-    """Order the arguments of a gradient of x; elu's has x at the end."""
-    return (grad, *after, x) if case.op == "elu" else (grad, x, *after)
 
 
 def _forward(torch: Any, case: ElementwiseCase, arrays: Data) -> "partial[Any]":
