@@ -2,8 +2,9 @@
 
 ::
 
-    problems.py   names, suites            report.py    command line, tables, files
-    case.py       one measurement          table.py     the text of a table
+    problems.py   suites of rows.py        report.py    command line, tables, files
+    case.py       one measurement:         render.py    the text of a table
+      windows.py  elementwise.py
         |                                      |
         v                                      v
     peers/        one library a file  <--  measure.py   A B A B between processes

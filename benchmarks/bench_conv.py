@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import cast
 
 from benchmarks import direct
-from benchmarks.problems import Row
+from benchmarks.rows import Row
 from convcore.algorithms import CONV
 from convcore.problem import ConvProblem, Direction
 

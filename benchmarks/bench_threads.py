@@ -11,9 +11,9 @@ import argparse
 from benchmarks import machine, timing
 from benchmarks.case import data
 from benchmarks.peers.with_convcore import Convcore
-from benchmarks.problems import Row, parse
 from benchmarks.render import Stream
 from benchmarks.results import Spread
+from benchmarks.rows import ConvRow
 from convcore.problem import ConvProblem
 from convcore.runtime import threads
 
@@ -33,9 +33,8 @@ def main() -> None:
     )
     print(f"{given.threads} threads\n{table.head}\n{table.rule}")
     for extent in _EXTENTS:
-        problem = parse("conv", _SHAPE.format(extent))
-        assert isinstance(problem, ConvProblem)
-        case = Row("", "conv", problem).case("fprop", "float32")
+        problem = ConvProblem.parse(_SHAPE.format(extent))
+        case = ConvRow("", "conv", problem).case("fprop", "float32")
         call = Convcore().prepare(case, data(case))
         one: list[float] = []
         every: list[float] = []

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from benchmarks import machine, timing
 from benchmarks.case import DIRECTIONS, DTYPES, Case, data
+from benchmarks.peers import Unsupported
 from benchmarks.peers.with_convcore import Convcore
-from benchmarks.problems import Row, parse, suite, suites
+from benchmarks.problems import suite, suites
 from benchmarks.render import NONE, Stream, label
 from benchmarks.results import Spread
 from benchmarks.roofline import FMA_FLOP, Roofline
+from benchmarks.rows import Row, named
 
+_SPELT = {"conv": "conv", "pool": "max_pool", "elementwise": "relu"}  # without a name
 _HEADER = ("layer", "dir", "algorithm", "ms", "least", "GFLOP/s", "of peak", "GB/s")
 
 Algorithms = Callable[[Row, str], Iterable[str]]
@@ -51,7 +54,7 @@ def parser(description: str | None, layer: str) -> argparse.ArgumentParser:
 def options(
     made: argparse.ArgumentParser, given: argparse.Namespace, kind: str
 ) -> Options:
-    """Read the common options; `kind` is in the operation of the rows: conv or pool."""
+    """Read the common options; `kind` is that of the rows."""
     try:
         rows = _rows(given.layer, kind)
     except ValueError as error:
@@ -75,7 +78,11 @@ def run(options: Options, algorithms: Algorithms) -> None:
                 continue
             case = row.case(direction, options.dtype)
             for algorithm in algorithms(row, direction):
-                seconds = _samples(case, algorithm, options.samples)
+                try:
+                    seconds = _samples(case, algorithm, options.samples)
+                except Unsupported as reason:
+                    print(f"{label(row.name, row.op)} {direction}: {reason}")
+                    continue
                 cells = _cells(case, seconds, peak)
                 print(
                     table.line([label(row.name, row.op), direction, algorithm, *cells]),
@@ -85,11 +92,16 @@ def run(options: Options, algorithms: Algorithms) -> None:
 
 def _rows(layer: str, kind: str) -> list[Row]:
     """Give the rows whose name has the expression, or one row of a spelling."""
-    op = "conv" if kind == "conv" else "max_pool"
     if re.fullmatch(r"n\d+[cg]\w+", layer):
-        return [Row(layer, op, parse(op, layer))]
+        return [named(layer, _SPELT[kind], layer)]
     known = dict.fromkeys(row for name in suites() for row in suite(name))
-    rows = [r for r in known if kind in r.op and re.search(layer, r.name)]
+    wanted = re.compile(layer)
+    rows = [
+        r
+        for r in known
+        if r.kind == kind
+        and (wanted.search(r.name) or wanted.search(label(r.name, r.op)))
+    ]
     if not rows:
         raise ValueError(f"--layer: no {kind} layer is named {layer!r}")
     return rows

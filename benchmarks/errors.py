@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.case import Array, Case, Data
 from benchmarks.peers.with_convcore import Convcore
-from benchmarks.problems import Row
+from benchmarks.rows import ConvRow
 from convcore import plan, precision, reference
 from convcore.algorithms import CONV
 from convcore.problem import ConvProblem, Direction
@@ -85,7 +85,9 @@ def judge(
     right = function(problem, first, second)
     unit = wide(np.finfo(dtype).eps) / 2
     unit = unit * function(problem, np.abs(first), np.abs(second))
-    return Judged(Row("", "conv", problem).case(direction, dtype), arrays, right, unit)
+    return Judged(
+        ConvRow("", "conv", problem).case(direction, dtype), arrays, right, unit
+    )
 
 
 def accepting(problem: ConvProblem, direction: Direction) -> list[str]:

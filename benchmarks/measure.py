@@ -28,7 +28,6 @@ START_SECONDS = 120.0  # to import a library
 QUIET_SECONDS = 0.003  # a clock that stands still this long belongs to sleepers
 PATIENCE_SECONDS = 1.0  # for it to stand still
 BLIND_PAUSE_SECONDS = 0.05  # where other processes' clocks cannot be read
-AGREEMENT = {"float32": 1e-4, "float64": 1e-9}  # of digests, relative to the norm
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _ROOT = Path(__file__).parent.parent
@@ -88,6 +87,7 @@ class Worker:
             self.close()
             raise
         self.versions: dict[str, str] = hello["versions"]
+        self.imported_bytes: int = hello["resident"]
 
     def _receive(self, seconds: float) -> dict[str, Any]:
         try:
@@ -216,10 +216,9 @@ def measure(
             digests[peer] = reply["digest"]
             found.seconds[peer] = []
         worker.settle()
-    tolerance = AGREEMENT[case.dtype]
     reference = next(iter(digests.values()), [])
     for peer, digest in digests.items():
-        if not agree(reference, digest, tolerance):
+        if not agree(reference, digest, case.tolerance):
             found.disagree.append(peer)
     for turn in range(rounds):
         order = list(found.seconds)

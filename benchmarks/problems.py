@@ -1,21 +1,18 @@
-"""Named problems: the layers that are measured, spelt as `ConvProblem` spells them.
+"""Suites: the named layers that are measured.
 
 The rows of data/layers.json come from public benchmarks (sources and licences in its
-`meta`); a few are written here. A pooling is spelt like a depthwise convolution,
-`n8c64ih112kh3sh2ph1`, with `ceil` at the end for `ceil_mode`; a transposed
-convolution like the convolution that it transposes.
+`meta`); a few are written here, and those that are bound by memory in
+`elementwise_suite`.
 """
 
 import json
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.case import DIRECTIONS, Case
-from convcore.problem import ConvProblem, PoolProblem
+from benchmarks.elementwise_suite import ELEMENTWISE, TINY_ELEMENTWISE
+from benchmarks.rows import Row, named
 
 _DATA = Path(__file__).parent / "data" / "layers.json"
 
@@ -50,10 +47,31 @@ _TINY = (
     ("tiny/max_pool_volume", "max_pool", "n1c2id6kd2sd2"),
     ("tiny/avg_pool", "avg_pool", "n2c3ih9kh3sh2ph1ceil"),
     ("tiny/avg_pool_signal", "avg_pool", "n2c3iw10kw4sw3pw1"),
+    ("tiny/global", "global_avg_pool", "n2c3ih5iw4oh1"),
+    ("tiny/global_signal", "global_avg_pool", "n2c3iw9ow1"),
+    ("tiny/adaptive", "adaptive_avg_pool", "n1c2ih7oh3"),
+    ("tiny/adaptive_volume", "adaptive_avg_pool", "n1c2id4od2"),
 )
 
-# Pooling layers that the source of the others does not have.
-_POOL = (("resnet_50/pool1", "max_pool", "n8c64ih112kh3sh2ph1"),)
+# Pooling layers that the source of the others does not have: the end of networks, a
+# squeeze (Hu et al. 2018), a pyramid (Zhao et al. 2017), sound, a video network.
+_POOL = (
+    ("resnet_50/pool1", "max_pool", "n8c64ih112kh3sh2ph1"),
+    ("resnet_50/pool5", "global_avg_pool", "n64c2048ih7oh1"),
+    ("mobilenet_v2/pool", "global_avg_pool", "n8c1280ih7oh1"),
+    ("se_resnet_50/squeeze2", "global_avg_pool", "n32c256ih56oh1"),
+    ("tcn/pool", "global_avg_pool", "n64c512iw1000ow1"),
+    ("slow_50/pool5", "global_avg_pool", "n8c2048id4ih7iw7od1"),
+    ("vgg_16/pool", "adaptive_avg_pool", "n32c512ih14oh7"),
+    ("pspnet/pool6", "adaptive_avg_pool", "n8c512ih60oh6"),
+    ("pspnet/pool7", "adaptive_avg_pool", "n8c512ih60oh7"),
+    ("m5/pool1", "max_pool", "n64c128iw4000kw4"),
+    ("m5/pool1", "avg_pool", "n64c128iw4000kw4sw4"),
+    ("wavenet/pool", "max_pool", "n8c64iw32000kw3sw2pw1"),
+    ("c3d/pool2", "max_pool", "n4c128id16ih56iw56kd2sd2"),
+    ("i3d/pool3a", "max_pool", "n2c192id16ih56iw56kd1kh3kw3sd1sh2sw2pd0ph1pw1"),
+    ("r3d/pool", "avg_pool", "n4c64id16ih56iw56kd2sd2"),
+)
 
 # Twenty rows of the suites around `core`, to be measured with it.
 _EXTRA = (
@@ -80,159 +98,9 @@ _EXTRA = (
 )
 
 
-@dataclass(frozen=True)
-class Row:
-    """One named layer.
-
-    Parameters
-    ----------
-    name : str
-        Source and layer, `resnet_50/conv1`.
-    op : str
-        As in `Case`.
-    problem : ConvProblem or PoolProblem
-        With the batch that is to be measured.
-    """
-
-    name: str
-    op: str
-    problem: ConvProblem | PoolProblem
-
-    @property
-    def spelling(self) -> str:
-        """The problem as text; `parse` reads it."""
-        return spell(self.problem)
-
-    @property
-    def directions(self) -> tuple[str, ...]:
-        """The directions that the operation has."""
-        if self.op == "max_pool_indices":
-            return DIRECTIONS[:1]
-        return DIRECTIONS if isinstance(self.problem, ConvProblem) else DIRECTIONS[:2]
-
-    @property
-    def family(self) -> str:
-        """The group whose geometric mean the row belongs to."""
-        p = self.problem
-        if isinstance(p, PoolProblem):
-            return self.op
-        if self.op == "conv_transpose":
-            return "transposed"
-        if p.g > 1:
-            return "depthwise" if p.g == p.ic else "grouped"
-        if p.ndim != 2:
-            return f"conv{p.ndim}d"
-        if max(p.dilation) > 1:
-            return "dilated"
-        if p.ic <= 4:
-            return "first layer"
-        kernel = "x".join(str(k) for k in p.kernel[1:])
-        if max(p.stride) > 1:
-            return f"{kernel} strided" if kernel in ("1x1", "3x3") else "other strided"
-        return kernel if kernel in ("1x1", "3x3", "5x5") else "other"
-
-    def with_batch(self, n: int) -> "Row":
-        """Give the same layer for `n` samples."""
-        return replace(self, problem=replace(self.problem, n=n))
-
-    def case(self, direction: str, dtype: str) -> Case:
-        """Give what a worker has to know."""
-        p, axes = self.problem, slice(3 - self.problem.ndim, None)
-        common: dict[str, Any] = {
-            "op": self.op,
-            "direction": direction,
-            "dtype": dtype,
-            "kernel": p.kernel[axes],
-            "stride": p.stride[axes],
-            "padding": p.padding[axes],
-            "dilation": p.dilation[axes],
-        }
-        if isinstance(p, PoolProblem):
-            common |= {"x_shape": p.x_shape, "y_shape": p.y_shape}
-            return Case(**common, ceil_mode=p.ceil_mode)
-        common |= {"groups": p.g, "weight_shape": p.weight_shape}
-        if self.op == "conv":
-            return Case(**common, x_shape=p.x_shape, y_shape=p.y_shape)
-        rest = tuple(  # elements of the result behind the last window
-            lo + i + hi - ((o - 1) * s + (k - 1) * d + 1)
-            for i, o, k, s, (lo, hi), d in zip(
-                p.in_extent,
-                p.out_extent,
-                p.kernel,
-                p.stride,
-                p.padding,
-                p.dilation,
-                strict=True,
-            )
-        )
-        return Case(
-            **common,
-            x_shape=p.y_shape,
-            y_shape=p.x_shape,
-            output_padding=rest[axes],
-        )
-
-
-def spell(problem: ConvProblem | PoolProblem) -> str:
-    """Spell a problem; a pooling like the depthwise convolution of its shape.
-
-    Examples
-    --------
-    >>> spell(PoolProblem.pool("", (8, 64, 112, 112), 3, 2, 1))
-    'n8c64ih112kh3sh2ph1'
-    """
-    if isinstance(problem, ConvProblem):
-        return str(problem)
-    c = problem.c
-    depthwise = ConvProblem(
-        problem.ndim,
-        problem.n,
-        c,
-        c,
-        c,
-        problem.in_extent,
-        problem.kernel,
-        problem.stride,
-        problem.padding,
-        problem.dilation,
-        problem.out_extent,
-    )
-    text = re.sub(f"g{c}ic{c}(i.+)oc{c}k", rf"c{c}\1k", str(depthwise))
-    return text + "ceil" * problem.ceil_mode
-
-
-def parse(op: str, spelling: str) -> ConvProblem | PoolProblem:
-    """Read the spelling of a problem of an operation; `spell` gives it.
-
-    Raises
-    ------
-    ValueError
-        When the text is not a spelling, or the problem not a legal one.
-    """
-    if "pool" not in op:
-        return ConvProblem.parse(spelling)
-    match = re.fullmatch(r"n(\d+)c(\d+)(i[dhw]\d.*?)(k.*?)(ceil)?", spelling)
-    if match is None:
-        raise ValueError(
-            f"parse: a pooling must be spelt n..c..i..k.., got {spelling!r}"
-        )
-    n, c, extents, geometry, ceil = match.groups()
-    like = ConvProblem.parse(f"n{n}g{c}ic{c}{extents}oc{c}{geometry}")
-    axes = slice(3 - like.ndim, None)
-    return PoolProblem.pool(
-        "parse",
-        like.x_shape,
-        like.kernel[axes],
-        like.stride[axes],
-        like.padding[axes],
-        like.dilation[axes],
-        ceil is not None,
-    )
-
-
 def suites() -> tuple[str, ...]:
     """Names that `suite` knows."""
-    return (*_layers()["suites"], "extra", "small", "tiny")
+    return (*_layers()["suites"], *_WRITTEN, "extra")
 
 
 def suite(name: str) -> tuple[Row, ...]:
@@ -248,33 +116,41 @@ def suite(name: str) -> tuple[Row, ...]:
     >>> suite("core")[0].spelling
     'n13g1ic3ih224oc64kh7sh2ph3'
     """
-    if name == "extra":
-        named = {row.name: row for other in _layers()["suites"] for row in suite(other)}
-        return tuple(named[row] for row in _EXTRA)
-    written = {"small": _SMALL, "tiny": _TINY, "pool": _POOL}.get(name, ())
-    read = _layers()["suites"].get(name)
-    if read is None and not written:
+    if name not in suites():
         raise ValueError(
             f"suite: name must be one of {', '.join(suites())}, got {name!r}"
         )
-    rows = [row for name, op, text in written for row in _rows(name, op, text)]
-    for entry in read or ():
+    if name == "extra":
+        known = {row.name: row for other in _layers()["suites"] for row in suite(other)}
+        return tuple(known[wanted] for wanted in _EXTRA)
+    written = _POOL if name == "pool" else _WRITTEN.get(name, ())
+    rows = [row for entry in written for row in _rows(*entry)]
+    for entry in _layers()["suites"].get(name, ()):
         for op in entry["op"] if isinstance(entry["op"], list) else [entry["op"]]:
-            found = _rows(entry["name"], op, entry["problem"])
             batch = entry.get("bench_n")
-            rows += [row.with_batch(batch) for row in found] if batch else found
+            rows += [
+                row.with_batch(batch) if batch else row
+                for row in _rows(entry["name"], op, entry["problem"])
+            ]
     return tuple(rows)
 
 
 def _rows(name: str, op: str, spelling: str) -> Iterator[Row]:
     """Give the row; a max pooling is measured without and with its indices."""
-    problem = parse(op, spelling)
-    yield Row(name, op, problem)
+    yield named(name, op, spelling)
     if op == "max_pool":
-        yield Row(name, "max_pool_indices", problem)
+        yield named(name, "max_pool_indices", spelling)
 
 
 @cache
 def _layers() -> dict[str, Any]:
     layers: dict[str, Any] = json.loads(_DATA.read_text("utf-8"))
     return layers
+
+
+_WRITTEN = {
+    "small": _SMALL,
+    "tiny": _TINY,
+    "elementwise": ELEMENTWISE,
+    "tiny_elementwise": TINY_ELEMENTWISE,
+}

@@ -53,8 +53,8 @@ def header(columns: Sequence[str]) -> list[str]:
 
 
 def label(name: str, op: str) -> str:
-    """Name a row; pools share their names with each other."""
-    return f"{name} {op}" if "pool" in op else name
+    """Name a row; all but convolutions share their names with each other."""
+    return name if op.startswith("conv") else f"{name} {op}"
 
 
 def cells(record: Record, base: str, peak: float, columns: Sequence[str]) -> list[str]:

@@ -10,16 +10,18 @@ this folder tells how to read the table.
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks import machine, render
 from benchmarks.case import DIRECTIONS, DTYPES, Case
+from benchmarks.command_line import count, counts, names, out_files
 from benchmarks.measure import Worker, WorkerError, measure, workers
 from benchmarks.peers import COLUMNS, LIBRARIES
-from benchmarks.problems import Row, parse, suite, suites
+from benchmarks.problems import suite, suites
 from benchmarks.results import Report, Section, as_json, record
 from benchmarks.roofline import Ceilings
+from benchmarks.rows import Row, named
 
 PEAK_EVERY = 10  # cases between two looks at the ceiling
 _DEFAULT_PEERS = ("window", "torch")  # of them those that are installed
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{row.name}  {row.op}  {row.spelling}")
             return 0
         columns = _columns(options)
-        out = _out_files(options.out)
+        out = out_files(options.out)
     except (ValueError, WorkerError) as error:
         parser.error(str(error))
     report = Report(
@@ -143,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--suite",
-        type=_names(),
+        type=names(),
         default=["core"],
         help=f"suites, with commas: {', '.join(suites())} (default core)",
     )
@@ -154,10 +156,10 @@ def _parser() -> argparse.ArgumentParser:
         help="a convolution as ConvProblem spells it, instead of a suite; repeatable",
     )
     add("--filter", default="", help="regular expression that `name op problem` has")
-    add("--n", type=_count, help="batch, instead of that of the rows")
+    add("--n", type=count, help="batch, instead of that of the rows")
     add(
         "--peers",
-        type=_names(*COLUMNS),
+        type=names(*COLUMNS),
         help=f"libraries, with commas: {', '.join(COLUMNS)} (default: "
         f"{', '.join(_DEFAULT_PEERS)} where installed); torch is the better layout",
     )
@@ -167,17 +169,15 @@ def _parser() -> argparse.ArgumentParser:
         default="convcore",
         help="the library that they are compared with (default convcore)",
     )
-    add(
-        "--threads", type=_counts, default=[machine.cores()], help="counts, with commas"
-    )
-    add("--dtype", type=_names(*DTYPES), default=["float32"], help=", ".join(DTYPES))
+    add("--threads", type=counts, default=[machine.cores()], help="counts, with commas")
+    add("--dtype", type=names(*DTYPES), default=["float32"], help=", ".join(DTYPES))
     add(
         "--directions",
-        type=_names(*DIRECTIONS),
+        type=names(*DIRECTIONS),
         default=list(DIRECTIONS),
         help=", ".join(DIRECTIONS),
     )
-    add("--pairs", type=_count, default=7, help="rounds (default 7)")
+    add("--pairs", type=count, default=7, help="rounds (default 7)")
     add(
         "--limit",
         type=float,
@@ -196,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _rows(options: argparse.Namespace) -> list[Row]:
     """Give the rows that the options name."""
-    rows = [Row(text, "conv", parse("conv", text)) for text in options.problem]
+    rows = [named(text, "conv", text) for text in options.problem]
     if not rows:
         rows = [row for name in options.suite for row in suite(name)]
     try:
@@ -228,41 +228,6 @@ def _columns(options: argparse.Namespace) -> list[str]:
         else:
             found.append(column)
     return found
-
-
-def _out_files(path: Path | None) -> tuple[Path, Path] | None:
-    """Give the two files to write, in a folder that exists."""
-    if path is None:
-        return None
-    stem = path.with_suffix("") if path.suffix in (".md", ".json") else path
-    if not stem.parent.is_dir():
-        raise ValueError(f"--out: no folder {stem.parent}")
-    return stem.with_name(f"{stem.name}.md"), stem.with_name(f"{stem.name}.json")
-
-
-def _names(*words: str) -> Callable[[str], list[str]]:
-    """Make the type of a list with commas, of certain words where some are given."""
-
-    def read(text: str) -> list[str]:
-        names = [name.strip() for name in text.split(",") if name.strip()]
-        for name in names:
-            if words and name not in words:
-                raise argparse.ArgumentTypeError(
-                    f"{name!r} is none of {', '.join(words)}"
-                )
-        return list(dict.fromkeys(names))
-
-    return read
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be an integer >= 1, got {text!r}")
-    return int(text)
-
-
-def _counts(text: str) -> list[int]:
-    return [_count(part) for part in text.split(",")]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.case import Case
 from benchmarks.measure import Measurement
 from benchmarks.peers import COLUMNS
-from benchmarks.problems import Row
+from benchmarks.rows import Row
 
 
 @dataclass(frozen=True)

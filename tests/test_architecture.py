@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "tuning": {"functional", "plan", "problem", "runtime"},
     "init": {"arguments", "runtime.arrays"},
     "nn": {"arguments", "functional", "init", "problem", "runtime.arrays"},
-    "optim": {"arguments", "nn", "runtime.arrays"},
+    "optim": {"arguments", "functional", "nn", "runtime.arrays"},
     "train": {
         "arguments",
         "functional",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from convcore import nn, optim
+from convcore.optim import optimizer
 from tests.interrupts import interrupt_everywhere
 
 FLOATS = (np.float32, np.float64)
@@ -163,6 +164,47 @@ def test_parameters_count_their_own_steps(kind, settings):
     assert optimiser.updates == 3
 
 
+@pytest.mark.parametrize(("kind", "settings"), OPTIMISERS)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_bits_do_not_depend_on_threads_or_the_parts_of_a_vector(
+    kind, settings, dtype, isa, team
+):
+    """Element by element: alone, in a tail, in another thread's share."""
+    draw = np.random.default_rng(2)
+    start, *gradients = draw.standard_normal((4, 2**11 + 5)).astype(dtype)
+    found = []
+    for count, size in ((1, start.size), (2, start.size), (3, start.size), (2, 7)):
+        team(count)
+        target = parameter(start[:size], dtype)
+        optimiser = kind([target], **settings)
+        for gradient in gradients:
+            take(optimiser, gradient[:size])
+        found.append(target.value)
+    assert found[0].tobytes() == found[1].tobytes() == found[2].tobytes()
+    assert found[0][:7].tobytes() == found[3].tobytes()
+
+
+@pytest.mark.parametrize(("kind", "settings"), OPTIMISERS)
+def test_a_gradient_may_be_a_part_of_a_value(kind, settings):
+    """All gradients are those of before the step, whatever is updated first."""
+    one, other = parameter([1.0, 2.0, 4.0]), parameter([8.0, 16.0])
+    first = kind([one, other], **settings)
+    one.add_grad(np.array([0.5, 0.25, 2.0]))
+    other.add_grad(one.value[1:])
+    first.step()
+    alone = parameter([8.0, 16.0])
+    second = kind([alone], **settings)
+    take(second, [2.0, 4.0])
+    assert other.value.tolist() == alone.value.tolist()
+
+
+def test_a_gradient_may_have_any_strides():
+    target = parameter(np.zeros((2, 3)))
+    target.add_grad(np.arange(6.0).reshape(3, 2).T)
+    optim.SGD([target], lr=1).step()
+    assert target.value.tolist() == [[0, -2, -4], [-1, -3, -5]]
+
+
 def test_parameters_do_not_mix():
     """Many parameters in one optimiser move as each would alone."""
     draw = np.random.default_rng(1)
@@ -219,7 +261,7 @@ def test_a_step_is_all_or_nothing_under_interrupts(kind, settings):
     newer = [p.version + 1 for p in optimiser.parameters]
     step()
     after = everything(optimiser)
-    files = ("optimizer.py", "sgd.py", "adam.py", "parameter.py")
+    files = ("optimizer.py", "sgd.py", "adam.py", "parameter.py", "_update.py")
     interrupts = interrupt_everywhere(prepare, check, files)
     assert interrupts > 100
     assert all(state in (before, after) for state in states)
@@ -266,14 +308,13 @@ def test_a_failing_update_changes_nothing(kind, settings, monkeypatch):
     optimiser = kind(two_parameters(), **settings)
     take(optimiser, [1.0, 2.0], [[3.0]])
     before = everything(optimiser)
-    update = optimiser._update
+    updates = optimizer.updates
 
-    def fail(value, *rest):
-        if value.ndim == 2:
-            raise MemoryError
-        return update(value, *rest)
+    def fail(function, rows):
+        updates(function, rows)  # prepared, but not done
+        raise MemoryError
 
-    monkeypatch.setattr(optimiser, "_update", fail)
+    monkeypatch.setattr(optimizer, "updates", fail)
     with pytest.raises(MemoryError):
         optimiser.step()
     assert everything(optimiser) == before

@@ -38,9 +38,16 @@ _PEERS = {
     "scipy": ("benchmarks.peers.with_scipy:Scipy", False),
     "torch-nchw": ("benchmarks.peers.with_torch:Torch", False),
     "torch-channels_last": ("benchmarks.peers.with_torch:TorchChannelsLast", False),
+    "convcore-network": ("benchmarks.peers.convcore_network:ConvcoreNetwork", True),
+    "torch-network-nchw": ("benchmarks.peers.torch_network:TorchNetwork", False),
+    "torch-network-channels_last": (
+        "benchmarks.peers.torch_network:TorchNetworkChannelsLast",
+        False,
+    ),
 }
 
-LIBRARIES = tuple(name for name in _PEERS if name != "roofline")
+LIBRARIES = tuple(n for n in _PEERS if n != "roofline" and "-network" not in n)
+NETWORK_LIBRARIES = tuple(n for n in _PEERS if "-network" in n)
 
 # A name on the command line, and the peers of which the better one counts.
 COLUMNS = {

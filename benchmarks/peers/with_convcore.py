@@ -9,6 +9,9 @@ import numpy as np
 
 import convcore
 from benchmarks.case import Array, Case, Data
+from benchmarks.elementwise import ElementwiseCase
+from benchmarks.peers import Unsupported, convcore_elementwise
+from benchmarks.windows import WindowCase
 from convcore import functional
 from convcore.runtime.config import config
 
@@ -34,7 +37,12 @@ class Convcore:
 
     def prepare(self, case: Case, arrays: Data) -> Callable[[], Any]:
         """Give the call of one function."""
+        if isinstance(case, ElementwiseCase):
+            return convcore_elementwise.call(case, arrays)
+        assert isinstance(case, WindowCase)
         name = f"{case.op.removesuffix('_indices')}{case.ndim}d"
+        if not hasattr(functional, name):
+            raise Unsupported(f"no {name}")
         geometry = _geometry(case)
         if case.weight_shape and self._algorithm != "auto":
             geometry["algorithm"] = self._algorithm
@@ -46,7 +54,7 @@ class Convcore:
             if case.op == "max_pool_indices":
                 return partial(forward, arrays.x, return_indices=True)
             return partial(forward, arrays.x)
-        if case.op == "avg_pool":
+        if case.op.endswith("avg_pool"):
             return partial(backward, arrays.grad_y, case.x_shape)
         if case.op == "max_pool":
             _, indices = forward(arrays.x, return_indices=True)
@@ -59,16 +67,18 @@ class Convcore:
         return lambda: call()[which]
 
     def output(self, result: Any) -> Array:
-        """Stack values and indices; anything else is an array already."""
+        """Stack values and indices; anything else is an array, or a number."""
         if isinstance(result, tuple):
             values, indices = result
             return np.stack([values, indices.astype(values.dtype)])
-        array: Array = result
-        return array
+        return np.ascontiguousarray(result)
 
 
-def _geometry(case: Case) -> dict[str, Any]:
+def _geometry(case: WindowCase) -> dict[str, Any]:
     """Keyword arguments of a function; a symmetric padding as plain integers."""
+    if not any(case.kernel):
+        sized = case.op.startswith("adaptive") and case.direction == "fprop"
+        return {"output_size": case.y_shape[2:]} if sized else {}
     padding: tuple[Any, ...] = case.padding
     if case.symmetric:
         padding = tuple(lo for lo, _ in case.padding)

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.case import Array, Case, Data, as_convolution
+from benchmarks.case import Array, Case, Data
+from benchmarks.peers import Unsupported
+from benchmarks.windows import WindowCase, as_convolution
 from convcore import reference
 from convcore.problem import ConvProblem, PoolProblem
 
@@ -20,6 +22,8 @@ class Reference:
 
     def prepare(self, case: Case, arrays: Data) -> Callable[[], Any]:
         """Give the call of one function."""
+        if not isinstance(case, WindowCase):
+            raise Unsupported(f"no {case.op}")
         case, arrays = as_convolution(case, arrays)
         if case.op == "conv":
             x, weight, grad_y = arrays.x, arrays.weight, arrays.grad_y
@@ -29,6 +33,13 @@ class Reference:
             if case.direction == "dgrad":
                 return partial(reference.conv_grad_x, conv, grad_y, weight)
             return partial(reference.conv_grad_weight, conv, x, grad_y)
+        if not any(case.kernel):
+            if case.direction == "fprop":
+                output_size = case.y_shape[2:]
+                return partial(reference.adaptive_avg_pool, arrays.x, output_size)
+            return partial(
+                reference.adaptive_avg_pool_backward, arrays.grad_y, case.x_shape
+            )
         pool = PoolProblem.pool(
             "reference",
             case.x_shape,
@@ -58,7 +69,7 @@ class Reference:
         return array
 
 
-def convolution(case: Case) -> ConvProblem:
+def convolution(case: WindowCase) -> ConvProblem:
     """Give the problem of a convolution's case."""
     return ConvProblem.conv(
         "reference",

@@ -11,9 +11,10 @@ from importlib import import_module
 
 import numpy as np
 
-from benchmarks.case import Array, Case, Data, Ints, as_convolution
+from benchmarks.case import Array, Case, Data, Ints
 from benchmarks.peers import Unsupported
 from benchmarks.peers.with_window import lattice, padded, reach
+from benchmarks.windows import WindowCase, as_convolution
 
 MOST_CALLS = 4096  # a larger layer would time the interpreter
 MOST_FLOP = 5e8
@@ -29,6 +30,8 @@ class Scipy:
 
     def prepare(self, case: Case, arrays: Data) -> Callable[[], Array]:
         """Give the loop of calls."""
+        if not isinstance(case, WindowCase):
+            raise Unsupported(f"no {case.op}")
         case, arrays = as_convolution(case, arrays)
         if case.op != "conv":
             raise Unsupported(f"no {case.op}")
@@ -46,7 +49,7 @@ class Scipy:
         """Give it as it is."""
         return result
 
-    def _fprop(self, case: Case, x: Array, weight: Array) -> Array:
+    def _fprop(self, case: WindowCase, x: Array, weight: Array) -> Array:
         x = padded(x, case.padding, 0.0)
         filters = _spread(weight, case.dilation)
         oc_g, ic_g = weight.shape[0] // case.groups, weight.shape[1]
@@ -58,7 +61,7 @@ class Scipy:
             y[n, o] = full[0][every]
         return y
 
-    def _dgrad(self, case: Case, weight: Array, grad_y: Array) -> Array:
+    def _dgrad(self, case: WindowCase, weight: Array, grad_y: Array) -> Array:
         oc_g, ic_g = weight.shape[0] // case.groups, weight.shape[1]
         spread = _spread(grad_y, case.stride)
         padding = tuple(
@@ -80,7 +83,7 @@ class Scipy:
             grad_x[n, c] = self._correlate(spread[n, group], filters, "valid")[0]
         return grad_x
 
-    def _wgrad(self, case: Case, x: Array, grad_y: Array) -> Array:
+    def _wgrad(self, case: WindowCase, x: Array, grad_y: Array) -> Array:
         oc_g, ic_g = case.weight_shape[0] // case.groups, case.weight_shape[1]
         x = padded(x, case.padding, 0.0)
         spread = _spread(grad_y, case.stride)

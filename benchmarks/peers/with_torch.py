@@ -13,7 +13,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.case import Array, Case, Data
-from benchmarks.peers import Unsupported
+from benchmarks.elementwise import ElementwiseCase
+from benchmarks.peers import Unsupported, torch_elementwise, torch_pooling
+from benchmarks.windows import WindowCase
+
+_CHANNELS_LAST = {2: "channels_last", 3: "channels_last_3d"}  # by spatial axes
 
 
 class Torch:
@@ -31,14 +35,19 @@ class Torch:
 
     def prepare(self, case: Case, arrays: Data) -> Callable[[], Any]:
         """Give the call of one operator."""
-        if self.channels_last and case.ndim == 1:
-            raise Unsupported("no such layout in one dimension")
+        if self.channels_last and case.ndim not in _CHANNELS_LAST:
+            raise Unsupported(f"no such layout with {case.ndim} spatial axes")
+        if isinstance(case, ElementwiseCase):
+            if self.channels_last and case.operation.last_axis:
+                raise Unsupported("no such layout where the last axis counts")
+            return torch_elementwise.call(self._torch, case, arrays, self._tensor)
+        assert isinstance(case, WindowCase)
         if case.op == "conv" or (case.op == "conv_transpose" and case.symmetric):
             forward = case.direction == "fprop"
             return (self._forward if forward else self._backward)(case, arrays)
         if not case.symmetric:
             raise Unsupported(f"no lopsided padding in {case.op}")
-        return self._pool(case, arrays)
+        return torch_pooling.call(self._torch, case, arrays, self._tensor)
 
     def output(self, result: Any) -> Array:
         """Copy a tensor out, to the layout of NumPy."""
@@ -50,18 +59,18 @@ class Torch:
         array: Array = result.contiguous().numpy()
         return array
 
-    def _tensor(self, array: Array, case: Case) -> Any:
+    def _tensor(self, array: Array) -> Any:
         tensor = self._torch.from_numpy(array)
         if not self.channels_last or not array.size:
             return tensor
-        formats = {2: self._torch.channels_last, 3: self._torch.channels_last_3d}
-        return tensor.contiguous(memory_format=formats[case.ndim])
+        layout = getattr(self._torch, _CHANNELS_LAST[array.ndim - 2])
+        return tensor.contiguous(memory_format=layout)
 
-    def _forward(self, case: Case, arrays: Data) -> Callable[[], Any]:
+    def _forward(self, case: WindowCase, arrays: Data) -> Callable[[], Any]:
         """Convolve; lopsided padding is a call of its own, which the user pays."""
         functional = self._torch.nn.functional
         run = getattr(functional, f"{case.op}{case.ndim}d")
-        x, weight = self._tensor(arrays.x, case), self._tensor(arrays.weight, case)
+        x, weight = self._tensor(arrays.x), self._tensor(arrays.weight)
         padding = [lo for lo, _ in case.padding]
         stride, dilation, groups = case.stride, case.dilation, case.groups
         if case.op == "conv_transpose":
@@ -76,12 +85,12 @@ class Torch:
             functional.pad(x, around), weight, None, stride, 0, dilation, groups
         )
 
-    def _backward(self, case: Case, arrays: Data) -> Callable[[], Any]:
+    def _backward(self, case: WindowCase, arrays: Data) -> Callable[[], Any]:
         """Compute one gradient; of what is not read only the shape matters."""
         pad = self._torch.nn.functional.pad
         backward = self._torch.ops.aten.convolution_backward.default
         x, weight, grad_y = (
-            self._tensor(array if array.size else np.zeros(shape, case.dtype), case)
+            self._tensor(array if array.size else np.zeros(shape, case.dtype))
             for array, shape in (
                 (arrays.x, case.x_shape),
                 (arrays.weight, case.weight_shape),
@@ -112,39 +121,6 @@ class Torch:
         )
         return lambda: backward(grad_y, wide, weight, *geometry)[wanted][(..., *inner)]
 
-    def _pool(self, case: Case, arrays: Data) -> Callable[[], Any]:
-        torch = self._torch
-        functional, aten = torch.nn.functional, torch.ops.aten
-        x, grad_y = self._tensor(arrays.x, case), self._tensor(arrays.grad_y, case)
-        kernel, stride, dilation = case.kernel, case.stride, case.dilation
-        padding = [lo for lo, _ in case.padding]
-        largest = getattr(functional, f"max_pool{case.ndim}d")
-        window = (kernel, stride, padding, dilation, case.ceil_mode)
-        if case.op == "max_pool" and case.direction == "fprop":
-            return partial(largest, x, *window)
-        if case.op == "max_pool_indices":
-            return partial(largest, x, *window, return_indices=True)
-        if case.direction == "fprop":
-            mean = getattr(functional, f"avg_pool{case.ndim}d")
-            return partial(mean, x, kernel, stride, padding, case.ceil_mode, True)
-        if case.ndim == 1:  # torch's own backward goes through 2-D, too
-            x, grad_y = x.unsqueeze(2), grad_y.unsqueeze(2)
-            kernel, stride, dilation = (1, *kernel), (1, *stride), (1, *dilation)
-            padding = [0, *padding]
-            window = (kernel, stride, padding, dilation, case.ceil_mode)
-        rank = max(case.ndim, 2)
-        if case.op == "avg_pool":
-            run = getattr(aten, f"avg_pool{rank}d_backward").default
-            call = partial(
-                run, grad_y, x, kernel, stride, padding, case.ceil_mode, True, None
-            )
-        else:
-            forward = getattr(functional, f"max_pool{rank}d")
-            _, indices = forward(x, *window, return_indices=True)
-            run = getattr(aten, f"max_pool{rank}d_with_indices_backward").default
-            call = partial(run, grad_y, x, *window, indices)
-        return (lambda: call().squeeze(2)) if case.ndim == 1 else call
-
 
 class TorchChannelsLast(Torch):
     """The layout that oneDNN likes best, NHWC under NCHW shapes."""
@@ -152,6 +128,6 @@ class TorchChannelsLast(Torch):
     channels_last = True
 
 
-def _around(case: Case) -> list[int]:
+def _around(case: WindowCase) -> list[int]:
     """Give the padding as `torch.nn.functional.pad` wants it, the last axis first."""
     return [p for pair in reversed(case.padding) for p in pair]

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from benchmarks.case import Array, Case, Data, Ints, as_convolution
+from benchmarks.case import Array, Case, Data, Ints
 from benchmarks.peers import Unsupported
+from benchmarks.windows import WindowCase, as_convolution
 
 
 class Window:
@@ -34,6 +35,8 @@ class Window:
 
     def prepare(self, case: Case, arrays: Data) -> Callable[[], Array]:
         """Pick the formulation that suits the direction."""
+        if not isinstance(case, WindowCase):
+            raise Unsupported(f"no {case.op}")
         case, arrays = as_convolution(case, arrays)
         if case.op in ("max_pool", "avg_pool") and case.direction == "fprop":
             if case.ceil_mode:
@@ -54,7 +57,7 @@ class Window:
         return np.ascontiguousarray(result)
 
 
-def reach(case: Case) -> tuple[int, ...]:
+def reach(case: WindowCase) -> tuple[int, ...]:
     """Extent of a window along each axis, holes included."""
     return tuple(
         (k - 1) * d + 1 for k, d in zip(case.kernel, case.dilation, strict=True)
@@ -81,7 +84,7 @@ def padded(array: Array, padding: tuple[tuple[int, int], ...], value: float) -> 
     return np.pad(inner, ((0, 0), (0, 0), *widths), constant_values=value)
 
 
-def _windows(case: Case, x: Array, value: float = 0.0) -> Array:
+def _windows(case: WindowCase, x: Array, value: float = 0.0) -> Array:
     """Give every window: (n, c, *out, *kernel), a view of the padded x."""
     axes = tuple(range(2, 2 + case.ndim))
     views = sliding_window_view(padded(x, case.padding, value), reach(case), axes)
@@ -91,7 +94,7 @@ def _windows(case: Case, x: Array, value: float = 0.0) -> Array:
     return windows
 
 
-def _pool(case: Case, x: Array) -> Array:
+def _pool(case: WindowCase, x: Array) -> Array:
     """Reduce every window."""
     taps = tuple(range(-case.ndim, 0))
     if case.op == "max_pool":
@@ -101,12 +104,12 @@ def _pool(case: Case, x: Array) -> Array:
     return mean
 
 
-def _fprop(case: Case, x: Array, weight: Array) -> Array:
+def _fprop(case: WindowCase, x: Array, weight: Array) -> Array:
     """Multiply weights and windows: y."""
     return _correlate(case.groups, weight, _windows(case, x))
 
 
-def _full_correlation(case: Case, weight: Array, grad_y: Array) -> Array:
+def _full_correlation(case: WindowCase, weight: Array, grad_y: Array) -> Array:
     """Correlate grad_y, fully padded, with turned weights: grad_x of stride 1."""
     g, ndim = case.groups, case.ndim
     padding = tuple(
@@ -118,7 +121,7 @@ def _full_correlation(case: Case, weight: Array, grad_y: Array) -> Array:
     turned = np.flip(weight, axis=tuple(range(2, 2 + ndim)))
     by_group = turned.reshape(g, -1, *turned.shape[1:])  # (g, oc/g, ic/g, *k)
     swapped = by_group.swapaxes(1, 2).reshape(-1, by_group.shape[1], *case.kernel)
-    dense = Case(
+    dense = WindowCase(
         "conv",
         "fprop",
         case.dtype,
@@ -146,7 +149,7 @@ def _correlate(g: int, weight: Array, windows: Array) -> Array:
     return np.moveaxis(y, 0, 1)
 
 
-def _scatter(case: Case, weight: Array, grad_y: Array) -> Array:
+def _scatter(case: WindowCase, weight: Array, grad_y: Array) -> Array:
     """Multiply weights and grad_y, then add tap by tap: grad_x of any stride."""
     g, n, extents = case.groups, case.x_shape[0], case.x_shape[2:]
     oc_g, ic_g = weight.shape[0] // g, weight.shape[1]
@@ -176,7 +179,7 @@ def _scatter(case: Case, weight: Array, grad_y: Array) -> Array:
     return np.moveaxis(grad_x[lattice(firsts, extents, (1,) * case.ndim)], 0, 1)
 
 
-def _wgrad(case: Case, x: Array, grad_y: Array) -> Array:
+def _wgrad(case: WindowCase, x: Array, grad_y: Array) -> Array:
     """Multiply grad_y and windows over (samples, windows): grad_weight."""
     g = case.groups
     oc_g, ic_g = case.weight_shape[0] // g, case.weight_shape[1]

@@ -19,6 +19,7 @@
     fft_tasks.pxd   how convolutions by them are split, fft_weight_tasks.pxd the gradients
     fft_weights.pxd spectra of weights
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
+    update.pyx      steps of optimisers, in place
     probe.pyx       what the processor can do             omp.pxd    OpenMP's questions
     baseline/  x86_64_v3/  x86_64_v4/     the homes of the compiled copies
 

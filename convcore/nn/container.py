@@ -14,7 +14,7 @@ from convcore.nn.activation import ReLU
 from convcore.nn.conv import rectified
 from convcore.nn.layer import Backward, Layer
 from convcore.nn.parameter import Parameter, add
-from convcore.runtime.arrays import Array
+from convcore.runtime.arrays import Array, empty
 
 __all__ = ["Concat", "Residual", "Sequential"]
 
@@ -271,7 +271,10 @@ class Concat(_Container):
                 f"{', '.join(map(str, shapes))}"
             )
         _check_dtypes("Concat", outputs)
-        return np.concatenate(outputs, axis=axis)
+        extents = list(shapes[0])
+        extents[axis] = sum(shape[axis] for shape in shapes)
+        y = empty(tuple(extents), outputs[0].dtype)
+        return np.concatenate(outputs, axis=axis, out=y)
 
     def _check_twins(self) -> None:
         """Refuse two branches of the same layers with the same values."""

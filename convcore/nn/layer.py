@@ -100,8 +100,10 @@ class Layer(ABC):
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
-        for parameter in self.parameters():
-            parameter.zero_grad()
+        for layer in self.layers():
+            for item in vars(layer).values():
+                if isinstance(item, Parameter):
+                    item.zero_grad()
 
     def reset_parameters(self, rng: Seed) -> None:
         """Draw all random values anew from one source, here and in all layers below.

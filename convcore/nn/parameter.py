@@ -2,13 +2,13 @@
 
 import sys
 from collections import deque
-from collections.abc import Sequence
-from itertools import repeat
+from collections.abc import Iterable, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
 
-from convcore.runtime.arrays import Array, checked
+from convcore.runtime.arrays import Array, checked, empty
 
 __all__ = ["Parameter"]
 
@@ -148,17 +148,24 @@ def float_array(function: str, argument: str, value: Any) -> Array:
 
 @np.errstate(all="ignore")
 def add(one: Array, other: Array) -> Array:
-    """Add two arrays of one shape as IEEE says, without warnings about Inf and NaN."""
-    total: Array = one + other
-    return total
+    """Add two arrays of one shape as IEEE says, without warnings about Inf and NaN.
+
+    The sum lies in memory that results share, which has its pages already.
+    """
+    if one.shape != other.shape or one.dtype != other.dtype or not one.dtype.isnative:
+        total: Array = one + other
+        return total
+    return np.add(one, other, out=empty(one.shape, one.dtype))
 
 
-def commit(news: Sequence[tuple[Array, Array]]) -> None:
+def commit(news: Sequence[tuple[Array, Array]], before: Iterable[object] = ()) -> None:
     """Copy each second array into its first: all or, when Ctrl-C comes, none.
 
     Signal handlers run only between byte codes of Python, and here are none: not even
-    those of `numpy.copyto`, whose dispatcher is Python code.
+    those of `numpy.copyto`, whose dispatcher is Python code. `before` is an iterator in C
+    whose steps belong to it.
     """
     targets = [target for target, _ in news]
     values = [value for _, value in news]
-    deque(map(np.ndarray.__setitem__, targets, repeat(...), values), maxlen=0)
+    copies = map(np.ndarray.__setitem__, targets, repeat(...), values)
+    deque(chain(before, copies), maxlen=0)

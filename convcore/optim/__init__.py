@@ -8,10 +8,10 @@
 The update formulas are those of `torch.optim`, so that the same gradients give the
 same weights up to rounding.
 
-A step is all or nothing. It first computes every new value into fresh arrays, where a
-failure or Ctrl-C costs nothing; then one call into C copies all of them to their
-places. CPython runs signal handlers only between byte codes, so that no
-KeyboardInterrupt can come in the middle of that call.
+A step is all or nothing. It first checks and prepares everything, where a failure or
+Ctrl-C costs nothing; then one call into C updates all values in place. CPython runs
+signal handlers only between byte codes, so that no KeyboardInterrupt can come in the
+middle of that call.
 """
 
 from convcore.optim.adam import Adam

@@ -4,12 +4,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 from convcore.arguments import real
 from convcore.nn import Parameter
 from convcore.optim.optimizer import Optimizer
-from convcore.runtime.arrays import Array
 
 
 class Adam(Optimizer):
@@ -57,6 +54,9 @@ class Adam(Optimizer):
     array([0.5, 1.5], dtype=float32)
     """
 
+    _kernel = "adam"
+    _slots = ("mean", "square")
+
     def __init__(
         self,
         parameters: Iterable[Parameter],
@@ -84,12 +84,9 @@ class Adam(Optimizer):
             for name, value in settings.items()
         }
 
-    def _update(
-        self, value: Array, gradient: Array, state: Mapping[str, Array], step: int
-    ) -> tuple[Array, dict[str, Array]]:
+    def _numbers(self, step: int) -> tuple[float, ...]:
         beta1, beta2 = self._setting("beta1"), self._setting("beta2")
-        mean = state["mean"] + (1 - beta1) * (gradient - state["mean"])
-        square = beta2 * state["square"] + (1 - beta2) * gradient * gradient
         rate = self.lr / (1 - beta1**step)
-        root = np.sqrt(square) / math.sqrt(1 - beta2**step) + self._setting("eps")
-        return value - rate * mean / root, {"mean": mean, "square": square}
+        root = math.sqrt(1 - beta2**step)
+        eps, decay = self._setting("eps"), self._setting("weight_decay")
+        return rate, 1 - beta1, beta2, 1 - beta2, root, eps, decay

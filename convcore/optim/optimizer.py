@@ -2,18 +2,19 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from convcore.arguments import real
+from convcore.functional._update import updates
 from convcore.nn import Parameter
 from convcore.nn.parameter import commit
-from convcore.runtime.arrays import Array
+from convcore.runtime.arrays import Array, flat
 
 
 class Optimizer(ABC):
-    """What every optimiser does; a new one writes `_check` and `_update`.
+    """What every optimiser does; a new one has a kernel, `_check` and `_numbers`.
 
     Parameters
     ----------
@@ -23,7 +24,8 @@ class Optimizer(ABC):
     settings : mapping of str to number
         The optimiser's numbers by torch's names, "lr" and "weight_decay" among them.
     slots : tuple of str
-        Names of the running averages that are kept per parameter, zero at first.
+        Names of those running averages of the kernel that are kept for each parameter,
+        zero at first.
 
     Raises
     ------
@@ -31,6 +33,9 @@ class Optimizer(ABC):
         When an argument has a wrong value or type, no parameter is given, or the value
         of one is read-only.
     """
+
+    _kernel: ClassVar[str]  # in kernels/update.pyx
+    _slots: ClassVar[tuple[str, ...]]  # all running averages that it takes
 
     def __init__(
         self,
@@ -80,8 +85,8 @@ class Optimizer(ABC):
         Notes
         -----
         After an exception, a KeyboardInterrupt included, all values and the state of
-        the optimiser are as before the step, or all are as after it. During the step
-        the new values need as much memory again as the old ones.
+        the optimiser are as before the step, or all are as after it. One pass over
+        value, gradient and running averages, bound by memory.
         """
         function = f"{type(self).__name__}.step"
         moving = [
@@ -89,23 +94,25 @@ class Optimizer(ABC):
             for index, parameter in enumerate(self.parameters)
             if (gradient := _gradient(function, parameter)) is not None
         ]
+        values = {id(parameter.value) for _, parameter, _ in moving}
         steps = self._steps.copy()
-        news: list[tuple[Array, Array]] = [(self._steps, steps)]
+        numbers: dict[tuple[int, str], Array] = {}
+        rows: list[tuple[Array | None, ...]] = []
         for index, parameter, gradient in moving:
             steps[index] += 1
-            if decay := self._setting("weight_decay"):
-                gradient = gradient + decay * parameter.value
-            state = self._state[index]
-            value, averages = self._update(
-                parameter.value, gradient, state, int(steps[index])
-            )
-            news.append((parameter.value, value))
-            news += [(state[slot], average) for slot, average in averages.items()]
+            value = parameter.value
+            key = int(steps[index]), value.dtype.char
+            if key not in numbers:
+                numbers[key] = np.array(self._numbers(key[0]), value.dtype)
+            gradient = _apart(flat(gradient, value.dtype), values)
+            averages = [self._state[index].get(slot) for slot in self._slots]
+            rows.append((numbers[key], gradient, value, *averages))
+        pending = updates(self._kernel, rows) if rows else iter(())
         for _, parameter, _ in moving:
             # Before the values: a version that is too new costs one look, one that is
             # too old would serve a stale copy.
             parameter.touch()
-        commit(news)
+        commit([(self._steps, steps)], pending)
 
     def state_dict(self) -> dict[str, Array]:
         """Copy the settings and running averages, for `load_state_dict`.
@@ -151,10 +158,8 @@ class Optimizer(ABC):
         """Give the settings as floats, or raise in the name of `function`."""
 
     @abstractmethod
-    def _update(
-        self, value: Array, gradient: Array, state: Mapping[str, Array], step: int
-    ) -> tuple[Array, dict[str, Array]]:
-        """Give the new value and averages, without writing into any argument."""
+    def _numbers(self, step: int) -> tuple[float, ...]:
+        """Give the settings of the kernel, for the step of that number, from 1 on."""
 
     def _setting(self, name: str) -> float:
         """Give one of the settings."""
@@ -201,6 +206,16 @@ def _gradient(function: str, parameter: Parameter) -> Array | None:
             f"got {gradient.shape}"
         )
     _check_writeable(function, parameter)
+    return gradient
+
+
+def _apart(gradient: Array, values: set[int]) -> Array:
+    """Give a gradient that no update changes: a copy, if it is a value or a part of one."""
+    root: Any = gradient
+    while isinstance(root, np.ndarray):
+        if id(root) in values:
+            return gradient.copy()
+        root = root.base
     return gradient
 
 

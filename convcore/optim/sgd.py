@@ -6,7 +6,6 @@ from typing import Any
 from convcore.arguments import boolean, real
 from convcore.nn import Parameter
 from convcore.optim.optimizer import Optimizer
-from convcore.runtime.arrays import Array
 
 
 class SGD(Optimizer):
@@ -56,6 +55,9 @@ class SGD(Optimizer):
     array([0.5, 1.5], dtype=float32)
     """
 
+    _kernel = "sgd"
+    _slots = ("momentum",)
+
     def __init__(
         self,
         parameters: Iterable[Parameter],
@@ -89,13 +91,6 @@ class SGD(Optimizer):
             raise ValueError(f"{function}: nesterov needs a momentum > 0, got 0")
         return checked
 
-    def _update(
-        self, value: Array, gradient: Array, state: Mapping[str, Array], step: int
-    ) -> tuple[Array, dict[str, Array]]:
-        lr, momentum = self.lr, self._setting("momentum")
-        if not momentum:
-            return value - lr * gradient, {}
-        velocity = momentum * state["momentum"] + gradient
-        if self._setting("nesterov"):
-            return value - lr * (gradient + momentum * velocity), {"momentum": velocity}
-        return value - lr * velocity, {"momentum": velocity}
+    def _numbers(self, step: int) -> tuple[float, ...]:
+        names = ("lr", "momentum", "nesterov", "weight_decay")
+        return tuple(self._setting(name) for name in names)
