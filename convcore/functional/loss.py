@@ -10,7 +10,7 @@ import numpy.typing as npt
 from convcore.arguments import integer
 from convcore.functional._checks import like, share, vector
 from convcore.functional._checks import reduction as check_reduction
-from convcore.functional.activation import log_softmax
+from convcore.functional.softmax import log_softmax
 from convcore.runtime.arrays import Array, empty, ready
 
 __all__ = [
