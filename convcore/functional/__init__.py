@@ -57,6 +57,7 @@ from convcore.functional.conv_transpose import (
     conv_transpose3d,
     conv_transpose3d_backward,
 )
+from convcore.functional.cross_entropy import cross_entropy, cross_entropy_backward
 from convcore.functional.dropout import dropout, dropout_backward
 from convcore.functional.gated_activation import (
     gelu,
@@ -77,8 +78,6 @@ from convcore.functional.hard_activation import (
 from convcore.functional.linear import linear, linear_backward
 from convcore.functional.loss import (
     Reduction,
-    cross_entropy,
-    cross_entropy_backward,
     mse_loss,
     mse_loss_backward,
 )

@@ -408,6 +408,20 @@ cdef extern from *:
     #else
       #define cc_settle() ((void)0)
     #endif
+
+    /* Words of 32 bits in lanes of 64, whose upper halves do not matter.
+       times: products of 64 bits with a word of 32. */
+    typedef unsigned long long cc_words __attribute__((vector_size(CC_VEC_BYTES)));
+    #if defined(__AVX512F__)
+      #define cc_times(a, m) ((cc_words)_mm512_mul_epu32((__m512i)(a), _mm512_set1_epi64(m)))
+    #elif defined(__AVX2__)
+      #define cc_times(a, m) \\
+          ((cc_words)_mm256_mul_epu32((__m256i)(a), _mm256_set1_epi64x(m)))
+    #elif defined(__SSE2__)
+      #define cc_times(a, m) ((cc_words)_mm_mul_epu32((__m128i)(a), _mm_set1_epi64x(m)))
+    #else
+      #define cc_times(a, m) (((a) & 0xffffffffull) * (m))
+    #endif
     """
     ctypedef float f32v "cc_f32v"
     ctypedef double f64v "cc_f64v"
@@ -470,6 +484,8 @@ cdef extern from *:
     void cc_stream_f32(float* to, f32v v) nogil
     void cc_stream_f64(double* to, f64v v) nogil
     void settle "cc_settle"() nogil
+    ctypedef unsigned long long words "cc_words"
+    words cc_times(words a, unsigned long long m) nogil
 
 ctypedef fused vec:
     f32v
