@@ -58,7 +58,14 @@ from convcore.functional.conv_transpose import (
     conv_transpose3d_backward,
 )
 from convcore.functional.cross_entropy import cross_entropy, cross_entropy_backward
-from convcore.functional.dropout import dropout, dropout_backward
+from convcore.functional.dropout import (
+    dropout,
+    dropout_backward,
+    dropout_key,
+    dropout_mask,
+    keyed_dropout,
+    keyed_dropout_backward,
+)
 from convcore.functional.gated_activation import (
     gelu,
     gelu_backward,
@@ -139,6 +146,8 @@ __all__ = [
     "cross_entropy_backward",
     "dropout",
     "dropout_backward",
+    "dropout_key",
+    "dropout_mask",
     "elu",
     "elu_backward",
     "flatten",
@@ -157,6 +166,8 @@ __all__ = [
     "hardswish_backward",
     "hardtanh",
     "hardtanh_backward",
+    "keyed_dropout",
+    "keyed_dropout_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",

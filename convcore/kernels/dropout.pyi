@@ -6,6 +6,7 @@ _Sizes = Any  # a buffer of int64: count, key, threshold, and the bits of the sc
 _Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
 _Flags = np.ndarray[Any, np.dtype[np.uint8]]
 
+def masked(sizes: _Sizes, x: _Real, mask: _Flags, y: _Real, threads: int) -> None: ...
 def forward(
     sizes: _Sizes,
     x: _Real | None,

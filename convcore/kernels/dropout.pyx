@@ -17,7 +17,7 @@ from libc.string cimport memcpy
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport (
-    Buffers, call, flags_of, geometry_of, is_nothing, reals_or_nothing,
+    Buffers, call, flags_of, geometry_of, is_nothing, reals, reals_or_nothing,
 )
 from convcore.kernels.elements cimport keep, lanes_of, past_caches
 from convcore.kernels.philox cimport GROUP, random_group
@@ -123,6 +123,54 @@ cdef int run(const Buffers* held, int threads, real* like) except -1:
         PyErr_CheckSignals()
         begin = end
     return 0
+
+
+cdef void masked_part(
+    const Job* j, const real* x, const unsigned char* mask, real* y, Py_ssize_t begin,
+    Py_ssize_t end,
+) noexcept nogil:
+    """Write elements begin .. end where a mask is given."""
+    cdef Py_ssize_t i
+    cdef real scale = <real>j.scale
+    for i in range(begin, end):
+        y[i] = x[i] * scale if mask[i] else 0
+
+
+cdef void masked_tasks(
+    const Job* j, const Rounds* r, const real* x, const unsigned char* mask, real* y,
+    Py_ssize_t begin, Py_ssize_t end, int threads,
+) noexcept nogil:
+    """Do tasks begin .. end of that; a piece is one element."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        masked_part(j, x, mask, y, first_piece(r, begin), first_piece(r, end))
+        return
+    for i in prange(begin, end, num_threads=threads, schedule="static"):
+        masked_part(j, x, mask, y, first_piece(r, i), first_piece(r, i + 1))
+
+
+cdef int run_masked(const Buffers* held, int threads, real* like) except -1:
+    """Check the sizes, x, the mask and y, and write y."""
+    cdef const long long* sizes = geometry_of(held, 2)
+    cdef Job j
+    cdef const real* x = reals(held, 1, sizes[0], like)
+    cdef const unsigned char* mask = flags_of(held, 2, sizes[0])
+    cdef real* y = reals(held, 3, sizes[0], like)
+    cdef Rounds r = rounds(sizes[0], 1, threads)
+    cdef Py_ssize_t begin = 0, end
+    memcpy(&j.scale, sizes + 1, sizeof(double))
+    while begin < r.tasks:
+        end = min(begin + r.step, r.tasks)
+        with nogil:
+            masked_tasks(&j, &r, x, mask, y, begin, end, threads)
+        PyErr_CheckSignals()
+        begin = end
+    return 0
+
+
+def masked(sizes, x, mask, y, int threads):
+    """Write y where the mask is given; sizes are the count, and the bits of the scale."""
+    call((sizes, x, mask), (y,), threads, run_masked[float], run_masked[double])
 
 
 def forward(sizes, x, y, mask, int threads):
