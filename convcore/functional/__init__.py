@@ -10,18 +10,14 @@ arguments are those of `torch.nn.functional`; what torch lacks is keyword-only.
 """
 
 from convcore.functional.activation import (
+    elu,
+    elu_backward,
     leaky_relu,
     leaky_relu_backward,
-    log_softmax,
-    log_softmax_backward,
     relu,
     relu_backward,
-    sigmoid,
-    sigmoid_backward,
-    softmax,
-    softmax_backward,
-    tanh,
-    tanh_backward,
+    selu,
+    selu_backward,
 )
 from convcore.functional.adaptive_pool import (
     adaptive_avg_pool1d,
@@ -61,12 +57,34 @@ from convcore.functional.conv_transpose import (
     conv_transpose3d,
     conv_transpose3d_backward,
 )
-from convcore.functional.dropout import dropout, dropout_backward
+from convcore.functional.cross_entropy import cross_entropy, cross_entropy_backward
+from convcore.functional.dropout import (
+    dropout,
+    dropout_backward,
+    dropout_key,
+    dropout_mask,
+    keyed_dropout,
+    keyed_dropout_backward,
+)
+from convcore.functional.gated_activation import (
+    gelu,
+    gelu_backward,
+    silu,
+    silu_backward,
+)
+from convcore.functional.hard_activation import (
+    hardsigmoid,
+    hardsigmoid_backward,
+    hardswish,
+    hardswish_backward,
+    hardtanh,
+    hardtanh_backward,
+    relu6,
+    relu6_backward,
+)
 from convcore.functional.linear import linear, linear_backward
 from convcore.functional.loss import (
     Reduction,
-    cross_entropy,
-    cross_entropy_backward,
     mse_loss,
     mse_loss_backward,
 )
@@ -79,7 +97,22 @@ from convcore.functional.max_pool import (
     max_pool3d_backward,
 )
 from convcore.functional.norm import batch_norm, batch_norm_backward
+from convcore.functional.prelu import prelu, prelu_backward
 from convcore.functional.shape import flatten, flatten_backward
+from convcore.functional.smooth_activation import (
+    sigmoid,
+    sigmoid_backward,
+    softplus,
+    softplus_backward,
+    tanh,
+    tanh_backward,
+)
+from convcore.functional.softmax import (
+    log_softmax,
+    log_softmax_backward,
+    softmax,
+    softmax_backward,
+)
 
 __all__ = [
     "Reduction",
@@ -113,14 +146,28 @@ __all__ = [
     "cross_entropy_backward",
     "dropout",
     "dropout_backward",
+    "dropout_key",
+    "dropout_mask",
+    "elu",
+    "elu_backward",
     "flatten",
     "flatten_backward",
+    "gelu",
+    "gelu_backward",
     "global_avg_pool1d",
     "global_avg_pool1d_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "global_avg_pool3d",
     "global_avg_pool3d_backward",
+    "hardsigmoid",
+    "hardsigmoid_backward",
+    "hardswish",
+    "hardswish_backward",
+    "hardtanh",
+    "hardtanh_backward",
+    "keyed_dropout",
+    "keyed_dropout_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -135,12 +182,22 @@ __all__ = [
     "max_pool3d_backward",
     "mse_loss",
     "mse_loss_backward",
+    "prelu",
+    "prelu_backward",
     "relu",
+    "relu6",
+    "relu6_backward",
     "relu_backward",
+    "selu",
+    "selu_backward",
     "sigmoid",
     "sigmoid_backward",
+    "silu",
+    "silu_backward",
     "softmax",
     "softmax_backward",
+    "softplus",
+    "softplus_backward",
     "tanh",
     "tanh_backward",
 ]

@@ -1,29 +1,53 @@
-"""Dropout: zeros at random, the rest scaled up."""
+"""Dropout: zeros at random, the rest scaled up.
+
+What is dropped is a function of a key and of an element's place, so a key of 64 bits is
+all that a backward pass has to keep: `keyed_dropout`. `dropout` draws a key, and gives the
+mask as an array. Both drop the same elements for the same key, whatever the dtype, the
+number of threads and the instruction set.
+"""
+
+from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from convcore.arguments import Seed, generator
+from convcore.arguments import Seed, generator, integer
 from convcore.functional._checks import share
-from convcore.functional._select import zeroed
-from convcore.runtime.arrays import Array, ready
+from convcore.functional._elementwise import bits, check_place
+from convcore.functional.call import apply
+from convcore.runtime.arrays import Array, checked, empty, flat
 
-__all__ = ["dropout", "dropout_backward"]
+__all__ = [
+    "dropout",
+    "dropout_backward",
+    "dropout_key",
+    "dropout_mask",
+    "keyed_dropout",
+    "keyed_dropout_backward",
+]
 
 Mask = npt.NDArray[np.bool_]
 
+_WORDS = 1 << 32  # the kernel draws whole numbers below this
+_KEYS = 1 << 64
 
-def dropout(x: Array, p: float = 0.5, *, rng: Seed) -> tuple[Array, Mask]:
+
+def dropout(
+    x: Array, p: float = 0.5, *, rng: Seed, out: Array | None = None
+) -> tuple[Array, Mask]:
     """Set each element to 0 with probability p, and divide the others by 1 - p.
 
     Parameters
     ----------
     x : (...) float32 or float64
-        Input.
+        Input; any shape.
     p : float
         Probability of a zero, 0 <= p <= 1.
     rng : numpy.random.Generator or int
-        Generator to draw from, or a seed for a new one.
+        Generator to draw the key from (`dropout_key`), or a seed for a new one.
+    out : (...), dtype of x, optional
+        Where to write y; x itself works in place.
 
     Returns
     -------
@@ -35,17 +59,19 @@ def dropout(x: Array, p: float = 0.5, *, rng: Seed) -> tuple[Array, Mask]:
     Raises
     ------
     ValueError, TypeError
-        When x is no array of float32 or float64, p is no probability, or rng is neither
-        a generator nor a seed.
+        When x is no array of float32 or float64, p is no probability, rng is neither a
+        generator nor a seed, or `out` does not fit.
 
     Notes
     -----
-    One uniform float32 is drawn per element, whatever the dtype of x, in C order.
+    Element i is dropped where word i of Philox4x32-10 is below p * 2**32 (rounded), so
+    the probability is p within 2**-33.
 
     References
     ----------
     Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov: Dropout, JMLR 15 (2014),
-    sections 4 and 10 (scaled at training, so that inference needs no change).
+    sections 4 and 10 (scaled at training, so that inference needs no change). Salmon,
+    Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3, SC 2011.
 
     Examples
     --------
@@ -53,14 +79,17 @@ def dropout(x: Array, p: float = 0.5, *, rng: Seed) -> tuple[Array, Mask]:
     >>> bool((y == 2 * mask).all())
     True
     """
-    scale = _scale("dropout", p)
-    draw = generator("dropout", rng)
-    x = ready("dropout", "x", x)
-    mask = draw.random(x.shape, np.float32) >= np.float32(p)
-    return _masked(x, mask, scale), mask
+    probability = share("dropout", "p", p)
+    source = generator("dropout", rng)
+    checked("dropout", "x", x)
+    mask = np.empty(x.shape, np.bool_)
+    y = _dropped("dropout", x, dropout_key(source), probability, mask, out)
+    return y, mask
 
 
-def dropout_backward(grad_output: Array, mask: Mask, p: float = 0.5) -> Array:
+def dropout_backward(
+    grad_output: Array, mask: Mask, p: float = 0.5, *, out: Array | None = None
+) -> Array:
     """Pass the gradient on where x was kept, divided by 1 - p.
 
     Parameters
@@ -71,6 +100,8 @@ def dropout_backward(grad_output: Array, mask: Mask, p: float = 0.5) -> Array:
         What `dropout` gave.
     p : float
         As in the forward call.
+    out : (...), dtype of grad_output, optional
+        Where to write the gradient; `grad_output` works in place.
 
     Returns
     -------
@@ -79,7 +110,8 @@ def dropout_backward(grad_output: Array, mask: Mask, p: float = 0.5) -> Array:
     Raises
     ------
     ValueError, TypeError
-        When the shapes differ, the mask is not bool, or p is no probability.
+        When the shapes differ, the mask is not bool, p is no probability, or `out` does
+        not fit.
 
     Examples
     --------
@@ -87,8 +119,8 @@ def dropout_backward(grad_output: Array, mask: Mask, p: float = 0.5) -> Array:
     array([0., 8.])
     """
     name = "dropout_backward"
-    scale = _scale(name, p)
-    grad_output = ready(name, "grad_output", grad_output)
+    scale = _scale(share(name, "p", p))
+    dtype = checked(name, "grad_output", grad_output)
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
         kind = getattr(mask, "dtype", type(mask).__name__)
         raise TypeError(f"{name}: mask must be an array of bool, got {kind}")
@@ -97,17 +129,204 @@ def dropout_backward(grad_output: Array, mask: Mask, p: float = 0.5) -> Array:
             f"{name}: grad_output must have the shape of mask {mask.shape}, "
             f"got {grad_output.shape}"
         )
-    return _masked(grad_output, mask, scale)
+    if out is None:
+        out = empty(grad_output.shape, dtype)
+    else:
+        check_place(name, out, grad_output.shape, dtype, (grad_output,))
+    flags = np.require(np.asarray(mask), None, "C").view(np.uint8)
+    sizes = (grad_output.size, bits(scale)[0])
+    source = flat(grad_output, dtype)
+    apply("dropout", "masked", sizes, source, flags, out, work=source.size // 4)
+    return out
 
 
-def _scale(function: str, p: float) -> float:
+def dropout_key(rng: Seed) -> int:
+    """Draw a key for `keyed_dropout`.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator or int
+        Generator to draw 8 bytes from, or a seed for a new one.
+
+    Returns
+    -------
+    key : int
+        From 0 to 2**64 - 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When rng is neither a generator nor a seed.
+
+    Examples
+    --------
+    >>> dropout_key(7) == dropout_key(np.random.default_rng(7))
+    True
+    """
+    return int.from_bytes(generator("dropout_key", rng).bytes(8), "little")
+
+
+def dropout_mask(shape: tuple[int, ...], key: int, p: float = 0.5) -> Mask:
+    """Tell what `keyed_dropout` keeps.
+
+    Parameters
+    ----------
+    shape : tuple of ints
+        Shape of x.
+    key : int
+        From 0 to 2**64 - 1.
+    p : float
+        Probability of a zero, 0 <= p <= 1.
+
+    Returns
+    -------
+    mask : shape, bool
+        True where x is kept.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When the shape, the key or p are not legal.
+
+    Examples
+    --------
+    >>> x, key = np.ones((2, 3)), 12
+    >>> bool((dropout_mask((2, 3), key) == (keyed_dropout(x, key) > 0)).all())
+    True
+    """
+    name = "dropout_mask"
+    if not isinstance(shape, tuple):
+        raise TypeError(f"{name}: shape must be a tuple, got {shape!r}")
+    extents = tuple(integer(name, "shape", extent, 0) for extent in shape)
+    probability, number = share(name, "p", p), _key(name, key)
+    mask = np.empty(extents, np.bool_)
+    sizes = _sizes(prod(extents), number, probability)
+    if sizes is None:
+        mask.fill(False)
+        return mask
+    apply("dropout", "forward", sizes, None, None, mask.view(np.uint8), work=mask.size)
+    return mask
+
+
+def keyed_dropout(
+    x: Array, key: int, p: float = 0.5, *, out: Array | None = None
+) -> Array:
+    """Do what `dropout` does, for a key, without a mask.
+
+    Parameters
+    ----------
+    x : (...) float32 or float64
+        Input; any shape.
+    key : int
+        From 0 to 2**64 - 1; a key of its own for each call (`dropout_key`).
+    p : float
+        Probability of a zero, 0 <= p <= 1.
+    out : (...), dtype of x, optional
+        Where to write y; x itself works in place.
+
+    Returns
+    -------
+    y : (...), dtype of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        When x is no array of float32 or float64, the key or p are not legal, or `out`
+        does not fit.
+
+    Notes
+    -----
+    One read and one write; nothing is kept for backward but the key.
+
+    Examples
+    --------
+    >>> keyed_dropout(np.ones(6), 3, 0.5)
+    array([2., 0., 0., 0., 2., 2.])
+    """
+    name = "keyed_dropout"
+    probability, number = share(name, "p", p), _key(name, key)
+    return _dropped(name, x, number, probability, None, out)
+
+
+def keyed_dropout_backward(
+    grad_output: Array, key: int, p: float = 0.5, *, out: Array | None = None
+) -> Array:
+    """Pass the gradient on where `keyed_dropout` kept x: the same function once more.
+
+    Parameters
+    ----------
+    grad_output : (...) float32 or float64
+        Gradient of the output.
+    key, p
+        As in the forward call.
+    out : (...), dtype of grad_output, optional
+        Where to write the gradient; `grad_output` works in place.
+
+    Returns
+    -------
+    grad_x : (...), dtype of grad_output
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `keyed_dropout`.
+
+    Examples
+    --------
+    >>> x = np.ones(6)
+    >>> bool((keyed_dropout_backward(x, 3) == keyed_dropout(x, 3)).all())
+    True
+    """
+    name = "keyed_dropout_backward"
+    probability, number = share(name, "p", p), _key(name, key)
+    return _dropped(name, grad_output, number, probability, None, out, "grad_output")
+
+
+def _dropped(
+    function: str,
+    x: Any,
+    key: int,
+    p: float,
+    mask: Mask | None,
+    out: Any,
+    argument: str = "x",
+) -> Array:
+    """Check x and `out`, and write y, and the mask where there is one."""
+    dtype = checked(function, argument, x)
+    if out is None:
+        out = empty(x.shape, dtype)
+    else:
+        check_place(function, out, x.shape, dtype, (x,))
+    result: Array = out
+    sizes = _sizes(x.size, key, p)
+    if sizes is None:
+        result.fill(0)
+        if mask is not None:
+            mask.fill(False)
+        return result
+    flags = None if mask is None else mask.view(np.uint8)
+    work = 2 * x.size
+    apply("dropout", "forward", sizes, flat(x, dtype), result, flags, work=work)
+    return result
+
+
+def _sizes(size: int, key: int, p: float) -> tuple[int, int, int, int] | None:
+    """Give the numbers for the kernel; None where all is dropped."""
+    threshold = round(p * _WORDS)
+    if threshold == _WORDS:
+        return None
+    signed = key - _KEYS if key >= _KEYS // 2 else key
+    return size, signed, threshold, bits(_scale(p))[0]
+
+
+def _scale(p: float) -> float:
     """Give the factor of what is kept; with p = 1 nothing is."""
-    probability = share(function, "p", p)
-    return 1 / (1 - probability) if probability < 1 else 0.0
+    return 1 / (1 - p) if p < 1 else 0.0
 
 
-@np.errstate(all="ignore")
-def _masked(x: Array, mask: Mask, scale: float) -> Array:
-    y = zeroed(x, ~mask)
-    np.multiply(y, scale, out=y)
-    return y
+def _key(function: str, key: Any) -> int:
+    """Check a key."""
+    number = integer(function, "key", key, 0)
+    if number >= _KEYS:
+        raise ValueError(f"{function}: key must be < 2**64, got {key!r}")
+    return number

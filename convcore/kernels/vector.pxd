@@ -340,6 +340,88 @@ cdef extern from *:
       #define cc_copy_f32(to, from, n) memcpy(to, from, (size_t)(n) * sizeof(float))
       #define cc_copy_f64(to, from, n) memcpy(to, from, (size_t)(n) * sizeof(double))
     #endif
+
+    /* pick: lanes of x where a < b, of y elsewhere and where one of them is NaN.
+       until: the same where a <= b.
+       scale: v * 2^n for whole n, rounded once where v is about 1, |n| < 2 * 126.
+       stream: store to an aligned address, past the caches; settle: after the last one. */
+    #if defined(__AVX512F__)
+      #define cc_pick_f32(a, b, x, y) ((cc_f32v)_mm512_mask_blend_ps( \\
+          _mm512_cmp_ps_mask((__m512)(a), (__m512)(b), _CMP_LT_OQ), (__m512)(y), (__m512)(x)))
+      #define cc_pick_f64(a, b, x, y) ((cc_f64v)_mm512_mask_blend_pd( \\
+          _mm512_cmp_pd_mask((__m512d)(a), (__m512d)(b), _CMP_LT_OQ), (__m512d)(y), \\
+          (__m512d)(x)))
+      #define cc_until_f32(a, b, x, y) ((cc_f32v)_mm512_mask_blend_ps( \\
+          _mm512_cmp_ps_mask((__m512)(a), (__m512)(b), _CMP_LE_OQ), (__m512)(y), (__m512)(x)))
+      #define cc_until_f64(a, b, x, y) ((cc_f64v)_mm512_mask_blend_pd( \\
+          _mm512_cmp_pd_mask((__m512d)(a), (__m512d)(b), _CMP_LE_OQ), (__m512d)(y), \\
+          (__m512d)(x)))
+      #define cc_scale_f32(v, n) ((cc_f32v)_mm512_scalef_ps((__m512)(v), (__m512)(n)))
+      #define cc_scale_f64(v, n) ((cc_f64v)_mm512_scalef_pd((__m512d)(v), (__m512d)(n)))
+      #define cc_stream_f32(p, v) _mm512_stream_ps(p, (__m512)(v))
+      #define cc_stream_f64(p, v) _mm512_stream_pd(p, (__m512d)(v))
+    #else
+      typedef unsigned cc_u32v __attribute__((vector_size(CC_VEC_BYTES)));
+      typedef unsigned long long cc_u64v __attribute__((vector_size(CC_VEC_BYTES)));
+      #define CC_PICK(u, f, test, x, y) \\
+          ((f)(((u)(test) & (u)(x)) | (~(u)(test) & (u)(y))))
+      static inline cc_f32v cc_pick_f32(cc_f32v a, cc_f32v b, cc_f32v x, cc_f32v y) {
+          return CC_PICK(cc_u32v, cc_f32v, a < b, x, y);
+      }
+      static inline cc_f32v cc_until_f32(cc_f32v a, cc_f32v b, cc_f32v x, cc_f32v y) {
+          return CC_PICK(cc_u32v, cc_f32v, a <= b, x, y);
+      }
+      static inline cc_f64v cc_pick_f64(cc_f64v a, cc_f64v b, cc_f64v x, cc_f64v y) {
+          return CC_PICK(cc_u64v, cc_f64v, a < b, x, y);
+      }
+      static inline cc_f64v cc_until_f64(cc_f64v a, cc_f64v b, cc_f64v x, cc_f64v y) {
+          return CC_PICK(cc_u64v, cc_f64v, a <= b, x, y);
+      }
+      /* The low bits of n + 1.5 * 2^23 + 127 are the exponent's; two factors reach below
+         the smallest normal number. */
+      static inline cc_f32v cc_scale_f32(cc_f32v v, cc_f32v n) {
+          cc_f32v half = (n * 0.5f + 12582912.0f) - 12582912.0f;
+          cc_f32v rest = n - half;
+          v *= (cc_f32v)((cc_u32v)(half + 12583039.0f) << 23);
+          return v * (cc_f32v)((cc_u32v)(rest + 12583039.0f) << 23);
+      }
+      static inline cc_f64v cc_scale_f64(cc_f64v v, cc_f64v n) {
+          cc_f64v half = (n * 0.5 + 6755399441055744.0) - 6755399441055744.0;
+          cc_f64v rest = n - half;
+          v *= (cc_f64v)((cc_u64v)(half + 6755399441056767.0) << 52);
+          return v * (cc_f64v)((cc_u64v)(rest + 6755399441056767.0) << 52);
+      }
+      #if defined(__AVX2__)
+        #define cc_stream_f32(p, v) _mm256_stream_ps(p, (__m256)(v))
+        #define cc_stream_f64(p, v) _mm256_stream_pd(p, (__m256d)(v))
+      #elif defined(__SSE2__)
+        #include <emmintrin.h>
+        #define cc_stream_f32(p, v) _mm_stream_ps(p, (__m128)(v))
+        #define cc_stream_f64(p, v) _mm_stream_pd(p, (__m128d)(v))
+      #else
+        #define cc_stream_f32(p, v) (*(cc_f32v *)(p) = (v))
+        #define cc_stream_f64(p, v) (*(cc_f64v *)(p) = (v))
+      #endif
+    #endif
+    #if defined(__SSE2__)
+      #define cc_settle() _mm_sfence()
+    #else
+      #define cc_settle() ((void)0)
+    #endif
+
+    /* Words of 32 bits in lanes of 64, whose upper halves do not matter.
+       times: products of 64 bits with a word of 32. */
+    typedef unsigned long long cc_words __attribute__((vector_size(CC_VEC_BYTES)));
+    #if defined(__AVX512F__)
+      #define cc_times(a, m) ((cc_words)_mm512_mul_epu32((__m512i)(a), _mm512_set1_epi64(m)))
+    #elif defined(__AVX2__)
+      #define cc_times(a, m) \\
+          ((cc_words)_mm256_mul_epu32((__m256i)(a), _mm256_set1_epi64x(m)))
+    #elif defined(__SSE2__)
+      #define cc_times(a, m) ((cc_words)_mm_mul_epu32((__m128i)(a), _mm_set1_epi64x(m)))
+    #else
+      #define cc_times(a, m) (((a) & 0xffffffffull) * (m))
+    #endif
     """
     ctypedef float f32v "cc_f32v"
     ctypedef double f64v "cc_f64v"
@@ -393,6 +475,17 @@ cdef extern from *:
     void cc_put_f64(double* to, f64v v, Py_ssize_t n) nogil
     void cc_zip_f32(float* to, f32v a, f32v b, Py_ssize_t n) nogil
     void cc_zip_f64(double* to, f64v a, f64v b, Py_ssize_t n) nogil
+    f32v cc_pick_f32(f32v a, f32v b, f32v x, f32v y) nogil
+    f64v cc_pick_f64(f64v a, f64v b, f64v x, f64v y) nogil
+    f32v cc_until_f32(f32v a, f32v b, f32v x, f32v y) nogil
+    f64v cc_until_f64(f64v a, f64v b, f64v x, f64v y) nogil
+    f32v cc_scale_f32(f32v v, f32v n) nogil
+    f64v cc_scale_f64(f64v v, f64v n) nogil
+    void cc_stream_f32(float* to, f32v v) nogil
+    void cc_stream_f64(double* to, f64v v) nogil
+    void settle "cc_settle"() nogil
+    ctypedef unsigned long long words "cc_words"
+    words cc_times(words a, unsigned long long m) nogil
 
 ctypedef fused vec:
     f32v
@@ -554,3 +647,35 @@ cdef inline void put_sum(vec* to, vec v, Py_ssize_t place) noexcept nogil:
         (<float*>to)[place] = cc_sum_f32(v)
     else:
         (<double*>to)[place] = cc_sum_f64(v)
+
+
+cdef inline vec pick(vec a, vec b, vec x, vec y) noexcept nogil:
+    """Give the lanes of x where a < b, and those of y elsewhere, also beside a NaN."""
+    if vec is f32v:
+        return cc_pick_f32(a, b, x, y)
+    else:
+        return cc_pick_f64(a, b, x, y)
+
+
+cdef inline vec until(vec a, vec b, vec x, vec y) noexcept nogil:
+    """Give the lanes of x where a <= b, and those of y elsewhere, also beside a NaN."""
+    if vec is f32v:
+        return cc_until_f32(a, b, x, y)
+    else:
+        return cc_until_f64(a, b, x, y)
+
+
+cdef inline vec scaled(vec v, vec n) noexcept nogil:
+    """Give v * 2^n, rounded once, for whole n."""
+    if vec is f32v:
+        return cc_scale_f32(v, n)
+    else:
+        return cc_scale_f64(v, n)
+
+
+cdef inline void stream(vec* to, vec v) noexcept nogil:
+    """Store to an aligned address, without reading the line first; then `settle`."""
+    if vec is f32v:
+        cc_stream_f32(<float*>to, v)
+    else:
+        cc_stream_f64(<double*>to, v)

@@ -21,7 +21,8 @@ class Dropout(Layer):
     p : float
         Probability of a zero, 0 <= p <= 1; what stays is divided by 1 - p.
     rng : numpy.random.Generator or int
-        Source of the masks, drawn from at each `forward`. There is no default: two
+        Source of the keys of the masks, drawn from at each `forward`; nothing but the
+        key is kept for backward. There is no default: two
         layers with one seed would drop the same elements. `reset_parameters` of the
         whole network gives each layer its own.
 
@@ -32,7 +33,7 @@ class Dropout(Layer):
 
     See Also
     --------
-    convcore.functional.dropout
+    convcore.functional.keyed_dropout
 
     Examples
     --------
@@ -50,8 +51,9 @@ class Dropout(Layer):
         return x
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
-        y, mask = F.dropout(x, self.p, rng=self.rng)
-        return y, lambda grad_y: F.dropout_backward(grad_y, mask, self.p)
+        key = F.dropout_key(self.rng)
+        y = F.keyed_dropout(x, key, self.p)
+        return y, lambda grad_y: F.keyed_dropout_backward(grad_y, key, self.p)
 
     def _reset(self, rng: np.random.Generator) -> None:
         self.rng = np.random.default_rng(rng.integers(2**63, size=2).tolist())

@@ -1,0 +1,187 @@
+"""Softmax and its logarithm, along any axis."""
+
+from math import prod
+from typing import Any
+
+from convcore.functional._checks import axis
+from convcore.functional._elementwise import check_like, check_place
+from convcore.functional.call import apply
+from convcore.runtime.arrays import Array, checked, empty, flat
+
+__all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward"]
+
+
+def softmax(x: Array, dim: int = 1, *, out: Array | None = None) -> Array:
+    """Turn scores into probabilities: exp(x), divided by its sum along one axis.
+
+    Parameters
+    ----------
+    x : (...) float32 or float64
+        Scores; any number of axes from 1 on.
+    dim : int
+        Axis along which the results sum to 1; by default that of the channels.
+    out : (...), dtype of x, optional
+        Where to write y; x itself works in place.
+
+    Returns
+    -------
+    y : (...), dtype of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        When x is no array of float32 or float64, has no axis `dim`, or `out`
+        does not fit.
+
+    Notes
+    -----
+    One pass over the memory, where a row or some columns fit into the cache. The maximum
+    is taken off first, so that no exponential overflows. A row with NaN or
+    +inf, or of nothing but -inf, becomes NaN.
+
+    Examples
+    --------
+    >>> softmax(np.array([[0.0, 0.0, -np.inf]]))
+    array([[0.5, 0.5, 0. ]])
+    """
+    return _forward("softmax", False, x, dim, out)
+
+
+def softmax_backward(
+    grad_output: Array, y: Array, dim: int = 1, *, out: Array | None = None
+) -> Array:
+    """Take the gradient of `softmax`: y * (g - sum(g * y)) along the axis.
+
+    Parameters
+    ----------
+    grad_output : (...), dtype of y
+        Gradient of the output, g.
+    y : (...) float32 or float64
+        Output of `softmax`.
+    dim : int
+        As in the forward call.
+    out : (...), dtype of y, optional
+        Where to write the gradient; `grad_output` or y works in place.
+
+    Returns
+    -------
+    grad_x : (...), dtype of y
+
+    Raises
+    ------
+    ValueError, TypeError
+        When shapes or dtypes differ, or are not legal, y has no axis `dim`, or
+        `out` does not fit.
+
+    Examples
+    --------
+    >>> softmax_backward(np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]]))
+    array([[ 0.25, -0.25]])
+    """
+    return _backward("softmax_backward", False, grad_output, y, dim, out)
+
+
+def log_softmax(x: Array, dim: int = 1, *, out: Array | None = None) -> Array:
+    """Take the logarithm of `softmax`, without losing small probabilities.
+
+    Parameters
+    ----------
+    x : (...) float32 or float64
+        Scores; any number of axes from 1 on.
+    dim : int
+        Axis along which the exponentials of the results sum to 1.
+    out : (...), dtype of x, optional
+        Where to write y; x itself works in place.
+
+    Returns
+    -------
+    y : (...), dtype of x
+        x - max - log(sum(exp(x - max))).
+
+    Raises
+    ------
+    ValueError, TypeError
+        When x is no array of float32 or float64, has no axis `dim`, or `out`
+        does not fit.
+
+    Examples
+    --------
+    >>> log_softmax(np.array([[0.0, -1000.0]]))
+    array([[    0., -1000.]])
+    """
+    return _forward("log_softmax", True, x, dim, out)
+
+
+def log_softmax_backward(
+    grad_output: Array, y: Array, dim: int = 1, *, out: Array | None = None
+) -> Array:
+    """Take the gradient of `log_softmax`: g - exp(y) * sum(g) along the axis.
+
+    Parameters
+    ----------
+    grad_output : (...), dtype of y
+        Gradient of the output, g.
+    y : (...) float32 or float64
+        Output of `log_softmax`.
+    dim : int
+        As in the forward call.
+    out : (...), dtype of y, optional
+        Where to write the gradient; `grad_output` or y works in place.
+
+    Returns
+    -------
+    grad_x : (...), dtype of y
+
+    Raises
+    ------
+    ValueError, TypeError
+        When shapes or dtypes differ, or are not legal, y has no axis `dim`, or
+        `out` does not fit.
+
+    Examples
+    --------
+    >>> log_softmax_backward(np.array([[1.0, 0.0]]), np.log([[0.5, 0.5]]))
+    array([[ 0.5, -0.5]])
+    """
+    return _backward("log_softmax_backward", True, grad_output, y, dim, out)
+
+
+def _forward(function: str, log: bool, x: Any, dim: int, out: Any) -> Array:
+    """Check x, its axis and `out`, and write y."""
+    dtype = checked(function, "x", x)
+    sizes = _sizes(function, x.shape, dim)
+    source = flat(x, dtype)
+    if out is None:
+        out = empty(x.shape, dtype)
+    else:
+        check_place(function, out, x.shape, dtype, (x,))
+    if source.size:
+        apply("softmax", "forward", (log, *sizes), source, out, work=4 * source.size)
+    result: Array = out
+    return result
+
+
+def _backward(
+    function: str, log: bool, grad_output: Any, y: Any, dim: int, out: Any
+) -> Array:
+    """Check gradient, y, its axis and `out`, and write the gradient of x."""
+    dtype = checked(function, "y", y)
+    checked(function, "grad_output", grad_output, dtype)
+    check_like(function, grad_output, "y", y)
+    sizes = _sizes(function, y.shape, dim)
+    if out is None:
+        out = empty(y.shape, dtype)
+    else:
+        check_place(function, out, y.shape, dtype, (grad_output, y))
+    gradient, source = flat(grad_output, dtype), flat(y, dtype)
+    work = 2 * source.size
+    if source.size:
+        apply("softmax", "backward", (log, *sizes), gradient, source, out, work=work)
+    result: Array = out
+    return result
+
+
+def _sizes(function: str, shape: tuple[int, ...], dim: int) -> tuple[int, int, int]:
+    """Give the shape as (outer, extent of dim, inner)."""
+    along = axis(function, "dim", dim, len(shape))
+    return prod(shape[:along]), shape[along], prod(shape[along + 1 :])

@@ -1,0 +1,455 @@
+# Cross-entropy of a softmax, from the scores, and its gradient.
+#
+# What      truth[c] = w[c] ((1 - a) t[c] + a / C), where t is 1 for the true class, or given
+#           loss = sum of truth[c] (log s - (x[c] - m)), m and s as in log_sum.pxd
+#           dx[c] = (e^(x[c] - m) / s sum of truth - truth[c]) scale
+# Layout    x is (outer, count, inner), as for softmax.pyx: rows where inner is 1, columns
+#           elsewhere. A position is a place in (outer, inner); classes are (outer, inner),
+#           probabilities lie like x.
+# Assumes   sizes (outer, count, inner, ignored class, a, soft, scales); `check` has seen
+#           the classes. dx may be x.
+# Parallel  over rows or blocks of columns; a position depends on itself alone.
+# Scratch   on the stack, 4 numbers a column: 4 KB.
+# Cost      memory: one read; backward, one write as well. A class that has no truth costs
+#           nothing, even when it is impossible; an ignored position nothing whatever it is.
+# Source    as softmax.pyx; Szegedy et al., Rethinking the Inception Architecture, 2015,
+#           section 7 (a, label smoothing).
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython.parallel cimport prange
+from libc.string cimport memcpy
+
+from convcore.kernels.blocks cimport Rounds, first_piece, rounds
+from convcore.kernels.buffers cimport (
+    Buffers, call, geometry_of, integers_or_nothing, reals, reals_or_nothing,
+)
+from convcore.kernels.elements cimport first_lanes, lanes_of
+from convcore.kernels.log_sum cimport (
+    ABREAST, CHAIN, column_maxima, column_sums, columns_for, row_maximum, row_sum, spread,
+)
+from convcore.kernels.vector cimport (
+    ahead, f32v, f64v, lanes_from, part, put_part, real, until, vec,
+)
+from convcore.kernels.vector_math cimport every, log_of, magnitude
+
+cdef enum:
+    MOST = 256  # columns side by side: ABREAST of the widest vectors
+
+cdef struct Case:
+    Py_ssize_t outer, count, inner, ignored, scales
+    bint soft, smooth
+    double kept, each  # 1 - a; a / C
+    Py_ssize_t columns, blocks
+    const long long* classes
+
+cdef struct Place:  # a row, or a block of columns
+    Py_ssize_t at, position, n
+
+
+cdef inline double number(const vec* a, Py_ssize_t i) noexcept nogil:
+    """Give one scalar."""
+    if vec is f32v:
+        return (<const float*>a)[i]
+    else:
+        return (<const double*>a)[i]
+
+
+cdef inline void put_number(vec* a, Py_ssize_t i, double value) noexcept nogil:
+    """Write one scalar."""
+    if vec is f32v:
+        (<float*>a)[i] = <float>value
+    else:
+        (<double*>a)[i] = value
+
+
+cdef inline double weight_of(const vec* w, Py_ssize_t c) noexcept nogil:
+    """Give the weight of a class."""
+    return 1 if w == NULL else number(w, c)
+
+
+cdef inline vec truth_of(
+    const Case* k, const vec* t, const vec* w, Py_ssize_t at, Py_ssize_t c,
+    unsigned long long bits,
+) noexcept nogil:
+    """Give the truth about some elements that no true class makes; 0 in other lanes."""
+    cdef vec like = every(part(t, 0), 0), each = every(like, k.each)
+    cdef vec truth = part(&each, bits)
+    if k.soft:
+        truth = truth + every(like, k.kept) * part(ahead(t, at), bits)
+    if w != NULL:
+        if k.inner == 1:
+            truth = truth * part(ahead(w, c), bits)
+        else:
+            truth = truth * lanes_from(w, c)
+    return truth
+
+
+cdef inline double sum_of_weights(const Case* k, const vec* w) noexcept nogil:
+    """Give the truth of all classes that smoothing makes."""
+    cdef double total = 0
+    cdef Py_ssize_t c
+    if k.each == 0:
+        return 0
+    for c in range(k.count):
+        total += weight_of(w, c)
+    return total * k.each
+
+
+cdef inline vec costs_in_row(
+    const Case* k, const vec* x, const vec* t, const vec* w, Py_ssize_t at, vec most,
+    vec logs,
+) noexcept nogil:
+    """Give the sum of truth times cost over a row, in every lane."""
+    cdef Py_ssize_t i = 0, lanes = lanes_of(x)
+    cdef vec zero = every(most, 0), truth, v
+    cdef vec total = zero, chain = zero
+    cdef unsigned long long bits
+    while i < k.count:
+        bits = first_lanes(min(k.count - i, lanes))
+        truth = truth_of(k, t, w, at + i, i, bits)
+        v = truth * (logs - (part(ahead(x, at + i), bits) - most))
+        chain = chain + until(magnitude(truth), zero, zero, v)
+        i += lanes
+        if i // lanes % CHAIN == 0:
+            total = total + chain
+            chain = zero
+    return spread(x, total + chain)
+
+
+cdef inline void costs_in_columns(
+    const Case* k, const vec* x, const vec* t, const vec* w, const Place* o,
+    const vec* most, const vec* logs, vec* total,
+) noexcept nogil:
+    """Write the same sums of some columns."""
+    cdef Py_ssize_t c, i, j, at, lanes = lanes_of(x)
+    cdef vec zero = every(most[0], 0), truth, v
+    cdef vec chain[ABREAST]
+    cdef unsigned long long bits
+    for j in range((o.n + lanes - 1) // lanes):
+        total[j] = zero
+        chain[j] = zero
+    for c in range(k.count):
+        i = 0
+        while i < o.n:
+            j = i // lanes
+            at = o.at + c * k.inner + i
+            bits = first_lanes(min(o.n - i, lanes))
+            truth = truth_of(k, t, w, at, c, bits)
+            v = truth * (logs[j] - (part(ahead(x, at), bits) - most[j]))
+            chain[j] = chain[j] + until(magnitude(truth), zero, zero, v)
+            i += lanes
+            if (c + 1) % CHAIN == 0 or c + 1 == k.count:
+                total[j] = total[j] + chain[j]
+                chain[j] = zero
+
+
+cdef inline void write_loss(
+    const Case* k, const vec* x, const vec* w, const Place* o, Py_ssize_t i, double most,
+    double logs, double spread_cost, vec* losses,
+) noexcept nogil:
+    """Write the loss of one position: that of its true class, and what is spread."""
+    cdef Py_ssize_t c
+    cdef double truth
+    if not k.soft:
+        c = k.classes[o.position + i]
+        if c == k.ignored:
+            put_number(losses, o.position + i, 0)
+            return
+        truth = k.kept * weight_of(w, c)
+        if truth != 0:
+            spread_cost += truth * (logs - (number(x, o.at + c * k.inner + i) - most))
+    put_number(losses, o.position + i, spread_cost)
+
+
+cdef void losses_of(
+    const Case* k, const vec* x, const vec* t, const vec* w, const Place* o, vec* losses
+) noexcept nogil:
+    """Write the losses of a row, or of some columns."""
+    cdef vec most[ABREAST]
+    cdef vec logs[ABREAST]
+    cdef vec costs[ABREAST]
+    cdef Py_ssize_t i, lanes = lanes_of(x)
+    cdef const vec* from_ = ahead(x, o.at)
+    if k.inner == 1:
+        most[0] = row_maximum(from_, k.count)
+        logs[0] = log_of(row_sum(from_, k.count, most[0], <vec*>NULL))
+        if k.smooth:
+            costs[0] = costs_in_row(k, x, t, w, o.at, most[0], logs[0])
+    else:
+        column_maxima(from_, k.count, k.inner, o.n, most)
+        column_sums(from_, k.count, k.inner, o.n, <const vec*>most, logs, <vec*>NULL)
+        for i in range((o.n + lanes - 1) // lanes):
+            logs[i] = log_of(logs[i])
+        if k.smooth:
+            costs_in_columns(k, x, t, w, o, <const vec*>most, <const vec*>logs, costs)
+    for i in range(o.n):
+        write_loss(
+            k, x, w, o, i, number(<const vec*>most, i), number(<const vec*>logs, i),
+            number(<const vec*>costs, i) if k.smooth else 0, losses,
+        )
+
+
+cdef inline double at_class(
+    const Case* k, const vec* w, double spread_truth, Py_ssize_t c, double* own
+) noexcept nogil:
+    """Give all truth about a position, and that of its class c alone."""
+    own[0] = k.kept * weight_of(w, c)
+    return own[0] + spread_truth
+
+
+cdef inline vec truth_in_row(
+    const Case* k, const vec* t, const vec* w, Py_ssize_t at
+) noexcept nogil:
+    """Give all truth about a row."""
+    cdef Py_ssize_t i = 0, lanes = lanes_of(t)
+    cdef vec total = every(part(t, 0), 0)
+    while i < k.count:
+        total = total + truth_of(k, t, w, at + i, i, first_lanes(min(k.count - i, lanes)))
+        i += lanes
+    return spread(t, total)
+
+
+cdef inline void zero_column(const Case* k, vec* to, Py_ssize_t i) noexcept nogil:
+    """Write 0 to one position: it is ignored."""
+    cdef Py_ssize_t c
+    for c in range(k.count):
+        put_number(to, c * k.inner + i, 0)
+
+
+cdef inline void mend_class(
+    const Case* k, const vec* w, vec* to, Py_ssize_t c, Py_ssize_t i, double own,
+    double probability, double truth, double scale,
+) noexcept nogil:
+    """Write the gradient of the true class, which has truth of its own."""
+    own += k.each * weight_of(w, c)
+    put_number(to, c * k.inner + i, (probability * truth - own) * scale)
+
+
+cdef void gradient_row(
+    const Case* k, const vec* x, const vec* t, const vec* w, double spread_truth,
+    const vec* scales, const Place* o, vec* dx,
+) noexcept nogil:
+    """Write one row of dx."""
+    cdef Py_ssize_t i = 0, lanes = lanes_of(x), c = 0
+    cdef vec* to = <vec*>ahead(dx, o.at)
+    cdef vec most = row_maximum(ahead(x, o.at), k.count)
+    cdef vec total = row_sum(ahead(x, o.at), k.count, most, to), all_truth, truth
+    cdef vec scale = lanes_from(scales, o.position if k.scales > 1 else 0)
+    cdef double own = 0, e = 0
+    cdef unsigned long long bits
+    if k.soft:
+        all_truth = truth_in_row(k, t, w, o.at)
+    else:
+        c = k.classes[o.position]
+        if c == k.ignored:
+            zero_column(k, to, 0)
+            return
+        e = number(to, c)
+        all_truth = every(most, at_class(k, w, spread_truth, c, &own))
+    while i < k.count:
+        bits = first_lanes(min(k.count - i, lanes))
+        truth = part(<const vec*>ahead(to, i), bits) / total * all_truth
+        truth = truth - truth_of(k, t, w, o.at + i, i, bits)
+        put_part(<vec*>ahead(to, i), truth * scale, k.count - i)
+        i += lanes
+    if not k.soft:
+        mend_class(
+            k, w, to, c, 0, own, e / number(&total, 0), number(&all_truth, 0),
+            number(&scale, 0),
+        )
+
+
+cdef void gradient_columns(
+    const Case* k, const vec* x, const vec* t, const vec* w, double spread_truth,
+    const vec* scales, const Place* o, vec* dx,
+) noexcept nogil:
+    """Write some columns of dx."""
+    cdef vec most[ABREAST]
+    cdef vec total[ABREAST]
+    cdef vec truth[ABREAST]
+    cdef vec scale[ABREAST]
+    cdef double e[MOST]  # e^(x - m) of the true classes, and their truth
+    cdef double own[MOST]
+    cdef Py_ssize_t i, j, c, lanes = lanes_of(x), at
+    cdef unsigned long long bits
+    cdef vec* to = <vec*>ahead(dx, o.at)
+    cdef vec v
+    column_maxima(ahead(x, o.at), k.count, k.inner, o.n, most)
+    column_sums(ahead(x, o.at), k.count, k.inner, o.n, <const vec*>most, total, to)
+    for j in range((o.n + lanes - 1) // lanes):
+        truth[j] = every(most[0], 0)
+        scale[j] = lanes_from(scales, 0)
+        if k.scales > 1:
+            bits = first_lanes(min(o.n - j * lanes, lanes))
+            scale[j] = part(ahead(scales, o.position + j * lanes), bits)
+    if k.soft:
+        for c in range(k.count):
+            for j in range((o.n + lanes - 1) // lanes):
+                bits = first_lanes(min(o.n - j * lanes, lanes))
+                at = o.at + c * k.inner + j * lanes
+                truth[j] = truth[j] + truth_of(k, t, w, at, c, bits)
+    else:
+        for i in range(o.n):
+            c = k.classes[o.position + i]
+            if c != k.ignored:
+                e[i] = number(to, c * k.inner + i)
+                put_number(truth, i, at_class(k, w, spread_truth, c, &own[i]))
+    for c in range(k.count):
+        i = 0
+        while i < o.n:
+            j = i // lanes
+            at = c * k.inner + i
+            bits = first_lanes(min(o.n - i, lanes))
+            v = part(<const vec*>ahead(to, at), bits) / total[j] * truth[j]
+            v = (v - truth_of(k, t, w, o.at + at, c, bits)) * scale[j]
+            put_part(<vec*>ahead(to, at), v, o.n - i)
+            i += lanes
+    if k.soft:
+        return
+    for i in range(o.n):
+        c = k.classes[o.position + i]
+        if c == k.ignored:
+            zero_column(k, to, i)
+        else:
+            mend_class(
+                k, w, to, c, i, own[i], e[i] / number(<const vec*>total, i),
+                number(<const vec*>truth, i), number(<const vec*>scale, i),
+            )
+
+
+cdef void some_pieces(
+    const Case* k, const vec* x, const vec* t, const vec* w, double spread_truth,
+    const vec* scales, vec* to, Py_ssize_t begin, Py_ssize_t end,
+) noexcept nogil:
+    """Do rows, or blocks of columns, begin .. end; of losses where there are no scales."""
+    cdef Py_ssize_t i, row, column
+    cdef Place o
+    for i in range(begin, end):
+        row = i // k.blocks
+        column = (i - row * k.blocks) * k.columns
+        o.at = row * k.count * k.inner + column
+        o.position = row * k.inner + column
+        o.n = min(k.columns, k.inner - column)
+        if scales == NULL:
+            losses_of(k, x, t, w, &o, to)
+        elif k.inner == 1:
+            gradient_row(k, x, t, w, spread_truth, scales, &o, to)
+        else:
+            gradient_columns(k, x, t, w, spread_truth, scales, &o, to)
+
+
+cdef void tasks(
+    const Case* k, const Rounds* r, const vec* x, const vec* t, const vec* w,
+    double spread_truth, const vec* scales, vec* to, Py_ssize_t begin, Py_ssize_t end,
+    int threads,
+) noexcept nogil:
+    """Do tasks begin .. end; OpenMP takes 0.6 us even for one thread."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        some_pieces(
+            k, x, t, w, spread_truth, scales, to, first_piece(r, begin), first_piece(r, end)
+        )
+        return
+    for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+        some_pieces(
+            k, x, t, w, spread_truth, scales, to, first_piece(r, i), first_piece(r, i + 1)
+        )
+
+
+cdef int every_piece(
+    Case* k, const vec* x, const vec* t, const vec* w, const vec* scales, vec* to,
+    int threads,
+) except -1:
+    """Do all rounds."""
+    cdef Rounds r
+    cdef Py_ssize_t begin = 0, end
+    cdef double spread_truth = sum_of_weights(k, w)
+    k.columns = 1 if k.inner == 1 else columns_for(x, k.count)
+    k.blocks = (k.inner + k.columns - 1) // k.columns
+    r = rounds(k.outer * k.blocks, k.count * min(k.columns, k.inner), threads)
+    while begin < r.tasks:
+        end = min(begin + r.step, r.tasks)
+        with nogil:
+            tasks(k, &r, x, t, w, spread_truth, scales, to, begin, end, threads)
+        PyErr_CheckSignals()
+        begin = end
+    return 0
+
+
+cdef Case case_of(const Buffers* held) except *:
+    """Read the sizes, and the classes behind x."""
+    cdef const long long* sizes = geometry_of(held, 7)
+    cdef Case k
+    cdef double smoothing
+    k.outer, k.count, k.inner, k.ignored = sizes[0], sizes[1], sizes[2], sizes[3]
+    memcpy(&smoothing, sizes + 4, sizeof(double))
+    k.soft, k.scales = sizes[5] != 0, sizes[6]
+    if k.outer < 1 or k.count < 1 or k.inner < 1:
+        raise ValueError("kernel: not the sizes of a cross-entropy")
+    k.kept, k.each = 1 - smoothing, smoothing / k.count
+    k.smooth = k.soft or k.each != 0
+    k.classes = integers_or_nothing(held, 2, k.outer * k.inner)
+    if k.soft == (k.classes != NULL):
+        raise ValueError("kernel: either classes or probabilities")
+    return k
+
+
+cdef int run_forward(const Buffers* held, int threads, real* like) except -1:
+    """Check x, the truth, the weights and the losses, and write the last."""
+    cdef Case k = case_of(held)
+    cdef Py_ssize_t size = k.outer * k.count * k.inner
+    cdef const real* x = reals(held, 1, size, like)
+    cdef const real* t = reals(held, 3, size, like) if k.soft else x
+    cdef const real* w = reals_or_nothing(held, 4, k.count, like)
+    cdef real* losses = reals(held, 5, k.outer * k.inner, like)
+    if real is float:
+        every_piece(
+            &k, <const f32v*>x, <const f32v*>t, <const f32v*>w, <const f32v*>NULL,
+            <f32v*>losses, threads,
+        )
+    else:
+        every_piece(
+            &k, <const f64v*>x, <const f64v*>t, <const f64v*>w, <const f64v*>NULL,
+            <f64v*>losses, threads,
+        )
+    return 0
+
+
+cdef int run_backward(const Buffers* held, int threads, real* like) except -1:
+    """Check x, the truth, weights, scales and dx, and write the last."""
+    cdef Case k = case_of(held)
+    cdef Py_ssize_t size = k.outer * k.count * k.inner
+    cdef const real* x = reals(held, 1, size, like)
+    cdef const real* t = reals(held, 3, size, like) if k.soft else x
+    cdef const real* w = reals_or_nothing(held, 4, k.count, like)
+    cdef const real* scales = reals(held, 5, k.scales, like)
+    cdef real* dx = reals(held, 6, size, like)
+    if k.scales != 1 and k.scales != k.outer * k.inner:
+        raise ValueError("kernel: one scale, or one for each position")
+    if real is float:
+        every_piece(
+            &k, <const f32v*>x, <const f32v*>t, <const f32v*>w, <const f32v*>scales,
+            <f32v*>dx, threads,
+        )
+    else:
+        every_piece(
+            &k, <const f64v*>x, <const f64v*>t, <const f64v*>w, <const f64v*>scales,
+            <f64v*>dx, threads,
+        )
+    return 0
+
+
+def forward(sizes, x, classes, probabilities, weight, losses, int threads):
+    """Write the losses of all positions."""
+    call(
+        (sizes, x, classes, probabilities, weight), (losses,), threads, run_forward[float],
+        run_forward[double],
+    )
+
+
+def backward(sizes, x, classes, probabilities, weight, scales, dx, int threads):
+    """Write the gradient of x to dx."""
+    call(
+        (sizes, x, classes, probabilities, weight, scales), (dx,), threads,
+        run_backward[float], run_backward[double],
+    )

@@ -1,0 +1,126 @@
+# Maxima, and sums of exponentials below them, along rows and along columns.
+#
+# What      m = the largest x; s = the sum of e^(x - m). With NaN, with +Inf, or with nothing
+#           but -Inf, s is NaN.
+# Layout    a row: n elements side by side, in the lanes. Columns: up to ABREAST vectors of
+#           them, their elements `step` apart; m and s are arrays then.
+# Assumes   the order of a sum is fixed by its length: in a row, lane by lane, CHAIN vectors
+#           at a time, then by halves; in columns, CHAIN elements at a time.
+
+from libc.math cimport INFINITY
+
+from convcore.kernels.elements cimport first_lanes, lanes_of
+from convcore.kernels.vector cimport (
+    VEC_BYTES, ahead, f32v, merge, part, pick, put_part, put_sum, vec,
+)
+from convcore.kernels.vector_math cimport every, exp_of
+
+cdef enum:
+    ABREAST = 16  # vectors of columns side by side
+    CHAIN = 16  # what is summed one after the other
+    CACHE = 131072  # bytes that stay in the cache from one pass to the next
+
+
+cdef inline Py_ssize_t columns_for(const vec* like, Py_ssize_t count) noexcept nogil:
+    """Choose how many columns of `count` elements stay in the cache: whole vectors."""
+    cdef Py_ssize_t vectors = CACHE // (count * VEC_BYTES)
+    return max(1, min(ABREAST, vectors)) * lanes_of(like)
+
+
+cdef inline vec spread(const vec* like, vec lane_sums) noexcept nogil:
+    """Give the sum of all lanes in every lane."""
+    cdef vec total = lane_sums
+    put_sum(&total, lane_sums, 0)
+    if vec is f32v:
+        return every(total, (<float*>&total)[0])
+    else:
+        return every(total, (<double*>&total)[0])
+
+
+cdef inline vec row_maximum(const vec* x, Py_ssize_t n) noexcept nogil:
+    """Give the largest element in every lane; NaN counts as none."""
+    cdef Py_ssize_t i = 0, lanes = lanes_of(x)
+    cdef vec none = every(part(x, 0), -INFINITY), v
+    cdef vec best = none
+    cdef double most = -INFINITY, lane
+    while i + lanes <= n:
+        v = ahead(x, i)[0]
+        best = pick(best, v, v, best)
+        i += lanes
+    if i < n:
+        v = merge(none, ahead(x, i), first_lanes(n - i))
+        best = pick(best, v, v, best)
+    for i in range(lanes):
+        if vec is f32v:
+            lane = (<float*>&best)[i]
+        else:
+            lane = (<double*>&best)[i]
+        most = lane if most < lane else most
+    return every(best, most)
+
+
+cdef inline vec row_sum(const vec* x, Py_ssize_t n, vec most, vec* to) noexcept nogil:
+    """Give the sum of e^(x - most) in every lane; store what is summed, if there is a place."""
+    cdef Py_ssize_t i = 0, lanes = lanes_of(x)
+    cdef vec zero = every(most, 0), v
+    cdef vec total = zero, chain = zero
+    while i < n:
+        if i + lanes <= n:
+            v = ahead(x, i)[0]
+        else:
+            v = merge(every(most, -INFINITY), ahead(x, i), first_lanes(n - i))
+        v = exp_of(v - most)
+        if to != NULL:
+            put_part(<vec*>ahead(to, i), v, n - i)
+        chain = chain + v
+        i += lanes
+        if i // lanes % CHAIN == 0:
+            total = total + chain
+            chain = zero
+    return spread(x, total + chain)
+
+
+cdef inline void column_maxima(
+    const vec* x, Py_ssize_t count, Py_ssize_t step, Py_ssize_t n, vec* most
+) noexcept nogil:
+    """Write the maxima of n columns."""
+    cdef Py_ssize_t c, i, lanes = lanes_of(x)
+    cdef vec best, v
+    i = 0
+    while i < n:
+        best = every(part(x, 0), -INFINITY)
+        most[i // lanes] = best
+        i += lanes
+    for c in range(count):
+        i = 0
+        while i < n:
+            v = part(ahead(x, c * step + i), first_lanes(min(n - i, lanes)))
+            best = most[i // lanes]
+            most[i // lanes] = pick(best, v, v, best)
+            i += lanes
+
+
+cdef inline void column_sums(
+    const vec* x, Py_ssize_t count, Py_ssize_t step, Py_ssize_t n, const vec* most,
+    vec* total, vec* to,
+) noexcept nogil:
+    """Write the sums of e^(x - most); store what is summed, if there is a place."""
+    cdef Py_ssize_t c, i, k, lanes = lanes_of(x)
+    cdef vec zero = every(part(x, 0), 0), v
+    cdef vec chain[ABREAST]
+    for k in range((n + lanes - 1) // lanes):
+        total[k] = zero
+        chain[k] = zero
+    for c in range(count):
+        i = 0
+        while i < n:
+            k = i // lanes
+            v = part(ahead(x, c * step + i), first_lanes(min(n - i, lanes)))
+            v = exp_of(v - most[k])
+            if to != NULL:
+                put_part(<vec*>ahead(to, c * step + i), v, n - i)
+            chain[k] = chain[k] + v
+            i += lanes
+            if (c + 1) % CHAIN == 0 or c + 1 == count:
+                total[k] = total[k] + chain[k]
+                chain[k] = zero

@@ -1,0 +1,249 @@
+# Softmax and its logarithm along one axis, and their gradients.
+#
+# What      y  = e^(x - m) / s, or (x - m) - log(s);  m = max of x, s = sum of e^(x - m)
+#           dx = y (dy - sum of y dy), or dy - e^y sum of dy
+# Layout    x is (outer, count, inner); sums run along count.
+#
+#               inner == 1    rows: lanes along count, one row after the other
+#               else          columns: lanes along inner, ABREAST vectors of them side by side
+#
+# Assumes   sizes (log, outer, count, inner); y may be x, dx may be dy or y.
+# Parallel  over rows or blocks of columns. The order of a sum depends on count and on
+#           whether inner is 1 (log_sum.pxd).
+# Scratch   on the stack, 3 numbers a column: 3 KB.
+# Cost      memory, where a row, or a block of columns, stays in the cache: one read, one
+#           write. Three passes over that: maximum, sum, result.
+# Why not   Sums and maximum in one pass, scaled anew when a larger one comes: twice as
+#           many exponentials, and sums that depend on the order of x.
+# Source    Blanchard, Higham, Higham: Accurately computing the log-sum-exp and softmax
+#           functions, IMA J. Numer. Anal. 41 (2021), algorithms 3.1 and 3.2 (shifted).
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython.parallel cimport prange
+
+from convcore.kernels.blocks cimport Rounds, first_piece, rounds
+from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals
+from convcore.kernels.elements cimport first_lanes, lanes_of
+from convcore.kernels.log_sum cimport (
+    ABREAST, CHAIN, column_maxima, column_sums, columns_for, row_maximum, row_sum, spread,
+)
+from convcore.kernels.vector cimport ahead, f32v, f64v, part, put_part, real, vec
+from convcore.kernels.vector_math cimport at_most, by_type, every, exp_of, log_of
+
+cdef struct Axis:
+    bint log
+    Py_ssize_t outer, count, inner
+    Py_ssize_t columns, blocks  # of one piece of inner; pieces of it
+
+
+cdef inline void softmax_row(const Axis* a, const vec* x, vec* y) noexcept nogil:
+    """Write one row of y."""
+    cdef Py_ssize_t i = 0, lanes = lanes_of(x), n = a.count
+    cdef vec most = row_maximum(x, n)
+    cdef vec total = row_sum(x, n, most, <vec*>NULL if a.log else y), v
+    if a.log:
+        total = log_of(total)
+    while i < n:
+        if a.log:
+            v = part(ahead(x, i), first_lanes(min(n - i, lanes))) - most - total
+        else:
+            v = part(<const vec*>ahead(y, i), first_lanes(min(n - i, lanes))) / total
+        put_part(<vec*>ahead(y, i), v, n - i)
+        i += lanes
+
+
+cdef inline void softmax_columns(
+    const Axis* a, const vec* x, vec* y, Py_ssize_t n
+) noexcept nogil:
+    """Write n columns of y."""
+    cdef Py_ssize_t c, i, at, k, lanes = lanes_of(x)
+    cdef unsigned long long bits
+    cdef vec most[ABREAST]
+    cdef vec total[ABREAST]
+    cdef vec v
+    column_maxima(x, a.count, a.inner, n, most)
+    column_sums(x, a.count, a.inner, n, most, total, <vec*>NULL if a.log else y)
+    for k in range((n + lanes - 1) // lanes):
+        total[k] = log_of(total[k]) if a.log else total[k]
+    for c in range(a.count):
+        i = 0
+        while i < n:
+            at = c * a.inner + i
+            k = i // lanes
+            bits = first_lanes(min(n - i, lanes))
+            if a.log:
+                v = part(ahead(x, at), bits) - most[k] - total[k]
+            else:
+                v = part(<const vec*>ahead(y, at), bits) / total[k]
+            put_part(<vec*>ahead(y, at), v, n - i)
+            i += lanes
+
+
+cdef inline vec slope_term(bint log, vec g, vec y) noexcept nogil:
+    """Give what is summed for the gradient."""
+    return g if log else g * y
+
+
+cdef inline vec slope(bint log, vec g, vec y, vec total) noexcept nogil:
+    """Give the gradient; a y above 0 is no logarithm of a softmax, but e^y all the same."""
+    if log:
+        return g - exp_of(at_most(y, by_type(y, 89, 710))) * total
+    return y * (g - total)
+
+
+cdef inline void gradient_row(
+    const Axis* a, const vec* g, const vec* y, vec* dx
+) noexcept nogil:
+    """Write one row of dx."""
+    cdef Py_ssize_t i = 0, lanes = lanes_of(g), n = a.count
+    cdef unsigned long long bits
+    cdef vec zero = every(part(g, 0), 0)
+    cdef vec total = zero, chain = zero, v
+    while i < n:
+        bits = first_lanes(min(n - i, lanes))
+        chain = chain + slope_term(a.log, part(ahead(g, i), bits), part(ahead(y, i), bits))
+        i += lanes
+        if i // lanes % CHAIN == 0:
+            total = total + chain
+            chain = zero
+    total = spread(g, total + chain)
+    i = 0
+    while i < n:
+        bits = first_lanes(min(n - i, lanes))
+        v = slope(a.log, part(ahead(g, i), bits), part(ahead(y, i), bits), total)
+        put_part(<vec*>ahead(dx, i), v, n - i)
+        i += lanes
+
+
+cdef inline void gradient_columns(
+    const Axis* a, const vec* g, const vec* y, vec* dx, Py_ssize_t n
+) noexcept nogil:
+    """Write n columns of dx."""
+    cdef Py_ssize_t c, i, at, k, lanes = lanes_of(g)
+    cdef unsigned long long bits
+    cdef vec total[ABREAST]
+    cdef vec chain[ABREAST]
+    cdef vec v, zero = every(part(g, 0), 0)
+    for k in range((n + lanes - 1) // lanes):
+        total[k] = zero
+        chain[k] = zero
+    for c in range(a.count):
+        i = 0
+        while i < n:
+            at = c * a.inner + i
+            k = i // lanes
+            bits = first_lanes(min(n - i, lanes))
+            v = slope_term(a.log, part(ahead(g, at), bits), part(ahead(y, at), bits))
+            chain[k] = chain[k] + v
+            i += lanes
+            if (c + 1) % CHAIN == 0 or c + 1 == a.count:
+                total[k] = total[k] + chain[k]
+                chain[k] = zero
+    for c in range(a.count):
+        i = 0
+        while i < n:
+            at = c * a.inner + i
+            bits = first_lanes(min(n - i, lanes))
+            v = slope(
+                a.log, part(ahead(g, at), bits), part(ahead(y, at), bits), total[i // lanes]
+            )
+            put_part(<vec*>ahead(dx, at), v, n - i)
+            i += lanes
+
+
+cdef void some_pieces(
+    const Axis* a, const vec* g, const vec* x, vec* to, Py_ssize_t begin, Py_ssize_t end
+) noexcept nogil:
+    """Do rows, or blocks of columns, begin .. end; of y where there is no dy."""
+    cdef Py_ssize_t i, row, at, n
+    for i in range(begin, end):
+        row = i // a.blocks
+        n = min(a.columns, a.inner - (i - row * a.blocks) * a.columns)
+        at = row * a.count * a.inner + (i - row * a.blocks) * a.columns
+        if g == NULL:
+            if a.inner == 1:
+                softmax_row(a, ahead(x, at), <vec*>ahead(to, at))
+            else:
+                softmax_columns(a, ahead(x, at), <vec*>ahead(to, at), n)
+        elif a.inner == 1:
+            gradient_row(a, ahead(g, at), ahead(x, at), <vec*>ahead(to, at))
+        else:
+            gradient_columns(a, ahead(g, at), ahead(x, at), <vec*>ahead(to, at), n)
+
+
+cdef void tasks(
+    const Axis* a, const Rounds* r, const vec* g, const vec* x, vec* to,
+    Py_ssize_t begin, Py_ssize_t end, int threads,
+) noexcept nogil:
+    """Do tasks begin .. end; OpenMP takes 0.6 us even for one thread."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        some_pieces(a, g, x, to, first_piece(r, begin), first_piece(r, end))
+        return
+    for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+        some_pieces(a, g, x, to, first_piece(r, i), first_piece(r, i + 1))
+
+
+cdef int every_piece(
+    Axis* a, const vec* g, const vec* x, vec* to, int threads
+) except -1:
+    """Do all rounds."""
+    cdef Rounds r
+    cdef Py_ssize_t begin = 0, end
+    a.columns = 1 if a.inner == 1 else columns_for(x, a.count)
+    a.blocks = (a.inner + a.columns - 1) // a.columns
+    r = rounds(a.outer * a.blocks, a.count * min(a.columns, a.inner), threads)
+    while begin < r.tasks:
+        end = min(begin + r.step, r.tasks)
+        with nogil:
+            tasks(a, &r, g, x, to, begin, end, threads)
+        PyErr_CheckSignals()
+        begin = end
+    return 0
+
+
+cdef Axis axis_of(const Buffers* held) except *:
+    """Read the sizes."""
+    cdef const long long* sizes = geometry_of(held, 4)
+    cdef Axis a
+    a.log, a.outer, a.count, a.inner = sizes[0] != 0, sizes[1], sizes[2], sizes[3]
+    if a.outer < 1 or a.count < 1 or a.inner < 1:
+        raise ValueError("kernel: not the sizes of a softmax")
+    return a
+
+
+cdef int run_forward(const Buffers* held, int threads, real* like) except -1:
+    """Check x and y, and write y."""
+    cdef Axis a = axis_of(held)
+    cdef Py_ssize_t size = a.outer * a.count * a.inner
+    cdef const real* x = reals(held, 1, size, like)
+    cdef real* y = reals(held, 2, size, like)
+    if real is float:
+        every_piece(&a, <const f32v*>NULL, <const f32v*>x, <f32v*>y, threads)
+    else:
+        every_piece(&a, <const f64v*>NULL, <const f64v*>x, <f64v*>y, threads)
+    return 0
+
+
+cdef int run_backward(const Buffers* held, int threads, real* like) except -1:
+    """Check dy, y and dx, and write dx."""
+    cdef Axis a = axis_of(held)
+    cdef Py_ssize_t size = a.outer * a.count * a.inner
+    cdef const real* dy = reals(held, 1, size, like)
+    cdef const real* y = reals(held, 2, size, like)
+    cdef real* dx = reals(held, 3, size, like)
+    if real is float:
+        every_piece(&a, <const f32v*>dy, <const f32v*>y, <f32v*>dx, threads)
+    else:
+        every_piece(&a, <const f64v*>dy, <const f64v*>y, <f64v*>dx, threads)
+    return 0
+
+
+def forward(sizes, x, y, int threads):
+    """Write the softmax of x, or its logarithm, to y."""
+    call((sizes, x), (y,), threads, run_forward[float], run_forward[double])
+
+
+def backward(sizes, dy, y, dx, int threads):
+    """Write the gradient of x to dx."""
+    call((sizes, dy, y), (dx,), threads, run_backward[float], run_backward[double])
