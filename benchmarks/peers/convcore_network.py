@@ -48,7 +48,7 @@ class ConvcoreNetwork:
             optimizer.zero_grad()
             scores, backward = model.forward(x)
             loss, loss_backward = criterion.forward(scores, target)
-            backward(loss_backward())
+            nn.accumulate(backward, loss_backward())
             optimizer.step()
             if len(self._losses) < FIRST_STEPS:
                 self._losses.append(float(loss))

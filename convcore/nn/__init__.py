@@ -9,6 +9,7 @@
     scores, backward = model.forward(x)               training
     loss, loss_backward = criterion.forward(scores, target)
     backward(loss_backward())                         adds to the parameters' .grad
+    accumulate(backward, loss_backward())             the same without grad_x: faster
 
 First weights
 -------------
@@ -49,7 +50,7 @@ from convcore.nn.conv import (
     ConvTranspose3d,
 )
 from convcore.nn.dropout import Dropout
-from convcore.nn.layer import Backward, Layer
+from convcore.nn.layer import Backward, Layer, accumulate
 from convcore.nn.linear import Linear
 from convcore.nn.loss import CrossEntropyLoss, LossBackward, MSELoss
 from convcore.nn.max_pool import MaxPool1d, MaxPool2d, MaxPool3d
@@ -98,6 +99,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "accumulate",
     "load_npz",
     "save_npz",
 ]

@@ -2,9 +2,10 @@
 
 # ruff: noqa: D102 (__call__ and forward have the docstrings of Layer)
 
+import itertools
 from collections.abc import Iterator, Mapping
 from functools import reduce
-from itertools import accumulate, combinations, pairwise
+from itertools import combinations, pairwise
 from typing import cast, overload
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from convcore.arguments import Seed, integer
 from convcore.nn.activation import ReLU
 from convcore.nn.conv import rectified
-from convcore.nn.layer import Backward, Layer
+from convcore.nn.layer import Backward, Layer, accumulate
 from convcore.nn.parameter import Parameter, add
 from convcore.runtime.arrays import Array, empty
 
@@ -110,13 +111,7 @@ class Sequential(_Container):
         for layer in self:
             x, step = layer.forward(x)
             steps.append(step)
-
-        def backward(grad: Array) -> Array:
-            for step in reversed(steps):
-                grad = step(grad)
-            return grad
-
-        return x, backward
+        return x, _ChainBackward(steps)
 
     def __len__(self) -> int:
         return len(self._children)
@@ -132,6 +127,27 @@ class Sequential(_Container):
         if isinstance(index, slice):
             return Sequential(dict(self.named_children()[index]))
         return self.children()[index]
+
+
+class _ChainBackward:
+    """The backward passes of the layers of a chain, the last one first."""
+
+    __slots__ = ("_steps",)
+
+    def __init__(self, steps: list[Backward]) -> None:
+        self._steps = steps
+
+    def __call__(self, grad: Array) -> Array:
+        for step in reversed(self._steps):
+            grad = step(grad)
+        return grad
+
+    def accumulate(self, grad: Array) -> None:
+        """Leave out the gradient of the input of the first layer."""
+        for step in reversed(self._steps[1:]):
+            grad = step(grad)
+        for step in self._steps[:1]:
+            accumulate(step, grad)
 
 
 class Residual(_Container):
@@ -244,7 +260,7 @@ class Concat(_Container):
         passes = [branch.forward(x) for branch in self.branches]
         outputs = [output for output, _ in passes]
         y = self._joined(outputs)
-        ends = accumulate(output.shape[self.dim] for output in outputs)
+        ends = itertools.accumulate(output.shape[self.dim] for output in outputs)
         edges = list(pairwise([0, *ends]))
 
         def backward(grad: Array) -> Array:

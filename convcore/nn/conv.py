@@ -11,8 +11,8 @@ from convcore import functional as F
 from convcore import init
 from convcore.arguments import Seed, integer
 from convcore.functional._convolution import LAYER, forward
-from convcore.nn.layer import Backward, Layer, changed, frozen, given
-from convcore.nn.weights import WeightLayer
+from convcore.nn.layer import Backward, Layer, changed, frozen
+from convcore.nn.weights import Grads, WeightBackward, WeightLayer
 from convcore.problem import ConvProblem, Padding, Size
 from convcore.problem.rules import sizes
 from convcore.runtime.arrays import Array
@@ -117,18 +117,16 @@ class _Conv(WeightLayer):
         )
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
-        _, conv_backward = self._functions
+        conv, conv_backward = self._functions
 
-        def backward(grad_y: Array) -> Array:
-            grad_x, grad_weight, grad_bias = conv_backward(
-                grad_y, x, self.weight.value, **self._geometry, needs=self._needs
+        def gradients(grad_y: Array, needs: tuple[str, ...]) -> Grads:
+            grads: Grads = conv_backward(
+                grad_y, x, self.weight.value, **self._geometry, needs=needs
             )
-            self._add_grads(grad_weight, grad_bias)
-            return given(grad_x)
+            return grads
 
-        conv, _ = self._functions
         y = conv(x, self.weight.value, self._bias, **self._geometry)
-        return y, backward
+        return y, WeightBackward(self, gradients)
 
     def _arguments(self) -> str:
         return ", ".join(

@@ -4,6 +4,9 @@
     y, backward = layer.forward(x)      training
     grad_x = backward(grad_y)           adds to the .grad of the layer's parameters
 
+    accumulate(backward, grad_y)        the same for the input of a network, whose
+                                        gradient nobody wants
+
 `backward` holds what it needs, the layer holds nothing. So one layer may stand twice in
 a network, and several threads may use it at once: each pass has its own closure. The
 gradients add up in the parameters (see `Parameter.add_grad` for threads). Between
@@ -23,7 +26,7 @@ from convcore.nn.parameter import Parameter, commit
 from convcore.nn.serialize import MAX_BYTES, load_npz, save_npz
 from convcore.runtime.arrays import Array
 
-__all__ = ["Backward", "Layer"]
+__all__ = ["Backward", "Layer", "accumulate"]
 
 Backward = Callable[[Array], Array]
 
@@ -273,6 +276,35 @@ class Layer(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._arguments()})"
+
+
+def accumulate(backward: Backward, grad_y: Array) -> None:
+    """Add to the gradients of the parameters, without a gradient of x.
+
+    Parameters
+    ----------
+    backward : callable
+        What `forward` gave with y.
+    grad_y : shape and dtype of y
+        Gradient of y.
+
+    Notes
+    -----
+    Convolutions and linear layers compute one product less, and chains have their first
+    layer do that; other layers compute the gradient of x, which is dropped. The
+    parameters' gradients have the same bits.
+
+    Examples
+    --------
+    >>> from convcore import nn
+    >>> layer = nn.Linear(3, 2)
+    >>> y, backward = layer.forward(np.ones((5, 3), np.float32))
+    >>> accumulate(backward, np.ones_like(y))
+    >>> layer.bias.grad
+    array([5., 5.], dtype=float32)
+    """
+    run: Callable[[Array], object] = getattr(backward, "accumulate", backward)
+    run(grad_y)
 
 
 def given(grad: Array | None) -> Array:

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from convcore import functional as F
 from convcore import init
 from convcore.arguments import Seed, integer
-from convcore.nn.layer import Backward, given
-from convcore.nn.weights import WeightLayer
+from convcore.nn.layer import Backward
+from convcore.nn.weights import Grads, WeightBackward, WeightLayer
 from convcore.problem import ConvProblem
 from convcore.runtime.arrays import Array
 
@@ -73,14 +73,10 @@ class Linear(WeightLayer):
         return F.linear(x, self.weight.value, self._bias)
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
-        def backward(grad_y: Array) -> Array:
-            grad_x, grad_weight, grad_bias = F.linear_backward(
-                grad_y, x, self.weight.value, self._needs
-            )
-            self._add_grads(grad_weight, grad_bias)
-            return given(grad_x)
+        def gradients(grad_y: Array, needs: tuple[str, ...]) -> Grads:
+            return F.linear_backward(grad_y, x, self.weight.value, needs)
 
-        return self(x), backward
+        return self(x), WeightBackward(self, gradients)
 
     def _arguments(self) -> str:
         return ", ".join(

@@ -1,4 +1,6 @@
-"""What layers with a weight and a bias share: their first values."""
+"""What layers with a weight and a bias share: first values, the backward pass."""
+
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -6,11 +8,14 @@ import numpy.typing as npt
 from convcore import init
 from convcore.arguments import Seed, boolean, generator
 from convcore.functional.call import PackedWeight
-from convcore.nn.layer import Layer
+from convcore.nn.layer import Layer, given
 from convcore.nn.parameter import Parameter
 from convcore.runtime.arrays import Array
 
-__all__ = ["WeightLayer", "default_generator"]
+__all__ = ["WeightBackward", "WeightLayer", "default_generator"]
+
+
+Grads = tuple[Array | None, Array | None, Array | None]
 
 
 class WeightLayer(Layer):
@@ -74,10 +79,9 @@ class WeightLayer(Layer):
         self._packed.renew(state)
         return self._packed
 
-    @property
-    def _needs(self) -> tuple[str, ...]:
-        """Gradients that a backward pass takes."""
-        return ("x", "weight") if self.bias is None else ("x", "weight", "bias")
+    def _learned(self) -> tuple[str, ...]:
+        """Name the gradients of the parameters."""
+        return ("weight",) if self.bias is None else ("weight", "bias")
 
     def _add_grads(self, grad_weight: Array | None, grad_bias: Array | None) -> None:
         """Add what a backward pass gave to the parameters."""
@@ -94,3 +98,36 @@ def default_generator(layer: Layer, shape: tuple[int, ...] = ()) -> np.random.Ge
     same values.
     """
     return np.random.default_rng(list(f"{type(layer).__name__}{shape}".encode()))
+
+
+class WeightBackward:
+    """The backward pass of a layer with a weight; the gradient of x is left out at will.
+
+    Parameters
+    ----------
+    layer : WeightLayer
+        Whose parameters learn.
+    gradients : callable
+        Gives the gradients of x, weight and bias from that of y and the names of those
+        that are needed.
+    """
+
+    __slots__ = ("_gradients", "_layer")
+
+    def __init__(
+        self,
+        layer: WeightLayer,
+        gradients: Callable[[Array, tuple[str, ...]], Grads],
+    ) -> None:
+        self._layer, self._gradients = layer, gradients
+
+    def __call__(self, grad_y: Array) -> Array:
+        """Give the gradient of x, and add to those of the parameters."""
+        grad_x, *learned = self._gradients(grad_y, ("x", *self._layer._learned()))
+        self._layer._add_grads(*learned)
+        return given(grad_x)
+
+    def accumulate(self, grad_y: Array) -> None:
+        """Add to the gradients of the parameters alone."""
+        _, *learned = self._gradients(grad_y, self._layer._learned())
+        self._layer._add_grads(*learned)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from convcore.arguments import Seed, generator, integer
-from convcore.nn import Layer
+from convcore.nn import Layer, accumulate
 from convcore.nn.parameter import commit
 from convcore.optim import Optimizer, Schedule
 from convcore.runtime import buffers
@@ -215,7 +215,7 @@ def _train_batch(run: Run, x: Array, y: Array, loss: Loss) -> float:
                 f"fit: loss must be finite, got {value} in epoch {run.epoch}, "
                 f"batch {run.batch}; parameters are those of the step before"
             )
-        backward(loss_backward())
+        accumulate(backward, loss_backward())
         optimizer.step()
     except BaseException:
         if optimizer.updates == updates:  # else the step was done when Ctrl-C came

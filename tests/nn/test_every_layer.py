@@ -215,6 +215,18 @@ def test_gradients_add_up(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_parameters_learn_the_same_without_a_gradient_of_x(name: str) -> None:
+    layer, x = make(name)
+    twin = copy.deepcopy(layer)
+    y, backward = layer.forward(x)
+    twin_y, twin_backward = twin.forward(x)
+    backward(np.ones_like(y))
+    assert nn.accumulate(twin_backward, np.ones_like(twin_y)) is None
+    for one, other in zip(layer.parameters(), twin.parameters(), strict=True):
+        oracle.assert_bits_equal(one.grad, other.grad)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_closure_may_be_called_again(name: str) -> None:
     layer, x = make(name)
     y, backward = layer.forward(x)
