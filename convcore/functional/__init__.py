@@ -5,7 +5,7 @@
 
 Arrays are float32 or float64, never mixed and never cast; results are new arrays of
 the same dtype, and inputs are not written (but for the running statistics of
-`batch_norm`). Layouts are channels first: (N, C, ...). Names, order and defaults of
+`batch_norm` and `instance_norm`). Layouts are channels first: (N, C, ...). Names, order and defaults of
 arguments are those of `torch.nn.functional`; what torch lacks is keyword-only.
 """
 
@@ -62,7 +62,23 @@ from convcore.functional.conv_transpose import (
     conv_transpose3d_backward,
 )
 from convcore.functional.dropout import dropout, dropout_backward
+from convcore.functional.group_norm import (
+    group_norm,
+    group_norm_backward,
+    instance_norm,
+    instance_norm_backward,
+)
+from convcore.functional.layer_norm import (
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
 from convcore.functional.linear import linear, linear_backward
+from convcore.functional.local_norm import (
+    local_response_norm,
+    local_response_norm_backward,
+)
 from convcore.functional.loss import (
     Reduction,
     cross_entropy,
@@ -121,10 +137,18 @@ __all__ = [
     "global_avg_pool2d_backward",
     "global_avg_pool3d",
     "global_avg_pool3d_backward",
+    "group_norm",
+    "group_norm_backward",
+    "instance_norm",
+    "instance_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "log_softmax",
     "log_softmax_backward",
     "max_pool1d",
@@ -137,6 +161,8 @@ __all__ = [
     "mse_loss_backward",
     "relu",
     "relu_backward",
+    "rms_norm",
+    "rms_norm_backward",
     "sigmoid",
     "sigmoid_backward",
     "softmax",

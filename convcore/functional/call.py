@@ -53,6 +53,7 @@ def apply(
     *buffers: Array | None,
     work: int,
     scratch: int = 0,
+    of_each: int = 0,
 ) -> None:
     """Run the kernel of an operation that has only one, over contiguous arrays.
 
@@ -68,9 +69,12 @@ def apply(
         Elements that are looked at, about: decides about threads.
     scratch : int
         Bytes that are lent to the kernel, behind the buffers; without any, it gets none.
+    of_each : int
+        Bytes of scratch for each thread.
     """
     team = threads.team(work)
     begin = time.perf_counter() if _VERBOSE else 0.0
+    scratch += team * of_each
     kernel = operation(module, function)
     if type(sizes) is tuple:
         sizes = array("q", sizes)

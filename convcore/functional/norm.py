@@ -97,7 +97,7 @@ def batch_norm(
         return y
     x = ready(name, "x", x)
     job = _job(name, x.shape, False, eps, momentum)
-    mean, var = _running(name, running, job.channels, x, written=False)
+    mean, var = running_pair(name, running, job.channels, x, written=False)
     weight = per_channel(name, "weight", weight, job.channels, x)
     bias = per_channel(name, "bias", bias, job.channels, x)
     y = result(name, out, x, weight, bias, mean, var)
@@ -130,7 +130,7 @@ def trained(
     mean, var = stored = (
         (None, None)
         if running[0] is None and running[1] is None
-        else _running(name, running, channels, x, written=True)
+        else running_pair(name, running, channels, x, written=True)
     )
     weight = per_channel(name, "weight", affine[0], channels, x)
     bias = per_channel(name, "bias", affine[1], channels, x)
@@ -215,7 +215,7 @@ def batch_norm_backward(
     weight = per_channel(name, "weight", weight, channels, x)
     if not training:
         running = running_mean, running_var
-        statistics = _from_running(_running(name, running, channels, x, False), eps)
+        statistics = _from_running(running_pair(name, running, channels, x, False), eps)
     else:
         known = statistics_of(name, mean, rstd, channels)
         statistics = _statistics(x, job) if known is None else known
@@ -274,7 +274,7 @@ def _new_job(
 _cached_job = lru_cache(maxsize=4096)(_new_job)
 
 
-def _running(
+def running_pair(
     function: str, running: Pair, channels: int, x: Array, written: bool
 ) -> Pair:
     """Check the running statistics; those that are written must be writeable."""
