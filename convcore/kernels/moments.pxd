@@ -52,6 +52,26 @@ cdef inline double rounded(const vec* like, double value) noexcept nogil:
         return value
 
 
+cdef inline unsigned long long first_lanes(Py_ssize_t n, Py_ssize_t lanes) noexcept nogil:
+    """Set a bit for each of the first n lanes, or for all."""
+    return (1ULL << min(n, lanes)) - 1
+
+
+cdef inline vec load(const vec* p, Py_ssize_t n) noexcept nogil:
+    """Load n lanes, or all; the others are zero."""
+    if n >= lanes_of(p):
+        return p[0]
+    return part(p, (1ULL << n) - 1)
+
+
+cdef inline void store(vec* p, vec v, Py_ssize_t n) noexcept nogil:
+    """Store n lanes, or all."""
+    if n >= lanes_of(p):
+        p[0] = v
+    else:
+        put_part(p, v, n)
+
+
 cdef inline Sums moments(const vec* x, Py_ssize_t n, double shift) noexcept nogil:
     """Sum x - shift, and its square."""
     cdef f64v[4] s
@@ -128,9 +148,7 @@ cdef inline void scale_run(
             (<vec*>ahead(y, i + k * lanes))[0] = (ahead(x, i + k * lanes)[0] - m) * s + b
         i += 4 * lanes
     while n > i:
-        put_part(
-            <vec*>ahead(y, i), (part(ahead(x, i), first_lanes(n - i, lanes)) - m) * s + b, n - i
-        )
+        store(<vec*>ahead(y, i), (load(ahead(x, i), n - i) - m) * s + b, n - i)
         i += lanes
 
 
@@ -141,7 +159,6 @@ cdef inline void blend_run(
     cdef vec a = all_lanes(x, coefficients[0]), b = all_lanes(x, coefficients[1])
     cdef vec c = all_lanes(x, coefficients[2]), m = all_lanes(x, mean)
     cdef Py_ssize_t i = 0, lanes = lanes_of(x)
-    cdef unsigned long long there
     cdef int k
     while n - i >= 2 * lanes:
         for k in range(2):
@@ -150,10 +167,9 @@ cdef inline void blend_run(
             )
         i += 2 * lanes
     while n > i:
-        there = first_lanes(n - i, lanes)
-        put_part(
+        store(
             <vec*>ahead(dx, i),
-            a * part(ahead(g, i), there) + (b * (part(ahead(x, i), there) - m) + c),
+            a * load(ahead(g, i), n - i) + (b * (load(ahead(x, i), n - i) - m) + c),
             n - i,
         )
         i += lanes
@@ -166,15 +182,13 @@ cdef inline void scale_line(
     """Write ((x - mean) * scale + lost) * weight + bias; one of the two may be NULL."""
     cdef vec m = all_lanes(x, mean), s = all_lanes(x, scale), c = all_lanes(x, lost), v
     cdef Py_ssize_t i = 0, lanes = lanes_of(x)
-    cdef unsigned long long there
     while n > i:
-        there = first_lanes(n - i, lanes)
-        v = (part(ahead(x, i), there) - m) * s + c
+        v = (load(ahead(x, i), n - i) - m) * s + c
         if weight != NULL:
-            v = v * part(ahead(weight, i), there)
+            v = v * load(ahead(weight, i), n - i)
         if bias != NULL:
-            v = v + part(ahead(bias, i), there)
-        put_part(<vec*>ahead(y, i), v, n - i)
+            v = v + load(ahead(bias, i), n - i)
+        store(<vec*>ahead(y, i), v, n - i)
         i += lanes
 
 
@@ -186,62 +200,78 @@ cdef inline void blend_line(
     cdef vec a = all_lanes(x, coefficients[0]), b = all_lanes(x, coefficients[1])
     cdef vec c = all_lanes(x, coefficients[2]), m = all_lanes(x, mean)
     cdef Py_ssize_t i = 0, lanes = lanes_of(x)
-    cdef unsigned long long there
     while n > i:
-        there = first_lanes(n - i, lanes)
-        put_part(
+        store(
             <vec*>ahead(dx, i),
-            a * (part(ahead(g, i), there) * part(ahead(weight, i), there))
-            + (b * (part(ahead(x, i), there) - m) + c),
+            a * (load(ahead(g, i), n - i) * load(ahead(weight, i), n - i))
+            + (b * (load(ahead(x, i), n - i) - m) + c),
             n - i,
         )
         i += lanes
 
 
-cdef inline Sums weighted_products(
-    const vec* g, const vec* x, const vec* weight, Py_ssize_t n, double mean
+cdef inline void add_to(double* sums, f64v v, Py_ssize_t n) noexcept nogil:
+    """Add to the first n sums, or as many as fit."""
+    if n >= wide_lanes():
+        (<f64v*>sums)[0] = (<f64v*>sums)[0] + v
+    else:
+        put_part(<f64v*>sums, part(<const f64v*>sums, (1ULL << n) - 1) + v, n)
+
+
+cdef inline void line_step(
+    f64v* s, f64v* q, const vec* g, const vec* x, const vec* weight, Py_ssize_t n, f64v centre,
+    f64v factor, double* first, double* second,
 ) noexcept nogil:
-    """Sum g * weight, and g * weight * (x - mean)."""
+    """Do `line_sums` for one vector, or for its first n lanes."""
+    cdef f64v e = wide_or_rest(g, n), d = wide_or_rest(x, n) - centre
+    if first != NULL:
+        add_to(first, e, n)
+        add_to(second, e * (d * factor), n)
+    if weight != NULL:
+        e = e * wide_or_rest(weight, n)
+    s[0] = s[0] + e
+    q[0] = q[0] + e * d
+
+
+cdef inline Sums line_sums(
+    const vec* g, const vec* x, const vec* weight, Py_ssize_t n, double mean, double scale,
+    double* first, double* second,
+) noexcept nogil:
+    """Sum g * weight, and g * weight * (x - mean).
+
+    Unless they are NULL, add g to the first sums, and g * (x - mean) * scale to the second,
+    place by place.
+    """
     cdef f64v[4] s
     cdef f64v[4] q
-    cdef f64v e, centre = cc_all_f64(mean)
+    cdef f64v centre = cc_all_f64(mean), factor = cc_all_f64(scale)
     cdef Py_ssize_t i = 0, lanes = wide_lanes()
+    cdef const vec* w = weight
+    cdef double* a = first
+    cdef double* b = second
     cdef int k
     cdef Sums sums
     for k in range(4):
         s[k] = cc_all_f64(0)
         q[k] = cc_all_f64(0)
-    while n - i >= 4 * lanes:
-        for k in range(4):
-            e = wide(ahead(g, i + k * lanes)) * wide(ahead(weight, i + k * lanes))
-            s[k] = s[k] + e
-            q[k] = q[k] + e * (wide(ahead(x, i + k * lanes)) - centre)
-        i += 4 * lanes
+    while n - i >= 2 * lanes:
+        for k in range(2):
+            if weight != NULL:
+                w = ahead(weight, i)
+            if first != NULL:
+                a, b = first + i, second + i
+            line_step(&s[k], &q[k], ahead(g, i), ahead(x, i), w, lanes, centre, factor, a, b)
+            i += lanes
     while n > i:
-        e = wide_or_rest(ahead(g, i), n - i) * wide_or_rest(ahead(weight, i), n - i)
-        s[0] = s[0] + e
-        q[0] = q[0] + e * (wide_or_rest(ahead(x, i), n - i) - centre)
+        if weight != NULL:
+            w = ahead(weight, i)
+        if first != NULL:
+            a, b = first + i, second + i
+        line_step(&s[0], &q[0], ahead(g, i), ahead(x, i), w, n - i, centre, factor, a, b)
         i += lanes
     sums.first = wide_sum(<const f64v*>s)
     sums.second = wide_sum(<const f64v*>q)
     return sums
-
-
-cdef inline void add_products(
-    double* first, double* second, const vec* g, const vec* x, Py_ssize_t n, double mean,
-    double scale,
-) noexcept nogil:
-    """Add g to the first sums, and g * (x - mean) * scale to the second, place by place."""
-    cdef f64v e, centre = cc_all_f64(mean), s = cc_all_f64(scale)
-    cdef Py_ssize_t i = 0, lanes = wide_lanes()
-    cdef unsigned long long there
-    while n > i:
-        there = first_lanes(n - i, lanes)
-        e = wide_or_rest(ahead(g, i), n - i)
-        put_part(<f64v*>(first + i), part(<const f64v*>(first + i), there) + e, n - i)
-        e = e * ((wide_or_rest(ahead(x, i), n - i) - centre) * s)
-        put_part(<f64v*>(second + i), part(<const f64v*>(second + i), there) + e, n - i)
-        i += lanes
 
 
 cdef inline void multiply_run(vec* dx, const vec* g, Py_ssize_t n, double a) noexcept nogil:
@@ -254,12 +284,5 @@ cdef inline void multiply_run(vec* dx, const vec* g, Py_ssize_t n, double a) noe
             (<vec*>ahead(dx, i + k * lanes))[0] = scale * ahead(g, i + k * lanes)[0]
         i += 4 * lanes
     while n > i:
-        put_part(
-            <vec*>ahead(dx, i), scale * part(ahead(g, i), first_lanes(n - i, lanes)), n - i
-        )
+        store(<vec*>ahead(dx, i), scale * load(ahead(g, i), n - i), n - i)
         i += lanes
-
-
-cdef inline unsigned long long first_lanes(Py_ssize_t n, Py_ssize_t lanes) noexcept nogil:
-    """Set a bit for each of the first n lanes, or for all."""
-    return (1ULL << min(n, lanes)) - 1

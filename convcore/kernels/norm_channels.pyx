@@ -32,10 +32,10 @@ from convcore.kernels.buffers cimport (
     Buffers, call_as, from_bits, geometry_of, is_nothing, reals, reals_or_nothing, room,
 )
 from convcore.kernels.moments cimport (
-    Sums, blend_run, first_lanes, lanes_of, moments, multiply_run, products, put_scalar, rounded,
-    scalar_at, scale_run,
+    Sums, blend_run, lanes_of, load, moments, multiply_run, products, put_scalar, rounded,
+    scalar_at, scale_run, store,
 )
-from convcore.kernels.vector cimport ahead, f32v, f64v, part, put_part, real, vec
+from convcore.kernels.vector cimport ahead, f32v, f64v, real, vec
 from convcore.kernels.wide cimport wide_lanes, wide_or_rest
 
 cdef enum:
@@ -147,24 +147,19 @@ cdef void sum_columns(
     """Write columns first .. last of a chunk: of x, or of g and x."""
     cdef Py_ssize_t i, j, n, lanes = wide_lanes()
     cdef double* to = r.sums + 2 * chunk * s.columns
-    cdef unsigned long long there
-    cdef f64v d, e, old, older
+    cdef f64v d, e
     for i in range(chunk * s.chunk, min((chunk + 1) * s.chunk, s.n)):
         j = first
         while j < last:
-            n = min(lanes, last - j)
-            there = first_lanes(n, lanes)
-            d = wide_or_rest(ahead(x, i * s.columns + j), n) - part(
-                <const f64v*>(r.centre + j), there
-            )
+            n = last - j
+            d = wide_or_rest(ahead(x, i * s.columns + j), n) - load(<const f64v*>(r.centre + j), n)
             e = d if g == NULL else wide_or_rest(ahead(g, i * s.columns + j), n)
-            old = e
-            older = e * d
+            d = e * d
             if i > chunk * s.chunk:
-                old = old + part(<const f64v*>(to + j), there)
-                older = older + part(<const f64v*>(to + s.units + j), there)
-            put_part(<f64v*>(to + j), old, n)
-            put_part(<f64v*>(to + s.units + j), older, n)
+                e = e + load(<const f64v*>(to + j), n)
+                d = d + load(<const f64v*>(to + s.units + j), n)
+            store(<f64v*>(to + j), e, n)
+            store(<f64v*>(to + s.units + j), d, n)
             j += lanes
 
 
@@ -270,19 +265,17 @@ cdef void scale_rows(
     const Shape* s, const vec* x, vec* y, const vec* lines, Py_ssize_t begin, Py_ssize_t end
 ) noexcept nogil:
     """Write samples begin .. end of y, column by column."""
-    cdef Py_ssize_t i, j, at, lanes = lanes_of(x)
-    cdef unsigned long long there
+    cdef Py_ssize_t i, j, n, at, w = s.columns, lanes = lanes_of(x)
     for i in range(begin, end):
         j = 0
-        while j < s.columns:
-            there = first_lanes(s.columns - j, lanes)
-            at = i * s.columns + j
-            put_part(
+        while j < w:
+            n = w - j
+            at = i * w + j
+            store(
                 <vec*>ahead(y, at),
-                (part(ahead(x, at), there) - part(ahead(lines, j), there))
-                * part(ahead(lines, s.columns + j), there)
-                + part(ahead(lines, 2 * s.columns + j), there),
-                s.columns - j,
+                (load(ahead(x, at), n) - load(ahead(lines, j), n)) * load(ahead(lines, w + j), n)
+                + load(ahead(lines, 2 * w + j), n),
+                n,
             )
             j += lanes
 
@@ -311,22 +304,21 @@ cdef void blend_rows(
     Py_ssize_t end,
 ) noexcept nogil:
     """Write samples begin .. end of dx, column by column."""
-    cdef Py_ssize_t i, j, at, lanes = lanes_of(x), w = s.columns
-    cdef unsigned long long there
+    cdef Py_ssize_t i, j, n, at, w = s.columns, lanes = lanes_of(x)
     cdef vec v
     for i in range(begin, end):
         j = 0
         while j < w:
-            there = first_lanes(w - j, lanes)
+            n = w - j
             at = i * w + j
-            v = part(ahead(g, at), there) * part(ahead(lines, w + j), there)
+            v = load(ahead(g, at), n) * load(ahead(lines, w + j), n)
             if s.training:
                 v = v + (
-                    (part(ahead(x, at), there) - part(ahead(lines, j), there))
-                    * part(ahead(lines, 2 * w + j), there)
-                    + part(ahead(lines, 3 * w + j), there)
+                    (load(ahead(x, at), n) - load(ahead(lines, j), n))
+                    * load(ahead(lines, 2 * w + j), n)
+                    + load(ahead(lines, 3 * w + j), n)
                 )
-            put_part(<vec*>ahead(dx, at), v, w - j)
+            store(<vec*>ahead(dx, at), v, n)
             j += lanes
 
 

@@ -22,22 +22,26 @@
 
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
-from libc.math cimport pow, powf, sqrt, sqrtf
+from libc.float cimport FLT_MAX, FLT_MIN
+from libc.math cimport isfinite, pow, powf, sqrt, sqrtf
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport Buffers, call_as, from_bits, geometry_of, reals, room
-from convcore.kernels.moments cimport first_lanes, lanes_of
-from convcore.kernels.vector cimport ahead, all_lanes, f32v, f64v, part, put_part, real, vec
+from convcore.kernels.moments cimport lanes_of, load, store
+from convcore.kernels.powers cimport power_34
+from convcore.kernels.vector cimport ahead, all_lanes, cc_fetch_far, cc_sum_f32, cc_sum_f64, f32v, f64v, real, vec
 
 cdef enum:
     FIELDS = 7  # n, c, plane, size, and the bits of alpha, beta and k
     BLOCK = 1024  # pixels of a task
+    AHEAD = 2  # channels behind a window whose pixels are asked for
     RING = 131072  # scalars of a ring, if a window is not larger by itself
 
 cdef struct Local:
     Py_ssize_t n, c, plane, size, before, after  # channels of a window around its own
     Py_ssize_t block, blocks, ring  # pixels of a task; tasks of a sample; rows of a ring
     double scale, beta, k
+    bint quick  # beta is 3/4, and every t that is finite a normal number above 0
 
 
 cdef Local local_for(Py_ssize_t n, Py_ssize_t c, Py_ssize_t plane, Py_ssize_t size) noexcept nogil:
@@ -49,6 +53,7 @@ cdef Local local_for(Py_ssize_t n, Py_ssize_t c, Py_ssize_t plane, Py_ssize_t si
     s.block = max(16, min(min(BLOCK, RING // s.ring), plane))
     s.blocks = (plane - 1) // s.block + 1
     s.scale = s.beta = s.k = 0
+    s.quick = False
     return s
 
 
@@ -60,41 +65,27 @@ cdef Local local_of(const Buffers* held) except *:
         raise ValueError("kernel: extents must be positive")
     s = local_for(fields[0], fields[1], fields[2], fields[3])
     s.scale, s.beta, s.k = from_bits(fields[4]) / s.size, from_bits(fields[5]), from_bits(fields[6])
+    s.quick = s.beta == 0.75 and s.scale >= 0 and FLT_MIN <= s.k <= FLT_MAX
     return s
 
 
-cdef inline void sum_window(
-    const vec* x, vec* sums, Py_ssize_t plane, Py_ssize_t rows, Py_ssize_t n, double scale,
-    double k,
+cdef inline vec window_sum(
+    const vec* x, Py_ssize_t plane, Py_ssize_t rows, Py_ssize_t n
 ) noexcept nogil:
-    """Write k + scale * sum(x**2) over so many rows, for n pixels."""
-    cdef vec a = all_lanes(x, scale), b = all_lanes(x, k), u, v
-    cdef Py_ssize_t j = 0, i, lanes = lanes_of(x)
-    cdef unsigned long long there
-    while j < n:
-        there = first_lanes(n - j, lanes)
-        v = all_lanes(x, 0)
-        for i in range(rows):
-            u = part(ahead(x, i * plane + j), there)
-            v = v + u * u
-        put_part(<vec*>ahead(sums, j), v * a + b, n - j)
-        j += lanes
+    """Sum the squares of so many rows, for n pixels."""
+    cdef vec u, v = all_lanes(x, 0)
+    cdef Py_ssize_t i
+    for i in range(rows):
+        u = load(ahead(x, i * plane), n)
+        v = v + u * u
+    return v
 
 
-cdef inline void windows(
-    const Local* s, const real* x, real* t, Py_ssize_t channel, Py_ssize_t n
-) noexcept nogil:
-    """Write t of a channel, for n pixels; x begins with those of channel 0."""
+cdef inline Py_ssize_t window_of(const Local* s, Py_ssize_t channel, Py_ssize_t* rows) noexcept nogil:
+    """Give the first channel of a window, and their number."""
     cdef Py_ssize_t first = max(0, channel - s.before)
-    cdef Py_ssize_t rows = min(s.c, channel + s.after + 1) - first
-    if real is float:
-        sum_window(
-            <const f32v*>(x + first * s.plane), <f32v*>t, s.plane, rows, n, s.scale, s.k
-        )
-    else:
-        sum_window(
-            <const f64v*>(x + first * s.plane), <f64v*>t, s.plane, rows, n, s.scale, s.k
-        )
+    rows[0] = min(s.c, channel + s.after + 1) - first
+    return first
 
 
 cdef inline real root(real v) noexcept nogil:
@@ -106,7 +97,7 @@ cdef inline real root(real v) noexcept nogil:
 
 
 cdef inline void powers(const real* t, real* p, Py_ssize_t n, double beta) noexcept nogil:
-    """Write t**-beta."""
+    """Write t**-beta, whatever t is."""
     cdef Py_ssize_t j
     if beta == 0.75:
         for j in range(n):
@@ -125,19 +116,109 @@ cdef inline void powers(const real* t, real* p, Py_ssize_t n, double beta) noexc
                 p[j] = pow(t[j], -beta)
 
 
+cdef void windows(
+    const Local* s, const vec* x, vec* t, Py_ssize_t channel, Py_ssize_t n
+) noexcept nogil:
+    """Write t of a channel, for n pixels; x begins with those of channel 0."""
+    cdef Py_ssize_t rows, j = 0, lanes = lanes_of(x)
+    cdef const vec* first = ahead(x, window_of(s, channel, &rows) * s.plane)
+    cdef vec a = all_lanes(x, s.scale), b = all_lanes(x, s.k)
+    while j < n:
+        store(
+            <vec*>ahead(t, j),
+            window_sum(ahead(first, j), s.plane, rows, n - j) * a + b, n - j,
+        )
+        j += lanes
+
+
+cdef inline bint is_zero(vec v) noexcept nogil:
+    """Tell whether all lanes are zero, and none is NaN."""
+    if vec is f32v:
+        return cc_sum_f32(v) == 0
+    else:
+        return cc_sum_f64(v) == 0
+
+
+cdef bint respond(
+    const Local* s, const vec* x, vec* y, Py_ssize_t channel, Py_ssize_t n
+) noexcept nogil:
+    """Write n pixels of a channel of y for beta 3/4; tell whether a t is not finite."""
+    cdef Py_ssize_t rows, j = 0, lanes = lanes_of(x), at = channel * s.plane
+    cdef Py_ssize_t soon = (s.after + AHEAD) * s.plane
+    cdef const vec* first = ahead(x, window_of(s, channel, &rows) * s.plane)
+    cdef vec zero = all_lanes(x, 0)
+    cdef vec a = all_lanes(x, s.scale), b = all_lanes(x, s.k), odd = zero, t
+    while j < n:
+        t = window_sum(ahead(first, j), s.plane, rows, n - j) * a + b
+        odd = odd + t * zero
+        cc_fetch_far(ahead(x, at + j + soon))
+        store(<vec*>ahead(y, at + j), load(ahead(x, at + j), n - j) * power_34(t), n - j)
+        j += lanes
+    return not is_zero(odd)
+
+
+cdef bint respond_back(
+    const Local* s, const vec* g, const vec* x, vec* dx, vec* row, Py_ssize_t channel,
+    Py_ssize_t n,
+) noexcept nogil:
+    """Write g * t**-beta to dx and the terms g * x * t**(-beta - 1) for beta 3/4."""
+    cdef Py_ssize_t rows, j = 0, lanes = lanes_of(x), at = channel * s.plane
+    cdef Py_ssize_t soon = (s.after + AHEAD) * s.plane
+    cdef const vec* first = ahead(x, window_of(s, channel, &rows) * s.plane)
+    cdef vec zero = all_lanes(x, 0)
+    cdef vec a = all_lanes(x, s.scale), b = all_lanes(x, s.k), odd = zero, t, p, r
+    while j < n:
+        t = window_sum(ahead(first, j), s.plane, rows, n - j) * a + b
+        odd = odd + t * zero
+        cc_fetch_far(ahead(x, at + j + soon))
+        p = power_34(t)
+        r = (t * p) * p  # the root of 1 / t
+        p = p * load(ahead(g, at + j), n - j)
+        store(<vec*>ahead(dx, at + j), p, n - j)
+        store(<vec*>ahead(row, j), (p * load(ahead(x, at + j), n - j)) * (r * r), n - j)
+        j += lanes
+    return not is_zero(odd)
+
+
+cdef void respond_anyhow(
+    const Local* s, const real* g, const real* x, real* out, real* row, Py_ssize_t channel,
+    Py_ssize_t n, bint odd,
+) noexcept nogil:
+    """Write the same, or y if there is no g, for any beta, or only where t is not finite."""
+    cdef real[BLOCK] t
+    cdef real[BLOCK] p
+    cdef Py_ssize_t j
+    if real is float:
+        windows(s, <const f32v*>x, <f32v*>t, channel, n)
+    else:
+        windows(s, <const f64v*>x, <f64v*>t, channel, n)
+    powers(<const real*>t, p, n, s.beta)
+    x += channel * s.plane
+    out += channel * s.plane
+    for j in range(n):
+        if odd and isfinite(t[j]):
+            continue
+        if g == NULL:
+            out[j] = x[j] * p[j]
+        else:
+            out[j] = g[channel * s.plane + j] * p[j]
+            row[j] = out[j] * x[j] / t[j]
+
+
 cdef void forward_block(
     const Local* s, const real* x, real* y, Py_ssize_t n
 ) noexcept nogil:
     """Write n pixels of all channels of y."""
-    cdef real[BLOCK] t
-    cdef real[BLOCK] p
-    cdef Py_ssize_t channel, j, at
+    cdef Py_ssize_t channel
+    cdef bint odd = False
     for channel in range(s.c):
-        at = channel * s.plane
-        windows(s, x, t, channel, n)
-        powers(<const real*>t, p, n, s.beta)
-        for j in range(n):
-            y[at + j] = x[at + j] * p[j]
+        if s.quick:
+            if real is float:
+                odd = respond(s, <const f32v*>x, <f32v*>y, channel, n)
+            else:
+                odd = respond(s, <const f64v*>x, <f64v*>y, channel, n)
+        if odd or not s.quick:
+            respond_anyhow(s, <const real*>NULL, x, y, <real*>NULL, channel, n, odd)
 
 
 cdef inline void take_others(
@@ -145,17 +226,19 @@ cdef inline void take_others(
 ) noexcept nogil:
     """Take from dx of a channel what it does to the windows that hold it."""
     cdef Py_ssize_t first = max(0, channel - s.after), last = min(s.c, channel + s.before + 1)
-    cdef Py_ssize_t j = 0, i, lanes = lanes_of(x)
+    cdef Py_ssize_t j = 0, i, turn = min(last, first - first % s.ring + s.ring)
+    cdef Py_ssize_t lanes = lanes_of(x)
+    cdef const vec* one = ahead(ring, first % s.ring * s.block)
     cdef vec a = all_lanes(x, 2 * s.scale * s.beta), v
-    cdef unsigned long long there
     while j < n:
-        there = first_lanes(n - j, lanes)
         v = all_lanes(x, 0)
-        for i in range(first, last):
-            v = v + part(ahead(ring, i % s.ring * s.block + j), there)
-        put_part(
+        for i in range(turn - first):
+            v = v + load(ahead(one, i * s.block + j), n - j)
+        for i in range(last - turn):
+            v = v + load(ahead(ring, i * s.block + j), n - j)
+        store(
             <vec*>ahead(dx, j),
-            part(ahead(<const vec*>dx, j), there) - a * part(ahead(x, j), there) * v, n - j,
+            load(ahead(<const vec*>dx, j), n - j) - (a * load(ahead(x, j), n - j)) * v, n - j,
         )
         j += lanes
 
@@ -175,20 +258,22 @@ cdef void backward_block(
     const Local* s, const real* g, const real* x, real* dx, real* ring, Py_ssize_t n
 ) noexcept nogil:
     """Write n pixels of all channels of dx."""
-    cdef real[BLOCK] t
-    cdef real[BLOCK] p
     cdef real* row
-    cdef Py_ssize_t channel, j, at
+    cdef Py_ssize_t channel
+    cdef bint odd = False
     for channel in range(s.c):
-        at = channel * s.plane
         row = ring + channel % s.ring * s.block
-        windows(s, x, t, channel, n)
-        powers(<const real*>t, p, n, s.beta)
-        for j in range(n):
-            p[j] = g[at + j] * p[j]
-            row[j] = p[j] * x[at + j] / t[j]
-        for j in range(n):
-            dx[at + j] = p[j]
+        if s.quick:
+            if real is float:
+                odd = respond_back(
+                    s, <const f32v*>g, <const f32v*>x, <f32v*>dx, <f32v*>row, channel, n
+                )
+            else:
+                odd = respond_back(
+                    s, <const f64v*>g, <const f64v*>x, <f64v*>dx, <f64v*>row, channel, n
+                )
+        if odd or not s.quick:
+            respond_anyhow(s, g, x, dx, row, channel, n, odd)
         if channel >= s.before:
             finish_channel(s, x, <const real*>ring, dx, channel - s.before, n)
     for channel in range(max(0, s.c - s.before), s.c):

@@ -32,8 +32,8 @@ from convcore.kernels.buffers cimport (
     Buffers, call_as, from_bits, geometry_of, reals, reals_or_nothing, room,
 )
 from convcore.kernels.moments cimport (
-    Sums, add_products, blend_line, blend_run, moments, products, put_scalar, rounded, scalar_at,
-    scale_line, scale_run, weighted_products,
+    Sums, blend_line, blend_run, line_sums, moments, products, put_scalar, rounded, scalar_at,
+    scale_line, scale_run,
 )
 from convcore.kernels.vector cimport ahead, f32v, f64v, real, vec
 
@@ -224,11 +224,9 @@ cdef Sums row_sums(
     """Do the same for any row."""
     if s.run > 1:
         return add_runs(s, g, x, weight, sums, mean, rstd)
-    if sums != NULL:
-        add_products(sums, sums + s.groups * s.weights, g, x, s.m, mean, rstd)
-    if weight == NULL:
-        return products(g, x, s.m, mean)
-    return weighted_products(g, x, weight, s.m, mean)
+    if sums == NULL:
+        return line_sums(g, x, weight, s.m, mean, rstd, NULL, NULL)
+    return line_sums(g, x, weight, s.m, mean, rstd, sums, sums + s.groups * s.weights)
 
 
 cdef void blend_row(
