@@ -5,8 +5,9 @@
 
 Arrays are float32 or float64, never mixed and never cast; results are new arrays of
 the same dtype, and inputs are not written (but for the running statistics of
-`batch_norm` and `instance_norm`). Layouts are channels first: (N, C, ...). Names, order and defaults of
-arguments are those of `torch.nn.functional`; what torch lacks is keyword-only.
+`batch_norm` and `instance_norm`). Layouts are channels first: (N, C, ...). Names, order
+and defaults of arguments are those of `torch.nn.functional`; what torch lacks is
+keyword-only.
 """
 
 from convcore.functional.activation import (

@@ -1,7 +1,6 @@
 """What all normalisations do alike: vectors at the door, numbers for the kernels."""
 
 import struct
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,9 +43,7 @@ def result(function: str, out: Any, x: Array, *others: Array | None) -> Array:
     return given
 
 
-def statistics_of(
-    function: str, mean: Any, rstd: Any, count: int
-) -> Wide | None:
+def statistics_of(function: str, mean: Any, rstd: Any, count: int) -> Wide | None:
     """Check statistics that a caller has kept, and join them as the kernels take them.
 
     Parameters

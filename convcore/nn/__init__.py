@@ -49,12 +49,22 @@ from convcore.nn.conv import (
     ConvTranspose3d,
 )
 from convcore.nn.dropout import Dropout
+from convcore.nn.folding import fold_batch_norm
 from convcore.nn.layer import Backward, Layer
 from convcore.nn.linear import Linear
 from convcore.nn.loss import CrossEntropyLoss, LossBackward, MSELoss
 from convcore.nn.max_pool import MaxPool1d, MaxPool2d, MaxPool3d
 from convcore.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from convcore.nn.parameter import Parameter
+from convcore.nn.row_norm import (
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+    LocalResponseNorm,
+    RMSNorm,
+)
 from convcore.nn.serialize import load_npz, save_npz
 from convcore.nn.shape import Flatten
 
@@ -82,9 +92,15 @@ __all__ = [
     "GlobalAvgPool1d",
     "GlobalAvgPool2d",
     "GlobalAvgPool3d",
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "LogSoftmax",
     "LossBackward",
     "MSELoss",
@@ -92,12 +108,14 @@ __all__ = [
     "MaxPool2d",
     "MaxPool3d",
     "Parameter",
+    "RMSNorm",
     "ReLU",
     "Residual",
     "Sequential",
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "fold_batch_norm",
     "load_npz",
     "save_npz",
 ]
