@@ -72,9 +72,7 @@ def test_as_the_reference(
         rows = Rows.of(x, axes, eps)
     else:
         rows = Rows.known(x, axes, old_mean, old_var, eps)
-    w, b = (
-        0 if v is None else along_channels(v, x.ndim) for v in (w_weight, w_bias)
-    )
+    w, b = (0 if v is None else along_channels(v, x.ndim) for v in (w_weight, w_bias))
     w = np.ones(1, wide) if weight is None else w
     oracle.assert_within(y, right, rows.allowed(right, w, b), dtype)
     u = np.finfo(dtype).eps
@@ -114,7 +112,9 @@ def test_a_large_mean_costs_no_digits(offset: float) -> None:
     np.testing.assert_allclose(y, exact - offset, rtol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(500, 3, 97), (3000, 70), (2, 3, 40000), (70, 50, 31)])
+@pytest.mark.parametrize(
+    "shape", [(500, 3, 97), (3000, 70), (2, 3, 40000), (70, 50, 31)]
+)
 def test_more_than_one_chunk(shape: tuple[int, ...]) -> None:
     """Statistics over chunks of samples, and pieces of channels, are those over all."""
     x = oracle.normal(np.random.default_rng(0), shape, np.float64)

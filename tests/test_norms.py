@@ -74,7 +74,9 @@ def check_sums(
 ) -> None:
     """Compare the gradients of weight and bias, sums over some axes."""
     size = np.abs(g) * (2 + np.abs(rows.h)) * (rows.u + 1e-13 * (1 + rows.far) ** 2)
-    for grad, right, terms in zip(grads, rights, (size, rows.u * np.abs(g)), strict=False):
+    for grad, right, terms in zip(
+        grads, rights, (size, rows.u * np.abs(g)), strict=False
+    ):
         allowed = 4 * terms.sum(axis=axes).reshape(right.shape)
         oracle.assert_within(grad, right, allowed, dtype)
 
@@ -125,7 +127,9 @@ def test_groups_as_the_reference(
     oracle.assert_within(grads[0], rights[0], allowed.reshape(shape), dtype)
     check_sums(rows, g.reshape(split.shape), grads[1:], rights[1:], (0, 3), dtype)
     if each == 1 and space and np.prod(space) > 1:
-        oracle.assert_bits_equal(F.instance_norm(x, None, None, weight, bias, eps=eps), y)
+        oracle.assert_bits_equal(
+            F.instance_norm(x, None, None, weight, bias, eps=eps), y
+        )
         same = F.instance_norm_backward(g, x, weight=weight, eps=eps)
         for one, other in zip(same, grads, strict=True):
             oracle.assert_bits_equal(one, other)
@@ -142,9 +146,7 @@ def test_instance_norm_with_running_statistics() -> None:
     y = F.instance_norm(x, mean, var, use_input_stats=False)
     oracle.assert_bits_equal(y, F.batch_norm(x, mean, var))
     grads = F.instance_norm_backward(g, x, mean, var, use_input_stats=False)
-    for one, other in zip(
-        grads, F.batch_norm_backward(g, x, mean, var), strict=True
-    ):
+    for one, other in zip(grads, F.batch_norm_backward(g, x, mean, var), strict=True):
         oracle.assert_bits_equal(one, other)
 
 
@@ -419,7 +421,11 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: F.layer_norm(X, 6), ValueError, "layer_norm: x must end with"),
     (lambda: F.layer_norm(X, ()), ValueError, "normalized_shape must have an axis"),
     (lambda: F.layer_norm(X, 5.0), TypeError, "normalized_shape must be an integer"),
-    (lambda: F.layer_norm(X, 5, X[0, 0, :4]), ValueError, r"weight must have shape \(5,\)"),
+    (
+        lambda: F.layer_norm(X, 5, X[0, 0, :4]),
+        ValueError,
+        r"weight must have shape \(5,\)",
+    ),
     (lambda: F.layer_norm(X, 5, eps=-1.0), ValueError, "eps must be >= 0"),
     (lambda: F.layer_norm(X, 5, np.ones(5)), TypeError, "weight must .* float32"),
     (lambda: F.rms_norm(X, [7, 6, 5, 5]), ValueError, "rms_norm: x must end with"),

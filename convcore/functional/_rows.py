@@ -133,9 +133,12 @@ def gradients(
     return grad_x, _gathered(grad_weight, job), _gathered(grad_bias, job)
 
 
-def kept(function: str, mean: Any, rstd: Any, job: Rows) -> Wide | None:
-    """Check the statistics of the rows that a caller has kept."""
-    return statistics_of(function, mean, rstd, job.rows)
+def kept(function: str, known: Any, job: Rows) -> Wide | None:
+    """Check the statistics of the rows that a caller has kept, if they are apart."""
+    if type(known) is tuple:
+        return statistics_of(function, *known, job.rows)
+    joined: Wide | None = known
+    return joined
 
 
 def _gathered(grad: Array | None, job: Rows) -> Array | None:

@@ -188,6 +188,7 @@ def instance_norm(
     """
     name = "instance_norm"
     boolean(name, "use_input_stats", use_input_stats)
+    x = ready(name, "x", x)
     if not use_input_stats:
         _spatial(name, x, 1)
         running = running_mean, running_var
@@ -242,6 +243,7 @@ def instance_norm_backward(
     """
     name = "instance_norm_backward"
     boolean(name, "use_input_stats", use_input_stats)
+    x = ready(name, "x", x)
     if not use_input_stats:
         _spatial(name, x, 1)
         running = running_mean, running_var
@@ -306,7 +308,7 @@ def group_gradients(
     grad_output, x = arrays
     x = ready(name, "x", x)
     job = _job(name, x, num_groups, eps)
-    statistics = kept(name, *known, job) if type(known) is tuple else known
+    statistics = kept(name, known, job)
     return gradients(name, grad_output, x, job, weight, needs, statistics)
 
 
@@ -339,9 +341,9 @@ def _new_job(function: str, shape: Shape, num_groups: Any, eps: float) -> Rows:
 _cached_job = lru_cache(maxsize=4096)(_new_job)
 
 
-def _spatial(function: str, x: Any, least: int) -> None:
+def _spatial(function: str, x: Array, least: int) -> None:
     """Check that a channel has so many values."""
-    shape = np.shape(x)
+    shape = x.shape
     if len(shape) < 3 or prod(shape[2:]) < least:
         raise ValueError(
             f"{function}: x must have shape (N, C, ...) with at least {least} values "

@@ -259,7 +259,7 @@ def layer_gradients(
     grad_output, x = arrays
     x = ready(name, "x", x)
     job = _job(name, x, normalized_shape, eps, True)
-    statistics = kept(name, *known, job) if type(known) is tuple else known
+    statistics = kept(name, known, job)
     return gradients(name, grad_output, x, job, weight, needs, statistics)
 
 
@@ -291,7 +291,7 @@ def rms_gradients(
     grad_output, x = arrays
     x = ready(name, "x", x)
     job = _job(name, x, normalized_shape, _rms_eps(eps, x), False)
-    statistics = kept(name, *known, job) if type(known) is tuple else known
+    statistics = kept(name, known, job)
     return gradients(name, grad_output, x, job, weight, needs, statistics)[:2]
 
 

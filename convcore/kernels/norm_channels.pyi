@@ -2,7 +2,9 @@ from typing import Any
 
 import numpy as np
 
-_Sizes = Any  # a buffer of int64: n, c, rest, training, and the bits of eps and momentum
+_Sizes = (
+    Any  # a buffer of int64: n, c, rest, training, and the bits of eps and momentum
+)
 _Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
 _Wide = np.ndarray[Any, np.dtype[np.float64]]
 _Bytes = np.ndarray[Any, np.dtype[np.uint8]]

@@ -29,7 +29,7 @@ from libc.math cimport isfinite, sqrt
 
 from convcore.kernels.blocks cimport ROUND_WORK, Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport (
-    Buffers, call_as, from_bits, geometry_of, is_nothing, reals, reals_or_nothing, room,
+    Buffers, call_as, from_bits, geometry_of, reals, reals_or_nothing, room,
 )
 from convcore.kernels.moments cimport (
     Sums, blend_run, lanes_of, load, moments, multiply_run, products, put_scalar, rounded,
@@ -207,7 +207,7 @@ cdef int take_sums(
     const Shape* s, const vec* g, const vec* x, const Room* r, int threads
 ) except -1:
     """Write all sums of the chunks."""
-    cdef Py_ssize_t begin = 0, end, channel, j
+    cdef Py_ssize_t begin = 0, end, j
     cdef Rounds tasks
     if s.columns:
         for j in range(s.columns - 1, -1, -1):  # a channel's value for its columns

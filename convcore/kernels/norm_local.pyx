@@ -29,7 +29,9 @@ from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport Buffers, call_as, from_bits, geometry_of, reals, room
 from convcore.kernels.moments cimport lanes_of, load, store
 from convcore.kernels.powers cimport power_34
-from convcore.kernels.vector cimport ahead, all_lanes, cc_fetch_far, cc_sum_f32, cc_sum_f64, f32v, f64v, real, vec
+from convcore.kernels.vector cimport (
+    ahead, all_lanes, cc_fetch_far, cc_sum_f32, cc_sum_f64, f32v, f64v, real, vec,
+)
 
 cdef enum:
     FIELDS = 7  # n, c, plane, size, and the bits of alpha, beta and k
@@ -81,7 +83,9 @@ cdef inline vec window_sum(
     return v
 
 
-cdef inline Py_ssize_t window_of(const Local* s, Py_ssize_t channel, Py_ssize_t* rows) noexcept nogil:
+cdef inline Py_ssize_t window_of(
+    const Local* s, Py_ssize_t channel, Py_ssize_t* rows
+) noexcept nogil:
     """Give the first channel of a window, and their number."""
     cdef Py_ssize_t first = max(0, channel - s.before)
     rows[0] = min(s.c, channel + s.after + 1) - first

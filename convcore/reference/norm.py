@@ -265,7 +265,8 @@ def local_response_norm(
     Neural Networks", 2012, section 3.3; there without the division by `size`.
     """
     with ieee():
-        return x * _response(x, size, alpha, k) ** -x.dtype.type(beta)
+        y: Array = x * _response(x, size, alpha, k) ** -x.dtype.type(beta)
+    return y
 
 
 def local_response_norm_backward(
@@ -295,7 +296,8 @@ def local_response_norm_backward(
         for c in range(x.shape[1]):
             others[:, _window(c, size, x)] += terms[:, c : c + 1]
         factor = x.dtype.type(2 * alpha * beta / size)
-        return grad_y * t**-power - factor * x * others
+        grad_x: Array = grad_y * t**-power - factor * x * others
+    return grad_x
 
 
 def _response(x: Array, size: int, alpha: float, k: float) -> Array:
@@ -304,7 +306,8 @@ def _response(x: Array, size: int, alpha: float, k: float) -> Array:
     with ieee():
         for c in range(x.shape[1]):
             t[:, c] = (x[:, _window(c, size, x)] ** 2).sum(axis=1)
-        return x.dtype.type(k) + x.dtype.type(alpha / size) * t
+        t = x.dtype.type(k) + x.dtype.type(alpha / size) * t
+    return t
 
 
 def _window(channel: int, size: int, x: Array) -> slice:

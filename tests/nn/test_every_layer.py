@@ -42,7 +42,7 @@ def batch_norm(layer: Any, x: Any) -> Any:
 
 
 def layer_norm(layer: Any, x: Any) -> Any:
-    return F.layer_norm(x, (3, 5), layer.weight.value, layer.bias.value)
+    return F.layer_norm(x, 5, layer.weight.value, layer.bias.value)
 
 
 SPACE = {1: (9,), 2: (9, 6), 3: (5, 4, 6)}
@@ -111,7 +111,7 @@ TABLE: dict[str, Row] = {
     **ranked(2),
     **ranked(3),
     "Linear": (lambda: nn.Linear(5, 4, **F64), X, conv(F.linear)),
-    "LayerNorm": (lambda: nn.LayerNorm((3, 5), **F64), (2, 3, 5), layer_norm),
+    "LayerNorm": (lambda: nn.LayerNorm(5, **F64), (2, 3, 5), layer_norm),
     "RMSNorm": (
         lambda: nn.RMSNorm(5, **F64),
         X,
@@ -332,7 +332,7 @@ REPR = {
     "GlobalAvgPool1d": "GlobalAvgPool1d()",
     "BatchNorm2d": "BatchNorm2d(4)",
     "InstanceNorm2d": "InstanceNorm2d(4, affine=True)",
-    "LayerNorm": "LayerNorm((3, 5))",
+    "LayerNorm": "LayerNorm((5,))",
     "RMSNorm": "RMSNorm((5,))",
     "GroupNorm": "GroupNorm(2, 6)",
     "LocalResponseNorm": "LocalResponseNorm(4, alpha=0.5, beta=0.6, k=2.0)",
