@@ -83,6 +83,47 @@ TABLE: dict[str, tuple[Callable[..., Any], int, bool]] = {
         2,
         False,
     ),
+    "layer_norm": (lambda x: F.layer_norm(x, 5, *features(x)), 1, True),
+    "layer_norm_backward": (
+        lambda g, x: F.layer_norm_backward(g, x, (C, 5))[0],
+        2,
+        True,
+    ),
+    "layer_norm_backward weight": (
+        lambda g, x: F.layer_norm_backward(g, x, 5)[1],
+        2,
+        False,
+    ),
+    "rms_norm": (lambda x: F.rms_norm(x, 5, features(x)[0]), 1, True),
+    "rms_norm_backward": (lambda g, x: F.rms_norm_backward(g, x, 5)[0], 2, True),
+    "rms_norm_backward weight": (
+        lambda g, x: F.rms_norm_backward(g, x, 5)[1],
+        2,
+        False,
+    ),
+    "group_norm": (lambda x: F.group_norm(x, 2, *channels(x)[2:]), 1, True),
+    "group_norm_backward": (
+        lambda g, x: F.group_norm_backward(g, x, 3, channels(x)[2])[0],
+        2,
+        True,
+    ),
+    "group_norm_backward weight": (
+        lambda g, x: F.group_norm_backward(g, x, 3)[1],
+        2,
+        False,
+    ),
+    "instance_norm": (F.instance_norm, 1, True),
+    "instance_norm_backward": (
+        lambda g, x: F.instance_norm_backward(g, x)[0],
+        2,
+        True,
+    ),
+    "local_response_norm": (lambda x: F.local_response_norm(x, 3), 1, True),
+    "local_response_norm_backward": (
+        lambda g, x: F.local_response_norm_backward(g, x, 3),
+        2,
+        True,
+    ),
     "cross_entropy": (lambda x: F.cross_entropy(x, targets(x)), 1, False),
     "cross_entropy none": (
         lambda x: F.cross_entropy(
@@ -113,6 +154,11 @@ def channels(x: Any) -> list[Any]:
     """Mean, variance, weight and bias."""
     mean, var, weight, bias = weights(x, (4, C))
     return [mean, var**2 + 0.5, weight, bias]
+
+
+def features(x: Any) -> Any:
+    """Weight and bias of the last axis."""
+    return weights(x, (2, 5))
 
 
 def targets(x: Any) -> Any:

@@ -337,3 +337,59 @@ def test_losses_keep_the_dtype(reduction: str, dtype: type) -> None:
         ref.mse_loss_backward(x, x, reduction),
     ):
         assert result.dtype == dtype
+
+
+# Other normalisations --------------------------------------------------------------
+
+
+def test_rows_by_hand() -> None:
+    x = np.array([[1.0, 3, 5, 5]])
+    assert_exact(ref.layer_norm(x[:, :2], 1, eps=0.0), np.array([[-1.0, 1]]))
+    weight, bias = np.array([2.0, 3]), np.array([10.0, 20])
+    y = ref.layer_norm(x[:, :2], 1, weight, bias, eps=0.0)
+    assert_exact(y, np.array([[8.0, 23]]))
+    grouped = ref.group_norm(x, 2, eps=1.0)
+    root = np.sqrt(2.0)
+    np.testing.assert_allclose(grouped, [[-1 / root, 1 / root, 0, 0]])
+    halves = ref.layer_norm(np.array([[3.0, 4]]), 1, eps=0.0, centred=False)
+    np.testing.assert_allclose(halves, np.array([[3, 4]]) / np.sqrt(12.5))
+
+
+def test_local_response_by_hand() -> None:
+    x = np.array([[1.0, 2, 3]])
+    y = ref.local_response_norm(x, 2, alpha=2.0, beta=1.0, k=1.0)
+    assert_exact(y, np.array([[1 / 2, 2 / 6, 3 / 14]]))
+    y = ref.local_response_norm(x, 3, alpha=3.0, beta=1.0, k=1.0)
+    assert_exact(y, np.array([[1 / 6, 2 / 15, 3 / 14]]))
+
+
+def test_norm_gradients_are_slopes() -> None:
+    rng = np.random.default_rng(0)
+    x, grad_y = (normal(rng, (3, 6, 4), np.float64) for _ in range(2))
+    weight, bias = normal(rng, (2, 6), np.float64)
+    for groups in (1, 2, 6):
+        gradients_check(
+            lambda x, w, b, groups=groups: ref.group_norm(x, groups, w, b),
+            [x, weight, bias],
+            ref.group_norm_backward(grad_y, x, groups, weight),
+            grad_y,
+            rng,
+        )
+    lines = normal(rng, (2, 6, 4), np.float64)
+    for centred in (True, False):
+        gradients_check(
+            lambda x, w, b, c=centred: ref.layer_norm(x, 2, w, b, 1e-5, c),
+            [x, *lines],
+            ref.layer_norm_backward(grad_y, x, 2, lines[0], 1e-5, centred),
+            grad_y,
+            rng,
+        )
+    for size in (1, 4, 5):
+        how = size, 0.5, 0.75, 2.0
+        gradients_check(
+            lambda x, how=how: ref.local_response_norm(x, *how),
+            [x],
+            [ref.local_response_norm_backward(grad_y, x, *how)],
+            grad_y,
+            rng,
+        )

@@ -72,6 +72,12 @@ from convcore.functional.gated_activation import (
     silu,
     silu_backward,
 )
+from convcore.functional.group_norm import (
+    group_norm,
+    group_norm_backward,
+    instance_norm,
+    instance_norm_backward,
+)
 from convcore.functional.hard_activation import (
     hardsigmoid,
     hardsigmoid_backward,
@@ -82,12 +88,18 @@ from convcore.functional.hard_activation import (
     relu6,
     relu6_backward,
 )
-from convcore.functional.linear import linear, linear_backward
-from convcore.functional.loss import (
-    Reduction,
-    mse_loss,
-    mse_loss_backward,
+from convcore.functional.layer_norm import (
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
 )
+from convcore.functional.linear import linear, linear_backward
+from convcore.functional.local_norm import (
+    local_response_norm,
+    local_response_norm_backward,
+)
+from convcore.functional.loss import Reduction, mse_loss, mse_loss_backward
 from convcore.functional.max_pool import (
     max_pool1d,
     max_pool1d_backward,
@@ -160,18 +172,26 @@ __all__ = [
     "global_avg_pool2d_backward",
     "global_avg_pool3d",
     "global_avg_pool3d_backward",
+    "group_norm",
+    "group_norm_backward",
     "hardsigmoid",
     "hardsigmoid_backward",
     "hardswish",
     "hardswish_backward",
     "hardtanh",
     "hardtanh_backward",
+    "instance_norm",
+    "instance_norm_backward",
     "keyed_dropout",
     "keyed_dropout_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "log_softmax",
     "log_softmax_backward",
     "max_pool1d",
@@ -188,6 +208,8 @@ __all__ = [
     "relu6",
     "relu6_backward",
     "relu_backward",
+    "rms_norm",
+    "rms_norm_backward",
     "selu",
     "selu_backward",
     "sigmoid",

@@ -49,9 +49,11 @@ def run(plan: Plan, *buffers: Array | None, packed: Array | None = None) -> None
 def apply(
     module: str,
     function: str,
-    sizes: tuple[int, ...],
+    sizes: "tuple[int, ...] | array[int]",
     *buffers: Array | None,
     work: int,
+    scratch: int = 0,
+    of_each: int = 0,
 ) -> None:
     """Run the kernel of an operation that has only one, over contiguous arrays.
 
@@ -60,15 +62,30 @@ def apply(
     module, function : str
         As in `plan.operation`.
     sizes : ints
-        What the kernel has to know of the shapes.
+        What the kernel has to know of the shapes; an array of int64 may be kept.
     buffers : ndarray or None
         The outputs last; None is no array.
     work : int
         Elements that are looked at, about: decides about threads.
+    scratch : int
+        Bytes that are lent to the kernel, behind the buffers; without any, it gets none.
+    of_each : int
+        Bytes of scratch for each thread.
     """
     team = threads.team(work)
     begin = time.perf_counter() if _VERBOSE else 0.0
-    operation(module, function)(array("q", sizes), *buffers, team)
+    scratch += team * of_each
+    kernel = operation(module, function)
+    if type(sizes) is tuple:
+        sizes = array("q", sizes)
+    if scratch:
+        lent = workspace.lend(scratch)
+        try:
+            kernel(sizes, *buffers, lent, team)
+        finally:
+            workspace.take_back(lent)
+    else:
+        kernel(sizes, *buffers, team)
     if _VERBOSE:
         milliseconds = (time.perf_counter() - begin) * 1e3
         what = f"{module}.{function} {sizes} threads {team}"

@@ -1,32 +1,31 @@
-"""Batch normalisation: each channel with mean 0 and variance 1, then its own scale.
+"""Batch and instance normalisation: statistics for each channel, then its own scale."""
 
-Whatever the dtype of x, statistics are summed and values are computed in float64, in
-blocks small enough for the cache, and rounded once. Data with a mean of 10**4 and a
-deviation of 1 keep all the digits that float32 gave them.
-"""
-
-from collections.abc import Collection, Iterator
+from array import array
+from collections.abc import Collection
+from functools import lru_cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from convcore.arguments import real
-from convcore.functional._checks import like, needed, share, vector
-from convcore.runtime.arrays import Array, empty, ready
+from convcore.arguments import boolean, real
+from convcore.functional._checks import like, needed, share
+from convcore.functional._norms import (
+    Wide,
+    bits,
+    per_channel,
+    result,
+    statistics_of,
+)
+from convcore.functional.call import apply
+from convcore.plan import operation
+from convcore.runtime.arrays import Array, ready
 
 __all__ = ["batch_norm", "batch_norm_backward"]
 
-Wide = npt.NDArray[np.float64]
-
-# Elements of a block: 512 KiB in float64, so that its few passes stay in the L2 cache.
-_BLOCK = 2**16
-
-_ieee = np.errstate(all="ignore")
+Pair = tuple[Array | None, Array | None]
 
 
-@_ieee
 def batch_norm(
     x: Array,
     running_mean: Array | None,
@@ -36,6 +35,8 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    *,
+    out: Array | None = None,
 ) -> Array:
     """Normalise each channel: (x - mean) / sqrt(var + eps) * weight + bias.
 
@@ -55,6 +56,8 @@ def batch_norm(
         Share of the new statistics, 0 <= momentum <= 1.
     eps : float
         Added to the variance; at least 0.
+    out : (like x), optional
+        Where to write y; contiguous, and no part of x.
 
     Returns
     -------
@@ -68,8 +71,10 @@ def batch_norm(
 
     Notes
     -----
-    The variance takes a second pass over x, around the mean. The bits of an inference
-    do not depend on the batch.
+    Two reads of x and one write of y in training; one read and one write in inference,
+    whose bits do not depend on the batch. Statistics are summed in float64 around a value
+    of the channel: data with a mean of 10**4 and a deviation of 1 keep all the digits that
+    float32 gave them.
 
     References
     ----------
@@ -86,35 +91,64 @@ def batch_norm(
     (array([0.2]), array([1.1]))
     """
     name = "batch_norm"
-    rows = _rows(name, x)
-    channels = rows.shape[1]
-    new = share(name, "momentum", momentum)
-    eps = real(name, "eps", eps, least=0)
-    stored = _stored(name, running_mean, running_var, rows, training)
-    gain = None if weight is None else vector(name, "weight", weight, channels, rows)
-    shift = None if bias is None else vector(name, "bias", bias, channels, rows)
-
-    statistics = _batch_statistics(name, rows) if training else stored
-    assert statistics is not None
-    scale = 1 / np.sqrt(statistics.var + eps)
-    if gain is not None:
-        scale = scale * gain[:, None]
-    y = empty(rows.shape, rows.dtype)
-    for block in _blocks(rows):
-        wide = np.subtract(rows[block], statistics.mean, dtype=np.float64)
-        wide *= scale
-        if shift is not None:
-            wide += shift[:, None]
-        y[block] = wide
-    if training and stored is not None:
-        count = rows.shape[0] * rows.shape[2]
-        unbiased = statistics.var * (count / (count - 1))
-        _update(running_mean, stored.mean, statistics.mean, new)
-        _update(running_var, stored.var, unbiased, new)
-    return y.reshape(np.shape(x))
+    running = running_mean, running_var
+    if training:
+        y, _ = trained(name, x, running, (weight, bias), momentum, eps, out)
+        return y
+    x = ready(name, "x", x)
+    job = _job(name, x.shape, False, eps, momentum)
+    mean, var = running_pair(name, running, job.channels, x, written=False)
+    weight = per_channel(name, "weight", weight, job.channels, x)
+    bias = per_channel(name, "bias", bias, job.channels, x)
+    y = result(name, out, x, weight, bias, mean, var)
+    apply(
+        *("norm_channels", "infer", job.sizes, x, weight, bias, mean, var, y),
+        work=x.size,
+        scratch=job.scratch,
+    )
+    return y
 
 
-@_ieee
+def trained(
+    name: str,
+    x: Array,
+    running: Pair,
+    affine: Pair,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    out: Array | None = None,
+) -> tuple[Array, Wide]:
+    """Do `batch_norm` in training, and give mean and 1 / deviation, too: (2, C).
+
+    Parameters
+    ----------
+    running, affine : pairs of (C,), or of None
+    """
+    x = ready(name, "x", x)
+    job = _job(name, x.shape, True, eps, momentum)
+    channels = job.channels
+    mean, var = stored = (
+        (None, None)
+        if running[0] is None and running[1] is None
+        else running_pair(name, running, channels, x, written=True)
+    )
+    weight = per_channel(name, "weight", affine[0], channels, x)
+    bias = per_channel(name, "bias", affine[1], channels, x)
+    y = result(name, out, x, weight, bias, *running)
+    statistics = np.empty((2, channels))
+    apply(
+        *("norm_channels", "forward", job.sizes, x, weight, bias, mean, var, y),
+        statistics,
+        work=2 * x.size,
+        scratch=job.scratch,
+    )
+    if stored[0] is not running[0]:
+        running[0][...] = stored[0]  # type: ignore[index]
+    if stored[1] is not running[1]:
+        running[1][...] = stored[1]  # type: ignore[index]
+    return y, statistics
+
+
 def batch_norm_backward(
     grad_output: Array,
     x: Array,
@@ -125,6 +159,8 @@ def batch_norm_backward(
     eps: float = 1e-5,
     *,
     needs: Collection[str] = ("x", "weight", "bias"),
+    mean: Array | None = None,
+    rstd: Array | None = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Take the gradients of `batch_norm`.
 
@@ -145,6 +181,9 @@ def batch_norm_backward(
         the running ones are not looked at: they may be None.
     needs : names among "x", "weight", "bias"
         Gradients to compute.
+    mean, rstd : (C,) float64, optional
+        Mean and 1 / sqrt(var + eps) of the batch, where they are known from the forward
+        pass; both or none. Only in training.
 
     Returns
     -------
@@ -168,132 +207,112 @@ def batch_norm_backward(
     [[[0.0], [0.0]], [2.0], [4.0]]
     """
     name = "batch_norm_backward"
-    needs_x, needs_weight, needs_bias = needed(name, needs, ("x", "weight", "bias"))
-    rows = _rows(name, x)
-    channels = rows.shape[1]
-    grads = like(name, "grad_output", grad_output, "x", ready(name, "x", x))
-    grads = grads.reshape(rows.shape)
-    eps = real(name, "eps", eps, least=0)
-    gain = None if weight is None else vector(name, "weight", weight, channels, rows)
-    if training:
-        statistics = _batch_statistics(name, rows)
+    needs_x, needs_weight, needs_bias = needed(name, needs)
+    x = ready(name, "x", x)
+    job = _job(name, x.shape, training, eps, 0.0)
+    channels = job.channels
+    grads = like(name, "grad_output", grad_output, "x", x)
+    weight = per_channel(name, "weight", weight, channels, x)
+    if not training:
+        running = running_mean, running_var
+        statistics = _from_running(running_pair(name, running, channels, x, False), eps)
     else:
-        found = _stored(name, running_mean, running_var, rows, training)
-        assert found is not None
-        statistics = found
-
-    inverse = 1 / np.sqrt(statistics.var + eps)
-    sum_g, sum_gh = np.zeros((channels, 1)), np.zeros((channels, 1))
-    if needs_weight or needs_bias or training:
-        for block in _blocks(rows):
-            g = grads[block].astype(np.float64)
-            sum_g += _channel_sums(g)
-            g *= _normalised(rows[block], statistics.mean, inverse)
-            sum_gh += _channel_sums(g)
-
-    grad_x = None
-    if needs_x:
-        count = rows.shape[0] * rows.shape[2]
-        scale = inverse if gain is None else inverse * gain[:, None]
-        grad_x = empty(rows.shape, rows.dtype)
-        for block in _blocks(rows):
-            wide = grads[block].astype(np.float64)
-            if training:
-                normalised = _normalised(rows[block], statistics.mean, inverse)
-                normalised *= sum_gh / count
-                wide -= normalised
-                wide -= sum_g / count
-            wide *= scale
-            grad_x[block] = wide
-        grad_x = grad_x.reshape(np.shape(x))
-    return (
-        grad_x,
-        sum_gh[:, 0].astype(rows.dtype) if needs_weight else None,
-        sum_g[:, 0].astype(rows.dtype) if needs_bias else None,
+        known = statistics_of(name, mean, rstd, channels)
+        statistics = _statistics(x, job) if known is None else known
+    grad_x = result(name, None, x) if needs_x else None
+    grad_weight = np.empty(channels, x.dtype) if needs_weight else None
+    grad_bias = np.empty(channels, x.dtype) if needs_bias else None
+    apply(
+        *("norm_channels", "backward", job.sizes, grads, x, weight, statistics),
+        *(grad_x, grad_weight, grad_bias),
+        work=2 * x.size,
+        scratch=job.scratch,
     )
+    return grad_x, grad_weight, grad_bias
 
 
-class _Statistics(NamedTuple):
-    """Mean and variance of each channel, (C, 1), to go with (n, C, rest)."""
+class _Job(NamedTuple):
+    """What shape and numbers decide."""
 
-    mean: Wide
-    var: Wide
+    channels: int
+    sizes: "array[int]"
+    scratch: int
 
 
-def _rows(function: str, x: Array) -> Array:
-    """View x as (N, C, rest)."""
-    x = ready(function, "x", x)
-    if x.ndim < 2 or 0 in x.shape[1:]:
+def _job(
+    function: str, shape: tuple[int, ...], training: bool, eps: float, momentum: float
+) -> _Job:
+    """Check shape and numbers: once for all equal calls."""
+    if type(eps) is float and type(momentum) is float and type(training) is bool:
+        return _cached_job(function, shape, training, eps, momentum)
+    return _new_job(function, shape, training, eps, momentum)
+
+
+def _new_job(
+    function: str, shape: tuple[int, ...], training: bool, eps: float, momentum: float
+) -> _Job:
+    if len(shape) < 2 or 0 in shape[1:]:
         raise ValueError(
             f"{function}: x must have shape (N, C) or (N, C, ...) with every extent "
-            f"but the batch >= 1, got {x.shape}"
+            f"but the batch >= 1, got {shape}"
         )
-    return x.reshape(*x.shape[:2], prod(x.shape[2:]))
-
-
-def _blocks(rows: Array) -> Iterator[slice]:
-    """Cut the batch into runs of about _BLOCK elements, by the shape of one sample."""
-    samples = max(1, _BLOCK // prod(rows.shape[1:]))
-    for start in range(0, rows.shape[0], samples):
-        yield slice(start, start + samples)
-
-
-def _channel_sums(wide: Wide) -> Wide:
-    """Sum (n, C, rest) over all but the channels: (C, 1)."""
-    sums: Wide = wide.sum(axis=2).sum(axis=0)
-    return sums[:, None]
-
-
-def _normalised(rows: Array, mean: Wide, inverse: Wide) -> Wide:
-    wide: Wide = np.subtract(rows, mean, dtype=np.float64)
-    wide *= inverse
-    return wide
-
-
-def _batch_statistics(function: str, rows: Array) -> _Statistics:
-    """Take mean and biased variance of each channel over the batch."""
-    samples, channels, rest = rows.shape
-    count = samples * rest
-    if count < 2:
+    boolean(function, "training", training)
+    momentum = share(function, "momentum", momentum)
+    eps = real(function, "eps", eps, least=0)
+    folded = shape[0], shape[1], prod(shape[2:])
+    count = folded[0] * folded[2]
+    if training and count < 2:
         raise ValueError(
             f"{function}: training needs more than one value per channel, got {count} "
-            f"in x (N, C, ...) = {(samples, channels, rest)}"
+            f"in x (N, C, ...) = {folded}"
         )
-    mean = np.zeros((channels, 1))
-    for block in _blocks(rows):
-        mean += _channel_sums(rows[block].astype(np.float64))
-    mean /= count
-    var = np.zeros((channels, 1))
-    for block in _blocks(rows):
-        centred = np.subtract(rows[block], mean, dtype=np.float64)
-        centred *= centred
-        var += _channel_sums(centred)
-    var /= count
-    return _Statistics(mean, var)
+    scratch: int = operation("norm_channels", "scratch_size")(*folded)
+    sizes = array("q", (*folded, int(training), bits(eps), bits(momentum)))
+    return _Job(shape[1], sizes, scratch)
 
 
-def _stored(
-    function: str, running_mean: Any, running_var: Any, rows: Array, training: bool
-) -> _Statistics | None:
-    """Check the running statistics and give them in float64."""
-    if running_mean is None and running_var is None and training:
-        return None
-    found = []
-    for argument, values in (
-        ("running_mean", running_mean),
-        ("running_var", running_var),
-    ):
+_cached_job = lru_cache(maxsize=4096)(_new_job)
+
+
+def running_pair(
+    function: str, running: Pair, channels: int, x: Array, written: bool
+) -> Pair:
+    """Check the running statistics; those that are written must be writeable."""
+    mean, var = running
+    for argument, values in (("running_mean", mean), ("running_var", var)):
         if values is None:
             raise ValueError(f"{function}: {argument} must be given, got None")
-        found.append(vector(function, argument, values, rows.shape[1], rows))
-        if training and not (isinstance(values, np.ndarray) and values.flags.writeable):
-            raise ValueError(
-                f"{function}: {argument} must be a writeable array, training updates it"
-            )
-    mean, var = (values.astype(np.float64)[:, None] for values in found)
-    return _Statistics(mean, var)
+    ready_mean = per_channel(function, "running_mean", mean, channels, x)
+    ready_var = per_channel(function, "running_var", var, channels, x)
+    if written:
+        for argument, values in (("running_mean", mean), ("running_var", var)):
+            if not (isinstance(values, np.ndarray) and values.flags.writeable):
+                raise ValueError(
+                    f"{function}: {argument} must be a writeable array, training "
+                    f"updates it"
+                )
+    return ready_mean, ready_var
 
 
-def _update(running: Any, old: Wide, batch: Wide, new: float) -> None:
-    """Mix a share of new statistics into the caller's array, in place."""
-    running[...] = ((1 - new) * old + new * batch)[:, 0]
+def _statistics(x: Array, job: _Job) -> Wide:
+    """Take mean and 1 / deviation of each channel: (2, C)."""
+    statistics = np.empty((2, job.channels))
+    nothing = (None,) * 5
+    apply(
+        *("norm_channels", "forward", job.sizes, x, *nothing, statistics),
+        work=x.size,
+        scratch=job.scratch,
+    )
+    return statistics
+
+
+@np.errstate(all="ignore")
+def _from_running(running: Pair, eps: float) -> Wide:
+    """Give running statistics as mean and 1 / deviation: (2, C)."""
+    mean, var = running
+    assert mean is not None
+    assert var is not None
+    statistics = np.empty((2, len(mean)))
+    statistics[0] = mean
+    statistics[1] = 1 / np.sqrt(var.astype(np.float64) + eps)
+    return statistics

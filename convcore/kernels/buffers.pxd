@@ -22,7 +22,7 @@ from libc.string cimport memcpy, memset
 from convcore.kernels.vector cimport real
 
 cdef enum:
-    MOST = 8  # arrays of a call
+    MOST = 10  # arrays of a call
     LINE = 64  # bytes of a cache line, and of the widest vector
 
 cdef struct Buffers:
@@ -64,6 +64,13 @@ cdef inline int call(
     tuple inputs, tuple outputs, int threads, Single single, Double double_
 ) except -1:
     """Hold the arrays and run `single`, or `double_` if there are any of that type."""
+    return call_as(inputs, outputs, threads, single, double_, -1)
+
+
+cdef inline int call_as(
+    tuple inputs, tuple outputs, int threads, Single single, Double double_, int leader
+) except -1:
+    """Do the same, with the type of one array, whatever that of the others; -1 for any."""
     cdef Buffers held
     cdef int i
     cdef bint doubles = False
@@ -74,7 +81,7 @@ cdef inline int call(
         hold(&held, inputs, PyBUF_FORMAT)
         hold(&held, outputs, PyBUF_FORMAT | PyBUF_WRITABLE)
         for i in range(held.count):
-            doubles = doubles or has_type(&held, i, b"d")
+            doubles = doubles or (leader < 0 or i == leader) and has_type(&held, i, b"d")
         if doubles:
             double_(&held, threads, <double*>NULL)
         else:
@@ -88,6 +95,13 @@ cdef inline int call(
 cdef inline int refuse() except -1:
     """Refuse an array that the geometry does not describe: a bug in the caller."""
     raise ValueError("kernel: a buffer does not have the size of its problem")
+
+
+cdef inline double from_bits(long long bits) noexcept nogil:
+    """Give the float64 that the geometry holds as an integer."""
+    cdef double value
+    memcpy(&value, &bits, sizeof(double))
+    return value
 
 
 cdef inline bint is_nothing(const Buffers* held, int index) noexcept nogil:

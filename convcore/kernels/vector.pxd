@@ -165,6 +165,8 @@ cdef extern from *:
        part: the lanes whose bits are set, the others zero; only the former are read.
        pair: the even and the odd ones of twice as many scalars, a bit for each of them.
        sum: of all lanes, by halves.  put: n lanes at most.
+       wide: as many scalars as float64 has lanes, from memory or from the first half of a
+       vector, as float64.
        zip: n scalars at most, from a and b in turn. */
     #if defined(__AVX512F__)
       #include <immintrin.h>
@@ -214,6 +216,9 @@ cdef extern from *:
           at = _mm512_add_epi64(at, _mm512_set1_epi64(1));
           *odd = (cc_f64v)_mm512_permutex2var_pd(low, at, high);
       }
+      #define cc_wide_f32(p) ((cc_f64v)_mm512_cvtps_pd(_mm256_loadu_ps(p)))
+      #define cc_wide_low(v) \\
+          ((cc_f64v)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)(v))))
       #define cc_sum_f32(v) _mm512_reduce_add_ps((__m512)(v))
       #define cc_sum_f64(v) _mm512_reduce_add_pd((__m512d)(v))
       static inline void cc_put_f32(float *p, cc_f32v v, Py_ssize_t n) {
@@ -242,6 +247,10 @@ cdef extern from *:
                   (cc_f64v)_mm512_permutex2var_pd((__m512d)a, high, (__m512d)b), n - 8);
       }
     #else
+      typedef float cc_f32h
+          __attribute__((vector_size(CC_VEC_BYTES / 2), aligned(4), may_alias));
+      #define cc_wide_f32(p) __builtin_convertvector(*(const cc_f32h *)(p), cc_f64v)
+      static inline cc_f64v cc_wide_low(cc_f32v v) { return cc_wide_f32(&v); }
       #if defined(__AVX2__)
       #include <immintrin.h>
       static inline cc_f32v cc_merge_f32(cc_f32v v, const float *p, unsigned long long b) {
@@ -469,6 +478,8 @@ cdef extern from *:
     f64v cc_part_f64(const double* source, unsigned long long lanes) nogil
     void cc_pair_f32(const float* source, unsigned long long lanes, f32v* a, f32v* b) nogil
     void cc_pair_f64(const double* source, unsigned long long lanes, f64v* a, f64v* b) nogil
+    f64v cc_wide_f32(const float* source) nogil
+    f64v cc_wide_low(f32v v) nogil
     float cc_sum_f32(f32v v) nogil
     double cc_sum_f64(f64v v) nogil
     void cc_put_f32(float* to, f32v v, Py_ssize_t n) nogil

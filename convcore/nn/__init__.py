@@ -23,14 +23,7 @@ and `Residual` and `Concat` likewise, draw all layers inside anew from one sourc
 layers see other inputs; side by side they would stay equal: `Concat` refuses them.
 """
 
-from convcore.nn.activation import (
-    LeakyReLU,
-    LogSoftmax,
-    ReLU,
-    Sigmoid,
-    Softmax,
-    Tanh,
-)
+from convcore.nn.activation import LeakyReLU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
 from convcore.nn.adaptive_pool import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -50,12 +43,22 @@ from convcore.nn.conv import (
     ConvTranspose3d,
 )
 from convcore.nn.dropout import Dropout
+from convcore.nn.folding import fold_batch_norm
 from convcore.nn.layer import Backward, Layer, accumulate
 from convcore.nn.linear import Linear
 from convcore.nn.loss import CrossEntropyLoss, LossBackward, MSELoss
 from convcore.nn.max_pool import MaxPool1d, MaxPool2d, MaxPool3d
 from convcore.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from convcore.nn.parameter import Parameter
+from convcore.nn.row_norm import (
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+    LocalResponseNorm,
+    RMSNorm,
+)
 from convcore.nn.serialize import load_npz, save_npz
 from convcore.nn.shape import Flatten
 
@@ -83,9 +86,15 @@ __all__ = [
     "GlobalAvgPool1d",
     "GlobalAvgPool2d",
     "GlobalAvgPool3d",
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "LogSoftmax",
     "LossBackward",
     "MSELoss",
@@ -93,6 +102,7 @@ __all__ = [
     "MaxPool2d",
     "MaxPool3d",
     "Parameter",
+    "RMSNorm",
     "ReLU",
     "Residual",
     "Sequential",
@@ -100,6 +110,7 @@ __all__ = [
     "Softmax",
     "Tanh",
     "accumulate",
+    "fold_batch_norm",
     "load_npz",
     "save_npz",
 ]

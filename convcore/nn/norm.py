@@ -9,6 +9,7 @@ from convcore import functional as F
 from convcore import init
 from convcore.arguments import integer, real
 from convcore.functional._checks import share
+from convcore.functional.norm import trained
 from convcore.nn.layer import Backward, Layer, changed, given
 from convcore.nn.parameter import Parameter
 from convcore.runtime.arrays import Array
@@ -61,14 +62,13 @@ class _BatchNorm(Layer):
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
         self._check(x)
-        y = F.batch_norm(
+        y, (mean, rstd) = trained(
+            "batch_norm",
             x,
-            self.running_mean,
-            self.running_var,
-            *self._affine,
-            training=True,
-            momentum=self._share(),
-            eps=self.eps,
+            (self.running_mean, self.running_var),
+            self._affine,
+            self._share(),
+            self.eps,
         )
         if self.track_running_stats:
             self.num_batches_tracked += 1
@@ -83,6 +83,8 @@ class _BatchNorm(Layer):
                 training=True,
                 eps=self.eps,
                 needs=("x", "weight", "bias") if self.affine else ("x",),
+                mean=mean,
+                rstd=rstd,
             )
             if self.weight is not None:
                 self.weight.add_grad(given(grad_weight))

@@ -90,7 +90,16 @@ from convcore.reference.loss import (
     mse_loss,
     mse_loss_backward,
 )
-from convcore.reference.norm import batch_norm, batch_norm_backward
+from convcore.reference.norm import (
+    batch_norm,
+    batch_norm_backward,
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+    local_response_norm,
+    local_response_norm_backward,
+)
 from convcore.reference.pool import (
     adaptive_avg_pool,
     adaptive_avg_pool_backward,
@@ -126,10 +135,16 @@ __all__ = [
     "flip_kernel",
     "global_avg_pool",
     "global_avg_pool_backward",
+    "group_norm",
+    "group_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "log_softmax",
     "log_softmax_backward",
     "max_pool",

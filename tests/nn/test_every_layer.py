@@ -41,6 +41,10 @@ def batch_norm(layer: Any, x: Any) -> Any:
     )
 
 
+def layer_norm(layer: Any, x: Any) -> Any:
+    return F.layer_norm(x, 5, layer.weight.value, layer.bias.value)
+
+
 SPACE = {1: (9,), 2: (9, 6), 3: (5, 4, 6)}
 
 
@@ -90,6 +94,13 @@ def ranked(n: int) -> dict[str, Row]:
             plain(function("global_avg_pool")),
         ),
         "BatchNorm": (layer("BatchNorm", 4, **F64), x, batch_norm),
+        "InstanceNorm": (
+            layer("InstanceNorm", 4, affine=True, **F64),
+            x,
+            lambda layer, x: F.instance_norm(
+                x, None, None, layer.weight.value, layer.bias.value
+            ),
+        ),
     }
     return {f"{name}{n}d": row for name, row in table.items()}
 
@@ -100,6 +111,22 @@ TABLE: dict[str, Row] = {
     **ranked(2),
     **ranked(3),
     "Linear": (lambda: nn.Linear(5, 4, **F64), X, conv(F.linear)),
+    "LayerNorm": (lambda: nn.LayerNorm(5, **F64), (2, 3, 5), layer_norm),
+    "RMSNorm": (
+        lambda: nn.RMSNorm(5, **F64),
+        X,
+        lambda layer, x: F.rms_norm(x, 5, layer.weight.value),
+    ),
+    "GroupNorm": (
+        lambda: nn.GroupNorm(2, 6, **F64),
+        (3, 6, 5),
+        lambda layer, x: F.group_norm(x, 2, layer.weight.value, layer.bias.value),
+    ),
+    "LocalResponseNorm": (
+        lambda: nn.LocalResponseNorm(4, 0.5, 0.6, 2.0),
+        (2, 6, 5),
+        plain(F.local_response_norm, 4, 0.5, 0.6, 2.0),
+    ),
     "ReLU": (nn.ReLU, X, plain(F.relu)),
     "LeakyReLU": (lambda: nn.LeakyReLU(0.2), X, plain(F.leaky_relu, 0.2)),
     "Sigmoid": (nn.Sigmoid, X, plain(F.sigmoid)),
@@ -316,6 +343,11 @@ REPR = {
     "AdaptiveAvgPool1d": "AdaptiveAvgPool1d(output_size=3)",
     "GlobalAvgPool1d": "GlobalAvgPool1d()",
     "BatchNorm2d": "BatchNorm2d(4)",
+    "InstanceNorm2d": "InstanceNorm2d(4, affine=True)",
+    "LayerNorm": "LayerNorm((5,))",
+    "RMSNorm": "RMSNorm((5,))",
+    "GroupNorm": "GroupNorm(2, 6)",
+    "LocalResponseNorm": "LocalResponseNorm(4, alpha=0.5, beta=0.6, k=2.0)",
     "Linear": "Linear(5, 4, weight=(4, 5))",
     "ReLU": "ReLU()",
     "LeakyReLU": "LeakyReLU(negative_slope=0.2)",

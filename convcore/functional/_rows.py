@@ -1,0 +1,151 @@
+"""What layer, group, instance and RMS normalisation do alike: rows of a kernel."""
+
+from array import array
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from convcore.functional._checks import like, needed
+from convcore.functional._norms import Wide, bits, result, statistics_of
+from convcore.functional.call import apply
+from convcore.plan import operation
+from convcore.runtime.arrays import Array, ready
+
+Shape = tuple[int, ...]
+
+# Elements of a channel below which a row's weights are spread over its elements: runs
+# that are shorter leave lanes empty.
+_NARROW = 32
+
+
+class Rows(NamedTuple):
+    """How a tensor consists of rows, each normalised by itself."""
+
+    rows: int
+    weights: Shape  # of weight and bias
+    spread: int  # elements that get one weight, if it is repeated for them
+    centred: bool
+    sizes: "array[int]"
+    scratch: int
+
+
+def rows_of(
+    extents: tuple[int, int, int, int],
+    weights: Shape,
+    eps: float,
+    centred: bool = True,
+) -> Rows:
+    """Prepare the rows of a shape.
+
+    Parameters
+    ----------
+    extents : four ints
+        Samples, groups, elements of a row, and elements of it with one weight: there are
+        samples * groups rows, and those of one sample have weights of their own.
+    weights : tuple
+        Shape of weight and bias.
+    eps : float
+        Added to the variance.
+    centred : bool
+        Whether the mean is taken off.
+    """
+    samples, groups, length, run = extents
+    spread = run if run < _NARROW else 1
+    sizes = samples, groups, length, run // spread
+    scratch: int = operation("norm_rows", "scratch_size")(*sizes)
+    numbers = array("q", (*sizes, int(centred), bits(eps)))
+    return Rows(samples * groups, weights, spread, centred, numbers, scratch)
+
+
+def weights_of(
+    function: str, argument: str, given: Any, job: Rows, x: Array
+) -> Array | None:
+    """Check weight or bias, or None; give it as the kernel reads it."""
+    if given is None:
+        return None
+    found: Array = given
+    if not (
+        type(given) is np.ndarray
+        and given.dtype is x.dtype
+        and given.shape == job.weights
+        and given.flags.carray
+    ):
+        found = ready(function, argument, given, x.dtype)
+        if found.shape != job.weights:
+            raise ValueError(
+                f"{function}: {argument} must have shape {job.weights}, got "
+                f"{found.shape}"
+            )
+    return found if job.spread == 1 else np.repeat(found, job.spread)
+
+
+def normalised(
+    function: str,
+    x: Array,
+    job: Rows,
+    affine: tuple[Any, Any],
+    out: Any,
+    keep: bool,
+) -> tuple[Array, Wide | None]:
+    """Write y, and give mean and 1 / deviation of each row, too, if they are to be kept."""
+    weight = weights_of(function, "weight", affine[0], job, x)
+    bias = weights_of(function, "bias", affine[1], job, x)
+    y = result(function, out, x, *affine)
+    statistics = np.empty((2, job.rows)) if keep else None
+    apply(
+        *("norm_rows", "forward", job.sizes, x, weight, bias, y, statistics),
+        work=x.size,
+    )
+    return y, statistics
+
+
+def gradients(
+    function: str,
+    grad_output: Array,
+    x: Array,
+    job: Rows,
+    weight: Any,
+    needs: Any,
+    statistics: Wide | None,
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Give the gradients of x, weight and bias; None where not needed."""
+    names = ("x", "weight", "bias") if job.centred else ("x", "weight")
+    asked = dict(zip(names, needed(function, needs, names), strict=True))
+    grads = like(function, "grad_output", grad_output, "x", x)
+    weight = weights_of(function, "weight", weight, job, x)
+    if statistics is None:
+        statistics = np.empty((2, job.rows))
+        nothing = (None,) * 3
+        apply(
+            *("norm_rows", "forward", job.sizes, x, *nothing, statistics), work=x.size
+        )
+    grad_x = result(function, None, x) if asked["x"] else None
+    size = prod(job.weights) * job.spread
+    grad_weight = np.empty(size, x.dtype) if asked["weight"] else None
+    grad_bias = np.empty(size, x.dtype) if asked.get("bias") else None
+    apply(
+        *("norm_rows", "backward", job.sizes, grads, x, weight, statistics),
+        *(grad_x, grad_weight, grad_bias),
+        work=2 * x.size,
+        scratch=job.scratch,
+    )
+    return grad_x, _gathered(grad_weight, job), _gathered(grad_bias, job)
+
+
+def kept(function: str, known: Any, job: Rows) -> Wide | None:
+    """Check the statistics of the rows that a caller has kept, if they are apart."""
+    if type(known) is tuple:
+        return statistics_of(function, *known, job.rows)
+    joined: Wide | None = known
+    return joined
+
+
+def _gathered(grad: Array | None, job: Rows) -> Array | None:
+    """Add the gradients of elements that have one weight."""
+    if grad is None:
+        return None
+    if job.spread > 1:
+        sums = grad.reshape(-1, job.spread).sum(axis=1, dtype=np.float64)
+        grad = sums.astype(grad.dtype)
+    return grad.reshape(job.weights)

@@ -1,0 +1,596 @@
+# Batch normalisation, and its gradient.
+#
+# What      y = (x - mean) * scale + bias, scale = weight / sqrt(var + eps), for each channel
+#           dx = scale * (g - sum(g) / m - h * sum(g * h) / m),  h = (x - mean) / sqrt(...)
+# Layout    x (n, c, rest). The sums of a channel, in parts that the shape decides:
+#
+#             samples   c0        c1        c2              sums (chunk, 2, unit)
+#               0    [..|..|.] [..|..|.] [..|..|.]   \
+#               1    [..|..|.] [..|..|.] [..|..|.]    | a chunk, added sample by sample
+#               2    [..|..|.] [..|..|.] [..|..|.]   /
+#               3     piece, a run in memory          } the next chunk
+#
+#           A run of few scalars leaves lanes empty: below NARROW samples are rows, and
+#           their columns (c * rest of them) are summed, a unit each.
+# Assumes   buffers of the sizes that the geometry tells.
+# Parallel  over chunks and units for sums, over runs for results. A unit has one writer, and
+#           the order of its sum is that of the samples in the chunk; chunks are added in turn.
+# Scratch   lent: 16 bytes for each chunk and unit, up to 104 for each channel or column.
+# Cost      memory: x twice and y once; in inference x once and y once; the gradient g and x
+#           twice and dx once.
+# Digits    Sums in float64 around a value of the channel (moments.pxd). The result in the
+#           type of x: x - mean is exact near the mean, what the mean lost by rounding is in
+#           the bias.
+# Source    Ioffe and Szegedy, ICML 2015, algorithm 1 and section 3.
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython.parallel cimport prange
+from libc.math cimport isfinite, sqrt
+
+from convcore.kernels.blocks cimport ROUND_WORK, Rounds, first_piece, rounds
+from convcore.kernels.buffers cimport (
+    Buffers, call_as, from_bits, geometry_of, reals, reals_or_nothing, room,
+)
+from convcore.kernels.moments cimport (
+    Sums, blend_run, lanes_of, load, moments, multiply_run, products, put_scalar, rounded,
+    scalar_at, scale_run, store,
+)
+from convcore.kernels.vector cimport ahead, f32v, f64v, real, vec
+from convcore.kernels.wide cimport wide_lanes, wide_or_rest
+
+cdef enum:
+    FIELDS = 6  # n, c, rest, training, and the bits of eps and momentum
+    CHUNKS = 16  # at most, of the batch
+    CHUNK_WORK = 32768  # elements of a chunk, at least
+    PIECE = 16384  # elements of a run, at most
+    NARROW = 32  # elements of a channel and sample below which columns are summed
+    COLUMNS = 512  # of one task
+    TASKS = 64  # into which sums of runs are parted, if they are large
+
+cdef struct Shape:
+    Py_ssize_t n, c, rest, m  # m values in a channel
+    Py_ssize_t chunks, chunk, pieces  # chunks of so many samples
+    Py_ssize_t columns, units  # columns are 0 where runs are summed; units of a chunk
+    bint training
+    double eps, momentum
+
+cdef struct Room:  # parts of the scratch
+    double* centre  # of each channel, or column: what is subtracted before sums
+    double* factors  # four for each channel
+    double* lines  # four scalars of the type of x for each column
+    double* sums
+    double* var
+    double* statistics  # mean and 1 / deviation, where the caller has no room for them
+
+
+cdef Shape shape_for(Py_ssize_t n, Py_ssize_t c, Py_ssize_t rest) noexcept nogil:
+    """Decide how sums are parted."""
+    cdef Shape s
+    cdef Py_ssize_t chunks = min(CHUNKS, n * c * rest // CHUNK_WORK)
+    s.n, s.c, s.rest, s.m = n, c, rest, n * rest
+    s.chunk = (n - 1) // max(1, chunks) + 1 if n else 1
+    s.chunks = (n - 1) // s.chunk + 1 if n else 0
+    s.pieces = (rest - 1) // PIECE + 1
+    s.columns = c * rest if rest < NARROW else 0
+    s.units = s.columns if s.columns else c * s.pieces
+    s.training = False
+    s.eps = s.momentum = 0
+    return s
+
+
+cdef Py_ssize_t room_for(const Shape* s) noexcept nogil:
+    """Count the scalars of scratch."""
+    return 8 * s.c + 5 * s.columns + 2 * s.chunks * s.units
+
+
+cdef Shape shape_of(const Buffers* held) except *:
+    """Read the geometry."""
+    cdef const long long* fields = geometry_of(held, FIELDS)
+    cdef Shape s
+    if fields[0] < 0 or fields[1] < 1 or fields[2] < 1:
+        raise ValueError("kernel: extents must be positive")
+    s = shape_for(fields[0], fields[1], fields[2])
+    s.training = fields[3] != 0
+    s.eps, s.momentum = from_bits(fields[4]), from_bits(fields[5])
+    return s
+
+
+cdef Room room_of(const Buffers* held, int index, const Shape* s) except *:
+    """Part the scratch."""
+    cdef Room r
+    r.centre = room(held, index, room_for(s), <double*>NULL)
+    r.factors = r.centre + s.c + s.columns
+    r.lines = r.factors + 4 * s.c
+    r.statistics = r.lines + 4 * s.columns
+    r.var = r.statistics + 2 * s.c
+    r.sums = r.var + s.c
+    return r
+
+
+# Sums -----------------------------------------------------------------------------
+
+
+cdef void sum_runs(
+    const Shape* s, const vec* g, const vec* x, const Room* r, Py_ssize_t begin, Py_ssize_t end
+) noexcept nogil:
+    """Write units begin .. end, counted through all chunks: of x, or of g and x."""
+    cdef Py_ssize_t row, chunk, piece, first, last, i, channel, at, n
+    cdef double* to
+    cdef Sums one
+    while begin < end:
+        row = begin // s.c
+        first = begin - row * s.c
+        last = min(s.c, first + end - begin)
+        chunk = row // s.pieces
+        piece = row - chunk * s.pieces
+        n = min(PIECE, s.rest - piece * PIECE)
+        to = r.sums + (2 * chunk * s.pieces + piece) * s.c
+        for i in range(chunk * s.chunk, min((chunk + 1) * s.chunk, s.n)):
+            for channel in range(first, last):
+                at = (i * s.c + channel) * s.rest + piece * PIECE
+                if g == NULL:
+                    one = moments(ahead(x, at), n, r.centre[channel])
+                else:
+                    one = products(ahead(g, at), ahead(x, at), n, r.centre[channel])
+                if i > chunk * s.chunk:
+                    one.first += to[channel]
+                    one.second += to[channel + s.units]
+                to[channel] = one.first
+                to[channel + s.units] = one.second
+        begin += last - first
+
+
+cdef void sum_columns(
+    const Shape* s, const vec* g, const vec* x, const Room* r, Py_ssize_t chunk,
+    Py_ssize_t first, Py_ssize_t last,
+) noexcept nogil:
+    """Write columns first .. last of a chunk: of x, or of g and x."""
+    cdef Py_ssize_t i, j, n, lanes = wide_lanes()
+    cdef double* to = r.sums + 2 * chunk * s.columns
+    cdef f64v d, e
+    for i in range(chunk * s.chunk, min((chunk + 1) * s.chunk, s.n)):
+        j = first
+        while j < last:
+            n = last - j
+            d = wide_or_rest(ahead(x, i * s.columns + j), n) - load(<const f64v*>(r.centre + j), n)
+            e = d if g == NULL else wide_or_rest(ahead(g, i * s.columns + j), n)
+            d = e * d
+            if i > chunk * s.chunk:
+                e = e + load(<const f64v*>(to + j), n)
+                d = d + load(<const f64v*>(to + s.units + j), n)
+            store(<f64v*>(to + j), e, n)
+            store(<f64v*>(to + s.units + j), d, n)
+            j += lanes
+
+
+cdef void sum_task(
+    const Shape* s, const Rounds* tasks, const vec* g, const vec* x, const Room* r,
+    Py_ssize_t task,
+) noexcept nogil:
+    """Do one task of the sums."""
+    cdef Py_ssize_t i, blocks
+    if s.columns == 0:
+        sum_runs(s, g, x, r, first_piece(tasks, task), first_piece(tasks, task + 1))
+        return
+    blocks = (s.columns - 1) // COLUMNS + 1
+    for i in range(first_piece(tasks, task), first_piece(tasks, task + 1)):
+        sum_columns(
+            s, g, x, r, i // blocks, i % blocks * COLUMNS,
+            min(s.columns, (i % blocks + 1) * COLUMNS),
+        )
+
+
+cdef void sum_tasks(
+    const Shape* s, const Rounds* tasks, const vec* g, const vec* x, const Room* r,
+    Py_ssize_t begin, Py_ssize_t end, int threads,
+) noexcept nogil:
+    """Do tasks begin .. end of the sums; OpenMP takes 0.6 us even for one thread."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        for i in range(begin, end):
+            sum_task(s, tasks, g, x, r, i)
+        return
+    for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+        sum_task(s, tasks, g, x, r, i)
+
+
+cdef Rounds long_rounds(Py_ssize_t count, Py_ssize_t work, int threads) noexcept nogil:
+    """Group runs to tasks that walk through long parts of a sample."""
+    cdef Rounds r = rounds(count, work, threads)
+    r.each = max(r.each, min(count // TASKS, ROUND_WORK // max(work, 1)))
+    r.tasks = (count - 1) // r.each + 1 if count else 0
+    r.step = max(1, ROUND_WORK // max(r.each * work, 1)) * threads
+    return r
+
+
+cdef int take_sums(
+    const Shape* s, const vec* g, const vec* x, const Room* r, int threads
+) except -1:
+    """Write all sums of the chunks."""
+    cdef Py_ssize_t begin = 0, end, j
+    cdef Rounds tasks
+    if s.columns:
+        for j in range(s.columns - 1, -1, -1):  # a channel's value for its columns
+            r.centre[j] = r.centre[j // s.rest]
+        j = ((s.columns - 1) // COLUMNS + 1) * s.chunks
+        tasks = rounds(j, min(s.columns, COLUMNS) * s.chunk, threads)
+    else:
+        tasks = long_rounds(s.units * s.chunks, min(s.rest, PIECE) * s.chunk, threads)
+    while begin < tasks.tasks:
+        end = min(begin + tasks.step, tasks.tasks)
+        with nogil:
+            sum_tasks(s, &tasks, g, x, r, begin, end, threads)
+        PyErr_CheckSignals()
+        begin = end
+    return 0
+
+
+cdef Sums sums_of(const Shape* s, const Room* r, Py_ssize_t channel) noexcept nogil:
+    """Add the parts of a channel's sums, chunk after chunk."""
+    cdef Py_ssize_t chunk, i, count, step
+    cdef const double* part_
+    cdef Sums total
+    total.first = total.second = 0
+    count = s.rest if s.columns else s.pieces
+    step = 1 if s.columns else s.c
+    for chunk in range(s.chunks):
+        part_ = r.sums + 2 * chunk * s.units + (channel * s.rest if s.columns else channel)
+        for i in range(count):
+            total.first += part_[i * step]
+            total.second += part_[i * step + s.units]
+    return total
+
+
+# Results --------------------------------------------------------------------------
+
+
+cdef void scale_runs(
+    const Shape* s, const vec* x, vec* y, const double* factors, Py_ssize_t begin,
+    Py_ssize_t end,
+) noexcept nogil:
+    """Write runs begin .. end of y; factors are mean, scale and bias."""
+    cdef Py_ssize_t i, row, piece, at
+    cdef const double* f
+    for i in range(begin, end):
+        row = i // s.pieces
+        piece = i - row * s.pieces
+        at = row * s.rest + piece * PIECE
+        f = factors + 4 * (row % s.c)
+        scale_run(
+            <vec*>ahead(y, at), ahead(x, at), min(PIECE, s.rest - piece * PIECE), f[0], f[1], f[2]
+        )
+
+
+cdef void scale_rows(
+    const Shape* s, const vec* x, vec* y, const vec* lines, Py_ssize_t begin, Py_ssize_t end
+) noexcept nogil:
+    """Write samples begin .. end of y, column by column."""
+    cdef Py_ssize_t i, j, n, at, w = s.columns, lanes = lanes_of(x)
+    for i in range(begin, end):
+        j = 0
+        while j < w:
+            n = w - j
+            at = i * w + j
+            store(
+                <vec*>ahead(y, at),
+                (load(ahead(x, at), n) - load(ahead(lines, j), n)) * load(ahead(lines, w + j), n)
+                + load(ahead(lines, 2 * w + j), n),
+                n,
+            )
+            j += lanes
+
+
+cdef void blend_runs(
+    const Shape* s, const vec* g, const vec* x, vec* dx, const double* factors,
+    Py_ssize_t begin, Py_ssize_t end,
+) noexcept nogil:
+    """Write runs begin .. end of dx; factors are mean, and those of g, x - mean and 1."""
+    cdef Py_ssize_t i, row, piece, at, n
+    cdef const double* f
+    for i in range(begin, end):
+        row = i // s.pieces
+        piece = i - row * s.pieces
+        at = row * s.rest + piece * PIECE
+        n = min(PIECE, s.rest - piece * PIECE)
+        f = factors + 4 * (row % s.c)
+        if s.training:
+            blend_run(<vec*>ahead(dx, at), ahead(g, at), ahead(x, at), n, f + 1, f[0])
+        else:
+            multiply_run(<vec*>ahead(dx, at), ahead(g, at), n, f[1])
+
+
+cdef void blend_rows(
+    const Shape* s, const vec* g, const vec* x, vec* dx, const vec* lines, Py_ssize_t begin,
+    Py_ssize_t end,
+) noexcept nogil:
+    """Write samples begin .. end of dx, column by column."""
+    cdef Py_ssize_t i, j, n, at, w = s.columns, lanes = lanes_of(x)
+    cdef vec v
+    for i in range(begin, end):
+        j = 0
+        while j < w:
+            n = w - j
+            at = i * w + j
+            v = load(ahead(g, at), n) * load(ahead(lines, w + j), n)
+            if s.training:
+                v = v + (
+                    (load(ahead(x, at), n) - load(ahead(lines, j), n))
+                    * load(ahead(lines, 2 * w + j), n)
+                    + load(ahead(lines, 3 * w + j), n)
+                )
+            store(<vec*>ahead(dx, at), v, n)
+            j += lanes
+
+
+cdef void write_task(
+    const Shape* s, const vec* g, const vec* x, vec* out, const Room* r, Py_ssize_t begin,
+    Py_ssize_t end,
+) noexcept nogil:
+    """Write runs or rows begin .. end of y, or of dx if there is a g."""
+    if g == NULL:
+        if s.columns:
+            scale_rows(s, x, out, <const vec*>r.lines, begin, end)
+        else:
+            scale_runs(s, x, out, r.factors, begin, end)
+    elif s.columns:
+        blend_rows(s, g, x, out, <const vec*>r.lines, begin, end)
+    else:
+        blend_runs(s, g, x, out, r.factors, begin, end)
+
+
+cdef void write_tasks(
+    const Shape* s, const Rounds* tasks, const vec* g, const vec* x, vec* out, const Room* r,
+    Py_ssize_t begin, Py_ssize_t end, int threads,
+) noexcept nogil:
+    """Do tasks begin .. end of the results."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        write_task(s, g, x, out, r, first_piece(tasks, begin), first_piece(tasks, end))
+        return
+    for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+        write_task(s, g, x, out, r, first_piece(tasks, i), first_piece(tasks, i + 1))
+
+
+cdef int write_results(
+    const Shape* s, const vec* g, const vec* x, vec* out, const Room* r, int threads
+) except -1:
+    """Write y, or dx if there is a g."""
+    cdef Py_ssize_t begin = 0, end, j, i
+    cdef Rounds tasks
+    if s.columns:
+        for i in range(4):
+            for j in range(s.columns):
+                put_scalar(<vec*>r.lines, i * s.columns + j, r.factors[4 * (j // s.rest) + i])
+        tasks = rounds(s.n, s.columns, threads)
+    else:
+        tasks = rounds(s.n * s.c * s.pieces, min(s.rest, PIECE), threads)
+    while begin < tasks.tasks:
+        end = min(begin + tasks.step, tasks.tasks)
+        with nogil:
+            write_tasks(s, &tasks, g, x, out, r, begin, end, threads)
+        PyErr_CheckSignals()
+        begin = end
+    return 0
+
+
+# Channels -------------------------------------------------------------------------
+
+
+cdef void shifts(const Shape* s, const vec* x, const Room* r) noexcept nogil:
+    """Take a value of each channel, if it is a number."""
+    cdef Py_ssize_t channel
+    for channel in range(s.c):
+        r.centre[channel] = scalar_at(x, channel * s.rest)
+        if not isfinite(r.centre[channel]):
+            r.centre[channel] = 0
+
+
+cdef void finish_statistics(
+    const Shape* s, const Room* r, double* mean, double* rstd
+) noexcept nogil:
+    """Take mean, variance and 1 / deviation of each channel from the sums."""
+    cdef Py_ssize_t channel, apart = s.rest if s.columns else 1
+    cdef double m = s.m, share
+    cdef Sums sums
+    for channel in range(s.c):
+        sums = sums_of(s, r, channel)
+        share = sums.first / m
+        mean[channel] = r.centre[channel * apart] + share
+        r.var[channel] = (sums.second - sums.first * share) / m
+        if r.var[channel] < 0:
+            r.var[channel] = 0
+        rstd[channel] = 1 / sqrt(r.var[channel] + s.eps)
+
+
+cdef void update_running(
+    const Shape* s, const Room* r, const double* mean, vec* running_mean, vec* running_var
+) noexcept nogil:
+    """Mix a share of the batch's statistics into the running ones."""
+    cdef Py_ssize_t channel
+    cdef double new = s.momentum, old = 1 - s.momentum, unbiased = new * (s.m / (s.m - 1.0))
+    for channel in range(s.c):
+        put_scalar(
+            running_mean, channel, old * scalar_at(running_mean, channel) + new * mean[channel]
+        )
+        put_scalar(
+            running_var, channel,
+            old * scalar_at(running_var, channel) + unbiased * r.var[channel],
+        )
+
+
+cdef void set_factors(
+    const Shape* s, const vec* weight, const vec* bias, const double* mean, const double* rstd,
+    const Room* r,
+) noexcept nogil:
+    """Set mean, scale and bias of each channel; what the mean loses is the bias's."""
+    cdef Py_ssize_t channel
+    cdef double scale, m
+    for channel in range(s.c):
+        scale = rstd[channel]
+        if weight != NULL:
+            scale *= scalar_at(weight, channel)
+        m = rounded(weight, mean[channel])
+        r.factors[4 * channel] = m
+        r.factors[4 * channel + 1] = scale
+        r.factors[4 * channel + 2] = 0 if m == mean[channel] else (m - mean[channel]) * scale
+        if bias != NULL:
+            r.factors[4 * channel + 2] += scalar_at(bias, channel)
+
+
+cdef void set_gradient_factors(
+    const Shape* s, const vec* weight, const double* mean, const double* rstd, const Room* r,
+    vec* grad_weight, vec* grad_bias, bint summed,
+) noexcept nogil:
+    """Set mean and the factors of g, x - mean and 1, and write the sums that are asked for."""
+    cdef Py_ssize_t channel
+    cdef double* f
+    cdef Sums sums
+    sums.first = sums.second = 0
+    for channel in range(s.c):
+        f = r.factors + 4 * channel
+        if summed:
+            sums = sums_of(s, r, channel)
+            sums.second *= rstd[channel]
+        if grad_weight != NULL:
+            put_scalar(grad_weight, channel, sums.second)
+        if grad_bias != NULL:
+            put_scalar(grad_bias, channel, sums.first)
+        f[0] = rounded(weight, mean[channel])
+        f[1] = rstd[channel] * (1 if weight == NULL else scalar_at(weight, channel))
+        f[2] = -f[1] * (rstd[channel] * (sums.second / s.m))
+        f[3] = -f[1] * (sums.first / s.m)
+        if f[0] != mean[channel]:
+            f[3] += f[2] * (f[0] - mean[channel])
+
+
+# Calls ----------------------------------------------------------------------------
+
+
+cdef int forward_of(
+    const Shape* s, const vec* x, vec* running_mean, vec* running_var, const vec* weight,
+    const vec* bias, vec* y, double* statistics, const Room* r, int threads,
+) except -1:
+    """Take the statistics, in training, and write y."""
+    cdef Py_ssize_t channel
+    cdef double* mean = statistics
+    cdef double* rstd = statistics + s.c
+    if s.training:
+        shifts(s, x, r)
+        take_sums(s, <const vec*>NULL, x, r, threads)
+        finish_statistics(s, r, mean, rstd)
+    else:
+        for channel in range(s.c):
+            mean[channel] = scalar_at(running_mean, channel)
+            rstd[channel] = 1 / sqrt(scalar_at(running_var, channel) + s.eps)
+    if y != NULL:
+        set_factors(s, weight, bias, mean, rstd, r)
+        write_results(s, <const vec*>NULL, x, y, r, threads)
+    if s.training and running_mean != NULL:
+        update_running(s, r, mean, running_mean, running_var)
+    return 0
+
+
+cdef int forward_call(const Buffers* held, int threads, real* like) except -1:
+    """Check the arrays, and run."""
+    cdef Shape s = shape_of(held)
+    cdef Py_ssize_t size = s.n * s.c * s.rest
+    cdef const real* x = reals(held, 1, size, like)
+    cdef const real* weight = reals_or_nothing(held, 2, s.c, like)
+    cdef const real* bias = reals_or_nothing(held, 3, s.c, like)
+    cdef real* running_mean = reals_or_nothing(held, 4, s.c, like)
+    cdef real* running_var = reals_or_nothing(held, 5, s.c, like)
+    cdef real* y = NULL if held.views[6].buf == NULL else reals(held, 6, size, like)
+    cdef Room r = room_of(held, 8, &s)
+    cdef double* statistics = reals_or_nothing(held, 7, 2 * s.c, <double*>NULL)
+    if statistics == NULL:
+        statistics = r.statistics
+    if (running_mean == NULL) != (running_var == NULL):
+        raise ValueError("kernel: one of the running statistics is missing")
+    if s.training and s.m < 2 or not s.training and running_mean == NULL:
+        raise ValueError("kernel: no statistics")
+    if real is float:
+        return forward_of(
+            &s, <f32v*>x, <f32v*>running_mean, <f32v*>running_var, <f32v*>weight, <f32v*>bias,
+            <f32v*>y, statistics, &r, threads,
+        )
+    else:
+        return forward_of(
+            &s, <f64v*>x, <f64v*>running_mean, <f64v*>running_var, <f64v*>weight, <f64v*>bias,
+            <f64v*>y, statistics, &r, threads,
+        )
+
+
+cdef int backward_of(
+    const Shape* s, const vec* g, const vec* x, const vec* weight, const double* statistics,
+    vec* dx, vec* grad_weight, vec* grad_bias, const Room* r, int threads,
+) except -1:
+    """Take the sums that are needed, and write the gradients."""
+    cdef Py_ssize_t channel
+    cdef bint summed = s.training or grad_weight != NULL or grad_bias != NULL
+    if summed:
+        for channel in range(s.c):
+            r.centre[channel] = statistics[channel]
+        take_sums(s, g, x, r, threads)
+    set_gradient_factors(
+        s, weight, statistics, statistics + s.c, r, grad_weight, grad_bias, summed
+    )
+    if dx != NULL:
+        write_results(s, g, x, dx, r, threads)
+    return 0
+
+
+cdef int backward_call(const Buffers* held, int threads, real* like) except -1:
+    """Check the arrays, and run."""
+    cdef Shape s = shape_of(held)
+    cdef Py_ssize_t size = s.n * s.c * s.rest
+    cdef const real* g = reals(held, 1, size, like)
+    cdef const real* x = reals(held, 2, size, like)
+    cdef const real* weight = reals_or_nothing(held, 3, s.c, like)
+    cdef const double* statistics = reals(held, 4, 2 * s.c, <double*>NULL)
+    cdef real* dx = NULL if held.views[5].buf == NULL else reals(held, 5, size, like)
+    cdef real* grad_weight = reals_or_nothing(held, 6, s.c, like)
+    cdef real* grad_bias = reals_or_nothing(held, 7, s.c, like)
+    cdef Room r = room_of(held, 8, &s)
+    if real is float:
+        return backward_of(
+            &s, <f32v*>g, <f32v*>x, <f32v*>weight, statistics, <f32v*>dx, <f32v*>grad_weight,
+            <f32v*>grad_bias, &r, threads,
+        )
+    else:
+        return backward_of(
+            &s, <f64v*>g, <f64v*>x, <f64v*>weight, statistics, <f64v*>dx, <f64v*>grad_weight,
+            <f64v*>grad_bias, &r, threads,
+        )
+
+
+def scratch_size(Py_ssize_t n, Py_ssize_t c, Py_ssize_t rest):
+    """Count the bytes of scratch."""
+    cdef Shape s = shape_for(n, c, rest)
+    return room_for(&s) * sizeof(double)
+
+
+def infer(sizes, x, weight, bias, running_mean, running_var, y, scratch, int threads):
+    """Write y by the running statistics."""
+    call_as(
+        (sizes, x, weight, bias, running_mean, running_var), (y, None, scratch), threads,
+        forward_call[float], forward_call[double], 1,
+    )
+
+
+def forward(sizes, x, weight, bias, running_mean, running_var, y, statistics, scratch, int threads):
+    """Write y, mean and 1 / deviation of the batch, and update the running statistics.
+
+    There may be no running statistics, and no y.
+    """
+    call_as(
+        (sizes, x, weight, bias), (running_mean, running_var, y, statistics, scratch), threads,
+        forward_call[float], forward_call[double], 1,
+    )
+
+
+def backward(sizes, g, x, weight, statistics, dx, grad_weight, grad_bias, scratch, int threads):
+    """Write the gradients that are not None; the statistics are those of `forward`."""
+    call_as(
+        (sizes, g, x, weight, statistics), (dx, grad_weight, grad_bias, scratch), threads,
+        backward_call[float], backward_call[double], 1,
+    )
