@@ -23,11 +23,18 @@ layers see other inputs; side by side they would stay equal: `Concat` refuses th
 """
 
 from convcore.nn.activation import (
+    ELU,
+    GELU,
+    SELU,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
     LeakyReLU,
-    LogSoftmax,
     ReLU,
+    ReLU6,
     Sigmoid,
-    Softmax,
+    SiLU,
+    Softplus,
     Tanh,
 )
 from convcore.nn.adaptive_pool import (
@@ -55,8 +62,10 @@ from convcore.nn.loss import CrossEntropyLoss, LossBackward, MSELoss
 from convcore.nn.max_pool import MaxPool1d, MaxPool2d, MaxPool3d
 from convcore.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from convcore.nn.parameter import Parameter
+from convcore.nn.prelu import PReLU
 from convcore.nn.serialize import load_npz, save_npz
 from convcore.nn.shape import Flatten
+from convcore.nn.softmax import LogSoftmax, Softmax
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -78,10 +87,15 @@ __all__ = [
     "ConvTranspose3d",
     "CrossEntropyLoss",
     "Dropout",
+    "ELU",
     "Flatten",
+    "GELU",
     "GlobalAvgPool1d",
     "GlobalAvgPool2d",
     "GlobalAvgPool3d",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
     "Layer",
     "LeakyReLU",
     "Linear",
@@ -91,12 +105,17 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "PReLU",
     "Parameter",
     "ReLU",
+    "ReLU6",
     "Residual",
+    "SELU",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Tanh",
     "load_npz",
     "save_npz",
