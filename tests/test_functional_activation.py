@@ -90,7 +90,9 @@ def test_as_the_reference(
     if "tanh'" in name:  # the exponential takes x cubed
         near *= 1 + np.abs(x).max() ** 2
     least = 4 * float(np.finfo(dtype).smallest_subnormal)
-    if name == "gelu":  # x times a share that the reference rounds to a subnormal number
+    if (
+        name == "gelu"
+    ):  # x times a share that the reference rounds to a subnormal number
         least *= 1 + np.abs(x).max()
     allowed = near * np.abs(right) + near * ("log" in name) + least
     oracle.assert_within(y, right, allowed, dtype)

@@ -49,7 +49,7 @@ def run(plan: Plan, *buffers: Array | None, packed: Array | None = None) -> None
 def apply(
     module: str,
     function: str,
-    sizes: tuple[int, ...],
+    sizes: "tuple[int, ...] | array[int]",
     *buffers: Array | None,
     work: int,
 ) -> None:
@@ -60,7 +60,8 @@ def apply(
     module, function : str
         As in `plan.operation`.
     sizes : ints
-        What the kernel has to know of the shapes.
+        What the kernel has to know of the shapes; as an array of int64 where it is used
+        again.
     buffers : ndarray or None
         The outputs last; None is no array.
     work : int
@@ -68,10 +69,11 @@ def apply(
     """
     team = threads.team(work)
     begin = time.perf_counter() if _VERBOSE else 0.0
-    operation(module, function)(array("q", sizes), *buffers, team)
+    numbers = array("q", sizes) if type(sizes) is tuple else sizes
+    operation(module, function)(numbers, *buffers, team)
     if _VERBOSE:
         milliseconds = (time.perf_counter() - begin) * 1e3
-        what = f"{module}.{function} {sizes} threads {team}"
+        what = f"{module}.{function} {tuple(sizes)} threads {team}"
         print(f"convcore: {what} {milliseconds:.3f} ms", file=sys.stderr)
 
 
