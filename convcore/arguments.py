@@ -56,6 +56,8 @@ def real(
     below: float = math.inf,
 ) -> float:
     """Give `value` as a finite float with `least <= value < below`."""
+    if type(value) is float and least <= value < below and value > -math.inf:
+        return value  # the usual case, at once; below is at most Inf, and NaN is not
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{function}: {argument} must be a real number, got {value!r}")
     try:

@@ -15,6 +15,14 @@ from tests import oracle
 
 DIMS = (0, 1, 2, -1)
 
+PARAMETERS = [
+    ("hardtanh", (-0.5, 2.25)),
+    ("elu", (0.3,)),
+    ("gelu", ("tanh",)),
+    ("softplus", (2.0, 5.0)),
+    ("softplus", (0.5, 20.0)),
+]
+
 # Name: forward of x, backward of (grad, x, y), and the same of the reference.
 Case = tuple[Callable[..., Any], Callable[..., Any]]
 
@@ -26,6 +34,18 @@ def cases(module: Any) -> dict[str, Case]:
         "sigmoid": (module.sigmoid, lambda g, x, y: module.sigmoid_backward(g, y)),
         "tanh": (module.tanh, lambda g, x, y: module.tanh_backward(g, y)),
     }
+    for name in ("relu6", "hardtanh"):
+        forward, back = getattr(module, name), getattr(module, f"{name}_backward")
+        table[name] = (forward, lambda g, x, y, b=back: b(g, y))
+    for name in ("hardsigmoid", "hardswish", "selu", "silu", "gelu", "softplus", "elu"):
+        forward, back = getattr(module, name), getattr(module, f"{name}_backward")
+        table[name] = (forward, lambda g, x, y, b=back: b(g, x))
+    for name, args in PARAMETERS:
+        forward, back = getattr(module, name), getattr(module, f"{name}_backward")
+        table[f"{name} {args}"] = (
+            lambda x, f=forward, a=args: f(x, *a),
+            lambda g, x, y, b=back, a=args: b(g, y if "tanh" in b.__name__ else x, *a),
+        )
     for slope in (0.01, 0.3, -0.5, 2.0):
         table[f"leaky_relu {slope}"] = (
             partial(module.leaky_relu, negative_slope=slope),
@@ -67,7 +87,13 @@ def test_as_the_reference(
     u = float(np.finfo(dtype).eps)
     # A score of size s is off by s * u before the exponential, which is relative there.
     near = 16 * u * (1 + np.abs(x).max())
+    if "tanh'" in name:  # the exponential takes x cubed
+        near *= 1 + np.abs(x).max() ** 2
     least = 4 * float(np.finfo(dtype).smallest_subnormal)
+    if (
+        name == "gelu"
+    ):  # x times a share that the reference rounds to a subnormal number
+        least *= 1 + np.abs(x).max()
     allowed = near * np.abs(right) + near * ("log" in name) + least
     oracle.assert_within(y, right, allowed, dtype)
     grad = backward(g, x, y)
@@ -79,7 +105,8 @@ def test_as_the_reference(
 def test_gradients_are_slopes(name: str) -> None:
     rng = np.random.default_rng(0)
     x = oracle.normal(rng, (3, 4, 5), np.float64)
-    x[np.abs(x) < 1e-3] = 0.5  # no finite difference across a kink
+    for kink in (0, 1, -1, -0.5, 2.25, 2.5, 3, -3):  # no difference across one
+        x[np.abs(x - kink) < 1e-3] += 0.01
     g = oracle.normal(rng, x.shape, np.float64)
     forward, backward = OURS[name]
     oracle.gradients_check(forward, [x], [backward(g, x, forward(x))], g, rng)
@@ -131,6 +158,19 @@ NOT_FINITE = [
     ),
     (F.sigmoid, [np.nan, np.inf, -np.inf, -0.0], [np.nan, 1.0, 0.0, 0.5]),
     (F.tanh, [np.nan, np.inf, -np.inf, -0.0], [np.nan, 1.0, -1.0, -0.0]),
+    (F.relu6, [np.nan, np.inf, -np.inf, 7.0], [np.nan, 6.0, 0.0, 6.0]),
+    (F.hardtanh, [np.nan, np.inf, -np.inf, 7.0], [np.nan, 1.0, -1.0, 1.0]),
+    (F.hardsigmoid, [np.nan, np.inf, -np.inf, 0.0], [np.nan, 1.0, 0.0, 0.5]),
+    (F.hardswish, [np.nan, np.inf, -np.inf, 1e38], [np.nan, np.inf, -0.0, 1e38]),
+    (F.elu, [np.nan, np.inf, -np.inf, 1e38], [np.nan, np.inf, -1.0, 1e38]),
+    (F.gelu, [np.nan, np.inf, -np.inf, 1e38], [np.nan, np.inf, -0.0, 1e38]),
+    (
+        partial(F.gelu, approximate="tanh"),
+        [np.nan, np.inf, -np.inf, 1e38],
+        [np.nan, np.inf, -0.0, 1e38],
+    ),
+    (F.silu, [np.nan, np.inf, -np.inf, 1e38], [np.nan, np.inf, -0.0, 1e38]),
+    (F.softplus, [np.nan, np.inf, -np.inf, 1e38], [np.nan, np.inf, 0.0, 1e38]),
     (partial(F.softmax, dim=0), [0.0, -np.inf, 0.0], [0.5, 0.0, 0.5]),
     (partial(F.softmax, dim=0), [0.0, np.nan, 0.0], [np.nan] * 3),
     (partial(F.softmax, dim=0), [0.0, np.inf, 0.0], [np.nan] * 3),

@@ -24,6 +24,45 @@ TABLE: dict[str, tuple[Callable[..., Any], int, bool]] = {
     "sigmoid_backward": (F.sigmoid_backward, 2, True),
     "tanh": (F.tanh, 1, True),
     "tanh_backward": (F.tanh_backward, 2, True),
+    "relu6": (F.relu6, 1, True),
+    "relu6_backward": (F.relu6_backward, 2, True),
+    "hardtanh": (F.hardtanh, 1, True),
+    "hardtanh_backward": (F.hardtanh_backward, 2, True),
+    "hardsigmoid": (F.hardsigmoid, 1, True),
+    "hardsigmoid_backward": (F.hardsigmoid_backward, 2, True),
+    "hardswish": (F.hardswish, 1, True),
+    "hardswish_backward": (F.hardswish_backward, 2, True),
+    "elu": (F.elu, 1, True),
+    "elu_backward": (F.elu_backward, 2, True),
+    "selu": (F.selu, 1, True),
+    "selu_backward": (F.selu_backward, 2, True),
+    "gelu": (F.gelu, 1, True),
+    "gelu_backward": (F.gelu_backward, 2, True),
+    "silu": (F.silu, 1, True),
+    "silu_backward": (F.silu_backward, 2, True),
+    "softplus": (F.softplus, 1, True),
+    "softplus_backward": (F.softplus_backward, 2, True),
+    "gelu tanh": (lambda x: F.gelu(x, "tanh"), 1, True),
+    "gelu_backward tanh": (lambda g, x: F.gelu_backward(g, x, "tanh"), 2, True),
+    "prelu": (lambda x: F.prelu(x, weights(x, (C,))), 1, True),
+    "prelu one": (lambda x: F.prelu(x, weights(x, (1,))), 1, True),
+    "prelu_backward": (
+        lambda g, x: F.prelu_backward(g, x, weights(x, (C,)))[0],
+        2,
+        True,
+    ),
+    "prelu_backward weight": (
+        lambda g, x: F.prelu_backward(g, x, weights(x, (C,)))[1],
+        2,
+        False,
+    ),
+    "prelu_backward one": (
+        lambda g, x: F.prelu_backward(g, x, weights(x, (1,)))[1],
+        2,
+        False,
+    ),
+    "keyed_dropout": (lambda x: F.keyed_dropout(x, 3), 1, False),
+    "keyed_dropout_backward": (lambda g: F.keyed_dropout_backward(g, 3), 1, False),
     "softmax": (F.softmax, 1, True),
     "softmax_backward": (F.softmax_backward, 2, True),
     "log_softmax": (F.log_softmax, 1, True),
@@ -137,6 +176,18 @@ TABLE: dict[str, tuple[Callable[..., Any], int, bool]] = {
         1,
         True,
     ),
+    "cross_entropy probabilities": (
+        lambda x: F.cross_entropy(
+            x, probabilities(x), reduction="none", label_smoothing=0.1
+        ),
+        1,
+        True,
+    ),
+    "cross_entropy_backward probabilities": (
+        lambda x: F.cross_entropy_backward(x, probabilities(x), reduction="sum"),
+        1,
+        True,
+    ),
     "mse_loss": (F.mse_loss, 2, False),
     "mse_loss none": (lambda x, t: F.mse_loss(x, t, "none"), 2, True),
     "mse_loss_backward": (lambda x, t: F.mse_loss_backward(x, t, "sum"), 2, True),
@@ -167,6 +218,13 @@ def targets(x: Any) -> Any:
         return np.zeros((7, 5), np.int64)
     first = np.asarray(x)[:, 0].astype(np.complex128)
     return (np.abs(first) * 1000).astype(np.int64) % C
+
+
+def probabilities(x: Any) -> Any:
+    """What depends on the sample alone, in the usual layout."""
+    if not isinstance(x, np.ndarray):
+        return x
+    return np.abs(np.array(x, x.dtype.newbyteorder("="), order="C"))
 
 
 def arguments(name: str, dtype: Any, batch: int = 7) -> list[Any]:

@@ -67,6 +67,7 @@ from convcore.functional.dropout import (
     keyed_dropout_backward,
 )
 from convcore.functional.gated_activation import (
+    Approximate,
     gelu,
     gelu_backward,
     silu,
@@ -127,6 +128,7 @@ from convcore.functional.softmax import (
 )
 
 __all__ = [
+    "Approximate",
     "Reduction",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool1d_backward",

@@ -1,12 +1,14 @@
 """What all activations do alike: check their arrays, and run a kernel over all elements."""
 
+from array import array
+from functools import lru_cache
 from struct import Struct
 from typing import Any
 
 import numpy as np
 
 from convcore.functional.call import apply
-from convcore.runtime.arrays import Array, check_out, checked, empty, flat
+from convcore.runtime.arrays import Array, check_out, like, ready
 
 # As in kernels/activations.pyx.
 (
@@ -31,25 +33,35 @@ NO_NUMBERS: Bits = (0, 0, 0)
 _DOUBLES, _INTEGERS = Struct("3d"), Struct("3q")
 
 
+@lru_cache(maxsize=256, typed=True)
 def bits(a: float, b: float = 0.0, c: float = 0.0) -> Bits:
-    """Give numbers as the kernels read them: the bits of doubles."""
+    """Give numbers as the kernels read them: the bits of doubles.
+
+    The cache takes 0.0 for -0.0, which makes no difference but in the sign of a zero.
+    """
     one, two, three = _INTEGERS.unpack(_DOUBLES.pack(a, b, c))
     return one, two, three
+
+
+@lru_cache(maxsize=1024)
+def _sizes(kind: int, size: int, numbers: Bits) -> "array[int]":
+    """Give the numbers for the kernel, made once for equal calls."""
+    return array("q", (kind, size, *numbers))
 
 
 def forward(
     function: str, kind: int, x: Any, out: Any, numbers: Bits = NO_NUMBERS
 ) -> Array:
     """Check x and `out`, and write an activation of each element."""
-    dtype = checked(function, "x", x)
-    source = flat(x, dtype)
+    source = ready(function, "x", x)
     if out is None:
-        out = empty(x.shape, dtype)
+        out = like(source)
     else:
-        check_place(function, out, x.shape, dtype, (x,))
+        check_place(function, out, source.shape, source.dtype, (x,))
     size = source.size
     work = size // 4 if kind in _LIGHT else 4 * size
-    apply("activations", "forward", (kind, size, *numbers), source, out, work=work)
+    sizes = _sizes(kind, size, numbers)
+    apply("activations", "forward", sizes, source, out, work=work)
     result: Array = out
     return result
 
@@ -67,17 +79,17 @@ def backward(
     `kept` has its name beside it.
     """
     name, model = kept
-    dtype = checked(function, name, model)
-    checked(function, "grad_output", grad_output, dtype)
-    check_like(function, grad_output, name, model)
+    source = ready(function, name, model)
+    gradient = ready(function, "grad_output", grad_output, source.dtype)
+    if gradient.shape != source.shape:
+        check_like(function, gradient, name, source)
     if out is None:
-        out = empty(model.shape, dtype)
+        out = like(source)
     else:
-        check_place(function, out, model.shape, dtype, (grad_output, model))
-    gradient, source = flat(grad_output, dtype), flat(model, dtype)
+        check_place(function, out, source.shape, source.dtype, (grad_output, model))
     size = source.size
     work = size // 4 if kind in _LIGHT else 4 * size
-    sizes = (kind, size, *numbers)
+    sizes = _sizes(kind, size, numbers)
     apply("activations", "backward", sizes, gradient, source, out, work=work)
     result: Array = out
     return result

@@ -88,7 +88,7 @@ def apply(
         kernel(sizes, *buffers, team)
     if _VERBOSE:
         milliseconds = (time.perf_counter() - begin) * 1e3
-        what = f"{module}.{function} {sizes} threads {team}"
+        what = f"{module}.{function} {tuple(sizes)} threads {team}"
         print(f"convcore: {what} {milliseconds:.3f} ms", file=sys.stderr)
 
 

@@ -241,7 +241,7 @@ def keyed_dropout(
     Examples
     --------
     >>> keyed_dropout(np.ones(6), 3, 0.5)
-    array([2., 0., 0., 0., 2., 2.])
+    array([2., 0., 2., 0., 2., 2.])
     """
     name = "keyed_dropout"
     probability, number = share(name, "p", p), _key(name, key)

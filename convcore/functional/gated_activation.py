@@ -6,6 +6,7 @@ from convcore.functional._elementwise import GELU, GELU_TANH, SILU, backward, fo
 from convcore.runtime.arrays import Array
 
 __all__ = [
+    "Approximate",
     "gelu",
     "gelu_backward",
     "silu",

@@ -57,7 +57,7 @@ cdef struct Job:
     bint past
 
 cdef double FIRST = 1.5957691216057308  # 2 sqrt(2 / pi): GELU as x sigmoid(z),
-cdef double CUBIC = 0.07135481282655666  # z = FIRST x + CUBIC x^3; 0.044715 FIRST
+cdef double CUBIC = 0.07135481627260025  # z = FIRST x + CUBIC x^3; 0.044715 FIRST
 cdef double DENSITY = 0.3989422804014327  # 1 / sqrt(2 pi)
 
 

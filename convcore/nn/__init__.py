@@ -23,7 +23,21 @@ and `Residual` and `Concat` likewise, draw all layers inside anew from one sourc
 layers see other inputs; side by side they would stay equal: `Concat` refuses them.
 """
 
-from convcore.nn.activation import LeakyReLU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
+from convcore.nn.activation import (
+    ELU,
+    GELU,
+    SELU,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    LeakyReLU,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Tanh,
+)
 from convcore.nn.adaptive_pool import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -50,6 +64,7 @@ from convcore.nn.loss import CrossEntropyLoss, LossBackward, MSELoss
 from convcore.nn.max_pool import MaxPool1d, MaxPool2d, MaxPool3d
 from convcore.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from convcore.nn.parameter import Parameter
+from convcore.nn.prelu import PReLU
 from convcore.nn.row_norm import (
     GroupNorm,
     InstanceNorm1d,
@@ -61,6 +76,7 @@ from convcore.nn.row_norm import (
 )
 from convcore.nn.serialize import load_npz, save_npz
 from convcore.nn.shape import Flatten
+from convcore.nn.softmax import LogSoftmax, Softmax
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -82,11 +98,16 @@ __all__ = [
     "ConvTranspose3d",
     "CrossEntropyLoss",
     "Dropout",
+    "ELU",
     "Flatten",
+    "GELU",
     "GlobalAvgPool1d",
     "GlobalAvgPool2d",
     "GlobalAvgPool3d",
     "GroupNorm",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
@@ -101,13 +122,18 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "PReLU",
     "Parameter",
     "RMSNorm",
     "ReLU",
+    "ReLU6",
     "Residual",
+    "SELU",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Tanh",
     "accumulate",
     "fold_batch_norm",

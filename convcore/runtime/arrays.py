@@ -43,6 +43,14 @@ def ready(
     TypeError
         For anything but an ndarray, a masked array, another dtype.
     """
+    if type(array) is np.ndarray:  # the usual case, at once
+        native = array.dtype
+        if (native is _FLOAT32 or native is _FLOAT64) and (
+            dtype is None or dtype is native
+        ):
+            flags = array.flags
+            if flags.c_contiguous and flags.aligned:
+                return array
     return flat(array, checked(function, argument, array, dtype))
 
 
@@ -87,6 +95,17 @@ def checked(
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Give an output array, not initialised."""
     out = buffers.empty(shape, dtype)
+    if POISON:
+        out.fill(np.nan)
+    return out
+
+
+def like(array: Array) -> Array:
+    """Do the same for a result of the shape and dtype of a `ready` array."""
+    if array.nbytes < buffers.LEAST:
+        out = np.empty(array.shape, array.dtype)
+    else:
+        out = buffers.empty(array.shape, array.dtype)
     if POISON:
         out.fill(np.nan)
     return out
