@@ -136,7 +136,8 @@ def gradients(
 def kept(function: str, known: Any, job: Rows) -> Wide | None:
     """Check the statistics of the rows that a caller has kept, if they are apart."""
     if type(known) is tuple:
-        return statistics_of(function, *known, job.rows)
+        mean, rstd = known
+        return statistics_of(function, mean, rstd, job.rows)
     joined: Wide | None = known
     return joined
 

@@ -36,7 +36,7 @@ from convcore.kernels.vector cimport (
 cdef enum:
     FIELDS = 7  # n, c, plane, size, and the bits of alpha, beta and k
     BLOCK = 1024  # pixels of a task
-    AHEAD = 2  # channels behind a window whose pixels are asked for
+    AHEAD = 4  # channels behind a window whose pixels are asked for
     RING = 131072  # scalars of a ring, if a window is not larger by itself
 
 cdef struct Local:
@@ -78,8 +78,9 @@ cdef inline vec window_sum(
     cdef vec u, v = all_lanes(x, 0)
     cdef Py_ssize_t i
     for i in range(rows):
-        u = load(ahead(x, i * plane), n)
+        u = load(x, n)
         v = v + u * u
+        x = ahead(x, plane)
     return v
 
 
@@ -143,22 +144,61 @@ cdef inline bint is_zero(vec v) noexcept nogil:
         return cc_sum_f64(v) == 0
 
 
+cdef inline void two_windows(
+    const vec* x, Py_ssize_t plane, Py_ssize_t rows, vec* sums
+) noexcept nogil:
+    """Sum the squares of so many rows, for two vectors of pixels."""
+    cdef vec u, v = all_lanes(x, 0), w = all_lanes(x, 0)
+    cdef Py_ssize_t i, lanes = lanes_of(x)
+    for i in range(rows):
+        u = x[0]
+        v = v + u * u
+        u = ahead(x, lanes)[0]
+        w = w + u * u
+        x = ahead(x, plane)
+    sums[0], sums[1] = v, w
+
+
 cdef bint respond(
     const Local* s, const vec* x, vec* y, Py_ssize_t channel, Py_ssize_t n
 ) noexcept nogil:
     """Write n pixels of a channel of y for beta 3/4; tell whether a t is not finite."""
-    cdef Py_ssize_t rows, j = 0, lanes = lanes_of(x), at = channel * s.plane
-    cdef Py_ssize_t soon = (s.after + AHEAD) * s.plane
-    cdef const vec* first = ahead(x, window_of(s, channel, &rows) * s.plane)
+    cdef Py_ssize_t rows, j = 0, lanes = lanes_of(x), plane = s.plane
+    cdef Py_ssize_t soon = (s.after + AHEAD) * plane
+    cdef const vec* first = ahead(x, window_of(s, channel, &rows) * plane)
     cdef vec zero = all_lanes(x, 0)
-    cdef vec a = all_lanes(x, s.scale), b = all_lanes(x, s.k), odd = zero, t
+    cdef vec a = all_lanes(x, s.scale), b = all_lanes(x, s.k), odd = zero
+    cdef vec[2] t
+    cdef int k
+    x = ahead(x, channel * plane)
+    y = <vec*>ahead(y, channel * plane)
+    while n - j >= 2 * lanes:
+        two_windows(ahead(first, j), plane, rows, t)
+        for k in range(2):
+            cc_fetch_far(ahead(x, j + soon))
+            cc_fetch_far(ahead(y, j + AHEAD * plane))
+            t[k] = t[k] * a + b
+            odd = odd + t[k] * zero
+            (<vec*>ahead(y, j))[0] = ahead(x, j)[0] * power_34(t[k])
+            j += lanes
     while j < n:
-        t = window_sum(ahead(first, j), s.plane, rows, n - j) * a + b
-        odd = odd + t * zero
-        cc_fetch_far(ahead(x, at + j + soon))
-        store(<vec*>ahead(y, at + j), load(ahead(x, at + j), n - j) * power_34(t), n - j)
+        t[0] = window_sum(ahead(first, j), plane, rows, n - j) * a + b
+        odd = odd + t[0] * zero
+        store(<vec*>ahead(y, j), load(ahead(x, j), n - j) * power_34(t[0]), n - j)
         j += lanes
     return not is_zero(odd)
+
+
+cdef inline vec terms_at(
+    const vec* g, const vec* x, vec* dx, vec* row, vec t, Py_ssize_t n
+) noexcept nogil:
+    """Write g * p to dx and g * x * p / t to the row, p = t**-0.75; give t."""
+    cdef vec p = power_34(t), r
+    r = (t * p) * p  # the root of 1 / t
+    p = p * load(g, n)
+    store(dx, p, n)
+    store(row, (p * load(x, n)) * (r * r), n)
+    return t
 
 
 cdef bint respond_back(
@@ -166,20 +206,33 @@ cdef bint respond_back(
     Py_ssize_t n,
 ) noexcept nogil:
     """Write g * t**-beta to dx and the terms g * x * t**(-beta - 1) for beta 3/4."""
-    cdef Py_ssize_t rows, j = 0, lanes = lanes_of(x), at = channel * s.plane
-    cdef Py_ssize_t soon = (s.after + AHEAD) * s.plane
-    cdef const vec* first = ahead(x, window_of(s, channel, &rows) * s.plane)
+    cdef Py_ssize_t rows, j = 0, lanes = lanes_of(x), plane = s.plane
+    cdef Py_ssize_t soon = (s.after + AHEAD) * plane
+    cdef const vec* first = ahead(x, window_of(s, channel, &rows) * plane)
     cdef vec zero = all_lanes(x, 0)
-    cdef vec a = all_lanes(x, s.scale), b = all_lanes(x, s.k), odd = zero, t, p, r
+    cdef vec a = all_lanes(x, s.scale), b = all_lanes(x, s.k), odd = zero
+    cdef vec[2] t
+    cdef int k
+    x, g = ahead(x, channel * plane), ahead(g, channel * plane)
+    dx = <vec*>ahead(dx, channel * plane)
+    while n - j >= 2 * lanes:
+        two_windows(ahead(first, j), plane, rows, t)
+        for k in range(2):
+            cc_fetch_far(ahead(x, j + soon))
+            cc_fetch_far(ahead(dx, j + AHEAD * plane))
+            cc_fetch_far(ahead(g, j + AHEAD * plane))
+            t[k] = terms_at(
+                ahead(g, j), ahead(x, j), <vec*>ahead(dx, j), <vec*>ahead(row, j), t[k] * a + b,
+                lanes,
+            )
+            odd = odd + t[k] * zero
+            j += lanes
     while j < n:
-        t = window_sum(ahead(first, j), s.plane, rows, n - j) * a + b
-        odd = odd + t * zero
-        cc_fetch_far(ahead(x, at + j + soon))
-        p = power_34(t)
-        r = (t * p) * p  # the root of 1 / t
-        p = p * load(ahead(g, at + j), n - j)
-        store(<vec*>ahead(dx, at + j), p, n - j)
-        store(<vec*>ahead(row, j), (p * load(ahead(x, at + j), n - j)) * (r * r), n - j)
+        t[0] = terms_at(
+            ahead(g, j), ahead(x, j), <vec*>ahead(dx, j), <vec*>ahead(row, j),
+            window_sum(ahead(first, j), plane, rows, n - j) * a + b, n - j,
+        )
+        odd = odd + t[0] * zero
         j += lanes
     return not is_zero(odd)
 
@@ -231,20 +284,25 @@ cdef inline void take_others(
     """Take from dx of a channel what it does to the windows that hold it."""
     cdef Py_ssize_t first = max(0, channel - s.after), last = min(s.c, channel + s.before + 1)
     cdef Py_ssize_t j = 0, i, turn = min(last, first - first % s.ring + s.ring)
-    cdef Py_ssize_t lanes = lanes_of(x)
+    cdef Py_ssize_t lanes = lanes_of(x), before = turn - first, after = last - turn
     cdef const vec* one = ahead(ring, first % s.ring * s.block)
     cdef vec a = all_lanes(x, 2 * s.scale * s.beta), v
-    while j < n:
+    while n - j >= lanes:
         v = all_lanes(x, 0)
-        for i in range(turn - first):
-            v = v + load(ahead(one, i * s.block + j), n - j)
-        for i in range(last - turn):
-            v = v + load(ahead(ring, i * s.block + j), n - j)
-        store(
-            <vec*>ahead(dx, j),
-            load(ahead(<const vec*>dx, j), n - j) - (a * load(ahead(x, j), n - j)) * v, n - j,
-        )
+        for i in range(before):
+            v = v + ahead(one, i * s.block + j)[0]
+        for i in range(after):
+            v = v + ahead(ring, i * s.block + j)[0]
+        (<vec*>ahead(dx, j))[0] = ahead(dx, j)[0] - (a * ahead(x, j)[0]) * v
         j += lanes
+    if j < n:
+        v = all_lanes(x, 0)
+        for i in range(before):
+            v = v + load(ahead(one, i * s.block + j), n - j)
+        for i in range(after):
+            v = v + load(ahead(ring, i * s.block + j), n - j)
+        v = load(ahead(<const vec*>dx, j), n - j) - (a * load(ahead(x, j), n - j)) * v
+        store(<vec*>ahead(dx, j), v, n - j)
 
 
 cdef inline void finish_channel(

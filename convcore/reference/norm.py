@@ -302,11 +302,11 @@ def local_response_norm_backward(
 
 def _response(x: Array, size: int, alpha: float, k: float) -> Array:
     """Give k + alpha / size * (sum of x**2 over the window of each channel)."""
-    t = np.empty_like(x)
+    squares = np.empty_like(x)
     with ieee():
         for c in range(x.shape[1]):
-            t[:, c] = (x[:, _window(c, size, x)] ** 2).sum(axis=1)
-        t = x.dtype.type(k) + x.dtype.type(alpha / size) * t
+            squares[:, c] = (x[:, _window(c, size, x)] ** 2).sum(axis=1)
+        t: Array = x.dtype.type(k) + x.dtype.type(alpha / size) * squares
     return t
 
 
