@@ -9,7 +9,7 @@
 # Assumes   sizes (outer, count, inner, ignored class, a, soft, scales); `check` has seen
 #           the classes. dx may be x.
 # Parallel  over rows or blocks of columns; a position depends on itself alone.
-# Scratch   on the stack, 4 numbers a column: 4 KB.
+# Scratch   on the stack: a block of columns of up to 32 KB.
 # Cost      memory: one read; backward, one write as well. A class that has no truth costs
 #           nothing, even when it is impossible; an ignored position nothing whatever it is.
 # Source    as softmax.pyx; Szegedy et al., Rethinking the Inception Architecture, 2015,
@@ -25,7 +25,8 @@ from convcore.kernels.buffers cimport (
 )
 from convcore.kernels.elements cimport first_lanes, lanes_of
 from convcore.kernels.log_sum cimport (
-    ABREAST, CHAIN, column_maxima, column_sums, columns_for, row_maximum, row_sum, spread,
+    ABREAST, CHAIN, ROOM, column_maxima, column_sums, columns_for, row_maximum, row_sum,
+    spread, whole,
 )
 from convcore.kernels.vector cimport (
     ahead, f32v, f64v, lanes_from, part, put_part, real, until, vec,
@@ -168,6 +169,8 @@ cdef void losses_of(
     cdef vec most[ABREAST]
     cdef vec logs[ABREAST]
     cdef vec costs[ABREAST]
+    cdef vec room[ROOM]
+    cdef bint copied
     cdef Py_ssize_t i, lanes = lanes_of(x)
     cdef const vec* from_ = ahead(x, o.at)
     if k.inner == 1:
@@ -176,8 +179,12 @@ cdef void losses_of(
         if k.smooth:
             costs[0] = costs_in_row(k, x, t, w, o.at, most[0], logs[0])
     else:
-        column_maxima(from_, k.count, k.inner, o.n, most)
-        column_sums(from_, k.count, k.inner, o.n, <const vec*>most, logs, <vec*>NULL)
+        copied = k.count * whole(x, o.n) <= ROOM * lanes
+        column_maxima(from_, k.count, k.inner, o.n, most, &room[0] if copied else <vec*>NULL)
+        column_sums(
+            <const vec*>&room[0] if copied else from_, k.count,
+            whole(x, o.n) if copied else k.inner, o.n, <const vec*>most, logs, <vec*>NULL,
+        )
         for i in range((o.n + lanes - 1) // lanes):
             logs[i] = log_of(logs[i])
         if k.smooth:
@@ -273,9 +280,19 @@ cdef void gradient_columns(
     cdef Py_ssize_t i, j, c, lanes = lanes_of(x), at
     cdef unsigned long long bits
     cdef vec* to = <vec*>ahead(dx, o.at)
+    cdef vec room[ROOM]
+    cdef vec* power = room
+    cdef Py_ssize_t step = whole(x, o.n)
+    cdef bint copied = k.count * step <= ROOM * lanes
     cdef vec v
-    column_maxima(ahead(x, o.at), k.count, k.inner, o.n, most)
-    column_sums(ahead(x, o.at), k.count, k.inner, o.n, <const vec*>most, total, to)
+    column_maxima(ahead(x, o.at), k.count, k.inner, o.n, most, &room[0] if copied else <vec*>NULL)
+    if not copied:
+        step = k.inner
+        power = to
+    column_sums(
+        <const vec*>&room[0] if copied else ahead(x, o.at), k.count, step, o.n,
+        <const vec*>most, total, power,
+    )
     for j in range((o.n + lanes - 1) // lanes):
         truth[j] = every(most[0], 0)
         scale[j] = lanes_from(scales, 0)
@@ -292,7 +309,7 @@ cdef void gradient_columns(
         for i in range(o.n):
             c = k.classes[o.position + i]
             if c != k.ignored:
-                e[i] = number(to, c * k.inner + i)
+                e[i] = number(<const vec*>power, c * step + i)
                 put_number(truth, i, at_class(k, w, spread_truth, c, &own[i]))
     for c in range(k.count):
         i = 0
@@ -300,7 +317,7 @@ cdef void gradient_columns(
             j = i // lanes
             at = c * k.inner + i
             bits = first_lanes(min(o.n - i, lanes))
-            v = part(<const vec*>ahead(to, at), bits) / total[j] * truth[j]
+            v = part(<const vec*>ahead(power, c * step + i), bits) / total[j] * truth[j]
             v = (v - truth_of(k, t, w, o.at + at, c, bits)) * scale[j]
             put_part(<vec*>ahead(to, at), v, o.n - i)
             i += lanes

@@ -9,7 +9,7 @@
 
 from libc.stdint cimport uintptr_t
 
-from convcore.kernels.vector cimport VEC_BYTES, ahead, f32v, stream, vec
+from convcore.kernels.vector cimport VEC_BYTES, ahead, f32v, put_part, stream, vec
 
 cdef enum:
     PIECE = 8192  # elements; a whole number of lines, so pieces stay aligned
@@ -39,3 +39,17 @@ cdef inline void keep(vec* to, Py_ssize_t i, vec v, bint past) noexcept nogil:
     else:
         (<vec*>ahead(to, i))[0] = v
 
+
+cdef inline Py_ssize_t lead_of(const vec* to) noexcept nogil:
+    """Count the scalars up to the next aligned address."""
+    return <Py_ssize_t>(-<uintptr_t>to % VEC_BYTES) // (4 if vec is f32v else 8)
+
+
+cdef inline void keep_some(
+    vec* to, Py_ssize_t i, vec v, Py_ssize_t n, bint past
+) noexcept nogil:
+    """Store the first n lanes, or all, at the i-th scalar."""
+    if past and n >= lanes_of(to):
+        stream(<vec*>ahead(to, i), v)
+    else:
+        put_part(<vec*>ahead(to, i), v, n)

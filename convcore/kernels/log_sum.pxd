@@ -3,7 +3,8 @@
 # What      m = the largest x; s = the sum of e^(x - m). With NaN, with +Inf, or with nothing
 #           but -Inf, s is NaN.
 # Layout    a row: n elements side by side, in the lanes. Columns: up to ABREAST vectors of
-#           them, their elements `step` apart; m and s are arrays then.
+#           them, their elements `step` apart; m and s are arrays then. With a large step
+#           they meet in few sets of the caches: so they are read once, and copied.
 # Assumes   the order of a sum is fixed by its length: in a row, lane by lane, CHAIN vectors
 #           at a time, then by halves; in columns, CHAIN elements at a time.
 
@@ -11,19 +12,24 @@ from libc.math cimport INFINITY
 
 from convcore.kernels.elements cimport first_lanes, lanes_of
 from convcore.kernels.vector cimport (
-    VEC_BYTES, ahead, f32v, merge, part, pick, put_part, put_sum, vec,
+    VEC_BYTES, ahead, cc_fetch, f32v, merge, part, pick, put_part, put_sum, vec,
 )
 from convcore.kernels.vector_math cimport every, exp_of
 
 cdef enum:
     ABREAST = 16  # vectors of columns side by side
     CHAIN = 16  # what is summed one after the other
+    ROOM = 512  # vectors on the stack, for what is read again
+    SOON = 1024  # elements of rows from the request to the use
+    EARLY = 4  # rows of columns from the request to the use
     CACHE = 131072  # bytes that stay in the cache from one pass to the next
 
 
 cdef inline Py_ssize_t columns_for(const vec* like, Py_ssize_t count) noexcept nogil:
-    """Choose how many columns of `count` elements stay in the cache: whole vectors."""
-    cdef Py_ssize_t vectors = CACHE // (count * VEC_BYTES)
+    """Choose how many columns of `count` elements stay at hand: whole vectors."""
+    cdef Py_ssize_t vectors = ROOM // count
+    if vectors < 4:  # lines of columns that are too short to be read one by one
+        vectors = CACHE // (count * VEC_BYTES)
     return max(1, min(ABREAST, vectors)) * lanes_of(like)
 
 
@@ -41,8 +47,17 @@ cdef inline vec row_maximum(const vec* x, Py_ssize_t n) noexcept nogil:
     """Give the largest element in every lane; NaN counts as none."""
     cdef Py_ssize_t i = 0, lanes = lanes_of(x)
     cdef vec none = every(part(x, 0), -INFINITY), v
-    cdef vec best = none
+    cdef vec best = none, second = none
     cdef double most = -INFINITY, lane
+    while i + 2 * lanes <= n:
+        cc_fetch(ahead(x, i + SOON))
+        cc_fetch(ahead(x, i + SOON + lanes))
+        v = ahead(x, i)[0]
+        best = pick(best, v, v, best)
+        v = ahead(x, i + lanes)[0]
+        second = pick(second, v, v, second)
+        i += 2 * lanes
+    best = pick(best, second, second, best)
     while i + lanes <= n:
         v = ahead(x, i)[0]
         best = pick(best, v, v, best)
@@ -81,9 +96,9 @@ cdef inline vec row_sum(const vec* x, Py_ssize_t n, vec most, vec* to) noexcept 
 
 
 cdef inline void column_maxima(
-    const vec* x, Py_ssize_t count, Py_ssize_t step, Py_ssize_t n, vec* most
+    const vec* x, Py_ssize_t count, Py_ssize_t step, Py_ssize_t n, vec* most, vec* copy
 ) noexcept nogil:
-    """Write the maxima of n columns."""
+    """Write the maxima of n columns; copy them, n rounded up apart, if there is a place."""
     cdef Py_ssize_t c, i, lanes = lanes_of(x)
     cdef vec best, v
     i = 0
@@ -94,7 +109,11 @@ cdef inline void column_maxima(
     for c in range(count):
         i = 0
         while i < n:
+            cc_fetch(ahead(x, (c + EARLY) * step + i))
             v = part(ahead(x, c * step + i), first_lanes(min(n - i, lanes)))
+            if copy != NULL:
+                copy[0] = v
+                copy = copy + 1
             best = most[i // lanes]
             most[i // lanes] = pick(best, v, v, best)
             i += lanes
@@ -104,7 +123,7 @@ cdef inline void column_sums(
     const vec* x, Py_ssize_t count, Py_ssize_t step, Py_ssize_t n, const vec* most,
     vec* total, vec* to,
 ) noexcept nogil:
-    """Write the sums of e^(x - most); store what is summed, if there is a place."""
+    """Write the sums of e^(x - most); store what is summed beside x, if there is a place."""
     cdef Py_ssize_t c, i, k, lanes = lanes_of(x)
     cdef vec zero = every(part(x, 0), 0), v
     cdef vec chain[ABREAST]
@@ -124,3 +143,8 @@ cdef inline void column_sums(
             if (c + 1) % CHAIN == 0 or c + 1 == count:
                 total[k] = total[k] + chain[k]
                 chain[k] = zero
+
+
+cdef inline Py_ssize_t whole(const vec* like, Py_ssize_t n) noexcept nogil:
+    """Round up to whole vectors."""
+    return (n + lanes_of(like) - 1) // lanes_of(like) * lanes_of(like)

@@ -18,60 +18,74 @@ from convcore.kernels.vector cimport VEC_BYTES, cc_times, words
 cdef enum:
     GROUP = 64  # words
     COUNTERS = 16
+    ROUNDS = 10
 
 cdef extern from *:
     """
-    /* Counters first, first + 2, ...; and the words of two such sets, one after the other. */
-    static inline cc_words cc_counters(unsigned long long first) {
+    static inline cc_words cc_same_word(unsigned long long w) { return w - (cc_words){0}; }
+    static inline cc_words cc_even_numbers(void) {
         cc_words c;
-        for (int i = 0; i < CC_VEC_BYTES / 8; i++) c[i] = first + 2 * i;
+        for (int i = 0; i < CC_VEC_BYTES / 8; i++) c[i] = 2 * i;
         return c;
     }
+    /* The words of two sets of counters, one after the other. */
     static inline void cc_put_words(unsigned *to, cc_words even, cc_words odd) {
         cc_words both = (even & 0xffffffffull) | (odd << 32);
         memcpy(to, &both, sizeof both);
     }
     #define cc_upper(a) ((a) >> 32)
-    #define cc_mix(a, b, k) ((a) ^ (b) ^ (unsigned long long)(k))
+    #define cc_mix(a, b, k) ((a) ^ (b) ^ (k))
     """
-    words cc_counters(unsigned long long first) nogil
+    words cc_same_word(unsigned long long w) nogil
+    words cc_even_numbers() nogil
     void cc_put_words(unsigned* to, words even, words odd) nogil
     words cc_upper(words a) nogil
-    words cc_mix(words a, words b, unsigned k) nogil
+    words cc_mix(words a, words b, words k) nogil
+
+cdef struct Keys:  # what does not change from group to group
+    words steps  # 0, 2, 4, ...
+    words[2 * ROUNDS] of_round
 
 
-cdef inline void philox(
-    unsigned long long first, unsigned long long key, words* c
-) noexcept nogil:
+cdef inline void spread_key(unsigned long long key, Keys* k) noexcept nogil:
+    """Give each round its two words of the key, in all lanes."""
+    cdef unsigned low = <unsigned>key, high = <unsigned>(key >> 32)
+    cdef int i
+    k.steps = cc_even_numbers()
+    for i in range(ROUNDS):
+        k.of_round[2 * i] = cc_same_word(low)
+        k.of_round[2 * i + 1] = cc_same_word(high)
+        low = low + <unsigned>0x9E3779B9
+        high = high + <unsigned>0xBB67AE85
+
+
+cdef inline void philox(const Keys* k, unsigned long long first, words* c) noexcept nogil:
     """Write the four words of counters first, first + 2, ... to c."""
-    cdef unsigned k0 = <unsigned>key, k1 = <unsigned>(key >> 32)
     cdef words a, b
     cdef int i
-    c[0] = cc_counters(first)
+    c[0] = k.steps + cc_same_word(first)
     c[1] = cc_upper(c[0])
-    c[2] = cc_mix(c[0], c[0], 0)
+    c[2] = cc_same_word(0)
     c[3] = c[2]
-    for i in range(10):
+    for i in range(ROUNDS):
         a = cc_times(c[0], 0xD2511F53)
         b = cc_times(c[2], 0xCD9E8D57)
-        c[0] = cc_mix(cc_upper(b), c[1], k0)
+        c[0] = cc_mix(cc_upper(b), c[1], k.of_round[2 * i])
         c[1] = b
-        c[2] = cc_mix(cc_upper(a), c[3], k1)
+        c[2] = cc_mix(cc_upper(a), c[3], k.of_round[2 * i + 1])
         c[3] = a
-        k0 = k0 + <unsigned>0x9E3779B9
-        k1 = k1 + <unsigned>0xBB67AE85
 
 
 cdef inline void random_group(
-    unsigned long long key, unsigned long long group, unsigned* to
+    const Keys* k, unsigned long long group, unsigned* to
 ) noexcept nogil:
     """Write the 64 words of a group."""
     cdef Py_ssize_t c = 0, w
     cdef words even[4]
     cdef words odd[4]
     while c < COUNTERS:
-        philox(COUNTERS * group + c, key, even)
-        philox(COUNTERS * group + c + 1, key, odd)
+        philox(k, COUNTERS * group + c, even)
+        philox(k, COUNTERS * group + c + 1, odd)
         for w in range(4):
             cc_put_words(to + COUNTERS * w + c, even[w], odd[w])
         c += VEC_BYTES // 4

@@ -10,7 +10,7 @@
 # Assumes   sizes (log, outer, count, inner); y may be x, dx may be dy or y.
 # Parallel  over rows or blocks of columns. The order of a sum depends on count and on
 #           whether inner is 1 (log_sum.pxd).
-# Scratch   on the stack, 3 numbers a column: 3 KB.
+# Scratch   on the stack: a block of columns, or a row, of up to 32 KB.
 # Cost      memory, where a row, or a block of columns, stays in the cache: one read, one
 #           write. Three passes over that: maximum, sum, result.
 # Why not   Sums and maximum in one pass, scaled anew when a larger one comes: twice as
@@ -23,32 +23,47 @@ from cython.parallel cimport prange
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals
-from convcore.kernels.elements cimport first_lanes, lanes_of
-from convcore.kernels.log_sum cimport (
-    ABREAST, CHAIN, column_maxima, column_sums, columns_for, row_maximum, row_sum, spread,
+from convcore.kernels.elements cimport (
+    first_lanes, keep_some, lanes_of, lead_of, past_caches,
 )
-from convcore.kernels.vector cimport ahead, f32v, f64v, part, put_part, real, vec
+from convcore.kernels.log_sum cimport (
+    ABREAST, CHAIN, EARLY, ROOM, SOON, column_maxima, column_sums, columns_for, row_maximum,
+    row_sum, spread, whole,
+)
+from convcore.kernels.vector cimport (
+    ahead, cc_fetch, f32v, f64v, part, put_part, real, settle, vec,
+)
 from convcore.kernels.vector_math cimport at_most, by_type, every, exp_of, log_of
 
 cdef struct Axis:
-    bint log
+    bint log, past
     Py_ssize_t outer, count, inner
     Py_ssize_t columns, blocks  # of one piece of inner; pieces of it
 
 
+cdef inline vec result(
+    bint log, const vec* power, Py_ssize_t i, Py_ssize_t n, vec most, vec total
+) noexcept nogil:
+    """Give n results of a row; `power` is x where the logarithm is wanted."""
+    cdef vec v = part(ahead(power, i), first_lanes(min(n, lanes_of(power))))
+    return v - most - total if log else v / total
+
+
 cdef inline void softmax_row(const Axis* a, const vec* x, vec* y) noexcept nogil:
-    """Write one row of y."""
+    """Write one row of y; past the caches, from its first whole line on."""
     cdef Py_ssize_t i = 0, lanes = lanes_of(x), n = a.count
+    cdef vec room[ROOM]
+    cdef vec* power = &room[0] if n <= ROOM * lanes else y
+    cdef const vec* source = x if a.log else <const vec*>power
     cdef vec most = row_maximum(x, n)
-    cdef vec total = row_sum(x, n, most, <vec*>NULL if a.log else y), v
+    cdef vec total = row_sum(x, n, most, <vec*>NULL if a.log else power)
     if a.log:
         total = log_of(total)
+    if a.past:
+        i = min(n, lead_of(<const vec*>y))
+        put_part(y, result(a.log, source, 0, i, most, total), i)
     while i < n:
-        if a.log:
-            v = part(ahead(x, i), first_lanes(min(n - i, lanes))) - most - total
-        else:
-            v = part(<const vec*>ahead(y, i), first_lanes(min(n - i, lanes))) / total
-        put_part(<vec*>ahead(y, i), v, n - i)
+        keep_some(y, i, result(a.log, source, i, n - i, most, total), n - i, a.past)
         i += lanes
 
 
@@ -56,26 +71,33 @@ cdef inline void softmax_columns(
     const Axis* a, const vec* x, vec* y, Py_ssize_t n
 ) noexcept nogil:
     """Write n columns of y."""
-    cdef Py_ssize_t c, i, at, k, lanes = lanes_of(x)
-    cdef unsigned long long bits
+    cdef Py_ssize_t c, i, k, lanes = lanes_of(x), step = whole(x, n)
+    cdef bint copied = a.count * step <= ROOM * lanes
+    cdef bint past = a.past and n % lanes == 0 and a.inner % lanes == 0
+    cdef vec room[ROOM]
     cdef vec most[ABREAST]
     cdef vec total[ABREAST]
     cdef vec v
-    column_maxima(x, a.count, a.inner, n, most)
-    column_sums(x, a.count, a.inner, n, most, total, <vec*>NULL if a.log else y)
+    cdef vec* power = room
+    column_maxima(x, a.count, a.inner, n, most, &room[0] if copied else <vec*>NULL)
+    if not copied:
+        step = a.inner
+        power = y
+    column_sums(
+        <const vec*>&room[0] if copied else x, a.count, step, n, <const vec*>most, total,
+        <vec*>NULL if a.log else power,
+    )
     for k in range((n + lanes - 1) // lanes):
         total[k] = log_of(total[k]) if a.log else total[k]
+    if a.log and not copied:
+        power = <vec*>x
     for c in range(a.count):
         i = 0
         while i < n:
-            at = c * a.inner + i
             k = i // lanes
-            bits = first_lanes(min(n - i, lanes))
-            if a.log:
-                v = part(ahead(x, at), bits) - most[k] - total[k]
-            else:
-                v = part(<const vec*>ahead(y, at), bits) / total[k]
-            put_part(<vec*>ahead(y, at), v, n - i)
+            v = part(<const vec*>ahead(power, c * step + i), first_lanes(min(n - i, lanes)))
+            v = v - most[k] - total[k] if a.log else v / total[k]
+            keep_some(y, c * a.inner + i, v, n - i, past)
             i += lanes
 
 
@@ -100,6 +122,8 @@ cdef inline void gradient_row(
     cdef vec zero = every(part(g, 0), 0)
     cdef vec total = zero, chain = zero, v
     while i < n:
+        cc_fetch(ahead(g, i + SOON))
+        cc_fetch(ahead(y, i + SOON))
         bits = first_lanes(min(n - i, lanes))
         chain = chain + slope_term(a.log, part(ahead(g, i), bits), part(ahead(y, i), bits))
         i += lanes
@@ -108,10 +132,15 @@ cdef inline void gradient_row(
             chain = zero
     total = spread(g, total + chain)
     i = 0
+    if a.past:
+        i = min(n, lead_of(<const vec*>dx))
+        bits = first_lanes(i)
+        v = slope(a.log, part(g, bits), part(y, bits), total)
+        put_part(dx, v, i)
     while i < n:
         bits = first_lanes(min(n - i, lanes))
         v = slope(a.log, part(ahead(g, i), bits), part(ahead(y, i), bits), total)
-        put_part(<vec*>ahead(dx, i), v, n - i)
+        keep_some(dx, i, v, n - i, a.past)
         i += lanes
 
 
@@ -119,12 +148,16 @@ cdef inline void gradient_columns(
     const Axis* a, const vec* g, const vec* y, vec* dx, Py_ssize_t n
 ) noexcept nogil:
     """Write n columns of dx."""
-    cdef Py_ssize_t c, i, at, k, lanes = lanes_of(g)
+    cdef Py_ssize_t c, i, at, k, lanes = lanes_of(g), step = whole(g, n)
+    cdef bint copied = 2 * a.count * step <= ROOM * lanes
+    cdef bint past = a.past and n % lanes == 0 and a.inner % lanes == 0
     cdef unsigned long long bits
+    cdef vec room[ROOM]
     cdef vec total[ABREAST]
     cdef vec chain[ABREAST]
-    cdef vec v, zero = every(part(g, 0), 0)
-    for k in range((n + lanes - 1) // lanes):
+    cdef vec u, v, zero = every(part(g, 0), 0)
+    cdef vec* copy = room
+    for k in range(step // lanes):
         total[k] = zero
         chain[k] = zero
     for c in range(a.count):
@@ -133,21 +166,32 @@ cdef inline void gradient_columns(
             at = c * a.inner + i
             k = i // lanes
             bits = first_lanes(min(n - i, lanes))
-            v = slope_term(a.log, part(ahead(g, at), bits), part(ahead(y, at), bits))
-            chain[k] = chain[k] + v
+            cc_fetch(ahead(g, at + EARLY * a.inner))
+            cc_fetch(ahead(y, at + EARLY * a.inner))
+            u = part(ahead(g, at), bits)
+            v = part(ahead(y, at), bits)
+            if copied:
+                copy[0] = u
+                copy[1] = v
+                copy = copy + 2
+            chain[k] = chain[k] + slope_term(a.log, u, v)
             i += lanes
             if (c + 1) % CHAIN == 0 or c + 1 == a.count:
                 total[k] = total[k] + chain[k]
                 chain[k] = zero
+    copy = room
     for c in range(a.count):
         i = 0
         while i < n:
             at = c * a.inner + i
-            bits = first_lanes(min(n - i, lanes))
-            v = slope(
-                a.log, part(ahead(g, at), bits), part(ahead(y, at), bits), total[i // lanes]
-            )
-            put_part(<vec*>ahead(dx, at), v, n - i)
+            if copied:
+                u, v = copy[0], copy[1]
+                copy = copy + 2
+            else:
+                bits = first_lanes(min(n - i, lanes))
+                u, v = part(ahead(g, at), bits), part(ahead(y, at), bits)
+            v = slope(a.log, u, v, total[i // lanes])
+            keep_some(dx, at, v, n - i, past)
             i += lanes
 
 
@@ -169,6 +213,8 @@ cdef void some_pieces(
             gradient_row(a, ahead(g, at), ahead(x, at), <vec*>ahead(to, at))
         else:
             gradient_columns(a, ahead(g, at), ahead(x, at), <vec*>ahead(to, at), n)
+    if a.past:
+        settle()
 
 
 cdef void tasks(
@@ -190,7 +236,8 @@ cdef int every_piece(
     """Do all rounds."""
     cdef Rounds r
     cdef Py_ssize_t begin = 0, end
-    a.columns = 1 if a.inner == 1 else columns_for(x, a.count)
+    a.columns = 1 if a.inner == 1 else columns_for(x, a.count * (1 if g == NULL else 2))
+    a.past = past_caches(<const vec*>to, a.outer * a.count * a.inner)
     a.blocks = (a.inner + a.columns - 1) // a.columns
     r = rounds(a.outer * a.blocks, a.count * min(a.columns, a.inner), threads)
     while begin < r.tasks:
