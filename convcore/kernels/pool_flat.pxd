@@ -17,7 +17,7 @@
 # Scratch   on the stack of the caller.
 
 from convcore.kernels.buffers cimport refuse
-from convcore.kernels.vector cimport VEC_BYTES, f32v, real, vec
+from convcore.kernels.vector cimport VEC_BYTES, ahead, f32v, part, real, vec
 from convcore.kernels.windows cimport Axis, Pool
 
 cdef enum:
@@ -119,6 +119,11 @@ cdef inline long long tap_label(
     return (z * p.y.extent + y) * p.x.extent + x
 
 
+cdef inline unsigned long long first_bits(Py_ssize_t n) noexcept nogil:
+    """The lowest n bits, at most 64."""
+    return ~0ULL if n >= 64 else (1ULL << n) - 1
+
+
 cdef inline Py_ssize_t lanes_of(const vec* like) noexcept nogil:
     """Scalars of a vector."""
     return VEC_BYTES // sizeof(float) if vec is f32v else VEC_BYTES // sizeof(double)
@@ -130,3 +135,19 @@ cdef inline void put_label(real* label, Py_ssize_t i, long long n) noexcept nogi
         (<int*>label)[i] = <int>n
     else:
         (<long long*>label)[i] = n
+
+
+cdef inline void fill(vec* to, vec v, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    """Write v to cells begin .. end of a row of an image, and to some behind them."""
+    cdef Py_ssize_t j = begin
+    while j < end:
+        (<vec*>ahead(to, j))[0] = v
+        j += lanes_of(to)
+
+
+cdef inline void load_row(const vec* x, Py_ssize_t n, vec* to) noexcept nogil:
+    """Copy n scalars to a row of an image, and write to some cells behind them."""
+    cdef Py_ssize_t j = 0
+    while j < n:
+        (<vec*>ahead(to, j))[0] = part(ahead(x, j), first_bits(n - j))
+        j += lanes_of(to)

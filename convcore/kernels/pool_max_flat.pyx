@@ -29,11 +29,11 @@ from convcore.kernels.buffers cimport (
     Buffers, call, flags_of, has_integers, integers, is_nothing, reals, refuse,
 )
 from convcore.kernels.pool_flat cimport (
-    CELLS, GAP, PHASES, ROOM, TAPS, Flat, Piece, Taps, divide, has_few_taps, lanes_of,
-    piece_at, put_label, shift_of, tap_label,
+    CELLS, PHASES, ROOM, TAPS, Flat, Piece, Taps, divide, fill, first_bits,
+    has_few_taps, lanes_of, piece_at, put_label, shift_of, tap_label,
 )
 from convcore.kernels.vector cimport (
-    VEC_BYTES, ahead, all_lanes, cc_fetch, copy, evens, f32v, f64v, odds, pair, part, put_part, real,
+    VEC_BYTES, ahead, all_lanes, cc_fetch, copy, evens, f32v, f64v, odds, part, real,
     vec,
 )
 from convcore.kernels.vector_compare cimport (
@@ -60,11 +60,6 @@ cdef struct Job:
     bint labelled, flat, padded
 
 
-cdef inline unsigned long long first_bits(Py_ssize_t n) noexcept nogil:
-    """The lowest n bits, at most 64."""
-    return ~0ULL if n >= 64 else (1ULL << n) - 1
-
-
 cdef inline void fetch(const real* x, Py_ssize_t n) noexcept nogil:
     """Ask for the n elements that are AHEAD of x."""
     cdef const char* line = <const char*>x + AHEAD
@@ -88,22 +83,22 @@ cdef inline void edges_of(
         e.right[i] = (e.shift + e.count - i + s - 1) // s if e.shift + e.count > i else 0
 
 
-cdef inline void pad_row(const Edges* e, const Flat* f, Py_ssize_t s, real* to) noexcept nogil:
-    """Write the padding of a row of the image."""
-    cdef Py_ssize_t i, j
+cdef inline void pad_left(
+    const Edges* e, const Flat* f, Py_ssize_t s, vec* to
+) noexcept nogil:
+    """Write the padding before a row of the image, before the row is written."""
+    cdef Py_ssize_t i
     for i in range(s):
-        for j in range(e.left[i]):
-            to[i * f.size + j] = -INFINITY
-        for j in range(e.right[i], f.pitch):
-            to[i * f.size + j] = -INFINITY
+        fill(<vec*>ahead(to, i * f.size), all_lanes(to, -INFINITY), 0, e.left[i])
 
 
-cdef inline void empty_row(const Flat* f, Py_ssize_t s, real* to) noexcept nogil:
-    """Write a row of nothing but padding."""
-    cdef Py_ssize_t i, j
+cdef inline void pad_right(
+    const Edges* e, const Flat* f, Py_ssize_t s, vec* to
+) noexcept nogil:
+    """Write the padding behind a row, after it: the rows that follow come later."""
+    cdef Py_ssize_t i
     for i in range(s):
-        for j in range(f.pitch):
-            to[i * f.size + j] = -INFINITY
+        fill(<vec*>ahead(to, i * f.size), all_lanes(to, -INFINITY), e.right[i], f.pitch)
 
 
 cdef inline vec max_at(
@@ -165,34 +160,41 @@ cdef inline void max_rows_in_pairs(
 
 
 cdef inline void fill_row(
-    const Job* job, const Edges* e, const real* x, const Py_ssize_t* row, Py_ssize_t rows,
-    real* to, real* spare,
+    const Job* job, const Edges* e, const vec* x, const Py_ssize_t* row, Py_ssize_t rows,
+    vec* to, vec* spare,
 ) noexcept nogil:
     """Write a row of the image, one in each phase of W: the maxima of some rows of x."""
-    cdef Py_ssize_t s = job.p.x.stride, i, j, odd = e.shift % 2
-    cdef real* flat
-    cdef real* to_odd
+    cdef Py_ssize_t s = job.p.x.stride, i, odd = e.shift % 2
+    cdef vec* flat
     if rows == 0:
-        empty_row(&job.f, s, to)
-        return
-    if s == 2:
-        flat = to + odd * job.f.size + e.shift // 2
-        to_odd = to + (1 - odd) * job.f.size + (e.shift + 1) // 2
-        if real is float:
-            max_rows_in_pairs(<f32v*>x, row, rows, e.count, <f32v*>flat, <f32v*>to_odd)
-        else:
-            max_rows_in_pairs(<f64v*>x, row, rows, e.count, <f64v*>flat, <f64v*>to_odd)
-    else:
-        flat = spare if s > 2 else to + e.shift
-        if real is float:
-            max_rows(<f32v*>x, row, rows, e.count, <f32v*>flat)
-        else:
-            max_rows(<f64v*>x, row, rows, e.count, <f64v*>flat)
-    if s > 2:
         for i in range(s):
-            for j in range(e.left[i], e.right[i]):
-                to[i * job.f.size + j] = spare[j * s + i - e.shift]
-    pad_row(e, &job.f, s, to)
+            flat = <vec*>ahead(to, i * job.f.size)
+            fill(flat, all_lanes(to, -INFINITY), 0, job.f.pitch)
+        return
+    pad_left(e, &job.f, s, to)
+    if s == 1:
+        max_rows(x, row, rows, e.count, <vec*>ahead(to, e.shift))
+    elif s == 2:
+        flat = <vec*>ahead(to, odd * job.f.size + e.shift // 2)
+        spare = <vec*>ahead(to, (1 - odd) * job.f.size + (e.shift + 1) // 2)
+        max_rows_in_pairs(x, row, rows, e.count, flat, spare)
+    else:
+        max_rows(x, row, rows, e.count, spare)
+        spread(e, &job.f, s, spare, to)
+    pad_right(e, &job.f, s, to)
+
+
+cdef inline void spread(
+    const Edges* e, const Flat* f, Py_ssize_t s, const vec* row, vec* to
+) noexcept nogil:
+    """Bring the columns of a row to their phases."""
+    cdef Py_ssize_t i, j
+    for i in range(s):
+        for j in range(e.left[i], e.right[i]):
+            if vec is f32v:
+                (<float*>to)[i * f.size + j] = (<const float*>row)[j * s + i - e.shift]
+            else:
+                (<double*>to)[i * f.size + j] = (<const double*>row)[j * s + i - e.shift]
 
 
 cdef void fill_maxima(
@@ -202,6 +204,7 @@ cdef void fill_maxima(
     cdef const Pool* p = &job.p
     cdef Py_ssize_t[TAPS] row
     cdef Py_ssize_t b, z, y, iz, iy, rows, plane
+    cdef real* to
     cdef Py_ssize_t z1, y0, y1, new = min(p.y.kernel, p.y.stride)
     cdef Edges e
     edges_of(&e, p, at)
@@ -221,10 +224,11 @@ cdef void fill_maxima(
                         iy += p.y.dilation
                     fetch(x + row[rows - 1] - (new - 1) * p.x.extent, new * p.x.extent)
                     iz += p.z.dilation
-                fill_row(
-                    job, &e, x, row, rows,
-                    image + b * job.f.plane + z * job.f.slab + y * job.f.pitch, spare,
-                )
+                to = image + b * job.f.plane + z * job.f.slab + y * job.f.pitch
+                if real is float:
+                    fill_row(job, &e, <f32v*>x, row, rows, <f32v*>to, <f32v*>spare)
+                else:
+                    fill_row(job, &e, <f64v*>x, row, rows, <f64v*>to, <f64v*>spare)
 
 
 cdef void fill_rows_of_slab(
@@ -236,6 +240,8 @@ cdef void fill_rows_of_slab(
     cdef Py_ssize_t q, r, v, iy, s = p.y.stride, start = start_of(&p.y, at.y)
     cdef Py_ssize_t stop = (at.rows - 1) * s + (p.y.kernel - 1) * p.y.dilation + 1
     cdef Py_ssize_t[1] row
+    cdef Py_ssize_t rows
+    cdef real* to
     for q in range(at.rows + shift_of(&p.y)):
         for r in range(s):
             v = q * s + r
@@ -244,10 +250,12 @@ cdef void fill_rows_of_slab(
             iy = start + v
             row[0] = (slab * p.y.extent + iy) * p.x.extent + e.first
             fetch(x + row[0], p.x.extent)
-            fill_row(
-                job, e, x, row, 0 <= iy < p.y.extent and slab >= 0,
-                image + r * p.x.stride * job.f.size + q * job.f.pitch, spare,
-            )
+            rows = 0 <= iy < p.y.extent and slab >= 0
+            to = image + r * p.x.stride * job.f.size + q * job.f.pitch
+            if real is float:
+                fill_row(job, e, <f32v*>x, row, rows, <f32v*>to, <f32v*>spare)
+            else:
+                fill_row(job, e, <f64v*>x, row, rows, <f64v*>to, <f64v*>spare)
 
 
 cdef void fill_elements(
@@ -355,13 +363,15 @@ cdef void skip_padding(
 ) noexcept nogil:
     """Let the first element win windows of nothing but -inf: padding came before it."""
     cdef Py_ssize_t b, z, y, x, i
+    cdef long long n
     for b in range(at.planes):
         for z in range(at.slabs):
             for y in range(at.rows):
                 i = b * job.f.plane + z * job.f.slab + y * job.f.pitch
                 for x in range(at.columns):
                     if best[i + x] == -INFINITY:
-                        put_label(label, i + x, first_label(job, at.z + z, at.y + y, at.x + x))
+                        n = first_label(job, at.z + z, at.y + y, at.x + x)
+                        put_label(label, i + x, n)
 
 
 cdef inline void write_indices(
@@ -406,6 +416,8 @@ cdef void write_rows(
                 i = b * job.f.plane + oz * job.f.slab + oy * job.f.pitch
                 to = ((at.plane + b) * p.z.out + at.z + oz) * p.y.out + at.y + oy
                 to = to * p.x.out + at.x
+                if job.f.per_x > 1:
+                    end = to + at.columns  # what follows belongs to another piece
                 copy(y + to, best + i, at.columns)
                 if index != NULL:
                     start = start_of(&p.z, at.z + oz) * p.y.extent + start_of(&p.y, at.y + oy)

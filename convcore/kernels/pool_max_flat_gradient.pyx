@@ -25,8 +25,8 @@ from convcore.kernels.buffers cimport (
     Buffers, call, flags_of, has_integers, integers, reals, refuse,
 )
 from convcore.kernels.pool_flat cimport (
-    GAP, IMAGES, TAPS, Flat, Piece, divide, has_few_taps, lanes_of, piece_at, put_label,
-    shift_of, tap_label,
+    GAP, IMAGES, TAPS, Flat, Piece, divide, fill, has_few_taps, lanes_of, load_row,
+    piece_at, shift_of, tap_label,
 )
 from convcore.kernels.vector cimport (
     ahead, copy, f32v, f64v, real, vec, zero_lanes, zip_part,
@@ -57,36 +57,71 @@ cdef struct Job:
 cdef struct Source:  # dy, and the labels as bytes or as indices
     const unsigned char* tap
     const long long* index
+    Py_ssize_t count
+
+
+cdef inline void widen(const unsigned char* tap, vec* to) noexcept nogil:
+    """Make a vector of labels of as many bytes."""
+    cdef Py_ssize_t j
+    for j in range(lanes_of(to)):
+        if vec is f32v:
+            (<int*>to)[j] = tap[j]
+        else:
+            (<long long*>to)[j] = tap[j]
+
+
+cdef inline void distances(
+    const long long* index, long long start, Py_ssize_t step, vec* to
+) noexcept nogil:
+    """Make a vector of labels of as many indices; the first window begins at `start`."""
+    cdef Py_ssize_t j
+    for j in range(lanes_of(to)):
+        if vec is f32v:
+            (<int*>to)[j] = <int>(index[j] - start - j * step)
+        else:
+            (<long long*>to)[j] = index[j] - start - j * step
 
 
 cdef inline void read_labels(
-    const Job* job, const Source* s, Py_ssize_t at, long long start, Py_ssize_t n, real* to
+    const Job* job, const Source* s, Py_ssize_t at, long long start, Py_ssize_t n, vec* to
 ) noexcept nogil:
     """Read n labels; the window of the first begins at element `start`."""
-    cdef Py_ssize_t j, step = job.p.x.stride
-    cdef int* narrow = <int*>to
-    cdef long long* wide = <long long*>to
-    if real is float:
-        if job.flat:
-            for j in range(n):
-                narrow[j] = <int>(s.index[at + j] - start - j * step)
-        else:
-            for j in range(n):
-                narrow[j] = s.tap[at + j]
+    cdef Py_ssize_t j = 0, lanes = lanes_of(to), step = job.p.x.stride
+    cdef Py_ssize_t whole = min(n, s.count - at - lanes + 1)  # no byte beyond the array
+    if job.flat:
+        while j < whole:
+            distances(s.index + at + j, start + j * step, step, <vec*>ahead(to, j))
+            j += lanes
     else:
+        while j < whole:
+            widen(s.tap + at + j, <vec*>ahead(to, j))
+            j += lanes
+    while j < n:
         if job.flat:
-            for j in range(n):
-                wide[j] = s.index[at + j] - start - j * step
+            put_lane(to, j, s.index[at + j] - start - j * step)
         else:
-            for j in range(n):
-                wide[j] = s.tap[at + j]
+            put_lane(to, j, s.tap[at + j])
+        j += 1
 
 
-cdef inline void no_labels(real* to, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    """Write labels that no tap has."""
-    cdef Py_ssize_t j
-    for j in range(begin, end):
-        put_label(to, j, -1)
+cdef inline void put_lane(vec* to, Py_ssize_t i, long long n) noexcept nogil:
+    """Write one label."""
+    if vec is f32v:
+        (<int*>to)[i] = <int>n
+    else:
+        (<long long*>to)[i] = n
+
+
+cdef inline void read_row(
+    const Job* job, const Source* s, const vec* dy, Py_ssize_t at, long long start,
+    Py_ssize_t left, Py_ssize_t right, vec* image, vec* label,
+) noexcept nogil:
+    """Copy a row of dy and of the labels to cells left .. right of a row."""
+    cdef vec none = all_labels(dy, -1)
+    fill(label, none, 0, left)
+    load_row(ahead(dy, at), right - left, <vec*>ahead(image, left))
+    read_labels(job, s, at, start, right - left, <vec*>ahead(label, left))
+    fill(label, none, max(left, right), job.f.pitch)
 
 
 cdef void read_windows(
@@ -96,7 +131,7 @@ cdef void read_windows(
     """Copy dy and the labels of all windows over a piece."""
     cdef const Pool* p = &job.p
     cdef const Flat* f = &job.f
-    cdef Py_ssize_t b, z, y, oz, oy, to, row, start, plane
+    cdef Py_ssize_t b, z, y, oz, oy, to, row, start, plane, stop
     cdef Py_ssize_t x0 = at.x - job.shifts[2]
     cdef Py_ssize_t left = max(0, -x0), right = min(at.columns + job.shifts[2], p.x.out - x0)
     for b in range(at.planes):
@@ -106,16 +141,22 @@ cdef void read_windows(
             for y in range(at.rows + job.shifts[1]):
                 oy = at.y - job.shifts[1] + y
                 to = b * f.plane + z * f.slab + y * f.pitch
-                if oz < 0 or oz >= p.z.out or oy < 0 or oy >= p.y.out or left >= right:
-                    no_labels(label + to, 0, f.pitch)
-                    continue
+                stop = right
+                if oz < 0 or oz >= p.z.out or oy < 0 or oy >= p.y.out:
+                    stop = left
                 row = ((plane * p.z.out + oz) * p.y.out + oy) * p.x.out + x0 + left
                 start = start_of(&p.z, oz) * p.y.extent + start_of(&p.y, oy)
                 start = start * p.x.extent + start_of(&p.x, x0 + left)
-                copy(image + to + left, dy + row, right - left)
-                read_labels(job, s, row, start, right - left, label + to + left)
-                no_labels(label + to, 0, left)
-                no_labels(label + to, right, f.pitch)
+                if real is float:
+                    read_row(
+                        job, s, <f32v*>dy, row, start, left, stop, <f32v*>(image + to),
+                        <f32v*>(label + to),
+                    )
+                else:
+                    read_row(
+                        job, s, <f64v*>dy, row, start, left, stop, <f64v*>(image + to),
+                        <f64v*>(label + to),
+                    )
 
 
 cdef void gather_phase(
@@ -184,30 +225,39 @@ cdef inline void write_row(
                 v += s
 
 
+cdef inline void write_slab(
+    const Job* job, const Piece* at, const real* sums, real* dx
+) noexcept nogil:
+    """Write the rows of a piece to a slab of dx."""
+    cdef const Axis* a = &job.p.y
+    cdef Py_ssize_t y, ry, iy
+    for y in range(at.rows):
+        for ry in range(a.stride):
+            iy = (at.y + y) * a.stride + ry - a.lo
+            if 0 <= iy < a.extent:
+                write_row(
+                    job, at, sums + ry * job.p.x.stride * job.f.size + y * job.f.pitch,
+                    dx + iy * job.p.x.extent,
+                )
+
+
 cdef void write_piece(
     const Job* job, const Piece* at, const real* sums, real* dx
 ) noexcept nogil:
     """Bring the sums of a piece to their rows."""
     cdef const Pool* p = &job.p
-    cdef Py_ssize_t b, z, y, rz, ry, iz, iy, phase, row
+    cdef Py_ssize_t b, i, z, rz, iz
     for b in range(at.planes):
-        for z in range(at.slabs * p.z.stride):
-            iz = at.z * p.z.stride + z - p.z.lo
+        for i in range(at.slabs * p.z.stride):
+            iz = at.z * p.z.stride + i - p.z.lo
             if iz < 0 or iz >= p.z.extent:
                 continue
-            rz = z % p.z.stride
-            z = z // p.z.stride
-            for y in range(at.rows):
-                for ry in range(p.y.stride):
-                    iy = (at.y + y) * p.y.stride + ry - p.y.lo
-                    if iy < 0 or iy >= p.y.extent:
-                        continue
-                    phase = (rz * p.y.stride + ry) * p.x.stride
-                    row = ((at.plane + b) * p.z.extent + iz) * p.y.extent + iy
-                    write_row(
-                        job, at, sums + phase * job.f.size + b * job.f.plane
-                        + z * job.f.slab + y * job.f.pitch, dx + row * p.x.extent,
-                    )
+            z, rz = i // p.z.stride, i % p.z.stride
+            write_slab(
+                job, at, sums + rz * p.y.stride * p.x.stride * job.f.size
+                + b * job.f.plane + z * job.f.slab,
+                dx + ((at.plane + b) * p.z.extent + iz) * p.y.extent * p.x.extent,
+            )
 
 
 cdef void gather_piece(
@@ -309,6 +359,7 @@ cdef int gradient(const Buffers* held, int threads, real* like) except -1:
     cdef real* dx = reals(held, 3, elements_of(&job.p), like)
     s.tap = NULL
     s.index = NULL
+    s.count = windows_of(&job.p)
     job.flat = has_integers(held, 2)
     if job.flat:
         s.index = integers(held, 2, windows_of(&job.p))
