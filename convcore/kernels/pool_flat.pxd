@@ -17,7 +17,9 @@
 # Scratch   on the stack of the caller.
 
 from convcore.kernels.buffers cimport refuse
-from convcore.kernels.vector cimport VEC_BYTES, ahead, f32v, part, real, vec
+from convcore.kernels.vector cimport (
+    VEC_BYTES, ahead, cc_fetch, cc_fetch_to_write, f32v, part, real, vec,
+)
 from convcore.kernels.windows cimport Axis, Pool
 
 cdef enum:
@@ -26,6 +28,8 @@ cdef enum:
     PHASES = 8  # most phases along an axis
     IMAGES = 64  # most phases in all
     GAP = 16  # cells behind an image: stores of whole vectors end in it
+    AHEAD = 4096  # bytes from what is read to what is asked for; 2048 and 8192 are slower
+    LINE = 64  # bytes that are asked for at once
     ROOM = 5120  # CELLS, their gaps, and what loads of two vectors read beyond
 
 cdef struct Flat:
@@ -151,3 +155,21 @@ cdef inline void load_row(const vec* x, Py_ssize_t n, vec* to) noexcept nogil:
     while j < n:
         (<vec*>ahead(to, j))[0] = part(ahead(x, j), first_bits(n - j))
         j += lanes_of(to)
+
+
+cdef inline void fetch(const char* x, Py_ssize_t n) noexcept nogil:
+    """Ask for the n bytes that are AHEAD of x."""
+    cdef const char* end = x + AHEAD + n
+    x += AHEAD
+    while x < end:
+        cc_fetch(x)
+        x += LINE
+
+
+cdef inline void fetch_to_write(const char* x, Py_ssize_t n) noexcept nogil:
+    """Ask for the n bytes that are AHEAD of x, to write them."""
+    cdef const char* end = x + AHEAD + n
+    x += AHEAD
+    while x < end:
+        cc_fetch_to_write(x)
+        x += LINE

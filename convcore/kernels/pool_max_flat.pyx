@@ -29,11 +29,11 @@ from convcore.kernels.buffers cimport (
     Buffers, call, flags_of, has_integers, integers, is_nothing, reals, refuse,
 )
 from convcore.kernels.pool_flat cimport (
-    CELLS, PHASES, ROOM, TAPS, Flat, Piece, Taps, divide, fill, first_bits,
+    CELLS, PHASES, ROOM, TAPS, Flat, Piece, Taps, divide, fetch, fetch_to_write, fill, first_bits,
     has_few_taps, lanes_of, piece_at, put_label, shift_of, tap_label,
 )
 from convcore.kernels.vector cimport (
-    VEC_BYTES, ahead, all_lanes, cc_fetch, copy, evens, f32v, f64v, odds, part, real,
+    VEC_BYTES, ahead, all_lanes, copy, evens, f32v, f64v, odds, part, real,
     vec,
 )
 from convcore.kernels.vector_compare cimport (
@@ -42,10 +42,6 @@ from convcore.kernels.vector_compare cimport (
 from convcore.kernels.windows cimport (
     Axis, Pool, elements_of, first_of, is_empty, pool_of, start_of, stop_of, windows_of,
 )
-
-cdef enum:
-    AHEAD = 4096  # bytes from an element to the one that is asked for
-    LINE = 64
 
 cdef struct Edges:  # along W, of a piece
     Py_ssize_t first, shift, count  # the first column of x; its place; columns
@@ -58,15 +54,6 @@ cdef struct Job:
     Py_ssize_t[3] outputs
     bint[PHASES] used_z, used_y  # phases with a tap
     bint labelled, flat, padded
-
-
-cdef inline void fetch(const real* x, Py_ssize_t n) noexcept nogil:
-    """Ask for the n elements that are AHEAD of x."""
-    cdef const char* line = <const char*>x + AHEAD
-    cdef const char* end = line + n * sizeof(real)
-    while line < end:
-        cc_fetch(line)
-        line += LINE
 
 
 cdef inline void edges_of(
@@ -205,6 +192,7 @@ cdef void fill_maxima(
     cdef Py_ssize_t[TAPS] row
     cdef Py_ssize_t b, z, y, iz, iy, rows, plane
     cdef real* to
+    cdef const real* at_new
     cdef Py_ssize_t z1, y0, y1, new = min(p.y.kernel, p.y.stride)
     cdef Edges e
     edges_of(&e, p, at)
@@ -222,7 +210,8 @@ cdef void fill_maxima(
                         row[rows] = (plane + iz * p.y.extent + iy) * p.x.extent + e.first
                         rows += 1
                         iy += p.y.dilation
-                    fetch(x + row[rows - 1] - (new - 1) * p.x.extent, new * p.x.extent)
+                    at_new = x + row[rows - 1] - (new - 1) * p.x.extent
+                    fetch(<const char*>at_new, new * p.x.extent * sizeof(real))
                     iz += p.z.dilation
                 to = image + b * job.f.plane + z * job.f.slab + y * job.f.pitch
                 if real is float:
@@ -249,7 +238,7 @@ cdef void fill_rows_of_slab(
                 continue
             iy = start + v
             row[0] = (slab * p.y.extent + iy) * p.x.extent + e.first
-            fetch(x + row[0], p.x.extent)
+            fetch(<const char*>(x + row[0]), p.x.extent * sizeof(real))
             rows = 0 <= iy < p.y.extent and slab >= 0
             to = image + r * p.x.stride * job.f.size + q * job.f.pitch
             if real is float:
@@ -418,8 +407,10 @@ cdef void write_rows(
                 to = to * p.x.out + at.x
                 if job.f.per_x > 1:
                     end = to + at.columns  # what follows belongs to another piece
+                fetch_to_write(<char*>(y + to), at.columns * sizeof(real))
                 copy(y + to, best + i, at.columns)
                 if index != NULL:
+                    fetch_to_write(<char*>(index + to), at.columns * sizeof(long long))
                     start = start_of(&p.z, at.z + oz) * p.y.extent + start_of(&p.y, at.y + oy)
                     start = start * p.x.extent + start_of(&p.x, at.x)
                     write_indices(label + i, start, p.x.stride, at.columns, index + to)

@@ -25,11 +25,11 @@ from convcore.kernels.buffers cimport (
     Buffers, call, flags_of, has_integers, integers, reals, refuse,
 )
 from convcore.kernels.pool_flat cimport (
-    GAP, IMAGES, TAPS, Flat, Piece, divide, fill, has_few_taps, lanes_of, load_row,
+    GAP, IMAGES, TAPS, Flat, Piece, divide, fetch, fetch_to_write, fill, has_few_taps, lanes_of, load_row,
     piece_at, shift_of, tap_label,
 )
 from convcore.kernels.vector cimport (
-    ahead, copy, f32v, f64v, real, vec, zero_lanes, zip_part,
+    VEC_BYTES, ahead, copy, f32v, f64v, real, vec, zero_lanes, zip_part,
 )
 from convcore.kernels.vector_compare cimport all_labels, gather
 from convcore.kernels.windows cimport (
@@ -119,6 +119,11 @@ cdef inline void read_row(
     """Copy a row of dy and of the labels to cells left .. right of a row."""
     cdef vec none = all_labels(dy, -1)
     fill(label, none, 0, left)
+    fetch(<const char*>ahead(dy, at), (right - left) * VEC_BYTES // lanes_of(dy))
+    if job.flat:
+        fetch(<const char*>(s.index + at), (right - left) * sizeof(long long))
+    else:
+        fetch(<const char*>(s.tap + at), right - left)
     load_row(ahead(dy, at), right - left, <vec*>ahead(image, left))
     read_labels(job, s, at, start, right - left, <vec*>ahead(label, left))
     fill(label, none, max(left, right), job.f.pitch)
@@ -202,6 +207,7 @@ cdef inline void write_row(
     cdef Py_ssize_t size = job.f.size
     cdef const real* even
     cdef const real* odd
+    fetch_to_write(<char*>(dx + first), (stop - first) * sizeof(real))
     if s == 1:
         copy(dx + first, sums + first - start, stop - first)
     elif s == 2:

@@ -73,6 +73,7 @@ cdef extern from *:
     /* Ask for a cache line early, into L1 or L2; any address will do. */
     #define cc_fetch(p) __builtin_prefetch(p, 0, 3)
     #define cc_fetch_far(p) __builtin_prefetch(p, 0, 2)
+    #define cc_fetch_to_write(p) __builtin_prefetch(p, 1, 3)
 
     /* mix: lanes of a, then of b, by their numbers. */
     #if defined(__clang__)
@@ -430,6 +431,7 @@ cdef extern from *:
         ROWS_HALF "CC_ROWS_HALF"
     void cc_fetch(const void* source) nogil
     void cc_fetch_far(const void* source) nogil
+    void cc_fetch_to_write(const void* target) nogil
     f32v cc_all_f32(float s) nogil
     f64v cc_all_f64(double s) nogil
     f32v cc_rectify_f32(f32v v) nogil
