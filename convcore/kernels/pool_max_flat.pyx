@@ -23,6 +23,7 @@
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.math cimport INFINITY
+from libc.string cimport memcpy
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport (
@@ -42,6 +43,9 @@ from convcore.kernels.vector_compare cimport (
 from convcore.kernels.windows cimport (
     Axis, Pool, elements_of, first_of, is_empty, pool_of, start_of, stop_of, windows_of,
 )
+
+cdef enum:
+    CHUNK = 16  # bytes of labels that are copied at once
 
 cdef struct Edges:  # along W, of a piece
     Py_ssize_t first, shift, count  # the first column of x; its place; columns
@@ -292,9 +296,10 @@ cdef void max_of_taps(
 
 
 cdef bint argmax_of_taps(
-    const vec* image, const Taps* t, Py_ssize_t n, vec* best, vec* label
+    const vec* image, const Taps* t, Py_ssize_t n, vec* best, vec* label,
+    unsigned char* tap,
 ) noexcept nogil:
-    """Write maxima and labels; tell whether some maximum is -inf: maybe of padding."""
+    """Write maxima and labels, as bytes unless `tap` is NULL; tell whether one is -inf."""
     cdef Py_ssize_t lanes = lanes_of(image), j = 0, k
     cdef const vec* v
     cdef vec a, b, la, lb, new, least = all_lanes(image, -INFINITY)
@@ -312,8 +317,12 @@ cdef bint argmax_of_taps(
         low = join_equal(join_equal(low, a, least), b, least)
         (<vec*>ahead(best, j))[0] = a
         (<vec*>ahead(best, j + lanes))[0] = b
-        (<vec*>ahead(label, j))[0] = la
-        (<vec*>ahead(label, j + lanes))[0] = lb
+        if tap != NULL:
+            put_bytes(tap + j, la)
+            put_bytes(tap + j + lanes, lb)
+        else:
+            (<vec*>ahead(label, j))[0] = la
+            (<vec*>ahead(label, j + lanes))[0] = lb
         j += 2 * lanes
     return any_set(low)
 
@@ -348,7 +357,7 @@ cdef long long first_label(
 
 
 cdef void skip_padding(
-    const Job* job, const Piece* at, const real* best, real* label
+    const Job* job, const Piece* at, const real* best, real* label, unsigned char* tap
 ) noexcept nogil:
     """Let the first element win windows of nothing but -inf: padding came before it."""
     cdef Py_ssize_t b, z, y, x, i
@@ -360,7 +369,10 @@ cdef void skip_padding(
                 for x in range(at.columns):
                     if best[i + x] == -INFINITY:
                         n = first_label(job, at.z + z, at.y + y, at.x + x)
-                        put_label(label, i + x, n)
+                        if job.flat:
+                            put_label(label, i + x, n)
+                        else:
+                            tap[i + x] = <unsigned char>n
 
 
 cdef inline void write_indices(
@@ -376,23 +388,21 @@ cdef inline void write_indices(
 
 
 cdef inline void write_bytes(
-    const vec* label, Py_ssize_t n, unsigned char* to, Py_ssize_t room
+    const unsigned char* label, Py_ssize_t n, unsigned char* to, Py_ssize_t room
 ) noexcept nogil:
-    """Write n labels as bytes; the ones behind them, up to `room`, are written later."""
-    cdef Py_ssize_t lanes = lanes_of(label), j = 0, i
-    while j < n and j + lanes <= room:
-        put_bytes(to + j, ahead(label, j)[0])
-        j += lanes
-    for i in range(j, n):
-        if vec is f32v:
-            to[i] = <unsigned char>(<const int*>label)[i]
-        else:
-            to[i] = <unsigned char>(<const long long*>label)[i]
+    """Copy n labels; what is behind them, up to `room`, is written later."""
+    cdef Py_ssize_t j = 0
+    while j < n and j + CHUNK <= room:
+        memcpy(to + j, label + j, CHUNK)
+        j += CHUNK
+    while j < n:
+        to[j] = label[j]
+        j += 1
 
 
 cdef void write_rows(
-    const Job* job, const Piece* at, const real* best, const real* label, real* y,
-    unsigned char* tap, long long* index,
+    const Job* job, const Piece* at, const real* best, const real* label,
+    const unsigned char* found, real* y, unsigned char* tap, long long* index,
 ) noexcept nogil:
     """Bring the results of a piece from the scratch to their rows."""
     cdef const Pool* p = &job.p
@@ -414,10 +424,8 @@ cdef void write_rows(
                     start = start_of(&p.z, at.z + oz) * p.y.extent + start_of(&p.y, at.y + oy)
                     start = start * p.x.extent + start_of(&p.x, at.x)
                     write_indices(label + i, start, p.x.stride, at.columns, index + to)
-                elif tap != NULL and real is float:
-                    write_bytes(<const f32v*>(label + i), at.columns, tap + to, end - to)
                 elif tap != NULL:
-                    write_bytes(<const f64v*>(label + i), at.columns, tap + to, end - to)
+                    write_bytes(found + i, at.columns, tap + to, end - to)
 
 
 cdef void max_piece(
@@ -426,6 +434,8 @@ cdef void max_piece(
 ) noexcept nogil:
     """Write one piece of y and of the labels."""
     cdef real[ROOM] image, best, label
+    cdef unsigned char[ROOM] found
+    cdef unsigned char* bytes_ = NULL if job.flat else <unsigned char*>found
     cdef bint low
     if not job.labelled:
         fill_maxima(job, at, x, <real*>image, <real*>best)
@@ -437,15 +447,15 @@ cdef void max_piece(
         fill_elements(job, at, x, <real*>image, <real*>best)
         if real is float:
             low = argmax_of_taps(
-                <f32v*>image, &job.t, at.length, <f32v*>best, <f32v*>label
+                <f32v*>image, &job.t, at.length, <f32v*>best, <f32v*>label, bytes_
             )
         else:
             low = argmax_of_taps(
-                <f64v*>image, &job.t, at.length, <f64v*>best, <f64v*>label
+                <f64v*>image, &job.t, at.length, <f64v*>best, <f64v*>label, bytes_
             )
         if low and job.padded:
-            skip_padding(job, at, <real*>best, <real*>label)
-    write_rows(job, at, <real*>best, <real*>label, y, tap, index)
+            skip_padding(job, at, <real*>best, <real*>label, bytes_)
+    write_rows(job, at, <real*>best, <real*>label, <unsigned char*>found, y, tap, index)
 
 
 cdef void max_pieces(

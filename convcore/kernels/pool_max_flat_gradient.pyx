@@ -31,7 +31,7 @@ from convcore.kernels.pool_flat cimport (
 from convcore.kernels.vector cimport (
     VEC_BYTES, ahead, copy, f32v, f64v, real, vec, zero_lanes, zip_part,
 )
-from convcore.kernels.vector_compare cimport all_labels, gather
+from convcore.kernels.vector_compare cimport all_labels, gather, widened
 from convcore.kernels.windows cimport (
     Axis, Pool, elements_of, pool_of, start_of, windows_of,
 )
@@ -60,16 +60,6 @@ cdef struct Source:  # dy, and the labels as bytes or as indices
     Py_ssize_t count
 
 
-cdef inline void widen(const unsigned char* tap, vec* to) noexcept nogil:
-    """Make a vector of labels of as many bytes."""
-    cdef Py_ssize_t j
-    for j in range(lanes_of(to)):
-        if vec is f32v:
-            (<int*>to)[j] = tap[j]
-        else:
-            (<long long*>to)[j] = tap[j]
-
-
 cdef inline void distances(
     const long long* index, long long start, Py_ssize_t step, vec* to
 ) noexcept nogil:
@@ -94,7 +84,7 @@ cdef inline void read_labels(
             j += lanes
     else:
         while j < whole:
-            widen(s.tap + at + j, <vec*>ahead(to, j))
+            (<vec*>ahead(to, j))[0] = widened(to, s.tap + at + j)
             j += lanes
     while j < n:
         if job.flat:

@@ -174,7 +174,8 @@ cdef extern from *:
 
     /* later: v where it is greater than best or the first NaN, else best.  contest: the
        same, and the label n for its winners.  gather: acc + v where the label is n. Labels
-       are integers as wide as the scalars, and kept in vectors of the same type.
+       are integers as wide as the scalars, and kept in vectors of the same type; bytes
+       stores them as bytes, widen loads such.
        merge: the lanes whose bits are set from memory, which is not touched elsewhere.
        copy: n scalars, never a byte beyond.
        part: the lanes whose bits are set, the others zero; only the former are read.
@@ -206,6 +207,18 @@ cdef extern from *:
               _mm512_cmp_pd_mask(b, b, _CMP_ORD_Q), (__m512d)v, b, _CMP_NLE_UQ);
           *best = (cc_f64v)_mm512_mask_mov_pd(b, m, (__m512d)v);
           *label = (cc_f64v)_mm512_mask_mov_pd((__m512d)*label, m, (__m512d)n);
+      }
+      static inline void cc_bytes_f32(unsigned char *to, cc_f32v label) {
+          _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8((__m512i)label));
+      }
+      static inline void cc_bytes_f64(unsigned char *to, cc_f64v label) {
+          _mm_storel_epi64((__m128i *)to, _mm512_cvtepi64_epi8((__m512i)label));
+      }
+      static inline cc_f32v cc_widen_f32(const unsigned char *label) {
+          return (cc_f32v)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)label));
+      }
+      static inline cc_f64v cc_widen_f64(const unsigned char *label) {
+          return (cc_f64v)_mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)label));
       }
       static inline cc_f32v cc_gather_f32(cc_f32v acc, cc_f32v v, cc_f32v label, cc_f32v n) {
           __mmask16 m = _mm512_cmpeq_epi32_mask((__m512i)label, (__m512i)n);
@@ -313,6 +326,30 @@ cdef extern from *:
       }
       static inline cc_f64v cc_gather_f64(cc_f64v acc, cc_f64v v, cc_f64v label, cc_f64v n) {
           return acc + (cc_f64v)(CC_WORD(v) & (CC_WORD(label) == CC_WORD(n)));
+      }
+      static inline void cc_bytes_f32(unsigned char *to, cc_f32v label) {
+          int held[CC_VEC_BYTES / 4];
+          memcpy(held, &label, sizeof(held));
+          for (int i = 0; i < CC_VEC_BYTES / 4; i++) to[i] = (unsigned char)held[i];
+      }
+      static inline cc_f32v cc_widen_f32(const unsigned char *label) {
+          int held[CC_VEC_BYTES / 4];
+          cc_f32v v;
+          for (int i = 0; i < CC_VEC_BYTES / 4; i++) held[i] = label[i];
+          memcpy(&v, held, sizeof(held));
+          return v;
+      }
+      static inline void cc_bytes_f64(unsigned char *to, cc_f64v label) {
+          long long held[CC_VEC_BYTES / 8];
+          memcpy(held, &label, sizeof(held));
+          for (int i = 0; i < CC_VEC_BYTES / 8; i++) to[i] = (unsigned char)held[i];
+      }
+      static inline cc_f64v cc_widen_f64(const unsigned char *label) {
+          long long held[CC_VEC_BYTES / 8];
+          cc_f64v v;
+          for (int i = 0; i < CC_VEC_BYTES / 8; i++) held[i] = label[i];
+          memcpy(&v, held, sizeof(held));
+          return v;
       }
       #if defined(__AVX2__)
       #include <immintrin.h>
@@ -458,6 +495,10 @@ cdef extern from *:
     f64v cc_fold_f64(f64v a, f64v b) nogil
     f32v cc_later_f32(f32v v, f32v best) nogil
     void cc_contest_f32(f32v v, f32v n, f32v* best, f32v* label) nogil
+    void cc_bytes_f32(unsigned char* to, f32v label) nogil
+    void cc_bytes_f64(unsigned char* to, f64v label) nogil
+    f32v cc_widen_f32(const unsigned char* label) nogil
+    f64v cc_widen_f64(const unsigned char* label) nogil
     f32v cc_gather_f32(f32v acc, f32v v, f32v label, f32v n) nogil
     f64v cc_later_f64(f64v v, f64v best) nogil
     void cc_contest_f64(f64v v, f64v n, f64v* best, f64v* label) nogil

@@ -6,8 +6,8 @@
 # How     GNU vector types; what takes mask registers is in vector.pxd.
 
 from convcore.kernels.vector cimport (
-    cc_contest_f32, cc_contest_f64, cc_gather_f32, cc_gather_f64, cc_later_f32, cc_later_f64,
-    f32v, f64v, vec,
+    cc_bytes_f32, cc_bytes_f64, cc_contest_f32, cc_contest_f64, cc_gather_f32, cc_gather_f64,
+    cc_later_f32, cc_later_f64, cc_widen_f32, cc_widen_f64, f32v, f64v, vec,
 )
 
 cdef extern from *:
@@ -24,16 +24,6 @@ cdef extern from *:
     }
     static inline cc_f64v cc_join_equal_f64(cc_f64v mask, cc_f64v a, cc_f64v b) {
         return (cc_f64v)(CC_BITS(mask) | (a == b));
-    }
-    typedef unsigned char cc_b32v
-        __attribute__((vector_size(CC_VEC_BYTES / 4), aligned(1), may_alias));
-    typedef unsigned char cc_b64v
-        __attribute__((vector_size(CC_VEC_BYTES / 8), aligned(1), may_alias));
-    static inline void cc_bytes_f32(unsigned char *to, cc_f32v label) {
-        *(cc_b32v *)to = __builtin_convertvector(CC_BITS(label), cc_b32v);
-    }
-    static inline void cc_bytes_f64(unsigned char *to, cc_f64v label) {
-        *(cc_b64v *)to = __builtin_convertvector(CC_BITS(label), cc_b64v);
     }
     """
     f32v cc_label_f32(long long n) nogil
@@ -90,3 +80,11 @@ cdef inline void put_bytes(unsigned char* to, vec labels) noexcept nogil:
         cc_bytes_f32(to, labels)
     else:
         cc_bytes_f64(to, labels)
+
+
+cdef inline vec widened(const vec* like, const unsigned char* labels) noexcept nogil:
+    """Load as many bytes as there are lanes; `like` only tells the type."""
+    if vec is f32v:
+        return cc_widen_f32(labels)
+    else:
+        return cc_widen_f64(labels)
