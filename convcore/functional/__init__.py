@@ -23,6 +23,20 @@ from convcore.functional.activation import (
     tanh,
     tanh_backward,
 )
+from convcore.functional.adaptive_max_pool import (
+    adaptive_max_pool1d,
+    adaptive_max_pool1d_backward,
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_backward,
+    adaptive_max_pool3d,
+    adaptive_max_pool3d_backward,
+    global_max_pool1d,
+    global_max_pool1d_backward,
+    global_max_pool2d,
+    global_max_pool2d_backward,
+    global_max_pool3d,
+    global_max_pool3d_backward,
+)
 from convcore.functional.adaptive_pool import (
     adaptive_avg_pool1d,
     adaptive_avg_pool1d_backward,
@@ -45,6 +59,10 @@ from convcore.functional.avg_pool import (
     avg_pool3d,
     avg_pool3d_backward,
 )
+from convcore.functional.channel_max_pool import (
+    channel_max_pool,
+    channel_max_pool_backward,
+)
 from convcore.functional.conv import (
     conv1d,
     conv1d_backward,
@@ -62,6 +80,14 @@ from convcore.functional.conv_transpose import (
     conv_transpose3d_backward,
 )
 from convcore.functional.dropout import dropout, dropout_backward
+from convcore.functional.fractional_max_pool import (
+    fractional_max_pool1d,
+    fractional_max_pool1d_backward,
+    fractional_max_pool2d,
+    fractional_max_pool2d_backward,
+    fractional_max_pool3d,
+    fractional_max_pool3d_backward,
+)
 from convcore.functional.linear import linear, linear_backward
 from convcore.functional.loss import (
     Reduction,
@@ -78,8 +104,27 @@ from convcore.functional.max_pool import (
     max_pool3d,
     max_pool3d_backward,
 )
+from convcore.functional.max_unpool import (
+    max_unpool1d,
+    max_unpool1d_backward,
+    max_unpool2d,
+    max_unpool2d_backward,
+    max_unpool3d,
+    max_unpool3d_backward,
+)
 from convcore.functional.norm import batch_norm, batch_norm_backward
 from convcore.functional.shape import flatten, flatten_backward
+from convcore.functional.stochastic_pool import (
+    stochastic_pool1d,
+    stochastic_pool1d_backward,
+    stochastic_pool1d_mean,
+    stochastic_pool2d,
+    stochastic_pool2d_backward,
+    stochastic_pool2d_mean,
+    stochastic_pool3d,
+    stochastic_pool3d_backward,
+    stochastic_pool3d_mean,
+)
 
 __all__ = [
     "Reduction",
@@ -89,6 +134,12 @@ __all__ = [
     "adaptive_avg_pool2d_backward",
     "adaptive_avg_pool3d",
     "adaptive_avg_pool3d_backward",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool1d_backward",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_backward",
+    "adaptive_max_pool3d",
+    "adaptive_max_pool3d_backward",
     "avg_pool1d",
     "avg_pool1d_backward",
     "avg_pool2d",
@@ -97,6 +148,8 @@ __all__ = [
     "avg_pool3d_backward",
     "batch_norm",
     "batch_norm_backward",
+    "channel_max_pool",
+    "channel_max_pool_backward",
     "conv1d",
     "conv1d_backward",
     "conv2d",
@@ -115,12 +168,24 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "fractional_max_pool1d",
+    "fractional_max_pool1d_backward",
+    "fractional_max_pool2d",
+    "fractional_max_pool2d_backward",
+    "fractional_max_pool3d",
+    "fractional_max_pool3d_backward",
     "global_avg_pool1d",
     "global_avg_pool1d_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "global_avg_pool3d",
     "global_avg_pool3d_backward",
+    "global_max_pool1d",
+    "global_max_pool1d_backward",
+    "global_max_pool2d",
+    "global_max_pool2d_backward",
+    "global_max_pool3d",
+    "global_max_pool3d_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -133,6 +198,12 @@ __all__ = [
     "max_pool2d_backward",
     "max_pool3d",
     "max_pool3d_backward",
+    "max_unpool1d",
+    "max_unpool1d_backward",
+    "max_unpool2d",
+    "max_unpool2d_backward",
+    "max_unpool3d",
+    "max_unpool3d_backward",
     "mse_loss",
     "mse_loss_backward",
     "relu",
@@ -141,6 +212,15 @@ __all__ = [
     "sigmoid_backward",
     "softmax",
     "softmax_backward",
+    "stochastic_pool1d",
+    "stochastic_pool1d_backward",
+    "stochastic_pool1d_mean",
+    "stochastic_pool2d",
+    "stochastic_pool2d_backward",
+    "stochastic_pool2d_mean",
+    "stochastic_pool3d",
+    "stochastic_pool3d_backward",
+    "stochastic_pool3d_mean",
     "tanh",
     "tanh_backward",
 ]

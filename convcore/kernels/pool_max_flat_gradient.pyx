@@ -25,8 +25,8 @@ from convcore.kernels.buffers cimport (
     Buffers, call, flags_of, has_integers, integers, reals, refuse,
 )
 from convcore.kernels.pool_flat cimport (
-    GAP, IMAGES, TAPS, Flat, Piece, divide, fetch, fetch_to_write, fill, has_few_taps, lanes_of, load_row,
-    piece_at, shift_of, tap_label,
+    GAP, IMAGES, TAPS, Flat, Piece, divide, fetch, fetch_to_write, fill, has_few_taps,
+    lanes_of, load_row, piece_at, shift_of, tap_label,
 )
 from convcore.kernels.vector cimport (
     VEC_BYTES, ahead, copy, f32v, f64v, real, vec, zero_lanes, zip_part,
