@@ -30,6 +30,15 @@ from convcore.nn.activation import (
     Softmax,
     Tanh,
 )
+from convcore.nn.adaptive_max_pool import (
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+    ChannelMaxPool,
+    GlobalMaxPool1d,
+    GlobalMaxPool2d,
+    GlobalMaxPool3d,
+)
 from convcore.nn.adaptive_pool import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -55,6 +64,14 @@ from convcore.nn.loss import CrossEntropyLoss, LossBackward, MSELoss
 from convcore.nn.max_pool import MaxPool1d, MaxPool2d, MaxPool3d
 from convcore.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from convcore.nn.parameter import Parameter
+from convcore.nn.random_pool import (
+    FractionalMaxPool1d,
+    FractionalMaxPool2d,
+    FractionalMaxPool3d,
+    StochasticPool1d,
+    StochasticPool2d,
+    StochasticPool3d,
+)
 from convcore.nn.serialize import load_npz, save_npz
 from convcore.nn.shape import Flatten
 
@@ -62,6 +79,9 @@ __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -69,6 +89,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "ChannelMaxPool",
     "Concat",
     "Conv1d",
     "Conv2d",
@@ -79,9 +100,15 @@ __all__ = [
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
+    "FractionalMaxPool1d",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "GlobalAvgPool1d",
     "GlobalAvgPool2d",
     "GlobalAvgPool3d",
+    "GlobalMaxPool1d",
+    "GlobalMaxPool2d",
+    "GlobalMaxPool3d",
     "Layer",
     "LeakyReLU",
     "Linear",
@@ -97,6 +124,9 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "Softmax",
+    "StochasticPool1d",
+    "StochasticPool2d",
+    "StochasticPool3d",
     "Tanh",
     "load_npz",
     "save_npz",
