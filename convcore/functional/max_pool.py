@@ -152,7 +152,8 @@ def max_pool2d(
 
     Notes
     -----
-    Bound by memory: x is read once, y (8 bytes more with an index) written once.
+    Bound by memory: x is read once, y (8 bytes more with an index) written once. Layers
+    keep one byte in place of the index.
     Nothing is rounded, and nothing depends on the number of threads. Between 0 and -0,
     which are equal, the zero that comes out without indices may have either sign.
 
