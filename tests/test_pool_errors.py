@@ -11,7 +11,7 @@ import pytest
 
 from convcore import functional as F
 from convcore import plan
-from convcore.functional import _pooling, call, max_pool
+from convcore.functional import _max_pooling, _pooling, call
 
 X1, X2, X3 = (np.ones((1, 1, *(4,) * n), np.float32) for n in (1, 2, 3))
 INDEX = np.array([[[[0, 2], [8, 10]]]])
@@ -375,7 +375,7 @@ def test_refused_before_a_kernel_runs(
     def run(*_: Any) -> None:
         pytest.fail("a kernel ran")
 
-    for module in (_pooling, max_pool):
+    for module in (_pooling, _max_pooling):
         monkeypatch.setattr(module, "run", run)
     with pytest.raises(error, match="^" + re.escape(message)):
         getattr(F, function)(*arguments, **keywords)
@@ -451,7 +451,7 @@ def test_nothing_is_written_before_all_indices_are_checked(
         directions.append(chosen.direction)
         call.run(chosen, *buffers)
 
-    monkeypatch.setattr(max_pool, "run", run)
+    monkeypatch.setattr(_max_pooling, "run", run)
     with pytest.raises(ValueError, match="indices"):
         F.max_pool2d_backward(GRAD, INDEX + 2, SHAPE, 2)
     assert directions == ["max_check"]

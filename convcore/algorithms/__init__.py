@@ -15,6 +15,7 @@ from convcore.algorithms.conv_planes import ConvPlanes
 from convcore.algorithms.conv_scatter import ConvScatter
 from convcore.algorithms.conv_taps import ConvTaps
 from convcore.algorithms.conv_winograd import ConvWinograd
+from convcore.algorithms.pool_max_flat import PoolMaxFlat
 from convcore.algorithms.pool_window import PoolWindow
 
 CONV: tuple[ConvAlgorithm, ...] = (
@@ -30,4 +31,4 @@ CONV: tuple[ConvAlgorithm, ...] = (
     ConvDirect(),
     ConvGemm(),
 )
-POOL: tuple[PoolAlgorithm, ...] = (PoolWindow(),)
+POOL: tuple[PoolAlgorithm, ...] = (PoolMaxFlat(), PoolWindow())

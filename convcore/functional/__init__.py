@@ -19,6 +19,20 @@ from convcore.functional.activation import (
     selu,
     selu_backward,
 )
+from convcore.functional.adaptive_max_pool import (
+    adaptive_max_pool1d,
+    adaptive_max_pool1d_backward,
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_backward,
+    adaptive_max_pool3d,
+    adaptive_max_pool3d_backward,
+    global_max_pool1d,
+    global_max_pool1d_backward,
+    global_max_pool2d,
+    global_max_pool2d_backward,
+    global_max_pool3d,
+    global_max_pool3d_backward,
+)
 from convcore.functional.adaptive_pool import (
     adaptive_avg_pool1d,
     adaptive_avg_pool1d_backward,
@@ -40,6 +54,10 @@ from convcore.functional.avg_pool import (
     avg_pool2d_backward,
     avg_pool3d,
     avg_pool3d_backward,
+)
+from convcore.functional.channel_max_pool import (
+    channel_max_pool,
+    channel_max_pool_backward,
 )
 from convcore.functional.conv import (
     conv1d,
@@ -65,6 +83,14 @@ from convcore.functional.dropout import (
     dropout_mask,
     keyed_dropout,
     keyed_dropout_backward,
+)
+from convcore.functional.fractional_max_pool import (
+    fractional_max_pool1d,
+    fractional_max_pool1d_backward,
+    fractional_max_pool2d,
+    fractional_max_pool2d_backward,
+    fractional_max_pool3d,
+    fractional_max_pool3d_backward,
 )
 from convcore.functional.gated_activation import (
     Approximate,
@@ -109,6 +135,14 @@ from convcore.functional.max_pool import (
     max_pool3d,
     max_pool3d_backward,
 )
+from convcore.functional.max_unpool import (
+    max_unpool1d,
+    max_unpool1d_backward,
+    max_unpool2d,
+    max_unpool2d_backward,
+    max_unpool3d,
+    max_unpool3d_backward,
+)
 from convcore.functional.norm import batch_norm, batch_norm_backward
 from convcore.functional.prelu import prelu, prelu_backward
 from convcore.functional.shape import flatten, flatten_backward
@@ -126,6 +160,17 @@ from convcore.functional.softmax import (
     softmax,
     softmax_backward,
 )
+from convcore.functional.stochastic_pool import (
+    stochastic_pool1d,
+    stochastic_pool1d_backward,
+    stochastic_pool1d_mean,
+    stochastic_pool2d,
+    stochastic_pool2d_backward,
+    stochastic_pool2d_mean,
+    stochastic_pool3d,
+    stochastic_pool3d_backward,
+    stochastic_pool3d_mean,
+)
 
 __all__ = [
     "Approximate",
@@ -136,6 +181,12 @@ __all__ = [
     "adaptive_avg_pool2d_backward",
     "adaptive_avg_pool3d",
     "adaptive_avg_pool3d_backward",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool1d_backward",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_backward",
+    "adaptive_max_pool3d",
+    "adaptive_max_pool3d_backward",
     "avg_pool1d",
     "avg_pool1d_backward",
     "avg_pool2d",
@@ -144,6 +195,8 @@ __all__ = [
     "avg_pool3d_backward",
     "batch_norm",
     "batch_norm_backward",
+    "channel_max_pool",
+    "channel_max_pool_backward",
     "conv1d",
     "conv1d_backward",
     "conv2d",
@@ -166,6 +219,12 @@ __all__ = [
     "elu_backward",
     "flatten",
     "flatten_backward",
+    "fractional_max_pool1d",
+    "fractional_max_pool1d_backward",
+    "fractional_max_pool2d",
+    "fractional_max_pool2d_backward",
+    "fractional_max_pool3d",
+    "fractional_max_pool3d_backward",
     "gelu",
     "gelu_backward",
     "global_avg_pool1d",
@@ -174,6 +233,12 @@ __all__ = [
     "global_avg_pool2d_backward",
     "global_avg_pool3d",
     "global_avg_pool3d_backward",
+    "global_max_pool1d",
+    "global_max_pool1d_backward",
+    "global_max_pool2d",
+    "global_max_pool2d_backward",
+    "global_max_pool3d",
+    "global_max_pool3d_backward",
     "group_norm",
     "group_norm_backward",
     "hardsigmoid",
@@ -202,6 +267,12 @@ __all__ = [
     "max_pool2d_backward",
     "max_pool3d",
     "max_pool3d_backward",
+    "max_unpool1d",
+    "max_unpool1d_backward",
+    "max_unpool2d",
+    "max_unpool2d_backward",
+    "max_unpool3d",
+    "max_unpool3d_backward",
     "mse_loss",
     "mse_loss_backward",
     "prelu",
@@ -222,6 +293,15 @@ __all__ = [
     "softmax_backward",
     "softplus",
     "softplus_backward",
+    "stochastic_pool1d",
+    "stochastic_pool1d_backward",
+    "stochastic_pool1d_mean",
+    "stochastic_pool2d",
+    "stochastic_pool2d_backward",
+    "stochastic_pool2d_mean",
+    "stochastic_pool3d",
+    "stochastic_pool3d_backward",
+    "stochastic_pool3d_mean",
     "tanh",
     "tanh_backward",
 ]

@@ -92,7 +92,9 @@ def check_gradient(function: str, grad_output: Any, shape: Shape) -> None:
         )
 
 
-def index_array(function: str, indices: Any, grad_output: Array) -> Array:
+def index_array(
+    function: str, indices: Any, values: Array | None, against: str = "grad_output"
+) -> Array:
     """Check type and shape of `indices`; give them contiguous and native."""
     if not isinstance(indices, np.ndarray) or isinstance(indices, np.ma.MaskedArray):
         raise TypeError(
@@ -101,10 +103,10 @@ def index_array(function: str, indices: Any, grad_output: Array) -> Array:
         )
     if indices.dtype.newbyteorder("=") != _INT64:
         raise TypeError(f"{function}: indices must be int64, got {indices.dtype}")
-    if indices.shape != grad_output.shape:
+    if values is not None and indices.shape != values.shape:
         raise ValueError(
-            f"{function}: indices must have the shape of grad_output "
-            f"{grad_output.shape}, got {indices.shape}"
+            f"{function}: indices must have the shape of {against} "
+            f"{values.shape}, got {indices.shape}"
         )
     return np.require(np.asarray(indices), _INT64, ("C", "A"))
 

@@ -8,15 +8,9 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from convcore.functional._pooling import (
-    check_gradient,
-    index_array,
-    input_shape_of,
-    job,
-)
-from convcore.functional.call import run
+from convcore.functional import _max_pooling
 from convcore.problem import Padding, Size
-from convcore.runtime.arrays import Array, checked, empty, flat
+from convcore.runtime.arrays import Array
 
 __all__ = [
     "max_pool1d",
@@ -26,6 +20,8 @@ __all__ = [
     "max_pool3d",
     "max_pool3d_backward",
 ]
+
+_INT64 = np.dtype(np.int64)
 
 
 @overload
@@ -37,6 +33,8 @@ def max_pool1d(
     dilation: Size = 1,
     ceil_mode: bool = False,
     return_indices: Literal[False] = False,
+    *,
+    out: Array | None = None,
 ) -> Array: ...
 @overload
 def max_pool1d(
@@ -48,6 +46,7 @@ def max_pool1d(
     ceil_mode: bool = False,
     *,
     return_indices: Literal[True],
+    out: Array | None = None,
 ) -> tuple[Array, Array]: ...
 def max_pool1d(
     x: Array,
@@ -57,6 +56,8 @@ def max_pool1d(
     dilation: Size = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
+    *,
+    out: Array | None = None,
 ) -> Array | tuple[Array, Array]:
     """Take the maximum of each window along one axis.
 
@@ -70,7 +71,7 @@ def max_pool1d(
     (array([[[3., 3., 3.]]]), array([[[1, 1, 2]]]))
     """
     window = (kernel_size, stride, padding, dilation, ceil_mode)
-    return _max_pool("max_pool1d", 1, x, window, return_indices)
+    return _max_pool("max_pool1d", 1, x, window, return_indices, out)
 
 
 @overload
@@ -82,6 +83,8 @@ def max_pool2d(
     dilation: Size = 1,
     ceil_mode: bool = False,
     return_indices: Literal[False] = False,
+    *,
+    out: Array | None = None,
 ) -> Array: ...
 @overload
 def max_pool2d(
@@ -93,6 +96,7 @@ def max_pool2d(
     ceil_mode: bool = False,
     *,
     return_indices: Literal[True],
+    out: Array | None = None,
 ) -> tuple[Array, Array]: ...
 def max_pool2d(
     x: Array,
@@ -102,6 +106,8 @@ def max_pool2d(
     dilation: Size = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
+    *,
+    out: Array | None = None,
 ) -> Array | tuple[Array, Array]:
     """Take the maximum of each window along two axes.
 
@@ -123,6 +129,8 @@ def max_pool2d(
         start in the padding at the end is left out.
     return_indices : bool
         Whether to tell where the maxima were.
+    out : ndarray, optional
+        Array for y: contiguous, of its shape and dtype, that overlaps no input.
 
     Returns
     -------
@@ -144,7 +152,8 @@ def max_pool2d(
 
     Notes
     -----
-    Bound by memory: x is read once, y (8 bytes more with an index) written once.
+    Bound by memory: x is read once, y (8 bytes more with an index) written once. Layers
+    keep one byte in place of the index.
     Nothing is rounded, and nothing depends on the number of threads. Between 0 and -0,
     which are equal, the zero that comes out without indices may have either sign.
 
@@ -161,7 +170,7 @@ def max_pool2d(
     (array([[[[4., 5.]]]]), array([[[[3, 2]]]]))
     """
     window = (kernel_size, stride, padding, dilation, ceil_mode)
-    return _max_pool("max_pool2d", 2, x, window, return_indices)
+    return _max_pool("max_pool2d", 2, x, window, return_indices, out)
 
 
 @overload
@@ -173,6 +182,8 @@ def max_pool3d(
     dilation: Size = 1,
     ceil_mode: bool = False,
     return_indices: Literal[False] = False,
+    *,
+    out: Array | None = None,
 ) -> Array: ...
 @overload
 def max_pool3d(
@@ -184,6 +195,7 @@ def max_pool3d(
     ceil_mode: bool = False,
     *,
     return_indices: Literal[True],
+    out: Array | None = None,
 ) -> tuple[Array, Array]: ...
 def max_pool3d(
     x: Array,
@@ -193,6 +205,8 @@ def max_pool3d(
     dilation: Size = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
+    *,
+    out: Array | None = None,
 ) -> Array | tuple[Array, Array]:
     """Take the maximum of each window along three axes.
 
@@ -208,7 +222,7 @@ def max_pool3d(
     (array([ 7., 15.]), array([ 7, 15]))
     """
     window = (kernel_size, stride, padding, dilation, ceil_mode)
-    return _max_pool("max_pool3d", 3, x, window, return_indices)
+    return _max_pool("max_pool3d", 3, x, window, return_indices, out)
 
 
 def max_pool1d_backward(
@@ -220,6 +234,8 @@ def max_pool1d_backward(
     padding: Padding = 0,
     dilation: Size = 1,
     ceil_mode: bool = False,
+    *,
+    out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `max_pool1d`; as `max_pool2d_backward`, with one axis.
 
@@ -233,7 +249,7 @@ def max_pool1d_backward(
     window = (kernel_size, stride, padding, dilation, ceil_mode)
     name = "max_pool1d_backward"
     gradient = (grad_output, indices, input_shape)
-    return _max_pool_backward(name, 1, gradient, window)
+    return _max_pooling.max_pool_backward(name, 1, gradient, window, out)
 
 
 def max_pool2d_backward(
@@ -245,6 +261,8 @@ def max_pool2d_backward(
     padding: Padding = 0,
     dilation: Size = 1,
     ceil_mode: bool = False,
+    *,
+    out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `max_pool2d`: each goes to the element that won.
 
@@ -258,6 +276,8 @@ def max_pool2d_backward(
         Shape of the x that was pooled.
     kernel_size, stride, padding, dilation, ceil_mode
         What `max_pool2d` was called with.
+    out : ndarray, optional
+        Array for grad_x: contiguous, of its shape and dtype, that overlaps no input.
 
     Returns
     -------
@@ -291,7 +311,7 @@ def max_pool2d_backward(
     window = (kernel_size, stride, padding, dilation, ceil_mode)
     name = "max_pool2d_backward"
     gradient = (grad_output, indices, input_shape)
-    return _max_pool_backward(name, 2, gradient, window)
+    return _max_pooling.max_pool_backward(name, 2, gradient, window, out)
 
 
 def max_pool3d_backward(
@@ -303,6 +323,8 @@ def max_pool3d_backward(
     padding: Padding = 0,
     dilation: Size = 1,
     ceil_mode: bool = False,
+    *,
+    out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `max_pool3d`; as `max_pool2d_backward`, with three axes.
 
@@ -316,47 +338,22 @@ def max_pool3d_backward(
     window = (kernel_size, stride, padding, dilation, ceil_mode)
     name = "max_pool3d_backward"
     gradient = (grad_output, indices, input_shape)
-    return _max_pool_backward(name, 3, gradient, window)
+    return _max_pooling.max_pool_backward(name, 3, gradient, window, out)
 
 
 def _max_pool(
-    function: str, ndim: int, x: Array, window: tuple[Any, ...], return_indices: bool
+    function: str,
+    ndim: int,
+    x: Array,
+    window: tuple[Any, ...],
+    return_indices: bool,
+    out: Array | None,
 ) -> Array | tuple[Array, Array]:
     """Do `max_pool` in any rank; `window` is the rest of `PoolProblem.pool`."""
     if not isinstance(return_indices, bool):
         raise TypeError(
             f"{function}: return_indices must be a bool, got {return_indices!r}"
         )
-    dtype = checked(function, "x", x)
-    task = job(function, ndim, "max_fprop", (x.shape, dtype), window)
-    y = empty(task.result, dtype)
-    indices = np.empty(task.result, np.int64) if return_indices else None
-    run(task.plan, flat(x, dtype), y, indices)
+    labels = _INT64 if return_indices else None
+    y, indices = _max_pooling.max_pool(function, ndim, x, window, labels, out)
     return y if indices is None else (y, indices)
-
-
-def _max_pool_backward(
-    function: str,
-    ndim: int,
-    gradient: tuple[Array, Array, tuple[int, ...]],
-    window: tuple[Any, ...],
-) -> Array:
-    """Do `max_pool_backward` in any rank; `gradient` is what `window` is not."""
-    grad_output, indices, input_shape = gradient
-    shape = input_shape_of(function, input_shape, ndim)
-    dtype = checked(function, "grad_output", grad_output)
-    check = job(function, ndim, "max_check", (shape, dtype), window)
-    check_gradient(function, grad_output, check.result)
-    indices = index_array(function, indices, grad_output)
-    found = np.empty(1, np.int64)
-    run(check.plan, indices, found)
-    if found[0] >= 0:
-        where = tuple(map(int, np.unravel_index(found[0], indices.shape)))
-        raise ValueError(
-            f"{function}: indices must each lie in their own window of a channel "
-            f"{shape[-ndim:]}, got {indices[where]} at {where}"
-        )
-    grad_x = empty(shape, dtype)
-    task = job(function, ndim, "max_dgrad", (shape, dtype), window)
-    run(task.plan, flat(grad_output, dtype), indices, grad_x)
-    return grad_x

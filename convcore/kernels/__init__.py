@@ -18,6 +18,8 @@
     fft_tiles.pxd   their lengths, and where they lie in images
     fft_tasks.pxd   how convolutions by them are split, fft_weight_tasks.pxd the gradients
     fft_weights.pxd spectra of weights
+    vector_compare.pxd  maxima and their labels, lane by lane
+    pool_flat.pxd   planes in which each tap of a pooling is one address offset
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
     update.pyx      steps of optimisers, in place
     probe.pyx       what the processor can do             omp.pxd    OpenMP's questions

@@ -73,6 +73,7 @@ cdef extern from *:
     /* Ask for a cache line early, into L1 or L2; any address will do. */
     #define cc_fetch(p) __builtin_prefetch(p, 0, 3)
     #define cc_fetch_far(p) __builtin_prefetch(p, 0, 2)
+    #define cc_fetch_to_write(p) __builtin_prefetch(p, 1, 3)
 
     /* mix: lanes of a, then of b, by their numbers. */
     #if defined(__clang__)
@@ -140,27 +141,42 @@ cdef extern from *:
     #define cc_pair_high_f32(a, b) CC_AS_F64(cc_near_high_f64, a, b)
     #define cc_blocks_even_f32(a, b) CC_AS_F64(cc_blocks_even_f64, a, b)
     #define cc_blocks_odd_f32(a, b) CC_AS_F64(cc_blocks_odd_f64, a, b)
-    /* fold: sums of neighbouring lanes, those of a before those of b. */
-    #define CC_FOLD_2(like, a, b) (CC_MIX(like, a, b, 0, 2) + CC_MIX(like, a, b, 1, 3))
-    #define CC_FOLD_4(like, a, b) (CC_MIX(like, a, b, 0, 2, 4, 6) \
-        + CC_MIX(like, a, b, 1, 3, 5, 7))
-    #define CC_FOLD_8(like, a, b) (CC_MIX(like, a, b, 0, 2, 4, 6, 8, 10, 12, 14) \
-        + CC_MIX(like, a, b, 1, 3, 5, 7, 9, 11, 13, 15))
-    #define CC_FOLD_16(like, a, b) (CC_MIX(like, a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, \
-        20, 22, 24, 26, 28, 30) + CC_MIX(like, a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, \
-        23, 25, 27, 29, 31))
+    /* even, odd: lanes 0, 2, ... and 1, 3, ... of a, then of b.
+       fold: sums of neighbouring lanes, those of a before those of b. */
+    #define CC_EVEN_2(like, a, b) CC_MIX(like, a, b, 0, 2)
+    #define CC_ODD_2(like, a, b) CC_MIX(like, a, b, 1, 3)
+    #define CC_EVEN_4(like, a, b) CC_MIX(like, a, b, 0, 2, 4, 6)
+    #define CC_ODD_4(like, a, b) CC_MIX(like, a, b, 1, 3, 5, 7)
+    #define CC_EVEN_8(like, a, b) CC_MIX(like, a, b, 0, 2, 4, 6, 8, 10, 12, 14)
+    #define CC_ODD_8(like, a, b) CC_MIX(like, a, b, 1, 3, 5, 7, 9, 11, 13, 15)
+    #define CC_EVEN_16(like, a, b) CC_MIX(like, a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, \
+        20, 22, 24, 26, 28, 30)
+    #define CC_ODD_16(like, a, b) CC_MIX(like, a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, \
+        23, 25, 27, 29, 31)
     #if CC_VEC_BYTES == 64
-      #define cc_fold_f32(a, b) CC_FOLD_16(cc_i32v, a, b)
-      #define cc_fold_f64(a, b) CC_FOLD_8(cc_i64v, a, b)
+      #define cc_evens_f32(a, b) CC_EVEN_16(cc_i32v, a, b)
+      #define cc_evens_f64(a, b) CC_EVEN_8(cc_i64v, a, b)
+      #define cc_odds_f32(a, b) CC_ODD_16(cc_i32v, a, b)
+      #define cc_odds_f64(a, b) CC_ODD_8(cc_i64v, a, b)
     #elif CC_VEC_BYTES == 32
-      #define cc_fold_f32(a, b) CC_FOLD_8(cc_i32v, a, b)
-      #define cc_fold_f64(a, b) CC_FOLD_4(cc_i64v, a, b)
+      #define cc_evens_f32(a, b) CC_EVEN_8(cc_i32v, a, b)
+      #define cc_evens_f64(a, b) CC_EVEN_4(cc_i64v, a, b)
+      #define cc_odds_f32(a, b) CC_ODD_8(cc_i32v, a, b)
+      #define cc_odds_f64(a, b) CC_ODD_4(cc_i64v, a, b)
     #else
-      #define cc_fold_f32(a, b) CC_FOLD_4(cc_i32v, a, b)
-      #define cc_fold_f64(a, b) CC_FOLD_2(cc_i64v, a, b)
+      #define cc_evens_f32(a, b) CC_EVEN_4(cc_i32v, a, b)
+      #define cc_evens_f64(a, b) CC_EVEN_2(cc_i64v, a, b)
+      #define cc_odds_f32(a, b) CC_ODD_4(cc_i32v, a, b)
+      #define cc_odds_f64(a, b) CC_ODD_2(cc_i64v, a, b)
     #endif
+    #define cc_fold_f32(a, b) (cc_evens_f32(a, b) + cc_odds_f32(a, b))
+    #define cc_fold_f64(a, b) (cc_evens_f64(a, b) + cc_odds_f64(a, b))
 
-    /* merge: the lanes whose bits are set from memory, which is not touched elsewhere.
+    /* later: v where it is greater than best or the first NaN, else best.  contest: the
+       same, and the label n for its winners.  gather: acc + v where the label is n. Labels
+       are integers as wide as the scalars, and kept in vectors of the same type; bytes
+       stores them as bytes, widen loads such.
+       merge: the lanes whose bits are set from memory, which is not touched elsewhere.
        copy: n scalars, never a byte beyond.
        part: the lanes whose bits are set, the others zero; only the former are read.
        pair: the even and the odd ones of twice as many scalars, a bit for each of them.
@@ -170,6 +186,50 @@ cdef extern from *:
        zip: n scalars at most, from a and b in turn. */
     #if defined(__AVX512F__)
       #include <immintrin.h>
+      static inline cc_f32v cc_later_f32(cc_f32v v, cc_f32v best) {
+          __m512 b = (__m512)best;
+          return (cc_f32v)_mm512_mask_max_ps(
+              b, _mm512_cmp_ps_mask(b, b, _CMP_ORD_Q), b, (__m512)v);
+      }
+      static inline cc_f64v cc_later_f64(cc_f64v v, cc_f64v best) {
+          __m512d b = (__m512d)best;
+          return (cc_f64v)_mm512_mask_max_pd(
+              b, _mm512_cmp_pd_mask(b, b, _CMP_ORD_Q), b, (__m512d)v);
+      }
+      static inline void cc_contest_f32(cc_f32v v, cc_f32v n, cc_f32v *best, cc_f32v *label) {
+          __m512 b = (__m512)*best;
+          __mmask16 m = _mm512_mask_cmp_ps_mask(
+              _mm512_cmp_ps_mask(b, b, _CMP_ORD_Q), (__m512)v, b, _CMP_NLE_UQ);
+          *best = (cc_f32v)_mm512_mask_mov_ps(b, m, (__m512)v);
+          *label = (cc_f32v)_mm512_mask_mov_ps((__m512)*label, m, (__m512)n);
+      }
+      static inline void cc_contest_f64(cc_f64v v, cc_f64v n, cc_f64v *best, cc_f64v *label) {
+          __m512d b = (__m512d)*best;
+          __mmask8 m = _mm512_mask_cmp_pd_mask(
+              _mm512_cmp_pd_mask(b, b, _CMP_ORD_Q), (__m512d)v, b, _CMP_NLE_UQ);
+          *best = (cc_f64v)_mm512_mask_mov_pd(b, m, (__m512d)v);
+          *label = (cc_f64v)_mm512_mask_mov_pd((__m512d)*label, m, (__m512d)n);
+      }
+      static inline void cc_bytes_f32(unsigned char *to, cc_f32v label) {
+          _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8((__m512i)label));
+      }
+      static inline void cc_bytes_f64(unsigned char *to, cc_f64v label) {
+          _mm_storel_epi64((__m128i *)to, _mm512_cvtepi64_epi8((__m512i)label));
+      }
+      static inline cc_f32v cc_widen_f32(const unsigned char *label) {
+          return (cc_f32v)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)label));
+      }
+      static inline cc_f64v cc_widen_f64(const unsigned char *label) {
+          return (cc_f64v)_mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)label));
+      }
+      static inline cc_f32v cc_gather_f32(cc_f32v acc, cc_f32v v, cc_f32v label, cc_f32v n) {
+          __mmask16 m = _mm512_cmpeq_epi32_mask((__m512i)label, (__m512i)n);
+          return (cc_f32v)_mm512_mask_add_ps((__m512)acc, m, (__m512)acc, (__m512)v);
+      }
+      static inline cc_f64v cc_gather_f64(cc_f64v acc, cc_f64v v, cc_f64v label, cc_f64v n) {
+          __mmask8 m = _mm512_cmpeq_epi64_mask((__m512i)label, (__m512i)n);
+          return (cc_f64v)_mm512_mask_add_pd((__m512d)acc, m, (__m512d)acc, (__m512d)v);
+      }
       static inline unsigned cc_first(Py_ssize_t n, int lanes) {
           return n <= 0 ? 0u : n >= lanes ? (1u << lanes) - 1 : (1u << n) - 1;
       }
@@ -251,6 +311,55 @@ cdef extern from *:
           __attribute__((vector_size(CC_VEC_BYTES / 2), aligned(4), may_alias));
       #define cc_wide_f32(p) __builtin_convertvector(*(const cc_f32h *)(p), cc_f64v)
       static inline cc_f64v cc_wide_low(cc_f32v v) { return cc_wide_f32(&v); }
+      #define CC_WORD(v) ((__typeof__((v) <= (v)))(v))
+      #define CC_WINS(v, best) (((best) == (best)) & ~((v) <= (best)))
+      #define CC_PICK(m, a, b) ((__typeof__(a))((CC_WORD(a) & (m)) | (CC_WORD(b) & ~(m))))
+      static inline cc_f32v cc_later_f32(cc_f32v v, cc_f32v best) {
+          return CC_PICK(CC_WINS(v, best), v, best);
+      }
+      static inline void cc_contest_f32(cc_f32v v, cc_f32v n, cc_f32v *best, cc_f32v *label) {
+          __typeof__(v <= v) m = CC_WINS(v, *best);
+          *best = CC_PICK(m, v, *best);
+          *label = CC_PICK(m, n, *label);
+      }
+      static inline cc_f32v cc_gather_f32(cc_f32v acc, cc_f32v v, cc_f32v label, cc_f32v n) {
+          return acc + (cc_f32v)(CC_WORD(v) & (CC_WORD(label) == CC_WORD(n)));
+      }
+      static inline cc_f64v cc_later_f64(cc_f64v v, cc_f64v best) {
+          return CC_PICK(CC_WINS(v, best), v, best);
+      }
+      static inline void cc_contest_f64(cc_f64v v, cc_f64v n, cc_f64v *best, cc_f64v *label) {
+          __typeof__(v <= v) m = CC_WINS(v, *best);
+          *best = CC_PICK(m, v, *best);
+          *label = CC_PICK(m, n, *label);
+      }
+      static inline cc_f64v cc_gather_f64(cc_f64v acc, cc_f64v v, cc_f64v label, cc_f64v n) {
+          return acc + (cc_f64v)(CC_WORD(v) & (CC_WORD(label) == CC_WORD(n)));
+      }
+      static inline void cc_bytes_f32(unsigned char *to, cc_f32v label) {
+          int held[CC_VEC_BYTES / 4];
+          memcpy(held, &label, sizeof(held));
+          for (int i = 0; i < CC_VEC_BYTES / 4; i++) to[i] = (unsigned char)held[i];
+      }
+      static inline cc_f32v cc_widen_f32(const unsigned char *label) {
+          int held[CC_VEC_BYTES / 4];
+          cc_f32v v;
+          for (int i = 0; i < CC_VEC_BYTES / 4; i++) held[i] = label[i];
+          memcpy(&v, held, sizeof(held));
+          return v;
+      }
+      static inline void cc_bytes_f64(unsigned char *to, cc_f64v label) {
+          long long held[CC_VEC_BYTES / 8];
+          memcpy(held, &label, sizeof(held));
+          for (int i = 0; i < CC_VEC_BYTES / 8; i++) to[i] = (unsigned char)held[i];
+      }
+      static inline cc_f64v cc_widen_f64(const unsigned char *label) {
+          long long held[CC_VEC_BYTES / 8];
+          cc_f64v v;
+          for (int i = 0; i < CC_VEC_BYTES / 8; i++) held[i] = label[i];
+          memcpy(&v, held, sizeof(held));
+          return v;
+      }
       #if defined(__AVX2__)
       #include <immintrin.h>
       static inline cc_f32v cc_merge_f32(cc_f32v v, const float *p, unsigned long long b) {
@@ -450,6 +559,7 @@ cdef extern from *:
         ROWS_HALF "CC_ROWS_HALF"
     void cc_fetch(const void* source) nogil
     void cc_fetch_far(const void* source) nogil
+    void cc_fetch_to_write(const void* target) nogil
     f32v cc_all_f32(float s) nogil
     f64v cc_all_f64(double s) nogil
     f32v cc_rectify_f32(f32v v) nogil
@@ -468,8 +578,22 @@ cdef extern from *:
     f32v cc_blocks_odd_f32(f32v a, f32v b) nogil
     f64v cc_blocks_even_f64(f64v a, f64v b) nogil
     f64v cc_blocks_odd_f64(f64v a, f64v b) nogil
+    f32v cc_evens_f32(f32v a, f32v b) nogil
+    f32v cc_odds_f32(f32v a, f32v b) nogil
+    f64v cc_evens_f64(f64v a, f64v b) nogil
+    f64v cc_odds_f64(f64v a, f64v b) nogil
     f32v cc_fold_f32(f32v a, f32v b) nogil
     f64v cc_fold_f64(f64v a, f64v b) nogil
+    f32v cc_later_f32(f32v v, f32v best) nogil
+    void cc_contest_f32(f32v v, f32v n, f32v* best, f32v* label) nogil
+    void cc_bytes_f32(unsigned char* to, f32v label) nogil
+    void cc_bytes_f64(unsigned char* to, f64v label) nogil
+    f32v cc_widen_f32(const unsigned char* label) nogil
+    f64v cc_widen_f64(const unsigned char* label) nogil
+    f32v cc_gather_f32(f32v acc, f32v v, f32v label, f32v n) nogil
+    f64v cc_later_f64(f64v v, f64v best) nogil
+    void cc_contest_f64(f64v v, f64v n, f64v* best, f64v* label) nogil
+    f64v cc_gather_f64(f64v acc, f64v v, f64v label, f64v n) nogil
     f32v cc_merge_f32(f32v v, const float* source, unsigned long long lanes) nogil
     f64v cc_merge_f64(f64v v, const double* source, unsigned long long lanes) nogil
     void cc_copy_f32(float* to, const float* source, Py_ssize_t n) nogil
@@ -592,6 +716,22 @@ cdef inline vec merge(
         return cc_merge_f32(v, <const float*>source, lanes)
     else:
         return cc_merge_f64(v, <const double*>source, lanes)
+
+
+cdef inline vec evens(vec a, vec b) noexcept nogil:
+    """Give lanes 0, 2, ... of a, then of b."""
+    if vec is f32v:
+        return cc_evens_f32(a, b)
+    else:
+        return cc_evens_f64(a, b)
+
+
+cdef inline vec odds(vec a, vec b) noexcept nogil:
+    """Give lanes 1, 3, ... of a, then of b."""
+    if vec is f32v:
+        return cc_odds_f32(a, b)
+    else:
+        return cc_odds_f64(a, b)
 
 
 cdef inline vec fold(vec a, vec b) noexcept nogil:

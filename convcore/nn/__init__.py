@@ -38,6 +38,15 @@ from convcore.nn.activation import (
     Softplus,
     Tanh,
 )
+from convcore.nn.adaptive_max_pool import (
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+    ChannelMaxPool,
+    GlobalMaxPool1d,
+    GlobalMaxPool2d,
+    GlobalMaxPool3d,
+)
 from convcore.nn.adaptive_pool import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -65,6 +74,14 @@ from convcore.nn.max_pool import MaxPool1d, MaxPool2d, MaxPool3d
 from convcore.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from convcore.nn.parameter import Parameter
 from convcore.nn.prelu import PReLU
+from convcore.nn.random_pool import (
+    FractionalMaxPool1d,
+    FractionalMaxPool2d,
+    FractionalMaxPool3d,
+    StochasticPool1d,
+    StochasticPool2d,
+    StochasticPool3d,
+)
 from convcore.nn.row_norm import (
     GroupNorm,
     InstanceNorm1d,
@@ -82,6 +99,9 @@ __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -89,6 +109,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "ChannelMaxPool",
     "Concat",
     "Conv1d",
     "Conv2d",
@@ -100,10 +121,16 @@ __all__ = [
     "Dropout",
     "ELU",
     "Flatten",
+    "FractionalMaxPool1d",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "GELU",
     "GlobalAvgPool1d",
     "GlobalAvgPool2d",
     "GlobalAvgPool3d",
+    "GlobalMaxPool1d",
+    "GlobalMaxPool2d",
+    "GlobalMaxPool3d",
     "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
@@ -134,6 +161,9 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "StochasticPool1d",
+    "StochasticPool2d",
+    "StochasticPool3d",
     "Tanh",
     "accumulate",
     "fold_batch_norm",

@@ -2,7 +2,14 @@
 
 from typing import Any, ClassVar
 
+import numpy as np
+
 from convcore import functional as F
+from convcore.functional._max_pooling import (
+    gradient_of_labels,
+    label_type,
+    max_pool,
+)
 from convcore.nn._pooling import WindowPool
 from convcore.nn.layer import Backward
 from convcore.problem import Padding, Size
@@ -31,12 +38,14 @@ class _MaxPool(WindowPool):
         self._set_window(kernel_size, stride, padding, dilation, ceil_mode)
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
-        pool, pool_backward = self._functions
-        y, indices = pool(x, *self._window, return_indices=True)
-        input_shape = x.shape
+        name, shape = type(self).__name__, np.shape(x)
+        window = self._window
+        labels = label_type(name, self.ndim, x, window)
+        y, kept = max_pool(name, self.ndim, x, window, labels)
+        assert kept is not None
 
         def backward(grad_y: Array) -> Array:
-            return pool_backward(grad_y, indices, input_shape, *self._window)
+            return gradient_of_labels(name, self.ndim, (grad_y, kept, shape), window)
 
         return y, backward
 
@@ -66,6 +75,11 @@ class MaxPool2d(_MaxPool):
     ------
     ValueError, TypeError
         When an argument has a wrong value or type.
+
+    Notes
+    -----
+    `forward` keeps where the maxima were as one byte each, the element's place in its
+    window; for windows of more than 256 elements as an int64 index.
 
     See Also
     --------

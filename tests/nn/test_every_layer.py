@@ -78,6 +78,26 @@ def ranked(n: int) -> dict[str, Row]:
             x,
             plain(function("max_pool"), *window, 1, True),
         ),
+        "AdaptiveMaxPool": (
+            layer("AdaptiveMaxPool", 3),
+            x,
+            plain(function("adaptive_max_pool"), 3),
+        ),
+        "GlobalMaxPool": (
+            layer("GlobalMaxPool"),
+            x,
+            plain(function("global_max_pool")),
+        ),
+        "FractionalMaxPool": (
+            layer("FractionalMaxPool", 2, 3, rng=1),
+            x,
+            lambda layer, x: function("fractional_max_pool")(x, 2, 3, rng=0),
+        ),
+        "StochasticPool": (
+            layer("StochasticPool", 2, 1, 1, rng=1),
+            x,
+            lambda layer, x: getattr(F, f"stochastic_pool{n}d_mean")(x, 2, 1, 1),
+        ),
         "AvgPool": (
             layer("AvgPool", *window, True, False),
             x,
@@ -148,6 +168,11 @@ TABLE: dict[str, Row] = {
     "Softmax": (lambda: nn.Softmax(0), X, plain(F.softmax, 0)),
     "LogSoftmax": (nn.LogSoftmax, X, plain(F.log_softmax, 1)),
     "Dropout": (lambda: nn.Dropout(0.4, rng=1), X, lambda layer, x: x),
+    "ChannelMaxPool": (
+        lambda: nn.ChannelMaxPool(3, 2),
+        (2, 7, 4),
+        plain(F.channel_max_pool, 3, 2),
+    ),
     "Flatten": (lambda: nn.Flatten(2), (2, 3, 4, 5), plain(F.flatten, 2)),
     "Sequential": (
         lambda: nn.Sequential(nn.Linear(5, 4, **F64), nn.Tanh()),
@@ -166,6 +191,11 @@ TABLE: dict[str, Row] = {
     ),
 }
 NAMES = sorted(TABLE)
+DRAWS = ("Dropout", "Fractional", "Stochastic")  # in `forward`, from one source in turn
+
+
+def draws(name: str) -> bool:
+    return name.startswith(DRAWS)
 
 
 def make(name: str) -> tuple[Any, Any]:
@@ -206,7 +236,7 @@ def test_inference_keeps_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in NAMES if n != "Dropout" and "BatchNorm" not in n]
+    "name", [n for n in NAMES if not draws(n) and "BatchNorm" not in n]
 )
 def test_training_gives_the_output_of_inference(name: str) -> None:
     layer, x = make(name)
@@ -295,7 +325,7 @@ def test_two_threads_do_not_meet(name: str) -> None:
         thread.join()
     for part, (y, grad) in zip(inputs, results, strict=True):
         assert y.shape == layer(part).shape
-        if name != "Dropout":  # which draws from one source in turn
+        if not draws(name):
             right, backward = layer.forward(part)
             oracle.assert_bits_equal(y, right)
             oracle.assert_bits_equal(grad, backward(np.ones_like(right)))

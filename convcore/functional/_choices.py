@@ -1,0 +1,108 @@
+"""What operations do alike that pick one element of a channel by its flat index."""
+
+from typing import Any
+
+import numpy as np
+
+from convcore.functional._max_pooling import result_array
+from convcore.functional._pooling import (
+    Shape,
+    check_gradient,
+    index_array,
+    input_shape_of,
+)
+from convcore.functional.call import apply
+from convcore.problem import PoolProblem
+from convcore.runtime.arrays import Array, batched_shape, checked, flat
+
+
+def check_planes(
+    function: str, ndim: int, indices: Array, shape: Shape
+) -> tuple[int, int, int]:
+    """Raise if an index lies outside of its channel of `shape`; give the kernel's sizes."""
+    cells = int(np.prod(shape[-ndim:], dtype=object))
+    planes = int(np.prod(shape[:-ndim], dtype=object))
+    sizes = (planes, cells, indices.size // planes if planes else 0)
+    found = np.empty(1, np.int64)
+    apply("pool_select", "check", sizes, indices, found, work=indices.size)
+    if found[0] >= 0:
+        where = tuple(map(int, np.unravel_index(found[0], indices.shape)))
+        raise ValueError(
+            f"{function}: indices must lie in 0 .. {cells - 1}, those of a channel "
+            f"{shape[-ndim:]}, got {indices[where]} at {where}"
+        )
+    return sizes
+
+
+def scatter(
+    function: str,
+    ndim: int,
+    gradient: tuple[Array, Array, Shape],
+    out: Array | None = None,
+) -> Array:
+    """Add each gradient to the element that its index tells."""
+    grad_output, indices, input_shape = gradient
+    shape = input_shape_of(function, input_shape, ndim)
+    dtype = checked(function, "grad_output", grad_output)
+    lead = len(shape) - ndim
+    axes = grad_output.shape[lead:]
+    if len(axes) != ndim:
+        axes = (1,) * ndim
+    check_gradient(function, grad_output, (*shape[:lead], *axes))
+    indices = index_array(function, indices, grad_output)
+    sizes = check_planes(function, ndim, indices, shape)
+    grad_x = result_array(function, out, shape, dtype, (grad_output, indices))
+    work = grad_x.size + grad_output.size
+    source = flat(grad_output, dtype)
+    apply("pool_select", "scatter_add", sizes, source, indices, grad_x, work=work)
+    return grad_x
+
+
+def scattered_shape(
+    function: str, ndim: int, pooled: Shape, window: tuple[Any, ...]
+) -> Shape:
+    """Find the shape that max pooling with this window had made `pooled` of."""
+    kernel_size, stride, padding, output_size = window
+    whole, single = batched_shape(function, "x", pooled, ndim)
+    lead = whole[1:2] if single else whole[:2]
+    # The smallest input with so many windows, found by the rules of pooling themselves.
+    ones = PoolProblem.pool(
+        function, (0, 1, *(2**40,) * ndim), kernel_size, stride, padding
+    )
+    low = tuple(
+        (o - 1) * s + k - sum(p)
+        for o, s, k, p in zip(
+            whole[2:],
+            ones.stride[-ndim:],
+            ones.kernel[-ndim:],
+            ones.padding[-ndim:],
+            strict=True,
+        )
+    )
+    steps = ones.stride[-ndim:]
+    if output_size is None:
+        extents = low
+    else:
+        given = tuple(output_size)
+        extents = given[-ndim:]
+        if len(given) not in (ndim, len(pooled)) or given[: len(given) - ndim] not in (
+            (),
+            pooled[: len(pooled) - ndim],
+        ):
+            raise ValueError(
+                f"{function}: output_size must have {ndim} extents, or those of x "
+                f"{pooled} before them, got {output_size!r}"
+            )
+        for e, a, s in zip(extents, low, steps, strict=True):
+            if not isinstance(e, (int, np.integer)) or not a - s < e < a + s:
+                raise ValueError(
+                    f"{function}: output_size must be within a stride {steps} of "
+                    f"{low}, got {output_size!r}"
+                )
+    if min(extents) < 1:
+        raise ValueError(
+            f"{function}: every extent of the result must be >= 1, got {extents}"
+        )
+    shape = (*lead, *map(int, extents))
+    PoolProblem.adaptive(function, (1, *shape[-ndim - 1 :]), 1)  # is it addressable?
+    return shape

@@ -1,0 +1,107 @@
+"""Max pooling as functions and layers share it: any rank, labels of either kind."""
+
+from typing import Any
+
+import numpy as np
+
+from convcore.functional._pooling import (
+    Job,
+    Shape,
+    check_gradient,
+    index_array,
+    input_shape_of,
+    job,
+)
+from convcore.functional.call import run
+from convcore.runtime.arrays import Array, check_out, checked, empty, flat
+
+
+def max_pool(
+    function: str,
+    ndim: int,
+    x: Array,
+    window: tuple[Any, ...],
+    labels: np.dtype[Any] | None = None,
+    out: Array | None = None,
+    adaptive: bool = False,
+) -> tuple[Array, Array | None]:
+    """Compute maxima, and labels of this type unless None; see `job`."""
+    dtype = checked(function, "x", x)
+    task = job(function, ndim, "max_fprop", (x.shape, dtype), window, adaptive)
+    y = result_array(function, out, task.result, dtype, (x,))
+    found = None if labels is None else np.empty(task.result, labels)
+    run(task.plan, flat(x, dtype), y, found)
+    return y, found
+
+
+def max_pool_backward(
+    function: str,
+    ndim: int,
+    gradient: tuple[Array, Array, Shape],
+    window: tuple[Any, ...],
+    out: Array | None = None,
+    adaptive: bool = False,
+) -> Array:
+    """Compute the gradient of x from that of the maxima, their indices and x's shape."""
+    grad_output, indices, input_shape = gradient
+    shape = input_shape_of(function, input_shape, ndim)
+    dtype = checked(function, "grad_output", grad_output)
+    check = job(function, ndim, "max_check", (shape, dtype), window, adaptive)
+    check_gradient(function, grad_output, check.result)
+    indices = index_array(function, indices, grad_output)
+    refuse_indices(function, check, indices, shape[-ndim:])
+    grad_x = result_array(function, out, shape, dtype, (grad_output, indices))
+    task = job(function, ndim, "max_dgrad", (shape, dtype), window, adaptive)
+    run(task.plan, flat(grad_output, dtype), indices, grad_x)
+    return grad_x
+
+
+def label_type(
+    function: str, ndim: int, x: Array, window: tuple[Any, ...]
+) -> np.dtype[Any]:
+    """Give the smallest type of labels that a layer can keep: a byte where it fits."""
+    dtype = checked(function, "x", x)
+    task = job(function, ndim, "max_fprop", (x.shape, dtype), window)
+    return np.dtype(np.uint8 if task.plan.algorithm == "flat" else np.int64)
+
+
+def gradient_of_labels(
+    function: str,
+    ndim: int,
+    gradient: tuple[Array, Array, Shape],
+    window: tuple[Any, ...],
+) -> Array:
+    """Do `max_pool_backward` with labels that come from `max_pool`: nothing to check."""
+    grad_output, labels, shape = gradient
+    dtype = checked(function, "grad_output", grad_output)
+    task = job(function, ndim, "max_dgrad", (shape, dtype), window)
+    check_gradient(function, grad_output, task.result)
+    grad_x = empty(shape, dtype)
+    run(task.plan, flat(grad_output, dtype), labels, grad_x)
+    return grad_x
+
+
+def refuse_indices(function: str, check: Job, indices: Array, channel: Shape) -> None:
+    """Raise if an index is not in its own window."""
+    found = np.empty(1, np.int64)
+    run(check.plan, indices, found)
+    if found[0] >= 0:
+        where = tuple(map(int, np.unravel_index(found[0], indices.shape)))
+        raise ValueError(
+            f"{function}: indices must each lie in their own window of a channel "
+            f"{channel}, got {indices[where]} at {where}"
+        )
+
+
+def result_array(
+    function: str,
+    out: Array | None,
+    shape: Shape,
+    dtype: np.dtype[Any],
+    inputs: tuple[Array, ...],
+) -> Array:
+    """Give `out`, checked, or a fresh array."""
+    if out is None:
+        return empty(shape, dtype)
+    check_out(function, out, shape, dtype, inputs)
+    return out

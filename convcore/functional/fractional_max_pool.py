@@ -1,0 +1,311 @@
+"""Fractional max pooling: windows at places that a generator draws."""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from convcore.arguments import Seed, boolean, generator, real
+from convcore.functional._choices import scatter
+from convcore.functional._max_pooling import result_array
+from convcore.functional.call import apply
+from convcore.problem import PoolProblem, Size
+from convcore.runtime.arrays import Array, batched_shape, checked, flat
+
+__all__ = [
+    "fractional_max_pool1d",
+    "fractional_max_pool1d_backward",
+    "fractional_max_pool2d",
+    "fractional_max_pool2d_backward",
+    "fractional_max_pool3d",
+    "fractional_max_pool3d_backward",
+]
+
+
+def fractional_max_pool1d(
+    x: Array,
+    kernel_size: Size,
+    output_size: Size | None = None,
+    output_ratio: float | tuple[float, ...] | None = None,
+    return_indices: bool = False,
+    *,
+    rng: Seed,
+    out: Array | None = None,
+) -> Any:
+    """Take maxima of windows whose places are drawn; as `fractional_max_pool2d`.
+
+    x is (N, C, W) or (C, W).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.ones((1, 2, 9), np.float32)
+    >>> fractional_max_pool1d(x, 2, output_ratio=0.7, rng=0).shape
+    (1, 2, 6)
+    """
+    sizes = (kernel_size, output_size, output_ratio)
+    y, found = _fractional("fractional_max_pool1d", 1, x, sizes, rng, out)
+    boolean("fractional_max_pool1d", "return_indices", return_indices)
+    return (y, found) if return_indices else y
+
+
+def fractional_max_pool2d(
+    x: Array,
+    kernel_size: Size,
+    output_size: Size | None = None,
+    output_ratio: float | tuple[float, ...] | None = None,
+    return_indices: bool = False,
+    *,
+    rng: Seed,
+    out: Array | None = None,
+) -> Any:
+    """Take maxima of windows whose places are drawn at random.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) or (C, H, W), float32 or float64
+        Input; any strides, copied once if it is not C-contiguous. N may be 0.
+    kernel_size : int or (int, int), >= 1
+        Elements of a window along each axis.
+    output_size : int or (int, int), optional
+        Windows along each axis, with OH + KH - 1 <= H.
+    output_ratio : float or (float, float), optional
+        Windows for each element of an axis, between 0 and 1; in place of `output_size`.
+    return_indices : bool
+        Whether to tell where the maxima were.
+    rng : numpy.random.Generator or int
+        Generator to draw from, or a seed for a new one.
+    out : ndarray, optional
+        Array for y: contiguous, of its shape and dtype, that overlaps no input.
+
+    Returns
+    -------
+    y : (N, C, OH, OW), dtype of x
+        Without N when x came without it. NaN where a window holds one.
+    indices : (N, C, OH, OW) int64
+        With `return_indices`: row * W + column of the first NaN of each window, or else
+        of the first of equal maxima.
+
+    Raises
+    ------
+    ValueError
+        For a value or shape that does not fit; the message names the argument.
+    TypeError
+        For a type or dtype that does not fit.
+
+    Notes
+    -----
+    One float64 u is drawn for each sample, channel and axis, in that order, whatever the
+    dtype. With a = (H - KH) / (OH - 1), window o < OH - 1 starts at row
+    floor((o + u) * a) - floor(u * a), the last one at H - KH.
+
+    References
+    ----------
+    .. [1] Graham, Fractional max-pooling, arXiv:1412.6071, section 2 ("pseudorandom",
+       overlapping).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.arange(36.0).reshape(1, 1, 6, 6)
+    >>> fractional_max_pool2d(x, 2, output_size=4, rng=0).shape
+    (1, 1, 4, 4)
+    """
+    sizes = (kernel_size, output_size, output_ratio)
+    y, found = _fractional("fractional_max_pool2d", 2, x, sizes, rng, out)
+    boolean("fractional_max_pool2d", "return_indices", return_indices)
+    return (y, found) if return_indices else y
+
+
+def fractional_max_pool3d(
+    x: Array,
+    kernel_size: Size,
+    output_size: Size | None = None,
+    output_ratio: float | tuple[float, ...] | None = None,
+    return_indices: bool = False,
+    *,
+    rng: Seed,
+    out: Array | None = None,
+) -> Any:
+    """Take maxima of windows whose places are drawn; as `fractional_max_pool2d`.
+
+    x is (N, C, D, H, W) or (C, D, H, W).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.ones((1, 2, 9, 9, 9), np.float32)
+    >>> fractional_max_pool3d(x, 2, output_ratio=0.7, rng=0).shape
+    (1, 2, 6, 6, 6)
+    """
+    sizes = (kernel_size, output_size, output_ratio)
+    y, found = _fractional("fractional_max_pool3d", 3, x, sizes, rng, out)
+    boolean("fractional_max_pool3d", "return_indices", return_indices)
+    return (y, found) if return_indices else y
+
+
+def fractional_max_pool1d_backward(
+    grad_output: Array,
+    indices: Array,
+    input_shape: tuple[int, ...],
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Compute the gradient of `fractional_max_pool1d`; as with two axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grad, indices = np.full((1, 1, 2), 3.0), np.full((1, 1, 2), 1)
+    >>> fractional_max_pool1d_backward(grad, indices, (1, 1, 3)).ravel()
+    array([0., 6., 0.])
+    """
+    gradient = (grad_output, indices, input_shape)
+    return scatter("fractional_max_pool1d_backward", 1, gradient, out)
+
+
+def fractional_max_pool2d_backward(
+    grad_output: Array,
+    indices: Array,
+    input_shape: tuple[int, ...],
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Compute the gradient of `fractional_max_pool2d`: each goes to its maximum.
+
+    Parameters
+    ----------
+    grad_output : (N, C, OH, OW) or (C, OH, OW), float32 or float64
+        Gradient of the loss with respect to the maxima.
+    indices : shape of grad_output, int64
+        What `fractional_max_pool2d` gave with `return_indices`.
+    input_shape : (N, C, H, W) or (C, H, W)
+        Shape of the x that was pooled.
+    out : ndarray, optional
+        Array for grad_x: contiguous, of its shape and dtype, that overlaps no input.
+
+    Returns
+    -------
+    grad_x : input_shape, dtype of grad_output
+        Gradients of an element that won several windows are added in their order.
+
+    Raises
+    ------
+    ValueError
+        For a value or shape that does not fit; the message names the argument.
+    TypeError
+        For a type or dtype that does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grad, indices = np.full((1, 1, 1, 2), 3.0), np.full((1, 1, 1, 2), 1)
+    >>> fractional_max_pool2d_backward(grad, indices, (1, 1, 1, 3))
+    array([[[[0., 6., 0.]]]])
+    """
+    gradient = (grad_output, indices, input_shape)
+    return scatter("fractional_max_pool2d_backward", 2, gradient, out)
+
+
+def fractional_max_pool3d_backward(
+    grad_output: Array,
+    indices: Array,
+    input_shape: tuple[int, ...],
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Compute the gradient of `fractional_max_pool3d`; as with two axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grad, indices = np.full((1, 1, 1, 1, 2), 3.0), np.full((1, 1, 1, 1, 2), 1)
+    >>> fractional_max_pool3d_backward(grad, indices, (1, 1, 1, 1, 3)).ravel()
+    array([0., 6., 0.])
+    """
+    gradient = (grad_output, indices, input_shape)
+    return scatter("fractional_max_pool3d_backward", 3, gradient, out)
+
+
+def starts_of(
+    extents: tuple[int, ...],
+    kernel: tuple[int, ...],
+    outputs: tuple[int, ...],
+    samples: Array,
+) -> Array:
+    """Give where the windows start: (planes, all outputs of the axes, one by one)."""
+    found = []
+    for axis, (extent, k, count) in enumerate(
+        zip(extents, kernel, outputs, strict=True)
+    ):
+        u = samples[:, axis, None]
+        alpha = (extent - k) / (count - 1) if count > 1 else 0.0
+        start = np.floor((np.arange(count) + u) * alpha) - np.floor(u * alpha)
+        start[:, -1] = extent - k
+        found.append(start.astype(np.int64))
+    return np.concatenate(found, axis=1)
+
+
+def output_extents(
+    function: str, extents: tuple[int, ...], sizes: tuple[Any, Any, Any]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Check the sizes of windows and of the output."""
+    kernel_size, output_size, output_ratio = sizes
+    ndim = len(extents)
+    if (output_size is None) == (output_ratio is None):
+        raise ValueError(
+            f"{function}: exactly one of output_size and output_ratio must be given, "
+            f"got {output_size!r} and {output_ratio!r}"
+        )
+    shape = (0, 1, *extents)
+    kernel = PoolProblem.pool(function, shape, kernel_size).kernel[-ndim:]
+    if output_size is not None:
+        outputs = PoolProblem.adaptive(function, shape, output_size).out_extent[-ndim:]
+    else:
+        given = (
+            output_ratio if isinstance(output_ratio, tuple) else (output_ratio,) * ndim
+        )
+        if len(given) != ndim:
+            raise ValueError(
+                f"{function}: output_ratio must be one number or {ndim}, got "
+                f"{output_ratio!r}"
+            )
+        ratios = [real(function, "output_ratio", r, 0, 1) for r in given]
+        outputs = tuple(int(e * r) for e, r in zip(extents, ratios, strict=True))
+    for e, k, o in zip(extents, kernel, outputs, strict=True):
+        if o < 1 or o + k - 1 > e:
+            raise ValueError(
+                f"{function}: 1 <= output_size <= extent - kernel_size + 1 must hold, "
+                f"got {outputs} of {extents} with windows {kernel}"
+            )
+    return kernel, outputs
+
+
+def _fractional(
+    function: str,
+    ndim: int,
+    x: Array,
+    sizes: tuple[Any, Any, Any],
+    rng: Seed,
+    out: Array | None,
+) -> tuple[Array, Array]:
+    """Do `fractional_max_pool` in any rank."""
+    draw = generator(function, rng)
+    dtype = checked(function, "x", x)
+    whole, _ = batched_shape(function, "x", x.shape, ndim)
+    kernel, outputs = output_extents(function, whole[2:], sizes)
+    planes = whole[0] * whole[1]
+    starts = starts_of(whole[2:], kernel, outputs, draw.random((planes, ndim)))
+    folded = np.zeros((planes, 3 - ndim), np.int64)
+    starts = np.ascontiguousarray(np.concatenate([folded, starts], axis=1))
+    y = result_array(function, out, (*x.shape[:-ndim], *outputs), dtype, (x,))
+    found = np.empty(y.shape, np.int64)
+    ones = (1, 1, 1, 1, 0, 0, 1) * (3 - ndim)
+    geometry = (planes, *ones)
+    for e, o, k in zip(whole[2:], outputs, kernel, strict=True):
+        geometry += (e, o, k, 1, 0, 0, 1)
+    work = x.size + y.size * prod(kernel)
+    apply(
+        "pool_draw", "fractional", geometry, flat(x, dtype), starts, y, found, work=work
+    )
+    return y, found

@@ -1,0 +1,331 @@
+"""Stochastic pooling: of each window an element is drawn, large ones more often."""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from convcore.arguments import Seed, generator
+from convcore.functional._choices import scatter
+from convcore.functional._max_pooling import result_array
+from convcore.functional._pooling import average
+from convcore.functional.call import apply
+from convcore.problem import Padding, PoolProblem, Size
+from convcore.runtime.arrays import Array, batched_shape, checked, flat
+
+__all__ = [
+    "stochastic_pool1d",
+    "stochastic_pool1d_backward",
+    "stochastic_pool1d_mean",
+    "stochastic_pool2d",
+    "stochastic_pool2d_backward",
+    "stochastic_pool2d_mean",
+    "stochastic_pool3d",
+    "stochastic_pool3d_backward",
+    "stochastic_pool3d_mean",
+]
+
+
+def stochastic_pool1d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    *,
+    rng: Seed,
+    out: Array | None = None,
+) -> tuple[Array, Array]:
+    """Draw an element of each window; as `stochastic_pool2d`.
+
+    x is (N, C, W) or (C, W).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, indices = stochastic_pool1d(np.array([[[0.0, 3.0]]]), 2, rng=0)
+    >>> y.item(), indices.item()
+    (3.0, 1)
+    """
+    window = (kernel_size, stride, padding, 1, ceil_mode)
+    return _stochastic("stochastic_pool1d", 1, x, window, rng, out)
+
+
+def stochastic_pool2d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    *,
+    rng: Seed,
+    out: Array | None = None,
+) -> tuple[Array, Array]:
+    """Draw an element of each window, with a probability in proportion to its value.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) or (C, H, W), float32 or float64
+        Input, usually after a ReLU; any strides, copied once if it is not C-contiguous.
+        N may be 0.
+    kernel_size, stride, padding, ceil_mode
+        As in `max_pool2d`. Padding is never drawn.
+    rng : numpy.random.Generator or int
+        Generator to draw from, or a seed for a new one.
+    out : ndarray, optional
+        Array for y: contiguous, of its shape and dtype, that overlaps no input.
+
+    Returns
+    -------
+    y : (N, C, OH, OW), dtype of x
+        x where it was drawn. Elements that are not positive have probability 0; of a
+        window of nothing else, and of one with NaN or +inf, it is the maximum.
+    indices : (N, C, OH, OW) int64
+        row * W + column of the element, in its own channel.
+
+    Raises
+    ------
+    ValueError
+        For a value or shape that does not fit; the message names the argument.
+    TypeError
+        For a type or dtype that does not fit.
+
+    Notes
+    -----
+    One uniform number of the dtype of x is drawn for each window, in C order. Sums of a
+    window are of float64, in row-major order.
+
+    References
+    ----------
+    .. [1] Zeiler and Fergus, Stochastic pooling for regularization of deep convolutional
+       neural networks, arXiv:1301.3557, section 3.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[[[0.0, 0.0], [0.0, 3.0]]]])
+    >>> stochastic_pool2d(x, 2, rng=0)
+    (array([[[[3.]]]]), array([[[[3]]]]))
+    """
+    window = (kernel_size, stride, padding, 1, ceil_mode)
+    return _stochastic("stochastic_pool2d", 2, x, window, rng, out)
+
+
+def stochastic_pool3d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    *,
+    rng: Seed,
+    out: Array | None = None,
+) -> tuple[Array, Array]:
+    """Draw an element of each window; as `stochastic_pool2d`.
+
+    x is (N, C, D, H, W) or (C, D, H, W).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, indices = stochastic_pool3d(np.array([[[[[0.0, 3.0]]]]]), (1, 1, 2), rng=0)
+    >>> y.item(), indices.item()
+    (3.0, 1)
+    """
+    window = (kernel_size, stride, padding, 1, ceil_mode)
+    return _stochastic("stochastic_pool3d", 3, x, window, rng, out)
+
+
+def stochastic_pool1d_mean(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+) -> Array:
+    """Take the mean of what `stochastic_pool1d` may draw; as with two axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stochastic_pool1d_mean(np.array([[[1.0, 3.0]]]), 2).item()
+    2.5
+    """
+    window = (kernel_size, stride, padding, ceil_mode)
+    return _mean("stochastic_pool1d_mean", 1, x, window)
+
+
+def stochastic_pool2d_mean(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+) -> Array:
+    """Take the mean of what `stochastic_pool2d` may draw, for inference.
+
+    Parameters
+    ----------
+    x, kernel_size, stride, padding, ceil_mode
+        As in `stochastic_pool2d`.
+
+    Returns
+    -------
+    y : (N, C, OH, OW), dtype of x
+        sum(r * r) / sum(r) over the window, with r = max(x, 0); 0 where all r are 0.
+
+    Raises
+    ------
+    ValueError
+        For a value or shape that does not fit; the message names the argument.
+    TypeError
+        For a type or dtype that does not fit.
+
+    References
+    ----------
+    .. [1] Zeiler and Fergus, arXiv:1301.3557, section 3.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stochastic_pool2d_mean(np.array([[[[1.0, 3.0]]]]), (1, 2))
+    array([[[[2.5]]]])
+    """
+    window = (kernel_size, stride, padding, ceil_mode)
+    return _mean("stochastic_pool2d_mean", 2, x, window)
+
+
+def stochastic_pool3d_mean(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+) -> Array:
+    """Take the mean of what `stochastic_pool3d` may draw; as with two axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stochastic_pool3d_mean(np.array([[[[[1.0, 3.0]]]]]), (1, 1, 2)).item()
+    2.5
+    """
+    window = (kernel_size, stride, padding, ceil_mode)
+    return _mean("stochastic_pool3d_mean", 3, x, window)
+
+
+def stochastic_pool1d_backward(
+    grad_output: Array,
+    indices: Array,
+    input_shape: tuple[int, ...],
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Compute the gradient of `stochastic_pool1d`; as with two axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grad, indices = np.full((1, 1, 2), 3.0), np.full((1, 1, 2), 1)
+    >>> stochastic_pool1d_backward(grad, indices, (1, 1, 3)).ravel()
+    array([0., 6., 0.])
+    """
+    gradient = (grad_output, indices, input_shape)
+    return scatter("stochastic_pool1d_backward", 1, gradient, out)
+
+
+def stochastic_pool2d_backward(
+    grad_output: Array,
+    indices: Array,
+    input_shape: tuple[int, ...],
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Compute the gradient of `stochastic_pool2d`: each goes to what was drawn.
+
+    Parameters
+    ----------
+    grad_output : (N, C, OH, OW) or (C, OH, OW), float32 or float64
+        Gradient of the loss with respect to y.
+    indices : shape of grad_output, int64
+        What `stochastic_pool2d` gave.
+    input_shape : (N, C, H, W) or (C, H, W)
+        Shape of the x that was pooled.
+    out : ndarray, optional
+        Array for grad_x: contiguous, of its shape and dtype, that overlaps no input.
+
+    Returns
+    -------
+    grad_x : input_shape, dtype of grad_output
+        Gradients of an element that was drawn several times are added in their order.
+
+    Raises
+    ------
+    ValueError
+        For a value or shape that does not fit; the message names the argument.
+    TypeError
+        For a type or dtype that does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grad, indices = np.full((1, 1, 1, 2), 3.0), np.full((1, 1, 1, 2), 1)
+    >>> stochastic_pool2d_backward(grad, indices, (1, 1, 1, 3))
+    array([[[[0., 6., 0.]]]])
+    """
+    gradient = (grad_output, indices, input_shape)
+    return scatter("stochastic_pool2d_backward", 2, gradient, out)
+
+
+def stochastic_pool3d_backward(
+    grad_output: Array,
+    indices: Array,
+    input_shape: tuple[int, ...],
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Compute the gradient of `stochastic_pool3d`; as with two axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grad, indices = np.full((1, 1, 1, 1, 2), 3.0), np.full((1, 1, 1, 1, 2), 1)
+    >>> stochastic_pool3d_backward(grad, indices, (1, 1, 1, 1, 3)).ravel()
+    array([0., 6., 0.])
+    """
+    gradient = (grad_output, indices, input_shape)
+    return scatter("stochastic_pool3d_backward", 3, gradient, out)
+
+
+def _stochastic(
+    function: str,
+    ndim: int,
+    x: Array,
+    window: tuple[Any, ...],
+    rng: Seed,
+    out: Array | None,
+) -> tuple[Array, Array]:
+    """Do `stochastic_pool` in any rank."""
+    draw = generator(function, rng)
+    dtype = checked(function, "x", x)
+    whole, single = batched_shape(function, "x", x.shape, ndim)
+    problem = PoolProblem.pool(function, whole, *window)
+    shape = problem.y_shape[1:] if single else problem.y_shape
+    y = result_array(function, out, shape, dtype, (x,))
+    found = np.empty(shape, np.int64)
+    source, draws = flat(x, dtype), draw.random(shape, dtype)
+    work = x.size + y.size * prod(map(min, problem.kernel, problem.in_extent))
+    geometry = problem.geometry
+    apply("pool_draw", "stochastic", geometry, source, draws, y, found, work=work)
+    return y, found
+
+
+def _mean(function: str, ndim: int, x: Array, window: tuple[Any, ...]) -> Array:
+    """Do `stochastic_pool_mean` in any rank."""
+    checked(function, "x", x)
+    whole = (*window[:3], 1, window[3])
+    with np.errstate(all="ignore"):
+        rectified = np.maximum(x, 0)
+        first = average(function, ndim, rectified, (True, 1), whole)
+        second = average(function, ndim, np.square(rectified), (True, 1), whole)
+        return np.divide(second, first, out=second, where=first != 0)

@@ -1,0 +1,290 @@
+# Planes addressed by flat indices, one to a window: unpooling, and gradients of choices.
+#
+# What      scatter          dx[i] = sum of dy[o] over windows o with index[o] = i
+#           unpool           y[i] = x[o] for the last window o with index[o] = i, else 0
+#           unpool_gradient  dx[o] = dy[index[o]] for those last windows, else 0
+#           check            the first index that is in no plane
+#           maxima           maximum of a plane, and the first index of it or of a NaN
+# Layout    planes (n*c) of `cells` elements and of `windows` indices, flat.
+# Assumes   sizes = (planes, cells, windows); `check` has found nothing.
+# Parallel  over planes: each is written by one task, its windows in order.
+# Scratch   unpool_gradient: a byte a cell, given by the caller.
+# Cost      memory: one read of the values and 8 bytes an index, one write of the result.
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython.parallel cimport prange
+from libc.string cimport memset
+
+from convcore.kernels.blocks cimport Rounds, first_piece, rounds
+from convcore.kernels.buffers cimport (
+    Buffers, call, flags_of, geometry_of, integers, integers_or_nothing, reals,
+)
+from convcore.kernels.pool_flat cimport first_bits, lanes_of
+from convcore.kernels.vector cimport (
+    VEC_BYTES, ahead, all_lanes, f32v, f64v, merge, put_part, real, vec,
+)
+from convcore.kernels.vector_compare cimport later
+
+cdef enum:
+    SCATTER = 0
+    UNPOOL = 1
+    UNPOOL_GRADIENT = 2
+    MAXIMA = 3
+    MOST_LANES = 16
+    CHUNK = 64  # elements that are searched at once
+
+cdef struct Planes:
+    Py_ssize_t planes, cells, windows
+    int what
+    const long long* index
+    long long* found  # of maxima; may be NULL
+    unsigned char* seen
+
+
+cdef inline void scatter(
+    const Planes* p, Py_ssize_t plane, const real* source, real* to
+) noexcept nogil:
+    """Add the values of a plane of windows to their cells, in order."""
+    cdef Py_ssize_t o
+    cdef const long long* index = p.index + plane * p.windows
+    source += plane * p.windows
+    to += plane * p.cells
+    memset(to, 0, p.cells * sizeof(real))
+    for o in range(p.windows):
+        to[index[o]] += source[o]
+
+
+cdef inline void unpool(
+    const Planes* p, Py_ssize_t plane, const real* source, real* to
+) noexcept nogil:
+    """Put the values of a plane of windows into their cells, in order."""
+    cdef Py_ssize_t o
+    cdef const long long* index = p.index + plane * p.windows
+    source += plane * p.windows
+    to += plane * p.cells
+    memset(to, 0, p.cells * sizeof(real))
+    for o in range(p.windows):
+        to[index[o]] = source[o]
+
+
+cdef inline void unpool_gradient(
+    const Planes* p, Py_ssize_t plane, const real* source, real* to
+) noexcept nogil:
+    """Take the gradients of windows from their cells: only the last one wrote there."""
+    cdef Py_ssize_t o
+    cdef const long long* index = p.index + plane * p.windows
+    cdef unsigned char* seen = p.seen + plane * p.cells
+    source += plane * p.cells
+    to += plane * p.windows
+    memset(seen, 0, p.cells)
+    for o in range(p.windows - 1, -1, -1):
+        to[o] = 0 if seen[index[o]] else source[index[o]]
+        seen[index[o]] = 1
+
+
+cdef inline void max_lanes(const vec* x, Py_ssize_t n, vec* best) noexcept nogil:
+    """Let n scalars compete, in four vectors of lanes."""
+    cdef Py_ssize_t lanes = lanes_of(x), j = 0
+    cdef vec a = best[0], b = a, c = a, d = a
+    while j + 4 * lanes <= n:
+        a = later(ahead(x, j)[0], a)
+        b = later(ahead(x, j + lanes)[0], b)
+        c = later(ahead(x, j + 2 * lanes)[0], c)
+        d = later(ahead(x, j + 3 * lanes)[0], d)
+        j += 4 * lanes
+    while j < n:
+        a = later(merge(a, ahead(x, j), first_bits(n - j)), a)
+        j += lanes
+    best[0] = later(later(d, c), later(b, a))
+
+
+cdef inline Py_ssize_t first_match(const real* x, Py_ssize_t n, real best) noexcept nogil:
+    """Find the first element that is `best`, or NaN as it is."""
+    cdef Py_ssize_t begin = 0, j, end
+    cdef bint found
+    while begin < n:
+        end = min(begin + CHUNK, n)
+        found = False
+        for j in range(begin, end):
+            found = found | (x[j] == best) | (x[j] != x[j])
+        if found:
+            for j in range(begin, end):
+                if x[j] == best or x[j] != x[j]:
+                    return j
+        begin = end
+    return 0
+
+
+cdef inline void maximum(
+    const Planes* p, Py_ssize_t plane, const real* x, real* y
+) noexcept nogil:
+    """Find the maximum of a plane, and where it is."""
+    cdef real[MOST_LANES] held
+    cdef real best
+    cdef f32v one
+    cdef f64v two
+    cdef Py_ssize_t j
+    x += plane * p.cells
+    if real is float:
+        one = all_lanes(<const f32v*>x, x[0])
+        max_lanes(<const f32v*>x, p.cells, &one)
+        put_part(<f32v*>held, one, VEC_BYTES)
+    else:
+        two = all_lanes(<const f64v*>x, x[0])
+        max_lanes(<const f64v*>x, p.cells, &two)
+        put_part(<f64v*>held, two, VEC_BYTES)
+    best = held[0]
+    for j in range(1, VEC_BYTES // <Py_ssize_t>sizeof(real)):
+        if best == best and not held[j] <= best:
+            best = held[j]
+    y[plane] = best
+    if p.found != NULL:
+        p.found[plane] = first_match(x, p.cells, best)
+        y[plane] = x[p.found[plane]]  # of 0 and -0, the first
+
+
+cdef void do_planes(
+    const Planes* p, const real* source, real* to, Py_ssize_t begin, Py_ssize_t end
+) noexcept nogil:
+    """Do planes begin .. end."""
+    cdef Py_ssize_t plane
+    for plane in range(begin, end):
+        if p.what == SCATTER:
+            scatter(p, plane, source, to)
+        elif p.what == UNPOOL:
+            unpool(p, plane, source, to)
+        elif p.what == UNPOOL_GRADIENT:
+            unpool_gradient(p, plane, source, to)
+        else:
+            maximum(p, plane, source, to)
+
+
+cdef void do_tasks(
+    const Planes* p, const Rounds* r, const real* source, real* to, Py_ssize_t begin,
+    Py_ssize_t end, int threads,
+) noexcept nogil:
+    """Do tasks begin .. end; OpenMP takes 0.6 us even for one thread."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        do_planes(p, source, to, first_piece(r, begin), first_piece(r, end))
+        return
+    for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+        do_planes(p, source, to, first_piece(r, i), first_piece(r, i + 1))
+
+
+cdef int all_planes(
+    const Planes* p, const real* source, real* to, int threads
+) except -1:
+    """Do all planes, in rounds between which Ctrl-C is looked for."""
+    cdef Rounds r = rounds(p.planes, p.cells + p.windows, threads)
+    cdef Py_ssize_t begin = 0, end
+    while begin < r.tasks:
+        end = min(begin + r.step, r.tasks)
+        with nogil:
+            do_tasks(p, &r, source, to, begin, end, threads)
+        PyErr_CheckSignals()
+        begin = end
+    return 0
+
+
+cdef Planes planes_of(const Buffers* held, int what) except *:
+    """Read the sizes."""
+    cdef const long long* sizes = geometry_of(held, 3)
+    cdef Planes p
+    p.planes, p.cells, p.windows = sizes[0], sizes[1], sizes[2]
+    p.what = what
+    p.index = NULL
+    p.found = NULL
+    p.seen = NULL
+    return p
+
+
+cdef int scattered(const Buffers* held, int threads, real* like) except -1:
+    cdef Planes p = planes_of(held, SCATTER)
+    cdef const real* source = reals(held, 1, p.planes * p.windows, like)
+    cdef real* to = reals(held, 3, p.planes * p.cells, like)
+    p.index = integers(held, 2, p.planes * p.windows)
+    return all_planes(&p, source, to, threads)
+
+
+cdef int unpooled(const Buffers* held, int threads, real* like) except -1:
+    cdef Planes p = planes_of(held, UNPOOL)
+    cdef const real* source = reals(held, 1, p.planes * p.windows, like)
+    cdef real* to = reals(held, 3, p.planes * p.cells, like)
+    p.index = integers(held, 2, p.planes * p.windows)
+    return all_planes(&p, source, to, threads)
+
+
+cdef int unpooled_gradient(const Buffers* held, int threads, real* like) except -1:
+    cdef Planes p = planes_of(held, UNPOOL_GRADIENT)
+    cdef const real* source = reals(held, 1, p.planes * p.cells, like)
+    cdef real* to = reals(held, 4, p.planes * p.windows, like)
+    p.index = integers(held, 2, p.planes * p.windows)
+    p.seen = flags_of(held, 3, p.planes * p.cells)
+    return all_planes(&p, source, to, threads)
+
+
+cdef int global_maxima(const Buffers* held, int threads, real* like) except -1:
+    cdef Planes p = planes_of(held, MAXIMA)
+    cdef const real* source = reals(held, 1, p.planes * p.cells, like)
+    cdef real* to = reals(held, 2, p.planes, like)
+    p.found = integers_or_nothing(held, 3, p.planes)
+    return all_planes(&p, source, to, threads)
+
+
+cdef inline Py_ssize_t first_outside(
+    const long long* index, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t cells
+) noexcept nogil:
+    """Find the first index that is not in 0 .. cells - 1, or give -1."""
+    cdef Py_ssize_t i
+    cdef bint bad = False
+    for i in range(begin, end):
+        bad = bad | (index[i] < 0) | (index[i] >= cells)
+    if bad:
+        for i in range(begin, end):
+            if index[i] < 0 or index[i] >= cells:
+                return i
+    return -1
+
+
+cdef int checked(const Buffers* held, int threads, real* like) except -1:
+    cdef Planes p = planes_of(held, SCATTER)
+    cdef const long long* index = integers(held, 1, p.planes * p.windows)
+    cdef long long* found = integers(held, 2, 1)
+    cdef Py_ssize_t begin = 0, end, count = p.planes * p.windows
+    found[0] = -1
+    while begin < count and found[0] < 0:
+        end = min(begin + (1 << 22), count)
+        with nogil:
+            found[0] = first_outside(index, begin, end, p.cells)
+        PyErr_CheckSignals()
+        begin = end
+    return 0
+
+
+def scatter_add(sizes, dy, index, dx, int threads):
+    """Write dx: the sum of dy over the windows whose index tells the cell."""
+    call((sizes, dy, index), (dx,), threads, scattered[float], scattered[double])
+
+
+def put(sizes, x, index, y, int threads):
+    """Write y: x at the cells that the indices tell, 0 elsewhere."""
+    call((sizes, x, index), (y,), threads, unpooled[float], unpooled[double])
+
+
+def put_gradient(sizes, dy, index, seen, dx, int threads):
+    """Write dx, the gradient of x in `put`; `seen` is scratch."""
+    call(
+        (sizes, dy, index), (seen, dx), threads, unpooled_gradient[float],
+        unpooled_gradient[double],
+    )
+
+
+def maxima(sizes, x, y, index, int threads):
+    """Write the maximum of each plane, and where it is unless `index` is None."""
+    call((sizes, x), (y, index), threads, global_maxima[float], global_maxima[double])
+
+
+def check(sizes, index, found, int threads):
+    """Write the place of the first index that is in no plane, or -1."""
+    call((sizes, index), (found,), threads, checked[float], checked[double])

@@ -1,0 +1,185 @@
+"""Max pooling into as many windows as wanted, into one, and over channels."""
+
+# ruff: noqa: D102 (__call__ and forward have the docstrings of Layer)
+
+from typing import Any
+
+import numpy as np
+
+from convcore import functional as F
+from convcore.arguments import integer
+from convcore.functional._max_pooling import (
+    gradient_of_labels,
+    label_type,
+    max_pool,
+)
+from convcore.functional.channel_max_pool import image_of, window_of
+from convcore.nn._pooling import ANY_EXTENT, Pool
+from convcore.nn.layer import Backward, Layer, frozen
+from convcore.problem import PoolProblem, Size
+from convcore.runtime.arrays import Array
+
+__all__ = [
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
+    "ChannelMaxPool",
+    "GlobalMaxPool1d",
+    "GlobalMaxPool2d",
+    "GlobalMaxPool3d",
+]
+
+
+class _Chooses(Pool):
+    def forward(self, x: Array) -> tuple[Array, Backward]:
+        pool, pool_backward = self._functions
+        y, indices = pool(x, *self._window, return_indices=True)
+        shape = x.shape
+        return y, lambda grad_y: pool_backward(grad_y, indices, shape)
+
+
+class _AdaptiveMaxPool(_Chooses):
+    def __init__(self, output_size: Size) -> None:
+        x_shape = (0, 1, *(ANY_EXTENT,) * self.ndim)
+        PoolProblem.adaptive(type(self).__name__, x_shape, output_size)
+        self.output_size = frozen(output_size)
+
+    @property
+    def _window(self) -> tuple[Any, ...]:
+        return (self.output_size,)
+
+    def _arguments(self) -> str:
+        return f"output_size={self.output_size}"
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+    """Take maxima over many windows: `AdaptiveMaxPool2d` for (N, C, W)."""
+
+    ndim = 1
+    _functions = F.adaptive_max_pool1d, F.adaptive_max_pool1d_backward
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+    """Take maxima over as many windows as wanted, whatever the extent of the input.
+
+    Parameters
+    ----------
+    output_size : int or one int per axis
+        Extents of the output; at least 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When an argument has a wrong value or type.
+
+    See Also
+    --------
+    convcore.functional.adaptive_max_pool2d
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> AdaptiveMaxPool2d((1, 2))(np.ones((5, 3, 32, 31), np.float32)).shape
+    (5, 3, 1, 2)
+    """
+
+    ndim = 2
+    _functions = F.adaptive_max_pool2d, F.adaptive_max_pool2d_backward
+
+
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+    """Take maxima over many windows: `AdaptiveMaxPool2d` for (N, C, D, H, W)."""
+
+    ndim = 3
+    _functions = F.adaptive_max_pool3d, F.adaptive_max_pool3d_backward
+
+
+class GlobalMaxPool1d(_Chooses):
+    """Take the maximum of each channel: `GlobalMaxPool2d` for (N, C, W)."""
+
+    ndim = 1
+    _functions = F.global_max_pool1d, F.global_max_pool1d_backward
+
+
+class GlobalMaxPool2d(_Chooses):
+    """Take the maximum of each channel; the axes stay, with extent 1.
+
+    See Also
+    --------
+    convcore.functional.global_max_pool2d
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> GlobalMaxPool2d()(np.ones((5, 3, 32, 32), np.float32)).shape
+    (5, 3, 1, 1)
+    """
+
+    ndim = 2
+    _functions = F.global_max_pool2d, F.global_max_pool2d_backward
+
+
+class GlobalMaxPool3d(_Chooses):
+    """Take the maximum of each channel: `GlobalMaxPool2d` for (N, C, D, H, W)."""
+
+    ndim = 3
+    _functions = F.global_max_pool3d, F.global_max_pool3d_backward
+
+
+class ChannelMaxPool(Layer):
+    """Keep the maximum of each group of neighbouring channels: maxout.
+
+    Parameters
+    ----------
+    kernel_size : int
+        Channels that compete.
+    stride : int, optional
+        Channels between neighbouring groups; by default `kernel_size`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When an argument has a wrong value or type.
+
+    See Also
+    --------
+    convcore.functional.channel_max_pool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ChannelMaxPool(4)(np.ones((5, 32, 7, 7), np.float32)).shape
+    (5, 8, 7, 7)
+    """
+
+    def __init__(self, kernel_size: int, stride: int | None = None) -> None:
+        self.kernel_size = integer("ChannelMaxPool", "kernel_size", kernel_size, 1)
+        window_of("ChannelMaxPool", kernel_size, stride)
+        self.stride = self.kernel_size if stride is None else int(stride)
+
+    def __call__(self, x: Array) -> Array:
+        y: Array = F.channel_max_pool(x, self.kernel_size, self.stride)
+        return y
+
+    def forward(self, x: Array) -> tuple[Array, Backward]:
+        name, shape = "ChannelMaxPool", np.shape(x)
+        image = image_of(name, shape)
+        window = window_of(name, self.kernel_size, self.stride)
+        rows = x.reshape(image)
+        labels = label_type(name, 2, rows, window)
+        y, kept = max_pool(name, 2, rows, window, labels)
+        assert kept is not None
+        pooled = (shape[0], y.shape[2], *shape[2:])
+
+        def backward(grad_y: Array) -> Array:
+            if grad_y.shape != pooled:
+                raise ValueError(
+                    f"{name}: grad_y must have shape {pooled}, got {grad_y.shape}"
+                )
+            gradient = (grad_y.reshape(kept.shape), kept, image)
+            return gradient_of_labels(name, 2, gradient, window).reshape(shape)
+
+        return y.reshape(pooled), backward
+
+    def _arguments(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}"

@@ -1,0 +1,156 @@
+"""Labels that layers keep of max pooling, and `out=`."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from convcore import functional as F
+from convcore import nn, plan, reference
+from convcore.functional import _max_pooling
+from convcore.problem import PoolProblem
+from convcore.runtime import cpu
+from tests.oracle import Array, Call, assert_exact, generators, pool_calls
+from tests.pool_helpers import dtypes, f, isas, ranks, special, team_of, teams
+
+
+@dtypes
+@given(call=pool_calls(), rng=generators(), isa=isas, team=teams)
+def test_labels_lead_to_the_gradient_of_indices(
+    dtype: Any, call: Call, rng: np.random.Generator, isa: str, team: int
+) -> None:
+    x = special(rng, call.x_shape, dtype)
+    y, index = reference.max_pool(call.problem, x)
+    grad_y = rng.integers(-9, 10, y.shape).astype(dtype)
+    window = (
+        call.keywords["kernel_size"],
+        call.keywords["stride"],
+        call.keywords["padding"],
+        call.keywords["dilation"],
+        call.keywords["ceil_mode"],
+    )
+    with cpu.use(isa), team_of(team):
+        kind = _max_pooling.label_type("pool", call.ndim, x, window)
+        values, labels = _max_pooling.max_pool("pool", call.ndim, x, window, kind)
+        assert labels is not None
+        grad_x = _max_pooling.gradient_of_labels(
+            "pool", call.ndim, (grad_y, labels, call.x_shape), window
+        )
+    assert_exact(values, y)
+    assert_exact(grad_x, reference.max_pool_backward(call.problem, grad_y, index))
+
+
+# Pieces of 3072 cells (2048 of dy), images of up to 8 phases along an axis, 256 taps.
+SHAPES = {
+    "many planes in a piece": ((3, 67, 7, 7), 3, 1, 1, 1),
+    "planes of one element": ((2, 70, 1, 1), 1, 1, 0, 1),
+    "many slabs in a piece": ((2, 9, 6, 6, 6), 2, 2, 0, 1),
+    "several rows": ((1, 2, 150, 130), 3, 2, 1, 1),
+    "several columns": ((1, 1, 9, 2500), 3, 2, 1, 1),
+    "columns of a row, stride 1": ((1, 2, 7000), 3, 1, 1, 1),
+    "eight phases": ((2, 3, 61, 1000), (3, 9), (2, 8), (1, 4), 1),
+    "stride above the kernel": ((2, 3, 50, 50), 2, 3, 1, 1),
+    "256 taps": ((1, 2, 40, 40), 16, 2, 8, 1),
+    "257 taps": ((1, 2, 600), 257, 2, 128, 1),
+    "dilated": ((2, 2, 33, 47), 3, 2, 2, 2),
+    "odd padding": ((2, 3, 17, 18), 4, 2, ((2, 1), (1, 0)), 1),
+}
+shapes = pytest.mark.parametrize(
+    ("shape", "kernel", "stride", "padding", "dilation"), SHAPES.values(), ids=SHAPES
+)
+
+
+@shapes
+@dtypes
+def test_labels_on_shapes_around_the_pieces(
+    shape: Any,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    dilation: int,
+    dtype: Any,
+    isa: str,
+) -> None:
+    ndim, rng = len(shape) - 2, np.random.default_rng(1)
+    window = (kernel, stride, padding, dilation)
+    problem = PoolProblem.pool("pool", shape, *window)
+    x = special(rng, shape, dtype)
+    y, index = reference.max_pool(problem, x)
+    grad_y = rng.integers(-9, 10, y.shape).astype(dtype)
+    grad_x = reference.max_pool_backward(problem, grad_y, index)
+    for n in (1, 3):
+        with team_of(n):
+            actual, backward = getattr(nn, f"MaxPool{ndim}d")(*window).forward(x)
+            assert_exact(actual, y)
+            assert_exact(backward(grad_y), grad_x)
+            values, indices = f("max_pool", ndim)(x, *window, return_indices=True)
+            assert_exact(values, y)
+            assert_exact(indices, index)
+            assert_exact(f("max_pool", ndim)(x, *window), y)
+            assert_exact(
+                f("max_pool_backward", ndim)(grad_y, index, shape, *window), grad_x
+            )
+
+
+def test_layers_keep_bytes_where_they_fit() -> None:
+    for ndim, kernel, kind in ((2, 3, np.uint8), (2, 16, np.uint8), (2, 17, np.int64)):
+        x = np.zeros((1, 1, *(32,) * ndim), np.float32)
+        window = (kernel, 1, 0, 1, False)
+        assert _max_pooling.label_type("pool", ndim, x, window) == kind
+
+
+def test_what_flat_leaves_to_windows() -> None:
+    for window in ((17, 1), (2, 9), (3, 1, 0, 200)):
+        problem = PoolProblem.pool("pool", (1, 1, 600, 600), *window)
+        for direction in ("max_fprop", "max_dgrad"):
+            assert plan.select(problem, direction, "float32").algorithm == "window"
+
+
+@ranks
+def test_out(ndim: int) -> None:
+    x = np.arange(2.0 * 4**ndim).reshape(1, 2, *(4,) * ndim)
+    y, index = f("max_pool", ndim)(x, 2, return_indices=True)
+    out = np.empty_like(y)
+    assert f("max_pool", ndim)(x, 2, out=out) is out
+    assert_exact(out, y)
+    values, again = f("max_pool", ndim)(x, 2, return_indices=True, out=out)
+    assert values is out
+    assert_exact(again, index)
+    grad: Array = np.empty_like(x)
+    backward = f("max_pool_backward", ndim)
+    assert backward(y, index, x.shape, 2, out=grad) is grad
+    assert_exact(grad, backward(y, index, x.shape, 2))
+    with pytest.raises(ValueError, match="out must have shape"):
+        f("max_pool", ndim)(x, 2, out=grad)
+    with pytest.raises(ValueError, match="out must not overlap"):
+        f("max_pool", ndim)(x, 1, out=x)
+
+
+def test_nothing_is_written_behind_the_arrays() -> None:
+    # Rows, bytes and indices are written by whole vectors inside of a piece.
+    for shape in ((1, 1, 7, 7), (1, 3, 13, 13), (2, 2, 5, 19)):
+        window = (3, 2, 1, 1, True)
+        problem = PoolProblem.pool("pool", shape, *window)
+        size = int(np.prod(problem.y_shape))
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal(shape).astype(np.float32)
+        for kind in (np.uint8, np.int64):
+            held, labels = np.full(size + 64, 77.0, np.float32), np.full(size + 64, 99)
+            labels = labels.astype(kind)
+            chosen = plan.select(problem, "max_fprop", "float32")
+            chosen.kernel(chosen.geometry, x, held[:size], labels[:size], None, 1)
+            assert (held[size:] == 77).all()
+            assert (labels[size:] == 99).all()
+            chosen = plan.select(problem, "max_dgrad", "float32")
+            grad = np.full(x.size + 64, 55.0, np.float32)
+            chosen.kernel(
+                chosen.geometry, held[:size], labels[:size], grad[: x.size], None, 1
+            )
+            assert (grad[x.size :] == 55).all()
+
+
+def test_out_of_the_functions_that_share_it() -> None:
+    x = np.ones((1, 1, 4), np.float32)
+    with pytest.raises(TypeError, match="max_pool1d: out must be a NumPy array"):
+        F.max_pool1d(x, 2, out=[0.0])
