@@ -16,6 +16,8 @@
     planes.pxd      tiles of rows and columns, for few channels a group
     fft.pxd         Fourier transforms of tiles, channels in the lanes
     fft_tiles.pxd   their lengths, and where they lie in images
+    pool_strips.pxd sums of small windows            pool_sums.pxd    of others
+    vector_wide.pxd sums in doubles
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
     probe.pyx       what the processor can do             omp.pxd    OpenMP's questions
     baseline/  x86_64_v3/  x86_64_v4/     the homes of the compiled copies

@@ -73,6 +73,7 @@ cdef extern from *:
     /* Ask for a cache line early, into L1 or L2; any address will do. */
     #define cc_fetch(p) __builtin_prefetch(p, 0, 3)
     #define cc_fetch_far(p) __builtin_prefetch(p, 0, 2)
+    #define cc_fetch_to_write(p) __builtin_prefetch(p, 1, 2)
 
     /* mix: lanes of a, then of b, by their numbers. */
     #if defined(__clang__)
@@ -140,7 +141,8 @@ cdef extern from *:
     #define cc_pair_high_f32(a, b) CC_AS_F64(cc_near_high_f64, a, b)
     #define cc_blocks_even_f32(a, b) CC_AS_F64(cc_blocks_even_f64, a, b)
     #define cc_blocks_odd_f32(a, b) CC_AS_F64(cc_blocks_odd_f64, a, b)
-    /* fold: sums of neighbouring lanes, those of a before those of b. */
+    /* fold: sums of neighbouring lanes, those of a before those of b.
+       evens: lanes 0, 2, ... of a, then of b. */
     #define CC_FOLD_2(like, a, b) (CC_MIX(like, a, b, 0, 2) + CC_MIX(like, a, b, 1, 3))
     #define CC_FOLD_4(like, a, b) (CC_MIX(like, a, b, 0, 2, 4, 6) \
         + CC_MIX(like, a, b, 1, 3, 5, 7))
@@ -149,6 +151,13 @@ cdef extern from *:
     #define CC_FOLD_16(like, a, b) (CC_MIX(like, a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, \
         20, 22, 24, 26, 28, 30) + CC_MIX(like, a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, \
         23, 25, 27, 29, 31))
+    #if CC_VEC_BYTES == 64
+      #define cc_evens_f64(a, b) CC_MIX(cc_i64v, a, b, 0, 2, 4, 6, 8, 10, 12, 14)
+    #elif CC_VEC_BYTES == 32
+      #define cc_evens_f64(a, b) CC_MIX(cc_i64v, a, b, 0, 2, 4, 6)
+    #else
+      #define cc_evens_f64(a, b) CC_MIX(cc_i64v, a, b, 0, 2)
+    #endif
     #if CC_VEC_BYTES == 64
       #define cc_fold_f32(a, b) CC_FOLD_16(cc_i32v, a, b)
       #define cc_fold_f64(a, b) CC_FOLD_8(cc_i64v, a, b)
@@ -165,9 +174,12 @@ cdef extern from *:
        part: the lanes whose bits are set, the others zero; only the former are read.
        pair: the even and the odd ones of twice as many scalars, a bit for each of them.
        sum: of all lanes, by halves.  put: n lanes at most.
-       zip: n scalars at most, from a and b in turn. */
+       zip: n scalars at most, from a and b in turn.
+       wide: floats as doubles.  narrow: doubles as floats, rounded. */
     #if defined(__AVX512F__)
       #include <immintrin.h>
+      #define cc_wide_f32(p) ((cc_f64v)_mm512_cvtps_pd(_mm256_loadu_ps(p)))
+      #define cc_narrow_f32(p, v) _mm256_storeu_ps(p, _mm512_cvtpd_ps((__m512d)(v)))
       static inline unsigned cc_first(Py_ssize_t n, int lanes) {
           return n <= 0 ? 0u : n >= lanes ? (1u << lanes) - 1 : (1u << n) - 1;
       }
@@ -244,6 +256,8 @@ cdef extern from *:
     #else
       #if defined(__AVX2__)
       #include <immintrin.h>
+      #define cc_wide_f32(p) ((cc_f64v)_mm256_cvtps_pd(_mm_loadu_ps(p)))
+      #define cc_narrow_f32(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps((__m256d)(v)))
       static inline cc_f32v cc_merge_f32(cc_f32v v, const float *p, unsigned long long b) {
           __m256i lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
           __m256i set = _mm256_and_si256(_mm256_set1_epi32((int)b), lane);
@@ -259,6 +273,10 @@ cdef extern from *:
           return (cc_f64v)_mm256_blendv_pd((__m256d)v, loaded, _mm256_castsi256_pd(mask));
       }
       #else
+      typedef float cc_f32h
+          __attribute__((vector_size(CC_VEC_BYTES / 2), aligned(4), may_alias));
+      #define cc_wide_f32(p) __builtin_convertvector(*(const cc_f32h *)(p), cc_f64v)
+      #define cc_narrow_f32(p, v) (*(cc_f32h *)(p) = __builtin_convertvector(v, cc_f32h))
       static inline cc_f32v cc_merge_f32(cc_f32v v, const float *p, unsigned long long b) {
           for (int i = 0; i < CC_VEC_BYTES / 4; i++) if (b >> i & 1) v[i] = p[i];
           return v;
@@ -359,6 +377,7 @@ cdef extern from *:
         ROWS_HALF "CC_ROWS_HALF"
     void cc_fetch(const void* source) nogil
     void cc_fetch_far(const void* source) nogil
+    void cc_fetch_to_write(const void* to) nogil
     f32v cc_all_f32(float s) nogil
     f64v cc_all_f64(double s) nogil
     f32v cc_rectify_f32(f32v v) nogil
@@ -379,6 +398,7 @@ cdef extern from *:
     f64v cc_blocks_odd_f64(f64v a, f64v b) nogil
     f32v cc_fold_f32(f32v a, f32v b) nogil
     f64v cc_fold_f64(f64v a, f64v b) nogil
+    f64v cc_evens_f64(f64v a, f64v b) nogil
     f32v cc_merge_f32(f32v v, const float* source, unsigned long long lanes) nogil
     f64v cc_merge_f64(f64v v, const double* source, unsigned long long lanes) nogil
     void cc_copy_f32(float* to, const float* source, Py_ssize_t n) nogil
@@ -387,6 +407,8 @@ cdef extern from *:
     f64v cc_part_f64(const double* source, unsigned long long lanes) nogil
     void cc_pair_f32(const float* source, unsigned long long lanes, f32v* a, f32v* b) nogil
     void cc_pair_f64(const double* source, unsigned long long lanes, f64v* a, f64v* b) nogil
+    f64v cc_wide_f32(const float* source) nogil
+    void cc_narrow_f32(float* to, f64v v) nogil
     float cc_sum_f32(f32v v) nogil
     double cc_sum_f64(f64v v) nogil
     void cc_put_f32(float* to, f32v v, Py_ssize_t n) nogil
