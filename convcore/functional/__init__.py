@@ -45,6 +45,18 @@ from convcore.functional.avg_pool import (
     avg_pool3d,
     avg_pool3d_backward,
 )
+from convcore.functional.blur_pool import (
+    blur_pool1d,
+    blur_pool1d_backward,
+    blur_pool2d,
+    blur_pool2d_backward,
+    blur_pool3d,
+    blur_pool3d_backward,
+)
+from convcore.functional.channel_pool import (
+    channel_avg_pool,
+    channel_avg_pool_backward,
+)
 from convcore.functional.conv import (
     conv1d,
     conv1d_backward,
@@ -70,6 +82,20 @@ from convcore.functional.loss import (
     mse_loss,
     mse_loss_backward,
 )
+from convcore.functional.lp_pool import (
+    global_lp_pool1d,
+    global_lp_pool1d_backward,
+    global_lp_pool2d,
+    global_lp_pool2d_backward,
+    global_lp_pool3d,
+    global_lp_pool3d_backward,
+    lp_pool1d,
+    lp_pool1d_backward,
+    lp_pool2d,
+    lp_pool2d_backward,
+    lp_pool3d,
+    lp_pool3d_backward,
+)
 from convcore.functional.max_pool import (
     max_pool1d,
     max_pool1d_backward,
@@ -80,8 +106,42 @@ from convcore.functional.max_pool import (
 )
 from convcore.functional.norm import batch_norm, batch_norm_backward
 from convcore.functional.shape import flatten, flatten_backward
+from convcore.functional.sum_pool import (
+    sum_pool1d,
+    sum_pool1d_backward,
+    sum_pool2d,
+    sum_pool2d_backward,
+    sum_pool3d,
+    sum_pool3d_backward,
+)
 
 __all__ = [
+    "sum_pool1d",
+    "sum_pool1d_backward",
+    "sum_pool2d",
+    "sum_pool2d_backward",
+    "sum_pool3d",
+    "sum_pool3d_backward",
+    "lp_pool1d",
+    "lp_pool1d_backward",
+    "lp_pool2d",
+    "lp_pool2d_backward",
+    "lp_pool3d",
+    "lp_pool3d_backward",
+    "global_lp_pool1d",
+    "global_lp_pool1d_backward",
+    "global_lp_pool2d",
+    "global_lp_pool2d_backward",
+    "global_lp_pool3d",
+    "global_lp_pool3d_backward",
+    "channel_avg_pool",
+    "channel_avg_pool_backward",
+    "blur_pool1d",
+    "blur_pool1d_backward",
+    "blur_pool2d",
+    "blur_pool2d_backward",
+    "blur_pool3d",
+    "blur_pool3d_backward",
     "Reduction",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool1d_backward",

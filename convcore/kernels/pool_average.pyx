@@ -418,7 +418,7 @@ cdef void table_task(
     cdef Table t
     cdef Part s
     cdef Block o = block_at(&m.b, begin)
-    cdef Py_ssize_t i, j, first
+    cdef Py_ssize_t j, first
     cdef double divisor, sum_, rows
     memset(line, 0, sizeof(line))
     t.n = 0

@@ -375,7 +375,7 @@ cdef inline void put_band(
     Py_ssize_t n, Py_ssize_t room,
 ) noexcept nogil:
     """Write the rows of one strip; `room` scalars may be spilled over."""
-    cdef Py_ssize_t i, f
+    cdef Py_ssize_t f
     cdef const f64v* from_
     for _ in range(b.planes):
         for f in range(b.runs):

@@ -55,10 +55,38 @@ from convcore.nn.loss import CrossEntropyLoss, LossBackward, MSELoss
 from convcore.nn.max_pool import MaxPool1d, MaxPool2d, MaxPool3d
 from convcore.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from convcore.nn.parameter import Parameter
+from convcore.nn.pool import (
+    BlurPool1d,
+    BlurPool2d,
+    BlurPool3d,
+    ChannelAvgPool,
+    GlobalLPPool1d,
+    GlobalLPPool2d,
+    GlobalLPPool3d,
+    LPPool1d,
+    LPPool2d,
+    LPPool3d,
+    SumPool1d,
+    SumPool2d,
+    SumPool3d,
+)
 from convcore.nn.serialize import load_npz, save_npz
 from convcore.nn.shape import Flatten
 
 __all__ = [
+    "BlurPool1d",
+    "BlurPool2d",
+    "BlurPool3d",
+    "ChannelAvgPool",
+    "GlobalLPPool1d",
+    "GlobalLPPool2d",
+    "GlobalLPPool3d",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
+    "SumPool1d",
+    "SumPool2d",
+    "SumPool3d",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",

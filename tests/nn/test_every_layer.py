@@ -90,6 +90,22 @@ def ranked(n: int) -> dict[str, Row]:
             plain(function("global_avg_pool")),
         ),
         "BatchNorm": (layer("BatchNorm", 4, **F64), x, batch_norm),
+        "SumPool": (
+            layer("SumPool", *window, True),
+            x,
+            plain(function("sum_pool"), *window, True),
+        ),
+        "LPPool": (
+            layer("LPPool", 3.0, 3, 2, True),
+            x,
+            plain(function("lp_pool"), 3.0, 3, 2, True),
+        ),
+        "GlobalLPPool": (
+            layer("GlobalLPPool", 2),
+            x,
+            plain(function("global_lp_pool"), 2),
+        ),
+        "BlurPool": (layer("BlurPool", 4), x, plain(function("blur_pool"), 4)),
     }
     return {f"{name}{n}d": row for name, row in table.items()}
 
@@ -107,6 +123,11 @@ TABLE: dict[str, Row] = {
     "Softmax": (lambda: nn.Softmax(0), X, plain(F.softmax, 0)),
     "LogSoftmax": (nn.LogSoftmax, X, plain(F.log_softmax, 1)),
     "Dropout": (lambda: nn.Dropout(0.4, rng=1), X, lambda layer, x: x),
+    "ChannelAvgPool": (
+        lambda: nn.ChannelAvgPool(2, 1, 1),
+        (2, 3, 4),
+        plain(F.channel_avg_pool, 2, 1, 1),
+    ),
     "Flatten": (lambda: nn.Flatten(2), (2, 3, 4, 5), plain(F.flatten, 2)),
     "Sequential": (
         lambda: nn.Sequential(nn.Linear(5, 4, **F64), nn.Tanh()),
