@@ -296,7 +296,7 @@ cdef double share_line(
     Py_ssize_t length,
 ) noexcept nogil:
     """Fill a line with what windows give to each cell; give what is left to divide by."""
-    cdef Py_ssize_t j, count, kernel = m.p.x.kernel
+    cdef Py_ssize_t j, last, count, kernel = m.p.x.kernel
     cdef double divisor = m.common
     if divisor == 0 and s.ny > 0 and s.nz > 0:
         if same_counts(&m.p, s):
@@ -309,10 +309,20 @@ cdef double share_line(
             for j in range(s.n):
                 line[s.skip + j] /= cells(&m.p.x, s.x + j, m.p.count_pad)
             return divisor
-        for j in range(s.n):
+        line += s.skip
+        j, last = 0, s.n
+        while j < last:  # those at the ends may have fewer elements
             count = cells(&m.p.x, s.x + j, m.p.count_pad)
-            if count != kernel:
-                line[s.skip + j * m.f.step] *= <double>kernel / count
+            if count == kernel:
+                break
+            line[j * m.f.step] *= <double>kernel / count
+            j += 1
+        while j < last:
+            last -= 1
+            count = cells(&m.p.x, s.x + last, m.p.count_pad)
+            if count == kernel:
+                break
+            line[last * m.f.step] *= <double>kernel / count
         return divisor * kernel
     fill_line(&m.f, s, dy, left, line, length)
     return divisor if divisor else 1

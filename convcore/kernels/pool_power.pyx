@@ -4,19 +4,19 @@
 #           dx[i] = sign(x[i]) |x[i]|^(p-1) * sum of dy[o] y[o]^(1-p) over windows o that
 #           hold i; nothing from windows of zeros, and nothing to zeros
 # Layout    rows of a window first, into columns, then windows of columns. Powers are taken
-#           as rows are added: by hand for 1 and 2, by `pow` for others.
+#           as rows are added: by hand for 1, 2 and 3, by `pow` for others.
 # Assumes   buffers of the sizes that the geometry tells; windows.pxd. p > 0 and finite.
 # Parallel  over blocks of y, for the gradient over blocks of dx: each is written by one
 #           task. The order of every sum depends on the shape of one plane alone.
 # Scratch   on the stack, 16 bytes a column: 8 KB.
-# Cost      memory for p of 1 and 2, `pow` for others: some 10 ns an element and window row.
+# Cost      memory for p of 1, 2 and 3, `pow` for others: some 10 ns an element and window row.
 #           Sums are of doubles: for float32, a square never overflows.
 # Source    Gulcehre, Cho, Pascanu and Bengio, Learned-norm pooling for deep feedforward
 #           and recurrent neural networks, arXiv:1311.1780, section 2.
 
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
-from libc.math cimport fabs, pow, sqrt
+from libc.math cimport cbrt, fabs, pow, sqrt
 from libc.string cimport memcpy, memset
 
 from convcore.kernels.blocks cimport (
@@ -41,6 +41,8 @@ cdef inline double raised(double v, double power) noexcept nogil:
         return fabs(v)
     if power == 2:
         return v * v
+    if power == 3:
+        return fabs(v) * v * v
     return pow(fabs(v), power)
 
 
@@ -50,6 +52,8 @@ cdef inline double root(double v, double power) noexcept nogil:
         return v
     if power == 2:
         return sqrt(v)
+    if power == 3:
+        return cbrt(v)
     return pow(v, 1 / power)
 
 
@@ -61,6 +65,8 @@ cdef inline double share(double dy, double y, double power) noexcept nogil:
         return 0
     if power == 2:
         return dy / y
+    if power == 3:
+        return dy / (y * y)
     return dy * pow(y, 1 - power)
 
 
@@ -72,6 +78,8 @@ cdef inline double slope(double v, double power) noexcept nogil:
         return v
     if power == 1:
         return v if v != v else 1 if v > 0 else -1
+    if power == 3:
+        return fabs(v) * v
     return pow(v, power - 1) if v > 0 else -pow(-v, power - 1)
 
 
@@ -86,6 +94,9 @@ cdef inline void add_powers(
     elif power == 2:
         for j in range(n):
             sums[j] += <double>v[j] * v[j]
+    elif power == 3:
+        for j in range(n):
+            sums[j] += fabs(<double>v[j]) * v[j] * v[j]
     else:
         for j in range(n):
             sums[j] += raised(v[j], power)
@@ -192,7 +203,22 @@ cdef inline void spread(
     const Block* i,
 ) noexcept nogil:
     """Add the shares of n windows from o0 on to the cells of a block that they hold."""
-    cdef Py_ssize_t j, ix, first, stop
+    cdef Py_ssize_t j, k, ix, first, stop, step = p.x.stride
+    if 0 < p.x.kernel < n:  # tap by tap, the last first: windows in order for each cell
+        for k in range(p.x.kernel - 1, -1, -1):
+            ix = start_of(&p.x, o0) + k - i.x
+            first = 0 if ix >= 0 else (step - 1 - ix) // step
+            stop = min(n, (i.n - ix + step - 1) // step if ix < i.n else 0)
+            if step == 1:
+                for j in range(first, stop):
+                    cell[ix + j] += shares[j]
+            elif step == 2:
+                for j in range(first, stop):
+                    cell[ix + 2 * j] += shares[j]
+            else:
+                for j in range(first, stop):
+                    cell[ix + step * j] += shares[j]
+        return
     for j in range(n):
         first = max(first_of(&p.x, o0 + j), i.x) - i.x
         stop = min(stop_of(&p.x, o0 + j), i.x + i.n) - i.x
@@ -266,7 +292,7 @@ cdef int write(
     """Write all of y, or of dx, looking for Ctrl-C between rounds."""
     cdef Rounds r
     cdef Py_ssize_t begin = 0, end
-    if m.power != 1 and m.power != 2:
+    if m.power != 1 and m.power != 2 and m.power != 3:
         b.work *= 16  # of `pow`
     r = rounds(b.count, b.work, threads)
     while begin < r.tasks:
