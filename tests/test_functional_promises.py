@@ -188,6 +188,33 @@ TABLE: dict[str, tuple[Callable[..., Any], int, bool]] = {
         1,
         True,
     ),
+    "sum_pool": (lambda x: F.sum_pool1d(x, 2), 1, True),
+    "sum_pool_backward": (
+        lambda g: F.sum_pool1d_backward(g, (*(np.shape(g)[:1] or (7,)), C, 10), 2),
+        1,
+        True,
+    ),
+    "channel_avg_pool": (lambda x: F.channel_avg_pool(x, 2), 1, True),
+    "channel_avg_pool_backward": (
+        lambda g: F.channel_avg_pool_backward(
+            g, (*(np.shape(g)[:1] or (7,)), 12, 5), 2
+        ),
+        1,
+        True,
+    ),
+    "lp_pool": (lambda x: F.lp_pool1d(x, 3.5, 2), 1, True),
+    "lp_pool inf": (lambda x: F.lp_pool1d(x, np.inf, 2), 1, True),
+    "lp_pool_backward": (
+        lambda g, x: F.lp_pool1d_backward(g, x, F.lp_pool1d(x, 2, 1), 2, 1),
+        2,
+        True,
+    ),
+    "blur_pool": (F.blur_pool1d, 1, True),
+    "blur_pool_backward": (
+        lambda g: F.blur_pool1d_backward(g, (*(np.shape(g)[:1] or (7,)), C, 10)),
+        1,
+        True,
+    ),
     "mse_loss": (F.mse_loss, 2, False),
     "mse_loss none": (lambda x, t: F.mse_loss(x, t, "none"), 2, True),
     "mse_loss_backward": (lambda x, t: F.mse_loss_backward(x, t, "sum"), 2, True),

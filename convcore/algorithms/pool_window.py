@@ -26,6 +26,8 @@ class PoolWindow:
         "max_dgrad": Kernel("pool_max", "dgrad"),
         "average_fprop": Kernel("pool_average", "fprop"),
         "average_dgrad": Kernel("pool_average", "dgrad"),
+        "power_fprop": Kernel("pool_power", "fprop"),
+        "power_dgrad": Kernel("pool_power", "dgrad"),
     }
 
     def accepts(self, problem: PoolProblem, direction: str) -> Verdict:

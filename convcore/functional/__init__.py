@@ -55,10 +55,19 @@ from convcore.functional.avg_pool import (
     avg_pool3d,
     avg_pool3d_backward,
 )
+from convcore.functional.blur_pool import (
+    blur_pool1d,
+    blur_pool1d_backward,
+    blur_pool2d,
+    blur_pool2d_backward,
+    blur_pool3d,
+    blur_pool3d_backward,
+)
 from convcore.functional.channel_max_pool import (
     channel_max_pool,
     channel_max_pool_backward,
 )
+from convcore.functional.channel_pool import channel_avg_pool, channel_avg_pool_backward
 from convcore.functional.conv import (
     conv1d,
     conv1d_backward,
@@ -127,6 +136,20 @@ from convcore.functional.local_norm import (
     local_response_norm_backward,
 )
 from convcore.functional.loss import Reduction, mse_loss, mse_loss_backward
+from convcore.functional.lp_pool import (
+    global_lp_pool1d,
+    global_lp_pool1d_backward,
+    global_lp_pool2d,
+    global_lp_pool2d_backward,
+    global_lp_pool3d,
+    global_lp_pool3d_backward,
+    lp_pool1d,
+    lp_pool1d_backward,
+    lp_pool2d,
+    lp_pool2d_backward,
+    lp_pool3d,
+    lp_pool3d_backward,
+)
 from convcore.functional.max_pool import (
     max_pool1d,
     max_pool1d_backward,
@@ -171,6 +194,14 @@ from convcore.functional.stochastic_pool import (
     stochastic_pool3d_backward,
     stochastic_pool3d_mean,
 )
+from convcore.functional.sum_pool import (
+    sum_pool1d,
+    sum_pool1d_backward,
+    sum_pool2d,
+    sum_pool2d_backward,
+    sum_pool3d,
+    sum_pool3d_backward,
+)
 
 __all__ = [
     "Approximate",
@@ -195,6 +226,14 @@ __all__ = [
     "avg_pool3d_backward",
     "batch_norm",
     "batch_norm_backward",
+    "blur_pool1d",
+    "blur_pool1d_backward",
+    "blur_pool2d",
+    "blur_pool2d_backward",
+    "blur_pool3d",
+    "blur_pool3d_backward",
+    "channel_avg_pool",
+    "channel_avg_pool_backward",
     "channel_max_pool",
     "channel_max_pool_backward",
     "conv1d",
@@ -233,6 +272,12 @@ __all__ = [
     "global_avg_pool2d_backward",
     "global_avg_pool3d",
     "global_avg_pool3d_backward",
+    "global_lp_pool1d",
+    "global_lp_pool1d_backward",
+    "global_lp_pool2d",
+    "global_lp_pool2d_backward",
+    "global_lp_pool3d",
+    "global_lp_pool3d_backward",
     "global_max_pool1d",
     "global_max_pool1d_backward",
     "global_max_pool2d",
@@ -261,6 +306,12 @@ __all__ = [
     "local_response_norm_backward",
     "log_softmax",
     "log_softmax_backward",
+    "lp_pool1d",
+    "lp_pool1d_backward",
+    "lp_pool2d",
+    "lp_pool2d_backward",
+    "lp_pool3d",
+    "lp_pool3d_backward",
     "max_pool1d",
     "max_pool1d_backward",
     "max_pool2d",
@@ -302,6 +353,12 @@ __all__ = [
     "stochastic_pool3d",
     "stochastic_pool3d_backward",
     "stochastic_pool3d_mean",
+    "sum_pool1d",
+    "sum_pool1d_backward",
+    "sum_pool2d",
+    "sum_pool2d_backward",
+    "sum_pool3d",
+    "sum_pool3d_backward",
     "tanh",
     "tanh_backward",
 ]

@@ -10,7 +10,15 @@ from convcore.arguments import exact, integer
 from convcore.functional.call import run
 from convcore.problem import PoolProblem
 from convcore.runtime import cpu
-from convcore.runtime.arrays import NAMES, Array, batched_shape, checked, empty, flat
+from convcore.runtime.arrays import (
+    NAMES,
+    Array,
+    batched_shape,
+    check_out,
+    checked,
+    empty,
+    flat,
+)
 
 Shape = tuple[int, ...]
 
@@ -136,6 +144,20 @@ def _divisor_buffer(divisor: int, count_include_pad: bool) -> Array:
     return buffer
 
 
+def room(
+    function: str,
+    out: Array | None,
+    shape: Shape,
+    dtype: np.dtype[Any],
+    *inputs: Array,
+) -> Array:
+    """Give the array to write to: `out` if it fits, or a new one."""
+    if out is None:
+        return empty(shape, dtype)
+    check_out(function, out, shape, dtype, inputs)
+    return out
+
+
 def average(
     function: str,
     ndim: int,
@@ -143,12 +165,14 @@ def average(
     divisor: tuple[bool, int | None],
     window: tuple[Any, ...],
     adaptive: bool = False,
+    out: Array | None = None,
 ) -> Array:
     """Compute the means of windows; see `job`."""
     dtype = checked(function, "x", x)
     task = job(function, ndim, "average_fprop", (x.shape, dtype), window, adaptive)
-    y = empty(task.result, dtype)
-    run(task.plan, divisor_buffer(function, *divisor), flat(x, dtype), y)
+    buffer = divisor_buffer(function, *divisor)
+    y = room(function, out, task.result, dtype, x)
+    run(task.plan, buffer, flat(x, dtype), y)
     return y
 
 
@@ -159,6 +183,7 @@ def average_backward(
     divisor: tuple[bool, int | None],
     window: tuple[Any, ...],
     adaptive: bool = False,
+    out: Array | None = None,
 ) -> Array:
     """Compute the gradient of x from that of the means; `gradient` comes with x's shape."""
     grad_output, input_shape = gradient
@@ -167,6 +192,6 @@ def average_backward(
     task = job(function, ndim, "average_dgrad", (shape, dtype), window, adaptive)
     buffer = divisor_buffer(function, *divisor)
     check_gradient(function, grad_output, task.result)
-    grad_x = empty(shape, dtype)
+    grad_x = room(function, out, shape, dtype, grad_output)
     run(task.plan, buffer, flat(grad_output, dtype), grad_x)
     return grad_x

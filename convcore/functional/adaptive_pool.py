@@ -29,7 +29,7 @@ OutputSize = int | Sequence[int | None]
 _OF_WINDOW = (False, None)  # the divisor: the elements of a window
 
 
-def global_avg_pool1d(x: Array) -> Array:
+def global_avg_pool1d(x: Array, *, out: Array | None = None) -> Array:
     """Take the mean of each channel: as `global_avg_pool2d`, for (N, C, W) or (C, W).
 
     Examples
@@ -38,16 +38,18 @@ def global_avg_pool1d(x: Array) -> Array:
     >>> global_avg_pool1d(np.array([[[1.0, 2.0, 6.0]]]))
     array([[[3.]]])
     """
-    return _adaptive("global_avg_pool1d", 1, x, 1)
+    return _adaptive("global_avg_pool1d", 1, x, 1, out)
 
 
-def global_avg_pool2d(x: Array) -> Array:
+def global_avg_pool2d(x: Array, *, out: Array | None = None) -> Array:
     """Take the mean of each channel.
 
     Parameters
     ----------
     x : (N, C, H, W) or (C, H, W), float32 or float64
         Input; any strides, copied once if it is not C-contiguous. N may be 0.
+    out : ndarray, optional
+        Where to write y: C-contiguous, of its shape and dtype, no part of x.
 
     Returns
     -------
@@ -75,10 +77,10 @@ def global_avg_pool2d(x: Array) -> Array:
     >>> global_avg_pool2d(np.arange(4.0).reshape(1, 1, 2, 2))
     array([[[[1.5]]]])
     """
-    return _adaptive("global_avg_pool2d", 2, x, 1)
+    return _adaptive("global_avg_pool2d", 2, x, 1, out)
 
 
-def global_avg_pool3d(x: Array) -> Array:
+def global_avg_pool3d(x: Array, *, out: Array | None = None) -> Array:
     """Take the mean of each channel: as `global_avg_pool2d`, for (N, C, D, H, W).
 
     Examples
@@ -87,11 +89,14 @@ def global_avg_pool3d(x: Array) -> Array:
     >>> global_avg_pool3d(np.arange(8.0).reshape(1, 2, 2, 1, 2)).ravel()
     array([1.5, 5.5])
     """
-    return _adaptive("global_avg_pool3d", 3, x, 1)
+    return _adaptive("global_avg_pool3d", 3, x, 1, out)
 
 
 def global_avg_pool1d_backward(
-    grad_output: Array, input_shape: tuple[int, ...]
+    grad_output: Array,
+    input_shape: tuple[int, ...],
+    *,
+    out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `global_avg_pool1d`, as `global_avg_pool2d_backward`.
 
@@ -102,12 +107,15 @@ def global_avg_pool1d_backward(
     array([[[1., 1., 1.]]])
     """
     return _adaptive_backward(
-        "global_avg_pool1d_backward", 1, grad_output, input_shape, 1
+        "global_avg_pool1d_backward", 1, grad_output, input_shape, 1, out=out
     )
 
 
 def global_avg_pool2d_backward(
-    grad_output: Array, input_shape: tuple[int, ...]
+    grad_output: Array,
+    input_shape: tuple[int, ...],
+    *,
+    out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `global_avg_pool2d`: each is shared out in its channel.
 
@@ -117,6 +125,8 @@ def global_avg_pool2d_backward(
         Gradient of the loss with respect to the means.
     input_shape : (N, C, H, W) or (C, H, W)
         Shape of the x that was pooled.
+    out : ndarray, optional
+        Where to write grad_x: C-contiguous, of its shape and dtype.
 
     Returns
     -------
@@ -136,12 +146,15 @@ def global_avg_pool2d_backward(
     array([[[[2., 2., 2.]]]])
     """
     return _adaptive_backward(
-        "global_avg_pool2d_backward", 2, grad_output, input_shape, 1
+        "global_avg_pool2d_backward", 2, grad_output, input_shape, 1, out=out
     )
 
 
 def global_avg_pool3d_backward(
-    grad_output: Array, input_shape: tuple[int, ...]
+    grad_output: Array,
+    input_shape: tuple[int, ...],
+    *,
+    out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `global_avg_pool3d`, as `global_avg_pool2d_backward`.
 
@@ -152,11 +165,13 @@ def global_avg_pool3d_backward(
     array([3., 3.])
     """
     return _adaptive_backward(
-        "global_avg_pool3d_backward", 3, grad_output, input_shape, 1
+        "global_avg_pool3d_backward", 3, grad_output, input_shape, 1, out=out
     )
 
 
-def adaptive_avg_pool1d(x: Array, output_size: OutputSize) -> Array:
+def adaptive_avg_pool1d(
+    x: Array, output_size: OutputSize, *, out: Array | None = None
+) -> Array:
     """Take means over equal parts of one axis, as near as may be.
 
     As `adaptive_avg_pool2d`, with x (N, C, W) or (C, W).
@@ -167,10 +182,12 @@ def adaptive_avg_pool1d(x: Array, output_size: OutputSize) -> Array:
     >>> adaptive_avg_pool1d(np.array([[[1.0, 2.0, 4.0]]]), 5)
     array([[[1. , 1.5, 2. , 3. , 4. ]]])
     """
-    return _adaptive("adaptive_avg_pool1d", 1, x, output_size)
+    return _adaptive("adaptive_avg_pool1d", 1, x, output_size, out)
 
 
-def adaptive_avg_pool2d(x: Array, output_size: OutputSize) -> Array:
+def adaptive_avg_pool2d(
+    x: Array, output_size: OutputSize, *, out: Array | None = None
+) -> Array:
     """Take means over equal parts of two axes, as near as may be.
 
     Parameters
@@ -180,6 +197,8 @@ def adaptive_avg_pool2d(x: Array, output_size: OutputSize) -> Array:
     output_size : int or (int, int), >= 1
         Means along each axis; more than there are elements, too. None in a pair keeps
         the extent of x.
+    out : ndarray, optional
+        Where to write y: C-contiguous, of its shape and dtype, no part of x.
 
     Returns
     -------
@@ -210,10 +229,12 @@ def adaptive_avg_pool2d(x: Array, output_size: OutputSize) -> Array:
     >>> adaptive_avg_pool2d(np.arange(6.0).reshape(1, 1, 2, 3), (1, 2))
     array([[[[2., 3.]]]])
     """
-    return _adaptive("adaptive_avg_pool2d", 2, x, output_size)
+    return _adaptive("adaptive_avg_pool2d", 2, x, output_size, out)
 
 
-def adaptive_avg_pool3d(x: Array, output_size: OutputSize) -> Array:
+def adaptive_avg_pool3d(
+    x: Array, output_size: OutputSize, *, out: Array | None = None
+) -> Array:
     """Take means over equal parts of three axes, as near as may be.
 
     As `adaptive_avg_pool2d`, with x (N, C, D, H, W) or (C, D, H, W).
@@ -224,11 +245,14 @@ def adaptive_avg_pool3d(x: Array, output_size: OutputSize) -> Array:
     >>> adaptive_avg_pool3d(np.arange(8.0).reshape(1, 1, 2, 2, 2), (2, 1, 1)).ravel()
     array([1.5, 5.5])
     """
-    return _adaptive("adaptive_avg_pool3d", 3, x, output_size)
+    return _adaptive("adaptive_avg_pool3d", 3, x, output_size, out)
 
 
 def adaptive_avg_pool1d_backward(
-    grad_output: Array, input_shape: tuple[int, ...]
+    grad_output: Array,
+    input_shape: tuple[int, ...],
+    *,
+    out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `adaptive_avg_pool1d`.
 
@@ -241,11 +265,14 @@ def adaptive_avg_pool1d_backward(
     array([[[1., 3., 2.]]])
     """
     name = "adaptive_avg_pool1d_backward"
-    return _adaptive_backward(name, 1, grad_output, input_shape)
+    return _adaptive_backward(name, 1, grad_output, input_shape, out=out)
 
 
 def adaptive_avg_pool2d_backward(
-    grad_output: Array, input_shape: tuple[int, ...]
+    grad_output: Array,
+    input_shape: tuple[int, ...],
+    *,
+    out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `adaptive_avg_pool2d`: each is shared out in its window.
 
@@ -256,6 +283,8 @@ def adaptive_avg_pool2d_backward(
         `output_size` was.
     input_shape : (N, C, H, W) or (C, H, W)
         Shape of the x that was pooled.
+    out : ndarray, optional
+        Where to write grad_x: C-contiguous, of its shape and dtype.
 
     Returns
     -------
@@ -280,11 +309,14 @@ def adaptive_avg_pool2d_backward(
              [0.25, 0.25]]]])
     """
     name = "adaptive_avg_pool2d_backward"
-    return _adaptive_backward(name, 2, grad_output, input_shape)
+    return _adaptive_backward(name, 2, grad_output, input_shape, out=out)
 
 
 def adaptive_avg_pool3d_backward(
-    grad_output: Array, input_shape: tuple[int, ...]
+    grad_output: Array,
+    input_shape: tuple[int, ...],
+    *,
+    out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `adaptive_avg_pool3d`.
 
@@ -297,12 +329,14 @@ def adaptive_avg_pool3d_backward(
     array([0.25, 0.25, 0.25, 0.25])
     """
     name = "adaptive_avg_pool3d_backward"
-    return _adaptive_backward(name, 3, grad_output, input_shape)
+    return _adaptive_backward(name, 3, grad_output, input_shape, out=out)
 
 
-def _adaptive(function: str, ndim: int, x: Array, output_size: OutputSize) -> Array:
+def _adaptive(
+    function: str, ndim: int, x: Array, output_size: OutputSize, out: Array | None
+) -> Array:
     """Do `adaptive_avg_pool` in any rank."""
-    return average(function, ndim, x, _OF_WINDOW, (output_size,), True)
+    return average(function, ndim, x, _OF_WINDOW, (output_size,), True, out)
 
 
 def _adaptive_backward(
@@ -311,6 +345,8 @@ def _adaptive_backward(
     grad_output: Array,
     input_shape: tuple[int, ...],
     output_size: OutputSize | None = None,
+    *,
+    out: Array | None = None,
 ) -> Array:
     """Do `adaptive_avg_pool_backward` in any rank; by default to grad_output's size."""
     if output_size is None:
@@ -318,4 +354,5 @@ def _adaptive_backward(
         shape = input_shape_of(function, input_shape, ndim)
         output_size = grad_output.shape[len(shape) - ndim :]
     gradient = (grad_output, input_shape)
-    return average_backward(function, ndim, gradient, _OF_WINDOW, (output_size,), True)
+    window = (output_size,)
+    return average_backward(function, ndim, gradient, _OF_WINDOW, window, True, out)

@@ -26,6 +26,8 @@ def avg_pool1d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    *,
+    out: Array | None = None,
 ) -> Array:
     """Take the mean of each window along one axis.
 
@@ -41,7 +43,7 @@ def avg_pool1d(
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
     divisor = (count_include_pad, divisor_override)
-    return average("avg_pool1d", 1, x, divisor, window)
+    return average("avg_pool1d", 1, x, divisor, window, out=out)
 
 
 def avg_pool2d(
@@ -52,6 +54,8 @@ def avg_pool2d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    *,
+    out: Array | None = None,
 ) -> Array:
     """Take the mean of each window along two axes.
 
@@ -73,6 +77,8 @@ def avg_pool2d(
         hangs over the padded end.
     divisor_override : int, >= 1, optional
         Divide every sum by this instead.
+    out : ndarray, optional
+        Where to write y: C-contiguous, of its shape and dtype, no part of x.
 
     Returns
     -------
@@ -109,7 +115,7 @@ def avg_pool2d(
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
     divisor = (count_include_pad, divisor_override)
-    return average("avg_pool2d", 2, x, divisor, window)
+    return average("avg_pool2d", 2, x, divisor, window, out=out)
 
 
 def avg_pool3d(
@@ -120,6 +126,8 @@ def avg_pool3d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    *,
+    out: Array | None = None,
 ) -> Array:
     """Take the mean of each window along three axes.
 
@@ -133,7 +141,7 @@ def avg_pool3d(
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
     divisor = (count_include_pad, divisor_override)
-    return average("avg_pool3d", 3, x, divisor, window)
+    return average("avg_pool3d", 3, x, divisor, window, out=out)
 
 
 def avg_pool1d_backward(
@@ -145,6 +153,8 @@ def avg_pool1d_backward(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    *,
+    out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `avg_pool1d`; as `avg_pool2d_backward`, with one axis.
 
@@ -157,7 +167,8 @@ def avg_pool1d_backward(
     window = (kernel_size, stride, padding, 1, ceil_mode)
     divisor = (count_include_pad, divisor_override)
     name = "avg_pool1d_backward"
-    return average_backward(name, 1, (grad_output, input_shape), divisor, window)
+    gradient = (grad_output, input_shape)
+    return average_backward(name, 1, gradient, divisor, window, out=out)
 
 
 def avg_pool2d_backward(
@@ -169,6 +180,8 @@ def avg_pool2d_backward(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    *,
+    out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `avg_pool2d`: each is shared out among its window.
 
@@ -180,6 +193,8 @@ def avg_pool2d_backward(
         Shape of the x that was pooled.
     kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
         What `avg_pool2d` was called with.
+    out : ndarray, optional
+        Where to write grad_x, as in `avg_pool2d`.
 
     Returns
     -------
@@ -210,7 +225,8 @@ def avg_pool2d_backward(
     window = (kernel_size, stride, padding, 1, ceil_mode)
     divisor = (count_include_pad, divisor_override)
     name = "avg_pool2d_backward"
-    return average_backward(name, 2, (grad_output, input_shape), divisor, window)
+    gradient = (grad_output, input_shape)
+    return average_backward(name, 2, gradient, divisor, window, out=out)
 
 
 def avg_pool3d_backward(
@@ -222,6 +238,8 @@ def avg_pool3d_backward(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    *,
+    out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `avg_pool3d`; as `avg_pool2d_backward`, with three axes.
 
@@ -234,4 +252,5 @@ def avg_pool3d_backward(
     window = (kernel_size, stride, padding, 1, ceil_mode)
     divisor = (count_include_pad, divisor_override)
     name = "avg_pool3d_backward"
-    return average_backward(name, 3, (grad_output, input_shape), divisor, window)
+    gradient = (grad_output, input_shape)
+    return average_backward(name, 3, gradient, divisor, window, out=out)

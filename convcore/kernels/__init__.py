@@ -20,6 +20,8 @@
     fft_weights.pxd spectra of weights
     vector_compare.pxd  maxima and their labels, lane by lane
     pool_flat.pxd   planes in which each tap of a pooling is one address offset
+    pool_strips.pxd sums of small windows            pool_sums.pxd    of others
+    vector_wide.pxd sums in doubles
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
     update.pyx      steps of optimisers, in place
     probe.pyx       what the processor can do             omp.pxd    OpenMP's questions

@@ -182,7 +182,7 @@ cdef extern from *:
        pair: the even and the odd ones of twice as many scalars, a bit for each of them.
        sum: of all lanes, by halves.  put: n lanes at most.
        wide: as many scalars as float64 has lanes, from memory or from the first half of a
-       vector, as float64.
+       vector, as float64.  narrow: such float64 to memory as float32, rounded.
        zip: n scalars at most, from a and b in turn. */
     #if defined(__AVX512F__)
       #include <immintrin.h>
@@ -277,6 +277,7 @@ cdef extern from *:
           *odd = (cc_f64v)_mm512_permutex2var_pd(low, at, high);
       }
       #define cc_wide_f32(p) ((cc_f64v)_mm512_cvtps_pd(_mm256_loadu_ps(p)))
+      #define cc_narrow_f32(p, v) _mm256_storeu_ps(p, _mm512_cvtpd_ps((__m512d)(v)))
       #define cc_wide_low(v) \\
           ((cc_f64v)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)(v))))
       #define cc_sum_f32(v) _mm512_reduce_add_ps((__m512)(v))
@@ -307,9 +308,16 @@ cdef extern from *:
                   (cc_f64v)_mm512_permutex2var_pd((__m512d)a, high, (__m512d)b), n - 8);
       }
     #else
+      #if defined(__AVX2__)
+      #include <immintrin.h>
+      #define cc_wide_f32(p) ((cc_f64v)_mm256_cvtps_pd(_mm_loadu_ps((const float *)(p))))
+      #define cc_narrow_f32(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps((__m256d)(v)))
+      #else
       typedef float cc_f32h
           __attribute__((vector_size(CC_VEC_BYTES / 2), aligned(4), may_alias));
       #define cc_wide_f32(p) __builtin_convertvector(*(const cc_f32h *)(p), cc_f64v)
+      #define cc_narrow_f32(p, v) (*(cc_f32h *)(p) = __builtin_convertvector(v, cc_f32h))
+      #endif
       static inline cc_f64v cc_wide_low(cc_f32v v) { return cc_wide_f32(&v); }
       #define CC_WORD(v) ((__typeof__((v) <= (v)))(v))
       #define CC_WINS(v, best) (((best) == (best)) & ~((v) <= (best)))
@@ -603,6 +611,7 @@ cdef extern from *:
     void cc_pair_f32(const float* source, unsigned long long lanes, f32v* a, f32v* b) nogil
     void cc_pair_f64(const double* source, unsigned long long lanes, f64v* a, f64v* b) nogil
     f64v cc_wide_f32(const float* source) nogil
+    void cc_narrow_f32(float* to, f64v v) nogil
     f64v cc_wide_low(f32v v) nogil
     float cc_sum_f32(f32v v) nogil
     double cc_sum_f64(f64v v) nogil

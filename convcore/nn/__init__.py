@@ -73,6 +73,21 @@ from convcore.nn.loss import CrossEntropyLoss, LossBackward, MSELoss
 from convcore.nn.max_pool import MaxPool1d, MaxPool2d, MaxPool3d
 from convcore.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from convcore.nn.parameter import Parameter
+from convcore.nn.pool import (
+    BlurPool1d,
+    BlurPool2d,
+    BlurPool3d,
+    ChannelAvgPool,
+    GlobalLPPool1d,
+    GlobalLPPool2d,
+    GlobalLPPool3d,
+    LPPool1d,
+    LPPool2d,
+    LPPool3d,
+    SumPool1d,
+    SumPool2d,
+    SumPool3d,
+)
 from convcore.nn.prelu import PReLU
 from convcore.nn.random_pool import (
     FractionalMaxPool1d,
@@ -109,6 +124,10 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "BlurPool1d",
+    "BlurPool2d",
+    "BlurPool3d",
+    "ChannelAvgPool",
     "ChannelMaxPool",
     "Concat",
     "Conv1d",
@@ -128,6 +147,9 @@ __all__ = [
     "GlobalAvgPool1d",
     "GlobalAvgPool2d",
     "GlobalAvgPool3d",
+    "GlobalLPPool1d",
+    "GlobalLPPool2d",
+    "GlobalLPPool3d",
     "GlobalMaxPool1d",
     "GlobalMaxPool2d",
     "GlobalMaxPool3d",
@@ -138,6 +160,9 @@ __all__ = [
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
@@ -164,6 +189,9 @@ __all__ = [
     "StochasticPool1d",
     "StochasticPool2d",
     "StochasticPool3d",
+    "SumPool1d",
+    "SumPool2d",
+    "SumPool3d",
     "Tanh",
     "accumulate",
     "fold_batch_norm",

@@ -128,14 +128,24 @@ from convcore.reference.pool import (
     adaptive_avg_pool_backward,
     avg_pool,
     avg_pool_backward,
+    blur_matrix,
+    blur_pool,
+    blur_pool_backward,
     global_avg_pool,
     global_avg_pool_backward,
+    lp_pool,
+    lp_pool_backward,
     max_pool,
     max_pool_backward,
 )
 from convcore.reference.taps import Tap, taps
 
 __all__ = [
+    "blur_matrix",
+    "blur_pool",
+    "blur_pool_backward",
+    "lp_pool",
+    "lp_pool_backward",
     "Tap",
     "adaptive_avg_pool",
     "adaptive_avg_pool_backward",

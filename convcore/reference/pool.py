@@ -257,3 +257,131 @@ def _adaptive_window(
             for i, parts, o in zip(extent, size, output, strict=True)
         ),
     )
+
+
+def lp_pool(problem: PoolProblem, x: Array, power: float) -> Array:
+    """Take the p-norm of each window: (sum of |x|^p)^(1/p), or the largest |x|.
+
+    Parameters
+    ----------
+    problem : PoolProblem
+    x : problem.x_shape, floating
+    power : float, > 0
+        p, which may be infinite.
+
+    Returns
+    -------
+    y : problem.y_shape, dtype of x
+
+    Examples
+    --------
+    >>> x = np.array([[[3.0, -4.0, 0.0, 2.0]]])
+    >>> lp_pool(PoolProblem.pool("lp_pool1d", x.shape, 2), x, 2)
+    array([[[5., 2.]]])
+    """
+    if power == np.inf:
+        return max_pool(problem, np.abs(x))[0]
+    x = x.reshape(problem.n, problem.c, *problem.in_extent)
+    y = np.zeros((problem.n, problem.c, *problem.out_extent), dtype=x.dtype)
+    with ieee():
+        for tap in taps(problem) if problem.n else ():
+            y[tap.out] += np.abs(x[tap.inp]) ** power
+        y **= 1 / power
+    return y.reshape(problem.y_shape)
+
+
+def lp_pool_backward(
+    problem: PoolProblem, grad_y: Array, x: Array, y: Array, power: float
+) -> Array:
+    """Give each element its share of the gradients of the norms it is part of.
+
+    Parameters
+    ----------
+    problem : PoolProblem
+    grad_y, y : problem.y_shape
+    x : problem.x_shape
+    power : float, > 0
+
+    Returns
+    -------
+    grad_x : problem.x_shape
+        0 for zeros; for infinite p, only the first maximum of a window gets something.
+    """
+    if power == np.inf:
+        _, index = max_pool(problem, np.abs(x))
+        grad: Array = max_pool_backward(problem, grad_y, index) * np.sign(x)
+        return grad
+    windows = (problem.n, problem.c, *problem.out_extent)
+    x = x.reshape(problem.n, problem.c, *problem.in_extent)
+    grad_x = np.zeros(x.shape, dtype=grad_y.dtype)
+    grad_y, y = grad_y.reshape(windows), y.reshape(windows)
+    with ieee():
+        share = np.where(y == 0, 0, grad_y * y ** (1 - power))
+        for tap in taps(problem) if problem.n else ():
+            grad_x[tap.inp] += share[tap.out]
+        grad_x = np.where(x == 0, 0, grad_x * np.sign(x) * np.abs(x) ** (power - 1))
+    return grad_x.reshape(problem.x_shape)
+
+
+def blur_matrix(extent: int, kernel: int, stride: int, mode: str) -> Array:
+    """Give what blur pooling of one axis multiplies by: (results, extent), float64.
+
+    Examples
+    --------
+    >>> blur_matrix(4, 3, 2, "reflect") * 4
+    array([[2., 2., 0., 0.],
+           [0., 1., 2., 1.]])
+    """
+    weights = np.array([1.0])
+    for _ in range(kernel - 1):
+        weights = np.convolve(weights, [0.5, 0.5])
+    lo = (kernel - 1) // 2
+    places = np.arange(-lo, extent + kernel - 1 - lo)
+    if mode == "reflect":
+        places = np.abs(places)
+        places = np.minimum(places, 2 * (extent - 1) - places)
+    elif mode == "replicate":
+        places = np.clip(places, 0, extent - 1)
+    elif mode == "circular":
+        places %= extent
+    matrix = np.zeros((-(-extent // stride), extent))
+    for o, row in enumerate(matrix):
+        for k, weight in enumerate(weights):
+            if 0 <= places[o * stride + k] < extent:
+                row[places[o * stride + k]] += weight
+    return matrix
+
+
+def blur_pool(
+    x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], mode: str
+) -> Array:
+    """Blur with a binomial filter along each axis, and take every stride-th element.
+
+    Parameters
+    ----------
+    x : (n, c, *spatial), floating
+    kernel, stride : one int per spatial axis
+    mode : "zeros", "reflect", "replicate" or "circular"
+
+    Returns
+    -------
+    y : (n, c, *ceil(spatial / stride)), dtype of x
+    """
+    for axis, (k, s) in enumerate(zip(kernel, stride, strict=True), 2):
+        matrix = blur_matrix(x.shape[axis], k, s, mode).astype(x.dtype)
+        x = np.moveaxis(np.moveaxis(x, axis, -1) @ matrix.T, -1, axis)
+    return x
+
+
+def blur_pool_backward(
+    grad_y: Array,
+    input_shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    mode: str,
+) -> Array:
+    """Multiply by the transposed matrices of `blur_pool`."""
+    for axis, (k, s) in enumerate(zip(kernel, stride, strict=True), 2):
+        matrix = blur_matrix(input_shape[axis], k, s, mode).astype(grad_y.dtype)
+        grad_y = np.moveaxis(np.moveaxis(grad_y, axis, -1) @ matrix, -1, axis)
+    return grad_y

@@ -121,6 +121,22 @@ def ranked(n: int) -> dict[str, Row]:
                 x, None, None, layer.weight.value, layer.bias.value
             ),
         ),
+        "SumPool": (
+            layer("SumPool", *window, True),
+            x,
+            plain(function("sum_pool"), *window, True),
+        ),
+        "LPPool": (
+            layer("LPPool", 3.0, 3, 2, True),
+            x,
+            plain(function("lp_pool"), 3.0, 3, 2, True),
+        ),
+        "GlobalLPPool": (
+            layer("GlobalLPPool", 2),
+            x,
+            plain(function("global_lp_pool"), 2),
+        ),
+        "BlurPool": (layer("BlurPool", 4), x, plain(function("blur_pool"), 4)),
     }
     return {f"{name}{n}d": row for name, row in table.items()}
 
@@ -172,6 +188,11 @@ TABLE: dict[str, Row] = {
         lambda: nn.ChannelMaxPool(3, 2),
         (2, 7, 4),
         plain(F.channel_max_pool, 3, 2),
+    ),
+    "ChannelAvgPool": (
+        lambda: nn.ChannelAvgPool(2, 1, 1),
+        (2, 3, 4),
+        plain(F.channel_avg_pool, 2, 1, 1),
     ),
     "Flatten": (lambda: nn.Flatten(2), (2, 3, 4, 5), plain(F.flatten, 2)),
     "Sequential": (

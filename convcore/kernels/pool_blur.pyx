@@ -1,0 +1,336 @@
+# Blur pooling: a binomial filter with a stride, and its gradient.
+#
+# What      y[o] = sum of w[k] x[at(o*stride - lo + k)], w[k] = C(kernel - 1, k) / 2^(kernel - 1)
+#           along each axis, lo = (kernel - 1) / 2; dx is the transpose of that.
+#           `at` leads places outside of the axis back to it, or nowhere:
+#
+#               zeros      nowhere     replicate   the nearest element
+#               reflect    b c | a b c d | c b     circular    from the other end
+#
+# Layout    rows first, into a line of doubles; then along it. A row of the result needs the
+#           rows of a short list, each with its weight; so does each column at the ends.
+# Assumes   sizes that were checked: kernels up to MOST, reflections inside the axis.
+# Parallel  over blocks of the result; the order of every sum depends on the shape of one
+#           plane alone.
+# Scratch   on the stack: 9 KB.
+# Cost      memory: one read of x (dy), one write of y (dx).
+# Source    Zhang, Making convolutional networks shift-invariant again, ICML 2019,
+#           section 3.2; arXiv:1904.11486.
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython.parallel cimport prange
+from libc.string cimport memset
+
+from convcore.kernels.blocks cimport (
+    SPAN, Block, Blocks, Rounds, block_at, cut, first_piece, rounds,
+)
+from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals
+from convcore.kernels.vector cimport real
+
+cdef enum:
+    MOST = 15  # taps along an axis
+    LIST = 64  # sources of one place: at most as many as taps and reflected taps
+    FIELDS = 14
+    ZEROS = 0
+    REFLECT = 1
+    REPLICATE = 2
+
+cdef struct Axis:
+    Py_ssize_t extent, out, kernel, stride, lo, mode
+    double[MOST] weight
+
+cdef struct Blur:
+    Py_ssize_t planes
+    Axis z, y, x
+    bint back
+
+cdef struct Sources:  # places with weights
+    Py_ssize_t count
+    Py_ssize_t[LIST] place
+    double[LIST] weight
+
+
+cdef inline Py_ssize_t at(const Axis* a, Py_ssize_t i) noexcept nogil:
+    """Give the element that a place stands for; -1 for none."""
+    if 0 <= i < a.extent:
+        return i
+    if a.mode == ZEROS:
+        return -1
+    if a.mode == REFLECT:
+        return -i if i < 0 else 2 * (a.extent - 1) - i
+    if a.mode == REPLICATE:
+        return 0 if i < 0 else a.extent - 1
+    return i % a.extent + (a.extent if i < 0 and i % a.extent else 0)
+
+
+cdef inline void note(Sources* s, Py_ssize_t place, double weight) noexcept nogil:
+    """Add a source, to the same one if it is there."""
+    cdef Py_ssize_t i
+    for i in range(s.count):
+        if s.place[i] == place:
+            s.weight[i] += weight
+            return
+    s.place[s.count], s.weight[s.count] = place, weight
+    s.count += 1
+
+
+cdef inline void note_windows(
+    const Axis* a, Py_ssize_t place, Sources* s
+) noexcept nogil:
+    """Add the windows over a place, in order."""
+    cdef Py_ssize_t k, o
+    for k in range(a.kernel - 1, -1, -1):
+        o = place + a.lo - k
+        if o >= 0 and o % a.stride == 0 and o // a.stride < a.out:
+            note(s, o // a.stride, a.weight[k])
+
+
+cdef inline void sources_of(
+    const Axis* a, Py_ssize_t i, bint back, Sources* s
+) noexcept nogil:
+    """List what result i is a sum of, with weights."""
+    cdef Py_ssize_t k, place
+    s.count = 0
+    if not back:
+        for k in range(a.kernel):
+            place = at(a, i * a.stride - a.lo + k)
+            if place >= 0:
+                note(s, place, a.weight[k])
+        return
+    note_windows(a, i, s)
+    if a.mode == ZEROS:
+        return
+    for k in range(1, a.lo + 1):
+        if at(a, -k) == i:
+            note_windows(a, -k, s)
+    for k in range(a.kernel - 1 - a.lo):
+        if at(a, a.extent + k) == i:
+            note_windows(a, a.extent + k, s)
+
+
+cdef inline bint is_inside(const Axis* a, Py_ssize_t i, bint back) noexcept nogil:
+    """Tell whether result i needs nothing that is reflected, nor cut off."""
+    if back:
+        return a.kernel <= i < a.extent - a.kernel
+    return i * a.stride >= a.lo and i * a.stride - a.lo + a.kernel <= a.extent
+
+
+cdef inline void add_row(
+    double* sums, const real* v, Py_ssize_t n, double weight
+) noexcept nogil:
+    """Add n neighbours with a weight."""
+    cdef Py_ssize_t j
+    for j in range(n):
+        sums[j] += weight * v[j]
+
+
+cdef inline void add_columns(
+    double* sums, const double* v, Py_ssize_t n, Py_ssize_t step, double weight
+) noexcept nogil:
+    """Add every step-th v with a weight."""
+    cdef Py_ssize_t j
+    if step == 1:
+        for j in range(n):
+            sums[j] += weight * v[j]
+    elif step == 2:
+        for j in range(n):
+            sums[j] += weight * v[2 * j]
+    else:
+        for j in range(n):
+            sums[j] += weight * v[step * j]
+
+
+cdef inline void spread_columns(
+    double* sums, const double* v, Py_ssize_t n, Py_ssize_t step, double weight
+) noexcept nogil:
+    """Add v to every step-th sum with a weight."""
+    cdef Py_ssize_t j
+    if step == 1:
+        for j in range(n):
+            sums[j] += weight * v[j]
+    elif step == 2:
+        for j in range(n):
+            sums[2 * j] += weight * v[j]
+    else:
+        for j in range(n):
+            sums[step * j] += weight * v[j]
+
+
+cdef void fill_line(
+    const real* x, const Sources* z, const Sources* y, Py_ssize_t height,
+    Py_ssize_t width, Py_ssize_t first, Py_ssize_t n, double* line,
+) noexcept nogil:
+    """Sum n columns from `first` on over the rows, each with its weight."""
+    cdef Py_ssize_t i, j
+    memset(line, 0, n * sizeof(double))
+    for i in range(z.count):
+        for j in range(y.count):
+            add_row(
+                line, x + (z.place[i] * height + y.place[j]) * width + first, n,
+                z.weight[i] * y.weight[j],
+            )
+
+
+cdef void blur_block(const Blur* p, const real* x, real* y, const Block* o) noexcept nogil:
+    """Write one block of the result."""
+    cdef double[SPAN] line, sums
+    cdef double[1] one
+    cdef Sources sz, sy, sx
+    cdef const Axis* a = &p.x
+    cdef Py_ssize_t height = p.y.out if p.back else p.y.extent
+    cdef Py_ssize_t width = a.out if p.back else a.extent
+    cdef Py_ssize_t first = 0, n, i = o.x, stop = o.x + o.n, j, k, place, skip, upto
+    cdef double total
+    sources_of(&p.z, o.z, p.back, &sz)
+    sources_of(&p.y, o.y, p.back, &sy)
+    while i < stop and not is_inside(a, i, p.back):
+        i += 1
+    while stop > i and not is_inside(a, stop - 1, p.back):
+        stop -= 1
+    n = 0
+    if i < stop:  # of the columns inside
+        if p.back:
+            first = (i + a.lo - a.kernel + a.stride) // a.stride
+            n = min((stop - 1 + a.lo) // a.stride + 1, a.out) - first
+        else:
+            first = i * a.stride - a.lo
+            n = (stop - 1 - i) * a.stride + a.kernel
+        n = max(n, 0)
+        fill_line(x, &sz, &sy, height, width, first, n, line)
+        memset(sums, 0, (stop - i) * sizeof(double))
+        for k in range(a.kernel):
+            if p.back:  # the last tap first: windows in order
+                j = a.kernel - 1 - k
+                place = first * a.stride - a.lo + j - i  # of window `first`
+                skip = 0 if place >= 0 else (-place + a.stride - 1) // a.stride
+                upto = min(n, (stop - i - place + a.stride - 1) // a.stride)
+                spread_columns(
+                    sums + place + skip * a.stride, line + skip, upto - skip, a.stride,
+                    a.weight[j],
+                )
+            else:
+                add_columns(sums, line + k, stop - i, a.stride, a.weight[k])
+        for j in range(stop - i):
+            y[i - o.x + j] = <real>sums[j]
+    for j in range(o.n):
+        if i <= o.x + j < stop:
+            continue
+        sources_of(a, o.x + j, p.back, &sx)
+        total = 0
+        for k in range(sx.count):
+            place = sx.place[k]
+            if n and first <= place < first + n:
+                total += sx.weight[k] * line[place - first]
+            else:
+                fill_line(x, &sz, &sy, height, width, place, 1, one)
+                total += sx.weight[k] * one[0]
+        y[j] = <real>total
+
+
+cdef void blur_task(
+    const Blur* p, const Blocks* b, const real* x, real* y, Py_ssize_t begin,
+    Py_ssize_t end,
+) noexcept nogil:
+    """Write blocks begin .. end of the result."""
+    cdef Py_ssize_t i, plane = p.z.extent * p.y.extent * p.x.extent
+    cdef Block o
+    if p.back:
+        plane = p.z.out * p.y.out * p.x.out
+    for i in range(begin, end):
+        o = block_at(b, i)
+        blur_block(p, x + o.plane * plane, y + o.offset, &o)
+
+
+cdef void tasks(
+    const Blur* p, const Blocks* b, const Rounds* r, const real* x, real* y,
+    Py_ssize_t begin, Py_ssize_t end, int threads,
+) noexcept nogil:
+    """Do tasks begin .. end; OpenMP takes 0.6 us even for one thread."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        blur_task(p, b, x, y, first_piece(r, begin), first_piece(r, end))
+        return
+    for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+        blur_task(p, b, x, y, first_piece(r, i), first_piece(r, i + 1))
+
+
+cdef Axis axis_of(const long long* fields, long long mode) noexcept nogil:
+    """Read extent, out, kernel and stride of an axis; weigh its taps."""
+    cdef Axis a
+    cdef Py_ssize_t k, last
+    a.extent, a.out, a.kernel, a.stride = fields[0], fields[1], fields[2], fields[3]
+    a.lo, a.mode, last = (a.kernel - 1) // 2, mode, a.kernel - 1
+    a.weight[0] = 1.0 / (1 << last)
+    for k in range(last):
+        a.weight[k + 1] = a.weight[k] * (last - k) / (k + 1)
+    return a
+
+
+cdef Blur blur_of(const Buffers* held, bint back) except *:
+    """Read the sizes: planes, four of each axis, the mode."""
+    cdef const long long* sizes = geometry_of(held, FIELDS)
+    cdef Blur p
+    if max(sizes[3], sizes[7], sizes[11]) > MOST:
+        raise ValueError("kernel: not the sizes of this operation")
+    p.planes, p.back = sizes[0], back
+    p.z = axis_of(sizes + 1, sizes[13])
+    p.y = axis_of(sizes + 5, sizes[13])
+    p.x = axis_of(sizes + 9, sizes[13])
+    return p
+
+
+cdef inline Py_ssize_t count(const Blur* p, bint results) noexcept nogil:
+    """Count y, or x; extents of an empty batch may be too large to multiply."""
+    if p.planes == 0:
+        return 0
+    if results:
+        return p.planes * p.z.out * p.y.out * p.x.out
+    return p.planes * p.z.extent * p.y.extent * p.x.extent
+
+
+cdef int write(const Blur* p, const real* x, real* y, int threads) except -1:
+    """Write all results, looking for Ctrl-C between rounds."""
+    cdef Blocks b
+    cdef Rounds r
+    cdef Py_ssize_t begin = 0, end, block
+    if p.planes == 0:
+        return 0
+    if p.back:
+        b = cut(p.planes, p.z.extent, p.y.extent, p.x.extent, SPAN - 2 * MOST)
+    else:
+        block = max(1, (SPAN - p.x.kernel) // min(p.x.stride, SPAN) + 1)
+        b = cut(p.planes, p.z.out, p.y.out, p.x.out, block)
+    block = 1 if p.back else min(p.x.stride, SPAN)
+    b.work = (b.block * block + p.x.kernel) * p.z.kernel * p.y.kernel
+    r = rounds(b.count, b.work, threads)
+    while begin < r.tasks:
+        end = min(begin + r.step, r.tasks)
+        with nogil:
+            tasks(p, &b, &r, x, y, begin, end, threads)
+        PyErr_CheckSignals()
+        begin = end
+    return 0
+
+
+cdef int blur(const Buffers* held, int threads, real* like) except -1:
+    """Check sizes, x and y, and write y."""
+    cdef Blur p = blur_of(held, False)
+    cdef const real* x = reals(held, 1, count(&p, False), like)
+    return write(&p, x, reals(held, 2, count(&p, True), like), threads)
+
+
+cdef int blur_gradient(const Buffers* held, int threads, real* like) except -1:
+    """Check sizes, dy and dx, and write dx."""
+    cdef Blur p = blur_of(held, True)
+    cdef const real* dy = reals(held, 1, count(&p, True), like)
+    return write(&p, dy, reals(held, 2, count(&p, False), like), threads)
+
+
+def forward(sizes, x, y, int threads):
+    """Write the blurred x to y."""
+    call((sizes, x), (y,), threads, blur[float], blur[double])
+
+
+def backward(sizes, dy, dx, int threads):
+    """Write the gradient of x to dx."""
+    call((sizes, dy), (dx,), threads, blur_gradient[float], blur_gradient[double])

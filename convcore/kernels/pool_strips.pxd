@@ -1,0 +1,414 @@
+# Sums over small windows, and over the small windows that hold an element.
+#
+# What      A strip is as many neighbouring columns of the result as a few vectors hold. Going
+#           down the source, each row gives the sums of the neighbours along W that belong
+#           to the strip; each row of the result adds some of those.
+#
+#               forward     P = stride vectors of columns in a row; every stride-th lane
+#                           is a result
+#               backward    P = stride phases: cells i, i + stride, ... see as many
+#                           neighbouring windows; the phases are stored in turns
+#
+#           source row   x x x x x x x x x x x     h[row] = sums of kernel neighbours
+#                        x x x x x x x x x x x     h[row + 1]
+#           result       h[row] + h[row + 1] + ..., divided
+#
+# Assumes   the same divisor for all windows; `fits`.
+# Order     along W first, then down, then through the depth of a row; all by the shape of
+#           one plane. The last strip starts where it ends with the row: what two strips
+#           share they compute twice, alike.
+# Scratch   h on the stack: 16 KB.
+# Cost      3 x 3: 12 vector instructions for 8 results.
+# Why not   Rows first, then along them: a third pass for what is one, and 100 instructions
+#           a row, five times the work of a row of 8.
+
+from libc.stdint cimport uintptr_t
+
+from convcore.kernels.blocks cimport taps_at_most, windows_at_most
+from convcore.kernels.pool_sums cimport range_of
+from convcore.kernels.vector cimport (
+    cc_evens_f64, cc_fetch, f64v, interleave_high, interleave_low, real, zero_lanes,
+)
+from convcore.kernels.vector_wide cimport (
+    WIDE_LANES, Scale, cc_masked, cc_within, divided, narrow, narrow_part, wide,
+    wide_part,
+)
+from convcore.kernels.windows cimport Axis, Pool
+
+cdef enum:
+    MOST_PHASES = 8
+    MOST_TAPS = 16  # of a window along one axis
+    HELD = 256  # vectors of h
+    NEAR = 24576  # bytes of the source that a band should read: half of L1
+    FEW = 4096  # ... and a band of whole planes
+
+cdef struct Run:  # rows of a band, `step` apart, that add the same number of rows of h
+    Py_ssize_t rows, first, step, count  # first, step: of h
+
+cdef struct Strips:  # of one direction of a pooling
+    bint back
+    Py_ssize_t phases, step  # vectors; columns of the result
+    Py_ssize_t depth, height, width, total  # of a plane of the source; of all
+    Py_ssize_t deep, high, wide, planes  # of a plane of the result; planes of all
+    Py_ssize_t band, bands, group  # rows of a band; bands of a plane; planes of a band
+    Py_ssize_t held  # rows of h for a plane
+
+cdef struct Band:  # neighbouring rows of the result, in one plane or in some whole ones
+    Py_ssize_t source, result  # the first scalar of the first row of each
+    Py_ssize_t planes, nz, rows, results  # of each plane: depth, rows of source and result
+    Py_ssize_t above  # rows of h before those of the source: zeros
+    Run[MOST_PHASES] run  # rows o, o + runs, ... of the result
+    Py_ssize_t runs
+
+
+cdef inline bint fits(const Pool* p) noexcept nogil:
+    """Tell whether windows are small enough, and evenly apart."""
+    return (
+        0 < p.x.kernel <= MOST_TAPS and p.x.stride <= MOST_PHASES
+        and 0 < p.y.kernel <= MOST_TAPS and p.y.stride <= MOST_PHASES
+    )
+
+
+cdef inline Py_ssize_t held_for(const Axis* a, Py_ssize_t rows, bint back) noexcept nogil:
+    """Give the rows of h that so many rows of the result need."""
+    if back:
+        return (rows - 1 + a.stride - 1) // a.stride + (a.kernel - 1) // a.stride + 1
+    return (rows - 1) * a.stride + a.kernel
+
+
+cdef inline Strips strips_of(const Pool* p, bint back, Py_ssize_t item) noexcept nogil:
+    """Divide the result of a direction."""
+    cdef Strips s
+    cdef Py_ssize_t rows
+    s.back = back
+    s.phases = p.x.stride
+    s.step = WIDE_LANES * (s.phases if back else 1)
+    s.planes = p.planes
+    if back:
+        s.depth, s.height, s.width = p.z.out, p.y.out, p.x.out
+        s.deep, s.high, s.wide = p.z.extent, p.y.extent, p.x.extent
+    else:
+        s.depth, s.height, s.width = p.z.extent, p.y.extent, p.x.extent
+        s.deep, s.high, s.wide = p.z.out, p.y.out, p.x.out
+    s.total = p.planes * s.depth * s.height * s.width
+    rows = min(HELD // s.phases, max(2 * p.y.kernel, NEAR // (s.width * item)))
+    s.band = s.high
+    while s.band > 1 and held_for(&p.y, s.band, back) > rows:
+        s.band = (s.band + 1) // 2
+    s.bands = (s.high - 1) // s.band + 1
+    s.held = held_for(&p.y, s.band, back)
+    s.group = 1
+    if s.bands == 1 and s.deep == 1:
+        s.group = max(1, min(s.planes, FEW // (s.width * item) // s.held))
+        s.group = min(s.group, HELD // s.phases // s.held)
+    return s
+
+
+cdef inline Py_ssize_t bands_of(const Strips* s) noexcept nogil:
+    """Count all bands."""
+    return ((s.planes - 1) // s.group + 1) * s.deep * s.bands
+
+
+cdef inline void set_runs(const Pool* p, Band* b, Py_ssize_t y, bint back) noexcept nogil:
+    """Find which rows of h each row of the result adds, and which of them are zero."""
+    cdef Py_ssize_t f, at, rest, origin, last = y + b.results - 1, stop
+    if back:
+        b.runs = p.y.stride
+        origin = (y + p.y.lo) // p.y.stride - (p.y.kernel - 1) // p.y.stride
+        stop = min((last + p.y.lo) // p.y.stride + 1, p.y.out)
+        for f in range(b.runs):
+            at = y + f + p.y.lo
+            rest = at % p.y.stride
+            b.run[f].count = (p.y.kernel - 1 - rest + p.y.stride) // p.y.stride
+            b.run[f].first = at // p.y.stride - (b.run[f].count - 1) - origin
+            b.run[f].step = 1
+            b.run[f].rows = (b.results - 1 - f + b.runs) // b.runs
+    else:
+        b.runs = 1
+        origin = y * p.y.stride - p.y.lo
+        stop = min(last * p.y.stride - p.y.lo + p.y.kernel, p.y.extent)
+        b.run[0].rows, b.run[0].first = b.results, 0
+        b.run[0].step, b.run[0].count = p.y.stride, p.y.kernel
+    b.above = max(0, -origin)
+    b.rows = max(0, stop - (origin + b.above))
+    b.source = origin + b.above
+
+
+cdef inline void set_band(
+    const Pool* p, const Strips* s, Py_ssize_t index, Band* b
+) noexcept nogil:
+    """Find what a band of the result needs."""
+    cdef Py_ssize_t slab = index // s.bands, y = (index - slab * s.bands) * s.band
+    cdef Py_ssize_t plane = slab // s.deep, z, deep = slab - plane * s.deep
+    range_of(&p.z, deep, s.back, &z, &b.nz)
+    plane *= s.group
+    b.planes = min(s.group, s.planes - plane)
+    b.results = min(s.band, s.high - y)
+    set_runs(p, b, y, s.back)
+    b.source = ((plane * s.depth + z) * s.height + b.source) * s.width
+    b.result = ((plane * s.deep + deep) * s.high + y) * s.wide
+
+
+cdef inline f64v wide_inside(const real* x, Py_ssize_t i, Py_ssize_t total) noexcept nogil:
+    """Load a vector of which some lanes lie outside of x: those are zero."""
+    cdef real[8] room
+    cdef Py_ssize_t j
+    for j in range(8):
+        room[j] = x[i + j] if 0 <= i + j < total and j < WIDE_LANES else 0
+    return wide(<const real*>room)
+
+
+cdef inline void add_taps(
+    const real* x, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t taps, const f64v* masks,
+    f64v* h, Py_ssize_t apart, bint more, Py_ssize_t ahead,
+) noexcept nogil:
+    """Write the sums of `taps` neighbours of each row; `more`: add them."""
+    cdef Py_ssize_t k
+    cdef f64v v, t
+    for _ in range(rows):
+        v = cc_masked(wide(x), masks[0]) if masks != NULL else wide(x)
+        if more:
+            v = h[0] + v
+        for k in range(1, taps):
+            t = wide(x + k)
+            v = v + (cc_masked(t, masks[k]) if masks != NULL else t)
+        h[0] = v
+        cc_fetch(x + ahead)
+        x += row
+        h += apart
+
+
+cdef inline void add_taps_at_end(
+    const real* x, Py_ssize_t at, Py_ssize_t total, Py_ssize_t taps, const f64v* masks,
+    f64v* h, bint more,
+) noexcept nogil:
+    """Do the same with one row, and read nothing outside of x."""
+    cdef Py_ssize_t k
+    cdef f64v v, t
+    v = h[0] if more else zero_lanes(&v)
+    for k in range(taps):
+        t = wide_inside(x, at + k, total)
+        v = v + (cc_masked(t, masks[k]) if masks != NULL else t)
+    h[0] = v
+
+
+cdef inline void add_few_taps(
+    const real* x, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t taps, const f64v* masks,
+    f64v* h, Py_ssize_t apart, bint more, Py_ssize_t ahead,
+) noexcept nogil:
+    """Do `add_taps`, with the usual numbers as constants."""
+    if more:
+        add_taps(x, row, rows, taps, masks, h, apart, True, ahead)
+    elif masks == NULL and taps == 1:
+        add_taps(x, row, rows, 1, NULL, h, apart, False, ahead)
+    elif masks == NULL and taps == 2:
+        add_taps(x, row, rows, 2, NULL, h, apart, False, ahead)
+    elif masks == NULL and taps == 3:
+        add_taps(x, row, rows, 3, NULL, h, apart, False, ahead)
+    elif masks == NULL:
+        add_taps(x, row, rows, taps, NULL, h, apart, False, ahead)
+    elif taps == 3:
+        add_taps(x, row, rows, 3, masks, h, apart, False, ahead)
+    else:
+        add_taps(x, row, rows, taps, masks, h, apart, False, ahead)
+
+
+cdef inline void sum_taps(
+    const Strips* s, const Band* b, const real* x, Py_ssize_t column, Py_ssize_t taps,
+    const f64v* masks, f64v* h,
+) noexcept nogil:
+    """Write the sums of `taps` neighbours, a vector of them from `column` on in each row."""
+    cdef Py_ssize_t i, z, r, at, slab = s.height * s.width
+    cdef Py_ssize_t ahead = b.planes * s.depth * slab if s.bands == 1 else b.rows * s.width
+    cdef f64v zeros = zero_lanes(&zeros)
+    for i in range(b.planes):
+        for r in range(b.above):
+            h[r * s.phases] = zeros
+        for r in range(b.above + b.rows, s.held):
+            h[r * s.phases] = zeros
+        if taps <= 0 or b.nz <= 0:
+            for r in range(b.above, b.above + b.rows):
+                h[r * s.phases] = zeros
+            h += s.held * s.phases
+            continue
+        for z in range(b.nz):
+            at = b.source + column + (i * s.depth + z) * slab
+            if at >= 0 and at + (b.rows - 1) * s.width + taps - 1 + WIDE_LANES <= s.total:
+                add_few_taps(
+                    x + at, s.width, b.rows, taps, masks, h + b.above * s.phases,
+                    s.phases, z > 0, ahead,
+                )
+                continue
+            for r in range(b.above, b.above + b.rows):
+                if at >= 0 and at + taps - 1 + WIDE_LANES <= s.total:
+                    add_few_taps(x + at, 0, 1, taps, masks, h + r * s.phases, 1, z > 0, 0)
+                else:
+                    add_taps_at_end(x, at, s.total, taps, masks, h + r * s.phases, z > 0)
+                at += s.width
+        h += s.held * s.phases
+
+
+cdef inline void sum_phase(
+    const Pool* p, const Strips* s, const Band* b, const real* x, Py_ssize_t column,
+    Py_ssize_t phase, f64v* h,
+) noexcept nogil:
+    """Write one vector of each row of h."""
+    cdef f64v[MOST_TAPS] masks
+    cdef Py_ssize_t k, at, taps, rest
+    if s.back:
+        at = column + phase + p.x.lo
+        rest = at % p.x.stride
+        taps = (p.x.kernel - 1 - rest + p.x.stride) // p.x.stride
+        at = at // p.x.stride - (taps - 1)
+    else:
+        at = column * p.x.stride - p.x.lo + phase * WIDE_LANES
+        taps = p.x.kernel
+    if at >= 0 and at + taps - 1 + WIDE_LANES <= s.width:
+        sum_taps(s, b, x, at, taps, NULL, h + phase)
+        return
+    for k in range(taps):
+        masks[k] = cc_within(at + k, s.width)
+    sum_taps(s, b, x, at, taps, <const f64v*>masks, h + phase)
+
+
+cdef inline f64v sum_down(
+    const f64v* h, Py_ssize_t apart, Py_ssize_t count, const Scale* by, const real* like
+) noexcept nogil:
+    """Sum some rows of h, divided."""
+    cdef f64v v
+    cdef Py_ssize_t i
+    if count <= 0:
+        return zero_lanes(&v)
+    v = h[0]
+    for i in range(1, count):
+        v = v + h[i * apart]
+    return divided(v, by, like)
+
+
+cdef inline void put(real* y, f64v v, Py_ssize_t n, Py_ssize_t room) noexcept nogil:
+    """Store n scalars, or a whole vector where there is room."""
+    if room >= WIDE_LANES:
+        narrow(y, v)
+    elif n > 0:
+        narrow_part(y, v, n)
+
+
+cdef inline void put_run(
+    const Strips* s, const Run* r, Py_ssize_t count, const f64v* h, const Scale* by,
+    real* y, Py_ssize_t row, Py_ssize_t n, Py_ssize_t room,
+) noexcept nogil:
+    """Write a run of one phase, or of two; y is `row` scalars from row to row."""
+    cdef f64v even, odd
+    cdef Py_ssize_t ahead = r.rows * row
+    if s.phases == 1:
+        for _ in range(r.rows):
+            cc_fetch(y + ahead)
+            put(y, sum_down(h, 1, count, by, y), n, room)
+            y += row
+            room -= row
+            h += r.step
+    elif s.back:
+        for _ in range(r.rows):
+            cc_fetch(y + ahead)
+            even = sum_down(h, 2, count, by, y)
+            odd = sum_down(h + 1, 2, count, by, y)
+            put(y, interleave_low(even, odd), n, room)
+            put(
+                y + WIDE_LANES, interleave_high(even, odd), n - WIDE_LANES,
+                room - WIDE_LANES,
+            )
+            y += row
+            room -= row
+            h += 2 * r.step
+    else:
+        for _ in range(r.rows):
+            cc_fetch(y + ahead)
+            even = sum_down(h, 2, count, by, y)
+            odd = sum_down(h + 1, 2, count, by, y)
+            put(y, cc_evens_f64(even, odd), n, room)
+            y += row
+            room -= row
+            h += 2 * r.step
+
+
+cdef inline void put_few(
+    const Strips* s, const Run* r, const f64v* h, const Scale* by, real* y,
+    Py_ssize_t row, Py_ssize_t n, Py_ssize_t room,
+) noexcept nogil:
+    """Do `put_run`, with the usual numbers as constants."""
+    if r.count == 3:
+        put_run(s, r, 3, h, by, y, row, n, room)
+    elif r.count == 2:
+        put_run(s, r, 2, h, by, y, row, n, room)
+    elif r.count == 1:
+        put_run(s, r, 1, h, by, y, row, n, room)
+    else:
+        put_run(s, r, r.count, h, by, y, row, n, room)
+
+
+cdef inline void put_phases(
+    const Strips* s, const Run* r, const f64v* h, const Scale* by, real* y,
+    Py_ssize_t row, Py_ssize_t n,
+) noexcept nogil:
+    """Write a run of more phases, scalar by scalar."""
+    cdef real[MOST_PHASES * 8] lane  # WIDE_LANES at most
+    cdef Py_ssize_t j, f, count = s.phases
+    for _ in range(r.rows):
+        for f in range(count):
+            narrow(lane + f * WIDE_LANES, sum_down(h + f, count, r.count, by, y))
+        if not s.back:
+            for j in range(n):
+                y[j] = lane[j * count]
+        elif n == s.step:
+            for j in range(WIDE_LANES):
+                for f in range(count):
+                    y[j * count + f] = lane[f * WIDE_LANES + j]
+        else:
+            for j in range(n):
+                y[j] = lane[j % count * WIDE_LANES + j // count]
+        y += row
+        h += count * r.step
+
+
+cdef inline void put_band(
+    const Strips* s, const Band* b, const f64v* h, const Scale* by, real* y,
+    Py_ssize_t n, Py_ssize_t room,
+) noexcept nogil:
+    """Write the rows of one strip; `room` scalars may be spilled over."""
+    cdef Py_ssize_t f
+    cdef const f64v* from_
+    for _ in range(b.planes):
+        for f in range(b.runs):
+            from_ = h + b.run[f].first * s.phases
+            if s.phases <= 2:
+                put_few(
+                    s, &b.run[f], from_, by, y + f * s.wide, b.runs * s.wide, n,
+                    room - f * s.wide,
+                )
+            else:
+                put_phases(
+                    s, &b.run[f], from_, by, y + f * s.wide, b.runs * s.wide, n
+                )
+        h += s.held * s.phases
+        y += b.results * s.wide
+        room -= b.results * s.wide
+
+
+cdef inline void write_band(
+    const Pool* p, const Strips* s, const Band* b, const Scale* by, const real* x,
+    real* y, Py_ssize_t stop,
+) noexcept nogil:
+    """Write a band of the result; what lies before `stop` may be spilled over."""
+    cdef f64v[HELD + 1] held
+    cdef f64v* h = <f64v*>((<uintptr_t>held + 63) // 64 * 64)  # whole lines of cache
+    cdef Py_ssize_t column = 0, n = min(s.step, s.wide), phase
+    while True:
+        for phase in range(s.phases):
+            sum_phase(p, s, b, x, column, phase, h)
+        put_band(
+            s, b, h, by, y + b.result + column, n,
+            stop - b.result - column if b.runs == 1 else 0,
+        )
+        if column + n >= s.wide:
+            break
+        column = min(column + s.step, s.wide - n)

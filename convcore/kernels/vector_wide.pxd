@@ -1,0 +1,106 @@
+# Sums in doubles of scalars of either type: vectors of doubles, loaded and stored.
+#
+# What      wide: as many scalars as a vector has doubles, as doubles.  narrow: back, each
+#           rounded once.  keep_first: the first n lanes, and zero in the others, whatever
+#           was there.  within: a mask of the lanes whose number, from `first` on, is one
+#           of 0 .. extent - 1; masked: zero in the others.
+# How       GNU vectors: masks need no instruction set by name. GCC 12 converts half a
+#           vector at a time, so conversions stand in vector.pxd.
+
+from libc.math cimport frexp
+
+from convcore.kernels.vector cimport cc_narrow_f32, cc_wide_f32, f64v, real
+
+cdef extern from *:
+    """
+    typedef long long cc_bits64
+        __attribute__((vector_size(CC_VEC_BYTES), aligned(8), may_alias));
+    #define CC_WIDE_LANES (CC_VEC_BYTES / 8)
+    static const long long cc_ones_then_zeros[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    static inline cc_f64v cc_keep_first(cc_f64v v, Py_ssize_t n) {
+        return (cc_f64v)((cc_bits64)v & *(const cc_bits64 *)(cc_ones_then_zeros + 8 - n));
+    }
+    static const double cc_counting[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+    static inline cc_f64v cc_within(double first, double extent) {
+        cc_f64v at = first + *(const cc_f64v *)cc_counting;
+        return (cc_f64v)((cc_bits64)(at >= 0) & (cc_bits64)(at < extent));
+    }
+    static inline cc_f64v cc_masked(cc_f64v v, cc_f64v mask) {
+        return (cc_f64v)((cc_bits64)v & (cc_bits64)mask);
+    }
+    static inline cc_f64v cc_quotient(cc_f64v a, double b) { return a / b; }
+    """
+    enum:
+        WIDE_LANES "CC_WIDE_LANES"  # doubles of a vector
+    f64v cc_keep_first(f64v v, Py_ssize_t n) nogil
+    f64v cc_within(double first, double extent) nogil
+    f64v cc_masked(f64v v, f64v mask) nogil
+    f64v cc_quotient(f64v a, double b) nogil
+
+cdef struct Scale:  # division of sums
+    double divisor, factor
+    bint exact  # the factor is the inverse of the divisor
+
+
+cdef inline Scale scale_by(double divisor) noexcept nogil:
+    """Prepare to divide; powers of two have an exact inverse."""
+    cdef Scale s
+    cdef int exponent
+    s.divisor, s.factor = divisor, 1 / divisor
+    s.exact = frexp(divisor, &exponent) == 0.5
+    return s
+
+
+cdef inline f64v wide(const real* source) noexcept nogil:
+    """Load a vector of doubles."""
+    if real is float:
+        return cc_wide_f32(source)
+    else:
+        return (<const f64v*>source)[0]
+
+
+cdef inline f64v wide_part(const real* source, Py_ssize_t n) noexcept nogil:
+    """Load n scalars, at most a vector, and zeros behind them; read nothing else."""
+    cdef real[8] room  # WIDE_LANES at most
+    cdef Py_ssize_t j
+    for j in range(8):
+        room[j] = 0
+    for j in range(n):
+        room[j] = source[j]
+    return wide(<const real*>room)
+
+
+cdef inline void narrow(real* to, f64v v) noexcept nogil:
+    """Store a vector of doubles, each rounded once."""
+    if real is float:
+        cc_narrow_f32(to, v)
+    else:
+        (<f64v*>to)[0] = v
+
+
+cdef inline void narrow_part(real* to, f64v v, Py_ssize_t n) noexcept nogil:
+    """Store the first n lanes, or all."""
+    cdef real[8] room
+    cdef Py_ssize_t j
+    if n >= WIDE_LANES:
+        narrow(to, v)
+        return
+    narrow(<real*>room, v)
+    for j in range(n):
+        to[j] = room[j]
+
+
+cdef inline f64v divided(f64v v, const Scale* s, const real* like) noexcept nogil:
+    """Divide; what is rounded to float32 afterwards may be multiplied by the inverse."""
+    if real is float:
+        return v * s.factor
+    else:
+        return v * s.factor if s.exact else cc_quotient(v, s.divisor)
+
+
+cdef inline real quotient(double v, const Scale* s, const real* like) noexcept nogil:
+    """Do `divided` with one scalar, to the same bits."""
+    if real is float:
+        return <float>(v * s.factor)
+    else:
+        return v * s.factor if s.exact else v / s.divisor

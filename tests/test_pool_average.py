@@ -1,0 +1,431 @@
+"""The family of average pooling: sums, norms, blurs, feature maps."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convcore import functional as F
+from convcore import reference
+from convcore.problem import PoolProblem
+from convcore.runtime import cpu
+from tests.oracle import (
+    Array,
+    Call,
+    assert_bits_equal,
+    assert_exact,
+    assert_within,
+    generators,
+    normal,
+    pool_calls,
+    wider,
+)
+from tests.pool_helpers import (
+    INF,
+    NAN,
+    dtypes,
+    f,
+    inner,
+    isas,
+    ranks,
+    team_of,
+    teams,
+    whole,
+)
+
+# Rows around the vectors and strips of the kernels: 2, 4 or 8 doubles.
+WIDTHS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 48, 65)
+WINDOWS = [  # kernel, stride, padding
+    (1, 1, 0),
+    (1, 2, 0),
+    (2, 1, 1),
+    (2, 2, 0),
+    (3, 1, 1),
+    (3, 2, 1),
+    (2, 3, 0),
+    (5, 3, 2),
+    (4, 4, 1),
+    (3, 8, 1),
+    (9, 8, 4),
+    (3, 9, 0),
+    (16, 2, 8),
+    (17, 5, 3),
+]
+
+
+def inside(values: Array, around: float) -> tuple[Array, Array]:
+    """Give a copy of values in the middle of other memory, and all of that."""
+    memory = np.full(values.size + 128, around, values.dtype)
+    part = memory[64:-64].reshape(values.shape)
+    part[...] = values
+    return part, memory
+
+
+@dtypes
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_every_width_of_rows(window: Any, dtype: Any, isa: str) -> None:
+    """Exact on integers; nothing outside of the arrays counts or is written."""
+    kernel, _, padding = window
+    rng = np.random.default_rng(1)
+    for width in WIDTHS:
+        if width + 2 * padding < kernel:
+            continue
+        shape = (2, 3, 5 if kernel < 5 else kernel + 2, width)
+        for count_pad in (True, False):
+            rule: dict[str, Any] = {"count_include_pad": count_pad}
+            problem = PoolProblem.pool("pool", shape, *window)
+            x, _ = inside(whole(rng, shape, dtype), NAN)
+            grad_y, _ = inside(whole(rng, problem.y_shape, dtype), NAN)
+            y, around_y = inside(np.zeros_like(grad_y), 7.0)
+            grad_x, around_x = inside(np.zeros_like(x), 7.0)
+            F.avg_pool2d(x, *window, **rule, divisor_override=1, out=y)
+            F.avg_pool2d_backward(
+                grad_y, shape, *window, **rule, divisor_override=1, out=grad_x
+            )
+            assert_exact(y, reference.avg_pool(problem, x, count_pad, 1))
+            assert_exact(
+                grad_x, reference.avg_pool_backward(problem, grad_y, count_pad, 1)
+            )
+            for around in (around_x, around_y):
+                assert (around[:64] == 7).all()
+                assert (around[-64:] == 7).all()
+            wide = x.astype(wider(dtype))
+            expected = reference.avg_pool(problem, wide, count_pad)
+            terms = reference.avg_pool(problem, np.abs(wide), count_pad)
+            actual = F.avg_pool2d(x, *window, **rule)
+            assert_within(actual, expected, rounding(dtype, kernel) * terms, dtype)
+
+
+def rounding(dtype: Any, kernel: int) -> float:
+    """Bound the relative error: sums of doubles, a division, one rounding."""
+    exact = (kernel**2 + 4) * 2.0**-53
+    return 2.0**-24 + exact if dtype == np.float32 else exact
+
+
+@pytest.mark.parametrize(
+    ("shape", "window"),
+    [
+        ((40, 3, 8, 8), (3, 1, 1)),  # some planes in a band
+        ((1, 1, 700, 9), (3, 1, 1)),  # some bands in a plane
+        ((1, 2, 300, 40), (3, 2, 1)),
+        ((1, 2, 301, 40), (2, 2, 0)),
+        ((3, 2, 90, 90), (5, 3, 2)),
+        ((1, 2, 9, 14, 14), (3, 1, 1)),
+        ((1, 2, 9, 14, 14), (3, 2, 1)),
+    ],
+)
+def test_bands_of_strips(shape: Any, window: Any, isa: str) -> None:
+    ndim, rng = len(shape) - 2, np.random.default_rng(2)
+    problem = PoolProblem.pool("pool", shape, *window)
+    x = rng.integers(-9, 10, shape).astype(np.float32)
+    grad_y = rng.integers(-9, 10, problem.y_shape).astype(np.float32)
+    for n in (1, 2, 3, 8):
+        with team_of(n):
+            y = f("sum_pool", ndim)(x, *window)
+            grad_x = f("sum_pool_backward", ndim)(grad_y, shape, *window)
+        assert_exact(y, reference.avg_pool(problem, x, True, 1))
+        assert_exact(grad_x, reference.avg_pool_backward(problem, grad_y, True, 1))
+
+
+@dtypes
+@ranks
+def test_sums_are_means_divided_by_one(ndim: int, dtype: Any) -> None:
+    x = normal(np.random.default_rng(3), (2, 3, *(11, 9, 6)[:ndim]), dtype)
+    window = (3, 2, 1, True)
+    y = f("sum_pool", ndim)(x, *window)
+    mean = f("avg_pool", ndim)(x, *window, divisor_override=1)
+    assert_bits_equal(y, mean)
+    back = f("sum_pool_backward", ndim)(y, x.shape, *window)
+    same = f("avg_pool_backward", ndim)(y, x.shape, *window, divisor_override=1)
+    assert_bits_equal(back, same)
+
+
+@dtypes
+def test_nan_stays_in_its_windows_in_every_layout(dtype: Any, isa: str) -> None:
+    for width in WIDTHS[2:]:
+        for place in (0, width // 2, width - 1):
+            x = np.zeros((3, 2, 6, width), dtype)
+            x[1, 1, 2, place] = NAN
+            for kernel, stride, padding in ((3, 1, 1), (3, 2, 1), (2, 3, 0)):
+                problem = PoolProblem.pool("p", x.shape, kernel, stride, padding)
+                y = F.avg_pool2d(x, kernel, stride, padding)
+                expected = reference.avg_pool(problem, x)
+                assert np.array_equal(np.isnan(y), np.isnan(expected))
+            back = F.avg_pool2d_backward(x, x.shape, 3, 1, 1)
+            problem = PoolProblem.pool("p", x.shape, 3, 1, 1)
+            expected = reference.avg_pool_backward(problem, x)
+            assert np.array_equal(np.isnan(back), np.isnan(expected))
+
+
+# Norms -----------------------------------------------------------------------------
+
+
+@dtypes
+@given(
+    call=pool_calls(max_dilation=1),
+    rng=generators(),
+    power=st.sampled_from([1, 2, 3.5, 0.5, INF]),
+    isa=isas,
+    team=teams,
+)
+def test_lp_pool_is_the_reference(
+    dtype: Any, call: Call, rng: np.random.Generator, power: float, isa: str, team: int
+) -> None:
+    x = normal(rng, call.x_shape, dtype)
+    x[rng.random(x.shape) < 0.2] = 0
+    grad_y = normal(rng, call.problem.y_shape, dtype)
+    window = dict(call.keywords)
+    window.pop("dilation", None)
+    with cpu.use(isa), team_of(team):
+        y = f("lp_pool", call.ndim)(x, power, **window)
+        grad_x = f("lp_pool_backward", call.ndim)(grad_y, x, y, power, **window)
+    with_more = wider(dtype)
+    wide, wide_y, wide_grad = (a.astype(with_more) for a in (x, y, grad_y))
+    problem = call.problem
+    norms = reference.lp_pool(problem, wide, power)
+    # 64 terms; a power is one rounding, so is the root, which takes 1/p of an error.
+    unit = (
+        2.0**-24 * 1.01 if dtype == np.float32 else 2.0**-53 * (68 / min(power, 1) + 4)
+    )
+    assert_within(y, norms, unit * norms, dtype)
+    expected = reference.lp_pool_backward(problem, wide_grad, wide, wide_y, power)
+    terms = reference.lp_pool_backward(
+        problem, np.abs(wide_grad), np.abs(wide), wide_y, power
+    )
+    assert_within(grad_x, expected, unit * terms, dtype)
+
+
+@dtypes
+@ranks
+def test_global_norms_are_norms_of_channels(ndim: int, dtype: Any) -> None:
+    rng = np.random.default_rng(4)
+    x = normal(rng, (2, 3, *(40, 9, 5)[:ndim]), dtype)
+    spatial = tuple(range(2, ndim + 2))
+    for power in (1, 2, 3, INF):
+        y = f("global_lp_pool", ndim)(x, power)
+        wide = np.abs(x.astype(np.float64))
+        expected = wide.max(spatial, keepdims=True)
+        if power != INF:
+            expected = (wide**power).sum(spatial, keepdims=True) ** (1 / power)
+        np.testing.assert_allclose(y, expected, rtol=4 * np.finfo(dtype).eps * 8)
+        back = f("global_lp_pool_backward", ndim)(y, x, y, power)
+        same = f("lp_pool_backward", ndim)(y, x, y, power, x.shape[2:])
+        assert_bits_equal(back, same)
+        assert_bits_equal(f("global_lp_pool", ndim)(x[0], power), y[0])
+
+
+def test_norms_by_hand() -> None:
+    x = np.array([[[3.0, -4.0, 0.0, 0.0, 1e200, 1e200]]], np.float64)
+    y = F.lp_pool1d(x, 2, 2)
+    assert y[0, 0, :2].tolist() == [5.0, 0.0]
+    assert y[0, 0, 2] == INF  # in float64, squares may overflow
+    grad = F.lp_pool1d_backward(np.full((1, 1, 2), 10.0), x[..., :4], y[..., :2], 2, 2)
+    assert grad.ravel().tolist() == [6.0, -8.0, 0.0, 0.0]
+    large = np.full((1, 1, 4), 1e30, np.float32)
+    assert F.lp_pool1d(large, 2, 4).item() == np.float32(2e30)
+    signs = F.lp_pool1d_backward(
+        np.full((1, 1, 1), 2.0),
+        np.array([[[-3.0, 0.0, NAN]]]),
+        np.ones((1, 1, 1)),
+        1,
+        3,
+    )
+    assert_exact(signs, np.array([[[-2.0, 0.0, NAN]]]))
+
+
+@pytest.mark.parametrize("power", [0, -1, NAN, -INF])
+def test_no_norm_has_such_a_power(power: float) -> None:
+    with pytest.raises(ValueError, match=r"lp_pool1d: norm_type"):
+        F.lp_pool1d(np.ones((1, 1, 4)), power, 2)
+
+
+def test_norms_of_the_gradient_have_the_shape_of_the_result() -> None:
+    x = np.ones((1, 1, 4))
+    with pytest.raises(ValueError, match=r"y must have the result's shape \(1, 1, 2\)"):
+        F.lp_pool1d_backward(np.ones((1, 1, 2)), x, np.ones((1, 1, 3)), 2, 2)
+
+
+# Blurs -----------------------------------------------------------------------------
+
+MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+@st.composite
+def blur_calls(draw: st.DrawFn) -> tuple[tuple[int, ...], Any, Any, str]:
+    """Draw a shape of x, kernel, stride, and a mode."""
+    ndim = draw(st.integers(1, 3))
+    mode = draw(st.sampled_from(MODES))
+    kernel = tuple(draw(st.integers(1, 6)) for _ in range(ndim))
+    stride = tuple(draw(st.integers(1, 4)) for _ in range(ndim))
+    least = [k // 2 + 1 if mode == "reflect" else 1 for k in kernel]
+    room = (40, 14, 5)[ndim - 1]
+    spatial = tuple(i + draw(st.integers(0, room)) for i in least)
+    shape = (draw(st.integers(0, 2)), draw(st.integers(1, 3)), *spatial)
+    return shape, kernel, stride, mode
+
+
+@dtypes
+@given(call=blur_calls(), rng=generators(), isa=isas, team=teams)
+def test_blur_pool_is_the_reference_and_its_own_adjoint(
+    dtype: Any, call: Any, rng: np.random.Generator, isa: str, team: int
+) -> None:
+    shape, kernel, stride, mode = call
+    ndim = len(kernel)
+    scale = 2.0 ** sum(k - 1 for k in kernel)  # then the weights are integers
+    x = (rng.integers(-4, 5, shape) * scale).astype(dtype)
+    with cpu.use(isa), team_of(team):
+        y = f("blur_pool", ndim)(x, kernel, stride, padding_mode=mode)
+        grad_y = (rng.integers(-4, 5, y.shape) * scale).astype(dtype)
+        grad_x = f("blur_pool_backward", ndim)(
+            grad_y, shape, kernel, stride, padding_mode=mode
+        )
+    assert_exact(y, reference.blur_pool(x, kernel, stride, mode))
+    assert_exact(
+        grad_x, reference.blur_pool_backward(grad_y, shape, kernel, stride, mode)
+    )
+    assert inner(y, grad_y) == inner(x, grad_x)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_blur_pool_of_long_rows(mode: str, stride: int, isa: str) -> None:
+    """Rows of several blocks, at whose ends other rules hold."""
+    rng = np.random.default_rng(5)
+    for width in (500, 520, 1300):
+        x = (rng.integers(-4, 5, (1, 2, 3, width)) * 256.0).astype(np.float32)
+        y = F.blur_pool2d(x, (3, 5), (1, stride), padding_mode=mode)
+        assert_exact(y, reference.blur_pool(x, (3, 5), (1, stride), mode))
+        grad_y = (rng.integers(-4, 5, y.shape) * 256.0).astype(np.float32)
+        back = (x.shape, (3, 5), (1, stride))
+        grad_x = F.blur_pool2d_backward(grad_y, *back, padding_mode=mode)
+        assert_exact(grad_x, reference.blur_pool_backward(grad_y, *back, mode))
+
+
+@dtypes
+@ranks
+def test_bits_of_the_family_depend_on_nothing_but_a_sample(
+    ndim: int, dtype: Any, isa: str
+) -> None:
+    rng = np.random.default_rng(6)
+    x = normal(rng, (3, 5, *((1501,), (60, 71), (12, 20, 22))[ndim - 1]), dtype)
+    grad = normal(rng, f("blur_pool", ndim)(x).shape, dtype)
+
+    def results(x: Array, grad: Array) -> list[Array]:
+        norms = f("lp_pool", ndim)(x, 3, 3, 2)
+        return [
+            f("blur_pool", ndim)(x),
+            f("blur_pool", ndim)(x, 4, 3, padding_mode="circular"),
+            f("blur_pool_backward", ndim)(grad, x.shape),
+            norms,
+            f("lp_pool_backward", ndim)(norms, x, norms, 3, 3, 2),
+            f("avg_pool", ndim)(x, 3, 1, 1),
+            f("avg_pool", ndim)(x, 5, 3, 2),
+            f("avg_pool_backward", ndim)(x, x.shape, 3, 1, 1),
+            F.channel_avg_pool(x, 3, 2, 1),
+        ]
+
+    with team_of(1):
+        expected = results(x, grad)
+    for n in (2, 3):
+        with team_of(n):
+            for actual, same in zip(results(x, grad), expected, strict=True):
+                assert_bits_equal(actual, same, f"{n} threads")
+    alone = results(x[1:2], grad[1:2])
+    for actual, same in zip(alone, expected, strict=True):
+        assert_bits_equal(actual, same[1:2], "one sample")
+
+
+def test_blur_errors() -> None:
+    x = np.ones((1, 1, 4, 4))
+    with pytest.raises(ValueError, match=r"blur_pool2d: padding_mode must be one of"):
+        F.blur_pool2d(x, padding_mode="wrap")
+    with pytest.raises(ValueError, match=r"blur_pool2d: kernel_size must be <= 15"):
+        F.blur_pool2d(x, 16)
+    with pytest.raises(
+        ValueError, match=r"blur_pool2d: to reflect, axes must be longer"
+    ):
+        F.blur_pool2d(x, 9)
+    with pytest.raises(ValueError, match=r"blur_pool2d: stride must be >= 1"):
+        F.blur_pool2d(x, 3, 0)
+    with pytest.raises(ValueError, match=r"grad_output must have the result's shape"):
+        F.blur_pool2d_backward(x, x.shape)
+
+
+# Feature maps ----------------------------------------------------------------------
+
+
+@dtypes
+@pytest.mark.parametrize("spatial", [(), (7,), (5, 9), (2, 3, 4)])
+def test_channel_avg_pool_is_avg_pool_along_the_channels(
+    spatial: tuple[int, ...], dtype: Any
+) -> None:
+    rng = np.random.default_rng(7)
+    x = whole(rng, (2, 11, *spatial), dtype)
+    for window in ((2,), (3, 2, 1), (4, 3, ((1, 2),), True, False), (3, 1, 1, False)):
+        y = F.channel_avg_pool(x, *window)
+        last = np.ascontiguousarray(np.moveaxis(x.reshape(2, 11, -1), 1, 2))
+        expected = np.moveaxis(F.avg_pool1d(last, *window), 2, 1)
+        assert_exact(y, np.ascontiguousarray(expected).reshape(2, -1, *spatial))
+        grad_y = whole(rng, y.shape, dtype)
+        grad_x = F.channel_avg_pool_backward(grad_y, x.shape, *window)
+        assert inner(y, grad_y) == inner(x, grad_x)
+
+
+def test_channel_errors() -> None:
+    x = np.ones((1, 4, 4))
+    with pytest.raises(ValueError, match=r"channel_avg_pool: x must have at least 2"):
+        F.channel_avg_pool(np.ones(3), 2)
+    with pytest.raises(ValueError, match=r"channel_avg_pool: kernel_size must be >= 1"):
+        F.channel_avg_pool(x, 0)
+    with pytest.raises(TypeError, match=r"channel_avg_pool: padding must be integers"):
+        F.channel_avg_pool(x, 2, 1, "same")
+    with pytest.raises(ValueError, match=r"grad_output must have the result's shape"):
+        F.channel_avg_pool_backward(x, x.shape, 2)
+    with pytest.raises(TypeError, match=r"input_shape must be a tuple, got 4"):
+        F.channel_avg_pool_backward(x, 4, 2)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"x must have at least 2 axes"):
+        F.channel_avg_pool_backward(x, (4,), 2)
+
+
+# Results in a given place ----------------------------------------------------------
+
+
+@dtypes
+def test_out_is_written_or_refused(dtype: Any) -> None:
+    x = normal(np.random.default_rng(8), (2, 4, 6, 6), dtype)
+    norms = F.lp_pool2d(x, 2, 2)
+    whole_norms = F.global_lp_pool2d(x, 2)
+    blurred = F.blur_pool2d(x)
+    mean = F.global_avg_pool2d(x)
+    calls: list[tuple[Any, tuple[Any, ...]]] = [
+        (F.avg_pool2d, (x, 2)),
+        (F.avg_pool2d_backward, (norms, x.shape, 2)),
+        (F.sum_pool2d, (x, 2)),
+        (F.sum_pool2d_backward, (norms, x.shape, 2)),
+        (F.adaptive_avg_pool2d, (x, 4)),
+        (F.adaptive_avg_pool2d_backward, (norms, x.shape)),
+        (F.global_avg_pool2d, (x,)),
+        (F.global_avg_pool2d_backward, (mean, x.shape)),
+        (F.lp_pool2d, (x, 2, 2)),
+        (F.lp_pool2d, (x, INF, 2)),
+        (F.lp_pool2d_backward, (norms, x, norms, 2, 2)),
+        (F.global_lp_pool2d, (x, 2)),
+        (F.global_lp_pool2d_backward, (whole_norms, x, whole_norms, 2)),
+        (F.blur_pool2d, (x,)),
+        (F.blur_pool2d_backward, (blurred, x.shape)),
+        (F.channel_avg_pool, (x, 2)),
+        (F.channel_avg_pool_backward, (F.channel_avg_pool(x, 2), x.shape, 2)),
+    ]
+    for function, arguments in calls:
+        expected = function(*arguments)
+        out = np.full_like(expected, NAN)
+        assert function(*arguments, out=out) is out
+        assert_bits_equal(out, expected)
+        with pytest.raises(ValueError, match=r"out must have shape"):
+            function(*arguments, out=out[:1])
+        with pytest.raises(TypeError, match=r"out must be"):
+            function(*arguments, out=out.astype(np.float16))
+    with pytest.raises(ValueError, match=r"out must not overlap"):
+        F.avg_pool2d(x, 3, 1, 1, out=x)
