@@ -16,7 +16,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 KERNELS = Path("convcore/kernels")
-PROBE = "probe"  # compiled once, for any processor: it finds out which ISA runs
+# Compiled once, for any processor: the one finds out which ISA runs, the other only keeps.
+ONCE = ("probe", "memory")
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,13 @@ def extensions() -> list[Extension]:
                 depends=[str(p) for p in KERNELS.glob("*.pxd")],
             )
             for source in sources
-            if source.stem != PROBE
+            if source.stem not in ONCE
         ]
         if isa is isas[0]:
-            modules.append(
-                Extension(f"convcore.kernels.{PROBE}", [f"{KERNELS}/probe.pyx"])
-            )
+            modules += [
+                Extension(f"convcore.kernels.{name}", [f"{KERNELS}/{name}.pyx"])
+                for name in ONCE
+            ]
         built += cythonize(
             modules,
             build_dir=f"build/cython/{isa.package}",

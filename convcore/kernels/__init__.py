@@ -11,6 +11,7 @@
     transpose.pxd   rows to columns, in registers
     buffers.pxd     the arrays of a call as plain memory
     activation.pxd  what is done to results before they leave the cache
+    finite.pxd      whether results are finite
     rounds.pxd      rounds of tasks, parts of scratch, sums of chunks
     winograd.pxd    transforms that save multiplications, and their tiles
     planes.pxd      tiles of rows and columns, for few channels a group
@@ -25,6 +26,7 @@
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
     update.pyx      steps of optimisers, in place
     probe.pyx       what the processor can do             omp.pxd    OpenMP's questions
+    memory.pyx      memory of results, used again
     baseline/  x86_64_v3/  x86_64_v4/     the homes of the compiled copies
 
 A kernel gets a geometry and contiguous arrays of any rank, checks their types and sizes

@@ -45,6 +45,7 @@ from convcore.kernels.fft_tiles cimport (
     Place, box_of, list_numbers, place_of, transform_inputs_of,
 )
 from convcore.kernels.fft_weights cimport pack_panel, packing_room
+from convcore.kernels.finite cimport is_zero
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, volume
 from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, round_of
 from convcore.kernels.targets cimport write_panel
@@ -52,7 +53,6 @@ from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.vector cimport (
     MR, MR_QUARTER, NV, VEC_BYTES, all_lanes, f32v, f64v, nr, real, vec, zero_lanes,
 )
-from convcore.kernels.winograd_tiles cimport is_zero
 
 cdef enum:
     PANELS_PER_THREAD = 1  # whose weights are transformed between two looks for Ctrl-C

@@ -33,6 +33,7 @@ from convcore.kernels.fft_tiles cimport (
     Place, image_at, list_numbers, place_of, transform_inputs_of, turn_tile,
 )
 from convcore.kernels.fft_weight_tasks cimport Job, make_job
+from convcore.kernels.finite cimport are_finite
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, conv_of, volume
 from convcore.kernels.rounds cimport (
     TASKS_PER_THREAD, add_tree, aligned, ceil_div, round_of, slot_of, units_of,
@@ -42,7 +43,6 @@ from convcore.kernels.transpose cimport spread
 from convcore.kernels.vector cimport (
     MR, NR_BYTES, NV, VEC_BYTES, all_lanes, f32v, f64v, nr, real, vec, zero_lanes,
 )
-from convcore.kernels.winograd_tiles cimport are_finite
 
 
 cdef inline void place(

@@ -26,6 +26,7 @@ from libc.string cimport memset
 from convcore.kernels.buffers cimport (
     Buffers, call, flags_of, geometry_of, read_geometry, reals, room,
 )
+from convcore.kernels.finite cimport are_finite
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, Window, forward_window, volume
 from convcore.kernels.rounds cimport (
     TASKS_PER_THREAD, add_tree, aligned, ceil_div, odd_lines, round_of, slot_of, units_of,
@@ -39,7 +40,7 @@ from convcore.kernels.winograd_tiles cimport (
     turn_patch,
 )
 from convcore.kernels.winograd_transforms cimport (
-    are_finite, patches, transform_patch, weights_from_tile,
+    patches, transform_patch, weights_from_tile,
 )
 
 cdef enum:

@@ -27,6 +27,7 @@ from libc.math cimport isfinite, pow, powf, sqrt, sqrtf
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport Buffers, call_as, from_bits, geometry_of, reals, room
+from convcore.kernels.finite cimport is_zero
 from convcore.kernels.moments cimport lanes_of, load, store
 from convcore.kernels.powers cimport power_34
 from convcore.kernels.vector cimport (
@@ -134,14 +135,6 @@ cdef void windows(
             window_sum(ahead(first, j), s.plane, rows, n - j) * a + b, n - j,
         )
         j += lanes
-
-
-cdef inline bint is_zero(vec v) noexcept nogil:
-    """Tell whether all lanes are zero, and none is NaN."""
-    if vec is f32v:
-        return cc_sum_f32(v) == 0
-    else:
-        return cc_sum_f64(v) == 0
 
 
 cdef inline void two_windows(

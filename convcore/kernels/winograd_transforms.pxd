@@ -13,9 +13,10 @@
 # Why not   The kind of tile as a number in the loops, not compiled into them: 5 % slower.
 # Source    as winograd.pxd.
 
+from convcore.kernels.finite cimport is_zero
 from convcore.kernels.rounds cimport ceil_div
 from convcore.kernels.vector cimport (
-    NV, VEC_BYTES, f32v, vec, ahead, cc_sum_f32, cc_sum_f64, zero_lanes,
+    NV, VEC_BYTES, f32v, vec, ahead, zero_lanes,
 )
 from convcore.kernels.winograd cimport (
     far, four, gradients, inputs, near, one, results, sums, taps, terms, tile, transform, two,
@@ -165,24 +166,6 @@ cdef inline void write_tile(
                 value = near(v) * block[y * t.out_x + x] + last
                 check[0] = check[0] + zero_lanes(v) * value
                 to[NV * (y * pitch + x * step) + half] = value
-
-
-cdef inline bint is_zero(vec v) noexcept nogil:
-    """Tell whether the lanes add up to zero: they do not if one is NaN."""
-    if vec is f32v:
-        return cc_sum_f32(v) == 0
-    else:
-        return cc_sum_f64(v) == 0
-
-
-cdef inline bint are_finite(const vec* v, Py_ssize_t rows, int vectors) noexcept nogil:
-    """Tell whether the first vectors of some rows of NR scalars are finite."""
-    cdef vec check = zero_lanes(v)
-    cdef Py_ssize_t i, j
-    for i in range(rows):
-        for j in range(vectors):
-            check = check + zero_lanes(v) * v[NV * i + j]
-    return is_zero(check)
 
 
 cdef inline bint write_tiles(

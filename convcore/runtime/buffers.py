@@ -2,12 +2,12 @@
 
 The system gives fresh memory page by page, at the first write, and clears it: for results
 of megabytes that takes longer than a layer that is bound by memory. So results of LEAST
-bytes and more lie in blocks that come back here when their array and all views of it are
-gone, and go to a later result of about the same size. Nobody knows a block but the base
-of its array: what is held anywhere, by whatever kind of view, is never used again.
+bytes and more lie in blocks that come back when their array and all views of it are gone,
+and go to a later result of about the same size. The array's base holds the block, and so
+does whoever holds the base: what is held is never used again.
 
-Blocks that wait for that have at most `LIMIT` bytes, the oldest leave first; any number
-inside of `keep_memory`, where the same sizes are needed again and again.
+Blocks that wait for that have at most `LIMIT` bytes, the oldest leave first; half of the
+machine's memory inside of `keep_memory`, where the same sizes are needed again and again.
 
 ======================  ==============================================================
 CONVCORE_KEEP_BYTES     that limit, 0 for none; by default 1/16 of the memory of the
@@ -16,120 +16,24 @@ CONVCORE_KEEP_BYTES     that limit, 0 for none; by default 1/16 of the memory of
 """
 
 import os
-import sys
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from math import inf, prod
+from math import prod
 from pathlib import Path
-from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-# Bytes; below, NumPy's own memory is faster, by 2 us. Above, the system may get it back at
-# each end, when it lies at the end of the heap, and must clear it again: steps of LeNet,
+from convcore.kernels import memory
+
+# Bytes; below, NumPy's own memory is faster, by 0.5 us. Above, the system may get it back
+# at each end, when it lies at the end of the heap, and must clear it again: steps of LeNet,
 # with results of 300 and 400 KB, had 0 or 680 page faults, and took a quarter more then.
 LEAST = 1 << 18
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 _STEPS = 4  # sizes of blocks between powers of two: at most a fifth is not used
 _MOST = 256 << 20
-
-
-class _Memory(NamedTuple):
-    """The memory of a block."""
-
-    array: npt.NDArray[np.uint8]
-    address: int
-    size: int
-
-
-class _Store:
-    """Blocks that wait.
-
-    Nobody waits for the lock: a signal handler, or the end of an array, may come in the
-    middle of a change that this very thread makes.
-    """
-
-    def __init__(self) -> None:
-        self.bytes = 0  # of all that wait
-        self._freed: deque[_Memory] = deque()  # on their way; its methods are atomic
-        self._waiting: dict[int, deque[tuple[int, _Memory]]] = {}  # by size, with turns
-        self._turn = 0
-        self._lock = Lock()
-
-    def take(self, size: int) -> _Memory:
-        """Take a block that waits, the last that came, or a fresh one."""
-        if self._lock.acquire(blocking=False):
-            try:
-                same = self._waiting.get(size)
-                if same:
-                    self.bytes -= size
-                    return same.pop()[1]
-            finally:
-                self._lock.release()
-        array = np.empty(size + ALIGNMENT, np.uint8)
-        start = array.ctypes.data
-        return _Memory(array, start + -start % ALIGNMENT, size)
-
-    def give_back(self, memory: _Memory) -> None:
-        """Let a block wait that nobody holds any more."""
-        self._freed.append(memory)
-        self.settle()
-
-    def settle(self) -> None:
-        """Do what there is to do: sort in what came back, and keep to the limit.
-
-        Whoever finds the lock taken leaves that to its holder, which looks again after it
-        has given up the lock.
-        """
-        while (self._freed or self.bytes > _limit()) and self._lock.acquire(False):
-            try:
-                while self._freed:
-                    memory = self._freed.popleft()
-                    self._turn += 1
-                    same = self._waiting.setdefault(memory.size, deque())
-                    same.append((self._turn, memory))
-                    self.bytes += memory.size
-                self._trim(_limit())
-            finally:
-                self._lock.release()
-
-    def release(self) -> None:
-        """Give all that waits back to the system."""
-        self.settle()
-        if self._lock.acquire(blocking=False):
-            try:
-                self._trim(0)
-            finally:
-                self._lock.release()
-
-    def _trim(self, most: float) -> None:
-        while self.bytes > most:
-            oldest = min(
-                (q for q in self._waiting.values() if q), key=lambda q: q[0][0]
-            )
-            self.bytes -= oldest.popleft()[1].size
-
-
-class _Block:
-    """The base of one array: when it ends, nobody holds the memory any more."""
-
-    __slots__ = ("__array_interface__", "memory")
-
-    def __init__(self, memory: _Memory, shape: tuple[int, ...], kind: str) -> None:
-        self.memory = memory
-        self.__array_interface__ = {
-            "version": 3,
-            "shape": shape,
-            "typestr": kind,
-            "data": (memory.address, False),
-        }
-
-    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
-        if not ending():
-            _store.give_back(self.memory)
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -143,17 +47,21 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     size = prod(shape) * dtype.itemsize
     if size < LEAST:
         return np.empty(shape, dtype)
-    memory = _store.take(_size_of_block(size))
-    return np.asarray(_Block(memory, shape, dtype.str))
+    return np.ndarray(shape, dtype, memory.Block(_size_of_block(size)))
 
 
 @contextmanager
 def keep_memory() -> Iterator[None]:
-    """Keep the memory of all results that end, for those that come, without a limit.
+    """Keep more memory of results that end, for those that come: half of the machine's.
 
     For a loop of one's own whose steps need the same sizes again and again; `train.fit`
     and `train.predict` do it themselves. Afterwards, what is above the limit goes back
     to the system. It holds for all threads.
+
+    Notes
+    -----
+    Each size waits for itself: a loop whose sizes change all the time keeps memory that
+    it does not need, and is better off without.
 
     Examples
     --------
@@ -163,25 +71,26 @@ def keep_memory() -> Iterator[None]:
     """
     token = object()
     _keepers[token] = None
+    _set_limit()
     try:
         yield
     finally:
-        del _keepers[token]
-        _store.settle()
+        _keepers.pop(token, None)
+        _set_limit()
 
 
 def release() -> None:
     """Give the blocks that wait back to the system."""
-    _store.release()
+    memory.release()
 
 
 def waiting() -> int:
     """Count the bytes of the blocks that wait."""
-    return _store.bytes
+    return memory.waiting()
 
 
-def _limit() -> float:
-    return inf if _keepers else LIMIT
+def _set_limit() -> None:
+    memory.keep_at_most(max(LIMIT, _memory_of_machine() // 2) if _keepers else LIMIT)
 
 
 def _size_of_block(size: int) -> int:
@@ -193,9 +102,7 @@ def _size_of_block(size: int) -> int:
 def _memory_of_machine(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Give the bytes that this process may use: the machine's, or the container's."""
     sizes = []
-    with suppress(
-        OSError, ValueError, AttributeError
-    ):  # other systems, or no such file
+    with suppress(OSError, ValueError, AttributeError):  # other systems, or no such file
         sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         with suppress(OSError, ValueError):  # "max" is no number
@@ -207,7 +114,7 @@ def _checked_limit(given: str | None) -> int:
     """Read the environment variable."""
     if given is None:
         return min(_MOST, _memory_of_machine() // 16)
-    if not (given.isascii() and given.isdigit()):
+    if not (given.isascii() and given.isdigit() and int(given) < 2**63):
         raise ValueError(
             f"CONVCORE_KEEP_BYTES: must be a whole number of bytes, got {given!r}"
         )
@@ -215,14 +122,15 @@ def _checked_limit(given: str | None) -> int:
 
 
 def _after_fork() -> None:
-    """Begin anew in a child: another thread of the parent may have been in the middle."""
-    global _store
-    _store = _Store()
+    """Forget, in a child, the threads of the parent."""
+    memory.begin_anew()
+    _keepers.clear()
+    _set_limit()
 
 
 LIMIT = _checked_limit(os.environ.get("CONVCORE_KEEP_BYTES"))
 _keepers: dict[object, None] = {}
-_store = _Store()
+_set_limit()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 
 from convcore.runtime.config import __version__
 
@@ -31,30 +31,33 @@ _MOST_BYTES = 16 << 20  # a file that is larger is not ours
 
 Results = dict[str, dict[str, str]]
 
-_lock = Lock()
-_results: Results | None = None  # None: not read yet
+_FILE = "file"
+
+_lock = RLock()  # for changes; nobody who only looks waits
+_known: dict[str, Results] = {}  # under _FILE what was measured, once it is read
 
 
 def lookup(question: str, isa: str) -> str | None:
     """Give the algorithm that was the fastest, if that was measured."""
-    known = _known()
+    known = _known.get(_FILE)
+    if known is None:  # of those who read at once, or keep meanwhile, the first counts
+        known = _known.setdefault(_FILE, _read())
     return known.get(_setting(isa), {}).get(question) if known else None
 
 
 def keep(answers: Mapping[str, str], isa: str) -> None:
     """Keep what was measured, for this process and in the file."""
-    global _results
+    found = {_setting(isa): answers}
     with _lock:
-        # Another process may have written meanwhile, and this one been unable to.
-        _results = _joined(_joined(_read(), _results or {}), {_setting(isa): answers})
-        _write(_results)
+        stored = _read()  # another process may have written meanwhile
+        _known[_FILE] = _joined(_known.get(_FILE, stored), found)
+        _write(_joined(stored, found))
 
 
 def forget() -> None:
     """Forget all that was measured, and remove the file."""
-    global _results
     with _lock:
-        _results = {}
+        _known[_FILE] = {}
         path = _path()
         if path is not None:
             with contextlib.suppress(OSError):
@@ -63,19 +66,7 @@ def forget() -> None:
 
 def reread() -> None:
     """Read the file again when the next algorithm is chosen."""
-    global _results
-    _results = None
-
-
-def _known() -> Results:
-    """Give what was measured, from the file if this is the first question."""
-    global _results
-    known = _results
-    if known is None:
-        with _lock:  # or what `keep` has put there meanwhile would be lost
-            known = _results if _results is not None else _read()
-            _results = known
-    return known
+    _known.clear()
 
 
 def _joined(one: Results, two: Mapping[str, Mapping[str, str]]) -> Results:
@@ -157,3 +148,13 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _after_fork() -> None:
+    """Open the lock in a child: a thread that it does not have may have held it."""
+    global _lock
+    _lock = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

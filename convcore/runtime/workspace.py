@@ -35,7 +35,11 @@ def lend(size: int) -> Array:
     except IndexError:
         buffer = _NONE
     if buffer.nbytes < size + ALIGNMENT:
-        buffer = np.empty(size + ALIGNMENT, np.uint8)
+        try:
+            buffer = np.empty(size + ALIGNMENT, np.uint8)
+        except MemoryError:  # what waits may be what is missing
+            release_memory()
+            buffer = np.empty(size + ALIGNMENT, np.uint8)
     if arrays.POISON:
         buffer[: size + ALIGNMENT].fill(0xFF)  # NaN, in every float type
     return buffer
