@@ -17,6 +17,10 @@
     fft.pxd         Fourier transforms of tiles, channels in the lanes
     fft_tiles.pxd   their lengths, and where they lie in images
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
+    norm_*.pyx      normalisation: of channels, of rows, by neighbours
+    moments.pxd     its sums, and the lines that normalise
+    wide.pxd        lanes of float64 from either type
+    powers.pxd      t to the power -3/4 without roots
     probe.pyx       what the processor can do             omp.pxd    OpenMP's questions
     baseline/  x86_64_v3/  x86_64_v4/     the homes of the compiled copies
 
