@@ -18,7 +18,8 @@
     fft_tiles.pxd   their lengths, and where they lie in images
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
     norm_*.pyx      normalisation: of channels, of rows, by neighbours
-    moments.pxd     its sums, and the lines that normalise
+    moments.pxd     its sums of runs, and the lines that normalise
+    channel_sums.pxd  sums over a batch, in parts
     wide.pxd        lanes of float64 from either type
     powers.pxd      t to the power -3/4 without roots
     probe.pyx       what the processor can do             omp.pxd    OpenMP's questions
