@@ -51,9 +51,9 @@ def local_response_norm(
 
     Notes
     -----
-    One read and one write, the sums in the type of x. A beta of 1/2, 3/4 or 1 is taken by
-    square roots, any other by a power, which takes several times as long. With (2 size +
-    10) units in the last place as bound for beta 3/4 and no cancellation in t.
+    One read and one write, the sums in the type of x: with alpha >= 0 and k > 0, y is right
+    to (size + 6) (beta + 1) + 8 units of rounding. A beta of 1/2, 3/4 or 1 is taken by
+    products and square roots, any other by a power, which takes several times as long.
 
     References
     ----------

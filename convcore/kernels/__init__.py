@@ -25,6 +25,11 @@
     vector_wide.pxd sums in doubles
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
     update.pyx      steps of optimisers, in place
+    norm_*.pyx      normalisation: of channels, of rows, by neighbours
+    moments.pxd     its sums of runs, and the lines that normalise
+    channel_sums.pxd  sums over a batch, in parts
+    wide.pxd        lanes of float64 from either type
+    powers.pxd      t to the power -3/4 without roots
     probe.pyx       what the processor can do             omp.pxd    OpenMP's questions
     memory.pyx      memory of results, used again
     baseline/  x86_64_v3/  x86_64_v4/     the homes of the compiled copies

@@ -77,8 +77,8 @@ cdef inline vec window_sum(
 ) noexcept nogil:
     """Sum the squares of so many rows, for n pixels."""
     cdef vec u, v = all_lanes(x, 0)
-    cdef Py_ssize_t i
-    for i in range(rows):
+    cdef Py_ssize_t _row
+    for _row in range(rows):
         u = load(x, n)
         v = v + u * u
         x = ahead(x, plane)
@@ -142,8 +142,8 @@ cdef inline void two_windows(
 ) noexcept nogil:
     """Sum the squares of so many rows, for two vectors of pixels."""
     cdef vec u, v = all_lanes(x, 0), w = all_lanes(x, 0)
-    cdef Py_ssize_t i, lanes = lanes_of(x)
-    for i in range(rows):
+    cdef Py_ssize_t _row, lanes = lanes_of(x)
+    for _row in range(rows):
         u = x[0]
         v = v + u * u
         u = ahead(x, lanes)[0]

@@ -1,0 +1,202 @@
+# Sums of the channels of a batch, taken in parts.
+#
+# What      of x, around a value of each channel: sum(x - v) and sum((x - v)**2); or of a
+#           gradient g: sum(g) and sum(g * (x - mean)).
+# Layout    x (n, c, rest), the sums (chunk, 2, unit), in float64:
+#
+#             samples   c0        c1        c2
+#               0    [..|..|.] [..|..|.] [..|..|.]   \
+#               1    [..|..|.] [..|..|.] [..|..|.]    | a chunk, added sample by sample
+#               2    [..|..|.] [..|..|.] [..|..|.]   /
+#               3     piece, a run in memory          } the next chunk
+#
+#           A run of few scalars leaves lanes empty: below NARROW samples are rows, and
+#           their columns (c * rest of them) are summed, a unit each.
+# Parallel  over chunks and units. A unit has one writer, and the order of its sum is that of
+#           the samples in the chunk; chunks are added in turn: the shape decides both.
+# Scratch   16 bytes for each chunk and unit, up to 104 for each channel or column, with the
+#           numbers that results are made with.
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython.parallel cimport prange
+
+from convcore.kernels.blocks cimport ROUND_WORK, Rounds, first_piece, rounds
+from convcore.kernels.moments cimport Sums, load, moments, products, store
+from convcore.kernels.vector cimport ahead, f64v, vec
+from convcore.kernels.wide cimport wide_lanes, wide_or_rest
+
+cdef enum:
+    CHUNKS = 16  # at most, of the batch
+    CHUNK_WORK = 32768  # elements of a chunk, at least
+    MOST_SUMS = 524288  # units of more than one chunk: 8 MB, two sums each
+    PIECE = 16384  # elements of a run, at most
+    NARROW = 32  # elements of a channel and sample below which columns are summed
+    COLUMNS = 512  # of one task
+    TASKS = 64  # into which sums of runs are parted, if they are large
+
+cdef struct Shape:
+    Py_ssize_t n, c, rest, m  # m values in a channel
+    Py_ssize_t chunks, chunk, pieces  # chunks of so many samples
+    Py_ssize_t columns, units  # columns are 0 where runs are summed; units of a chunk
+    bint training
+    double eps, momentum
+
+cdef struct Room:  # parts of the scratch
+    double* centre  # of each channel, or column: what is subtracted before sums
+    double* factors  # four for each channel
+    double* lines  # four scalars of the type of x for each column
+    double* sums
+    double* var
+    double* statistics  # mean and 1 / deviation, where the caller has no room for them
+
+
+cdef inline Shape shape_for(Py_ssize_t n, Py_ssize_t c, Py_ssize_t rest) noexcept nogil:
+    """Decide how sums are parted."""
+    cdef Shape s
+    cdef Py_ssize_t chunks = min(CHUNKS, n * c * rest // CHUNK_WORK)
+    s.n, s.c, s.rest, s.m = n, c, rest, n * rest
+    s.pieces = (rest - 1) // PIECE + 1
+    s.columns = c * rest if rest < NARROW else 0
+    s.units = s.columns if s.columns else c * s.pieces
+    chunks = min(chunks, MOST_SUMS // s.units)
+    s.chunk = (n - 1) // max(1, chunks) + 1 if n else 1
+    s.chunks = (n - 1) // s.chunk + 1 if n else 0
+    s.training = False
+    s.eps = s.momentum = 0
+    return s
+
+
+cdef inline Py_ssize_t room_for(const Shape* s) noexcept nogil:
+    """Count the scalars of scratch."""
+    return 8 * s.c + 5 * s.columns + 2 * s.chunks * s.units
+
+
+cdef inline void sum_runs(
+    const Shape* s, const vec* g, const vec* x, const Room* r, Py_ssize_t begin, Py_ssize_t end
+) noexcept nogil:
+    """Write units begin .. end, counted through all chunks: of x, or of g and x."""
+    cdef Py_ssize_t row, chunk, piece, first, last, i, channel, at, n
+    cdef double* to
+    cdef Sums one
+    while begin < end:
+        row = begin // s.c
+        first = begin - row * s.c
+        last = min(s.c, first + end - begin)
+        chunk = row // s.pieces
+        piece = row - chunk * s.pieces
+        n = min(PIECE, s.rest - piece * PIECE)
+        to = r.sums + (2 * chunk * s.pieces + piece) * s.c
+        for i in range(chunk * s.chunk, min((chunk + 1) * s.chunk, s.n)):
+            for channel in range(first, last):
+                at = (i * s.c + channel) * s.rest + piece * PIECE
+                if g == NULL:
+                    one = moments(ahead(x, at), n, r.centre[channel])
+                else:
+                    one = products(ahead(g, at), ahead(x, at), n, r.centre[channel])
+                if i > chunk * s.chunk:
+                    one.first += to[channel]
+                    one.second += to[channel + s.units]
+                to[channel] = one.first
+                to[channel + s.units] = one.second
+        begin += last - first
+
+
+cdef inline void sum_columns(
+    const Shape* s, const vec* g, const vec* x, const Room* r, Py_ssize_t chunk,
+    Py_ssize_t first, Py_ssize_t last,
+) noexcept nogil:
+    """Write columns first .. last of a chunk: of x, or of g and x."""
+    cdef Py_ssize_t i, j, n, lanes = wide_lanes()
+    cdef double* to = r.sums + 2 * chunk * s.columns
+    cdef f64v d, e
+    for i in range(chunk * s.chunk, min((chunk + 1) * s.chunk, s.n)):
+        j = first
+        while j < last:
+            n = last - j
+            d = wide_or_rest(ahead(x, i * s.columns + j), n) - load(<const f64v*>(r.centre + j), n)
+            e = d if g == NULL else wide_or_rest(ahead(g, i * s.columns + j), n)
+            d = e * d
+            if i > chunk * s.chunk:
+                e = e + load(<const f64v*>(to + j), n)
+                d = d + load(<const f64v*>(to + s.units + j), n)
+            store(<f64v*>(to + j), e, n)
+            store(<f64v*>(to + s.units + j), d, n)
+            j += lanes
+
+
+cdef inline void sum_task(
+    const Shape* s, const Rounds* tasks, const vec* g, const vec* x, const Room* r,
+    Py_ssize_t task,
+) noexcept nogil:
+    """Do one task of the sums."""
+    cdef Py_ssize_t i, blocks
+    if s.columns == 0:
+        sum_runs(s, g, x, r, first_piece(tasks, task), first_piece(tasks, task + 1))
+        return
+    blocks = (s.columns - 1) // COLUMNS + 1
+    for i in range(first_piece(tasks, task), first_piece(tasks, task + 1)):
+        sum_columns(
+            s, g, x, r, i // blocks, i % blocks * COLUMNS,
+            min(s.columns, (i % blocks + 1) * COLUMNS),
+        )
+
+
+cdef inline void sum_tasks(
+    const Shape* s, const Rounds* tasks, const vec* g, const vec* x, const Room* r,
+    Py_ssize_t begin, Py_ssize_t end, int threads,
+) noexcept nogil:
+    """Do tasks begin .. end of the sums; OpenMP takes 0.6 us even for one thread."""
+    cdef Py_ssize_t i
+    if threads == 1:
+        for i in range(begin, end):
+            sum_task(s, tasks, g, x, r, i)
+        return
+    for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
+        sum_task(s, tasks, g, x, r, i)
+
+
+cdef inline Rounds long_rounds(Py_ssize_t count, Py_ssize_t work, int threads) noexcept nogil:
+    """Group runs to tasks that walk through long parts of a sample."""
+    cdef Rounds r = rounds(count, work, threads)
+    r.each = max(r.each, min(count // TASKS, ROUND_WORK // max(work, 1)))
+    r.tasks = (count - 1) // r.each + 1 if count else 0
+    r.step = max(1, ROUND_WORK // max(r.each * work, 1)) * threads
+    return r
+
+
+cdef inline int take_sums(
+    const Shape* s, const vec* g, const vec* x, const Room* r, int threads
+) except -1:
+    """Write all sums of the chunks."""
+    cdef Py_ssize_t begin = 0, end, j
+    cdef Rounds tasks
+    if s.columns:
+        for j in range(s.columns - 1, -1, -1):  # a channel's value for its columns
+            r.centre[j] = r.centre[j // s.rest]
+        j = ((s.columns - 1) // COLUMNS + 1) * s.chunks
+        tasks = rounds(j, min(s.columns, COLUMNS) * s.chunk, threads)
+    else:
+        tasks = long_rounds(s.units * s.chunks, min(s.rest, PIECE) * s.chunk, threads)
+    while begin < tasks.tasks:
+        end = min(begin + tasks.step, tasks.tasks)
+        with nogil:
+            sum_tasks(s, &tasks, g, x, r, begin, end, threads)
+        PyErr_CheckSignals()
+        begin = end
+    return 0
+
+
+cdef inline Sums sums_of(const Shape* s, const Room* r, Py_ssize_t channel) noexcept nogil:
+    """Add the parts of a channel's sums, chunk after chunk."""
+    cdef Py_ssize_t chunk, i, count, step
+    cdef const double* part_
+    cdef Sums total
+    total.first = total.second = 0
+    count = s.rest if s.columns else s.pieces
+    step = 1 if s.columns else s.c
+    for chunk in range(s.chunks):
+        part_ = r.sums + 2 * chunk * s.units + (channel * s.rest if s.columns else channel)
+        for i in range(count):
+            total.first += part_[i * step]
+            total.second += part_[i * step + s.units]
+    return total
