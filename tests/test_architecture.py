@@ -102,12 +102,13 @@ def test_kernels_know_nothing_of_python(file: Path) -> None:
     text = file.read_text()
     for module in re.findall(r"^(?:from\s+(\S+)\s+)?c?import\s", text, re.MULTILINE):
         fine = module.startswith(CIMPORTS)
-        if file.name == "buffers.pxd":
+        if file.name in ("buffers.pxd", "memory.pyx"):
             fine = fine or module == BUFFERS
         assert fine, f"{file.name} imports {module}"
     code = "\n".join(line.split("#")[0] for line in text.splitlines())
-    assert not re.search(r"\b(malloc|calloc|realloc|numpy)\b", code)
-    if file.name not in ("vector.pxd", "probe.pyx", "omp.pxd"):
+    if file.name != "memory.pyx":
+        assert not re.search(r"\b(malloc|calloc|realloc|numpy)\b", code)
+    if file.name not in ("vector.pxd", "probe.pyx", "omp.pxd", "memory.pyx"):
         assert "#if" not in text, "only vector.pxd knows instruction sets"
     for line in code.splitlines():
         if "nogil:" in line and line.startswith(("cdef", ")")):
@@ -137,7 +138,7 @@ def test_stubs_name_what_is_compiled(file: Path) -> None:
 @pytest.mark.parametrize("isa", cpu.available())
 def test_every_kernel_is_there_for_every_instruction_set(isa: str) -> None:
     for file in KERNELS.glob("*.pyx"):
-        if file.stem != "probe":
+        if file.stem not in ("probe", "memory"):
             assert (
                 load(file.stem, isa).__name__ == f"convcore.kernels.{isa}.{file.stem}"
             )

@@ -300,8 +300,7 @@ def test_without_a_home_nothing_is_kept(
 
 def test_importing_reads_nothing() -> None:
     code = (
-        "import convcore; from convcore.runtime import tuned; "
-        "assert not tuned._known"
+        "import convcore; from convcore.runtime import tuned; assert not tuned._known"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -1,6 +1,10 @@
 """Memory of results: used again when nobody holds it, and never before."""
 
+import copy
+import gc
 import os
+import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,10 +25,18 @@ SHAPE = (3, 1 << 18)  # 3 MB
 
 @pytest.fixture(autouse=True)
 def nothing_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(buffers, "LIMIT", 64 << 20)
+    gc.collect()
+    limit_of(monkeypatch, 64 << 20)
     convcore.release_memory()
     yield
+    monkeypatch.undo()
+    buffers._set_limit()
     convcore.release_memory()
+
+
+def limit_of(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(buffers, "LIMIT", limit)
+    buffers._set_limit()
 
 
 def address(array: Any) -> int:
@@ -101,7 +113,7 @@ def test_what_an_exception_holds_is_not_used_again() -> None:
 
 def test_the_oldest_leave_above_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     mb = 1 << 20
-    monkeypatch.setattr(buffers, "LIMIT", 4 * mb)
+    limit_of(monkeypatch, 4 * mb)
     one, two, three = (buffers.empty((n * mb,), np.dtype("u1")) for n in (2, 2, 1))
     places = [address(a) for a in (one, two, three)]
     del one, two, three
@@ -110,11 +122,11 @@ def test_the_oldest_leave_above_the_limit(monkeypatch: pytest.MonkeyPatch) -> No
     assert found == places[1:]
     big = buffers.empty((5 * mb,), np.dtype("u1"))
     del big
-    assert buffers.waiting() == 0
+    assert buffers.waiting() == 3 * mb
 
 
 def test_keeping_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buffers, "LIMIT", 0)
+    limit_of(monkeypatch, 0)
     with buffers.keep_memory():
         buffers.empty(SHAPE, FLOAT32)
         with buffers.keep_memory():
@@ -134,17 +146,88 @@ def test_memory_can_be_given_back() -> None:
     assert (held == 7).all()
 
 
-def test_an_array_that_ends_in_the_middle_of_a_change() -> None:
-    """A signal handler, or the collector of cycles, may end one there."""
+def test_the_last_that_came_is_taken_first() -> None:
+    one, two = (buffers.empty(SHAPE, FLOAT32) for _ in range(2))
+    places = [address(one), address(two)]
+    del one, two
+    assert address(buffers.empty(SHAPE, FLOAT32)) == places[1]
+
+
+def test_memory_that_waits_is_given_up_for_other_sizes() -> None:
+    """Otherwise a call fails though there is memory enough."""
+    code = (
+        "import resource, numpy as np\n"
+        "from convcore.runtime import buffers\n"
+        "f = np.dtype('u1')\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * 4096\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (450 << 20),) * 2)\n"
+        "buffers.empty((192 << 20,), f)\n"
+        "assert buffers.waiting() == 192 << 20\n"
+        "a = buffers.empty((320 << 20,), f)\n"
+        "assert buffers.waiting() == 0\n"
+        "try:\n"
+        "    buffers.empty((448 << 20,), f)\n"
+        "except MemoryError as error:\n"
+        "    assert 'no memory for' in str(error)\n"
+    )
+    environment = os.environ | {"CONVCORE_KEEP_BYTES": str(256 << 20)}
+    if not sys.platform.startswith("linux"):
+        pytest.skip("no such limit here")
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_interruptions_lose_nothing() -> None:
+    """A signal in the middle of a change left the lock shut, and memory nowhere."""
+
+    def interrupt(*_: Any) -> None:
+        raise InterruptedError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(300):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005)
+                while True:
+                    buffers.empty(SHAPE, FLOAT32)
+            except InterruptedError:
+                continue
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert buffers.waiting() <= 2 * (3 << 20)
+    held = [buffers.empty(SHAPE, FLOAT32) for _ in range(3)]
+    assert buffers.waiting() == 0
+    del held
+    assert buffers.waiting() == 3 * (3 << 20)
+
+
+def test_a_base_cannot_be_copied() -> None:
+    """Two copies would give the same memory back."""
+    base = buffers.empty(SHAPE, FLOAT32).base
+    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="reduce"):
+            copied(base)
+
+
+def test_results_can_be_made_read_only_and_back() -> None:
     a = buffers.empty(SHAPE, FLOAT32)
-    with buffers._store._lock:
-        del a
-        other = buffers.empty(SHAPE, FLOAT32)
-        assert buffers.waiting() == 0
-    buffers._store.settle()
-    assert buffers.waiting() == 3 << 20
-    del other
-    assert buffers.waiting() == 6 << 20
+    a.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        a[0] = 1
+    a.flags.writeable = True
+    a[0] = 1
+
+
+def test_keeping_ends_after_an_error_and_within_itself() -> None:
+    @buffers.keep_memory()
+    def work(depth: int) -> None:
+        if depth:
+            work(depth - 1)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        work(3)
+    assert not buffers._keepers
 
 
 def test_threads_never_share_memory() -> None:
@@ -185,21 +268,23 @@ def test_threads_never_share_results() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_child_begins_anew() -> None:
-    """Even if another thread of the parent was in the middle of a change."""
+def test_a_child_keeps_what_waits_but_not_for_others() -> None:
+    """Threads of the parent that keep memory are not there."""
     code = (
         "import os, sys, numpy as np\n"
         "from convcore.runtime import buffers\n"
         "f = np.dtype('f4')\n"
         "a = buffers.empty((1 << 20,), f); a[:] = 7\n"
         "buffers.empty((1 << 20,), f)\n"
-        "buffers._store._lock.acquire()\n"
+        "kept = buffers.keep_memory(); kept.__enter__()\n"
         "pid = os.fork()\n"
         "if pid:\n"
         "    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
-        "assert buffers.waiting() == 0 and (a == 7).all()\n"
+        "assert buffers.waiting() == 4 << 20 and (a == 7).all()\n"
         "del a\n"
-        "assert buffers.waiting() == 4 << 20\n"
+        "assert buffers.waiting() == 8 << 20\n"
+        "assert not buffers._keepers\n"
+        "kept.__exit__(None, None, None)\n"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 

@@ -29,6 +29,7 @@ class Transform:
     of_lines: tuple[str, ...]  # kernels along one axis
     of_many_tasks: tuple[str, ...]
     kernels: st.SearchStrategy[tuple[int, int]]
+    dilations: st.SearchStrategy[int]
     most_pixels: int  # along an axis of drawn problems
     magnitudes: Callable[..., Any]  # what its errors are measured in
     factor: Callable[[ConvProblem, oracle.Direction, Any], float]
@@ -207,6 +208,7 @@ def _filtering(name: str, size: int) -> Transform:
             "n1g1ic300ih7oc130kh3ph1",
         ),
         kernels=st.sampled_from([(3, 3), (1, 3), (3, 1)]),
+        dilations=st.sampled_from([1, 1, 2, 3, 4]),
         most_pixels=21,
         magnitudes=magnitudes,
         factor=factor,
@@ -249,6 +251,7 @@ FFT = Transform(
             lambda kernel: kernel != (1, 1)
         )
     ),
+    dilations=st.just(1),
     most_pixels=25,
     magnitudes=_fft_magnitudes,
     factor=_fft_factor,
@@ -265,16 +268,19 @@ def problems(draw: st.DrawFn, algorithm: Transform) -> ConvProblem:
     groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
     channels = st.sampled_from([1, 2, 7, 8, 9, 15, 16, 17, 31, 33])
     shape = [draw(st.integers(1, algorithm.most_pixels)) for _ in range(2)]
+    apart = [draw(algorithm.dilations) if k > 1 else 1 for k in kernel]
+    reach = [d * (k - 1) + 1 for d, k in zip(apart, kernel, strict=True)]
     pads = [
-        (draw(st.integers(0, k + 1)), draw(st.integers(0, k + 1))) if k > 1 else (0, 0)
-        for k in kernel
+        (draw(st.integers(0, r + 1)), draw(st.integers(0, r + 1))) if r > 1 else (0, 0)
+        for r in reach
     ]
-    shape = [max(e, k - sum(p)) for e, k, p in zip(shape, kernel, pads, strict=True)]
+    shape = [max(e, r - sum(p)) for e, r, p in zip(shape, reach, pads, strict=True)]
     c, m = draw(channels), draw(channels)
     return ConvProblem.conv(
         "conv2d",
         (draw(st.integers(0, 4)), groups * c, *shape),
         (groups * m, c, *kernel),
         padding=tuple(pads),
+        dilation=tuple(apart),
         groups=groups,
     )

@@ -74,6 +74,13 @@ cdef void trim(Py_ssize_t most) noexcept nogil:
         remove(0)
 
 
+cdef void free_all() noexcept nogil:
+    """Free all of them."""
+    cc_lock()
+    trim(0)
+    cc_unlock()
+
+
 cdef void* take(Py_ssize_t size) noexcept nogil:
     """Give a block that waits, or a fresh one; NULL if there is no memory."""
     cdef Py_ssize_t i
@@ -88,7 +95,7 @@ cdef void* take(Py_ssize_t size) noexcept nogil:
     if memory == NULL:
         memory = cc_fresh(size)
     if memory == NULL:  # what waits may be what is missing
-        release()
+        free_all()
         memory = cc_fresh(size)
     return memory
 
@@ -142,11 +149,9 @@ def keep_at_most(Py_ssize_t most):
     cc_unlock()
 
 
-cpdef void release() noexcept nogil:
+def release():
     """Free all blocks that wait."""
-    cc_lock()
-    trim(0)
-    cc_unlock()
+    free_all()
 
 
 def waiting():

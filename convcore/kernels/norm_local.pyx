@@ -31,7 +31,7 @@ from convcore.kernels.finite cimport is_zero
 from convcore.kernels.moments cimport lanes_of, load, store
 from convcore.kernels.powers cimport power_34
 from convcore.kernels.vector cimport (
-    ahead, all_lanes, cc_fetch_far, cc_sum_f32, cc_sum_f64, f32v, f64v, real, vec,
+    ahead, all_lanes, cc_fetch_far, f32v, f64v, real, vec,
 )
 
 cdef enum:

@@ -28,7 +28,7 @@ cdef enum:
     PHASES = 8  # most phases along an axis
     IMAGES = 64  # most phases in all
     GAP = 16  # cells behind an image: stores of whole vectors end in it
-    AHEAD = 4096  # bytes from what is read to what is asked for; 2048 and 8192 are slower
+    AHEAD = 4096  # bytes from what is read to what is asked for
     LINE = 64  # bytes that are asked for at once
     ROOM = 5120  # CELLS, their gaps, and what loads of two vectors read beyond
 

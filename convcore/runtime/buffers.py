@@ -47,7 +47,8 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     size = prod(shape) * dtype.itemsize
     if size < LEAST:
         return np.empty(shape, dtype)
-    return np.ndarray(shape, dtype, memory.Block(_size_of_block(size)))
+    block: Any = memory.Block(_size_of_block(size))
+    return np.ndarray(shape, dtype, block)
 
 
 @contextmanager
@@ -102,7 +103,9 @@ def _size_of_block(size: int) -> int:
 def _memory_of_machine(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Give the bytes that this process may use: the machine's, or the container's."""
     sizes = []
-    with suppress(OSError, ValueError, AttributeError):  # other systems, or no such file
+    with suppress(
+        OSError, ValueError, AttributeError
+    ):  # other systems, or no such file
         sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         with suppress(OSError, ValueError):  # "max" is no number
