@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -42,9 +43,10 @@ ISAS = (
 # Never -ffast-math or a relative of it: linked in, it changes the floating-point mode of
 # the whole process (GCC before 13), and NaN has to survive in the kernels.
 REQUIRED = ("-g0",)
-# The baseline beside others is for processors from before 2013: it may be slower, and its
-# code is a third smaller so.
 FAST, SMALL = "-O3", "-O2"
+# Tiles that are compiled into many loops: the baseline beside others, for processors from
+# before 2013, may be slower there, and is a tenth smaller so.
+MANY_LOOPS = ("conv_planes", "conv_planes_weight")
 WELCOME = (
     "-fno-math-errno",
     "-fno-trapping-math",
@@ -87,41 +89,41 @@ def extensions() -> list[Extension]:
     spare = isas[0] if len(isas) > 1 else None
     built: list[Extension] = []
     for isa in isas:
-        modules = [
+        built += [
             Extension(
                 f"convcore.kernels.{isa.package}.{source.stem}",
                 [str(source)],
-                extra_compile_args=[*isa.flags, SMALL if isa is spare else FAST],
+                extra_compile_args=[
+                    *isa.flags,
+                    SMALL if isa is spare and source.stem in MANY_LOOPS else FAST,
+                ],
                 depends=[str(p) for p in KERNELS.glob("*.pxd")],
             )
             for source in sources
             if source.stem not in ONCE
         ]
-        if isa is isas[0]:
-            modules += [
-                Extension(
-                    f"convcore.kernels.{name}",
-                    [f"{KERNELS}/{name}.pyx"],
-                    extra_compile_args=[FAST],
-                )
-                for name in ONCE
-            ]
-        built += cythonize(
-            modules,
-            build_dir=f"build/cython/{isa.package}",
-            compiler_directives=DIRECTIVES,
-            nthreads=0,
+    built += [
+        Extension(
+            f"convcore.kernels.{name}",
+            [f"{KERNELS}/{name}.pyx"],
+            extra_compile_args=[FAST],
         )
+        for name in ONCE
+    ]
     return built
 
 
 class Build(build_ext):
-    """Give every kernel the flags that this compiler knows."""
+    """Translate every kernel, and give it the flags that this compiler knows.
+
+    Here, and not before, as most commands build nothing.
+    """
 
     def build_extensions(self) -> None:
-        """Try the flags, then build."""
+        """Translate, try the flags, then build."""
         if not self.parallel:
             self.parallel = os.cpu_count()
+        self.translate()
         if self.compiler.compiler_type == "msvc":
             raise SystemExit(
                 "convcore: the kernels need GNU vector types: GCC or clang"
@@ -133,6 +135,18 @@ class Build(build_ext):
             extension.extra_compile_args += [*common, *compile_openmp]
             extension.extra_link_args += [*link_openmp, *stripped]
         super().build_extensions()
+
+    def translate(self) -> None:
+        """Make C of all sources, each instruction set in a folder of its own."""
+        for package, group in groupby(self.extensions, lambda e: e.name.split(".")[-2]):
+            extensions = {extension.name: extension for extension in group}
+            for translated in cythonize(
+                list(extensions.values()),
+                build_dir=f"build/cython/{package}",
+                compiler_directives=DIRECTIVES,
+                nthreads=self.parallel or 0,
+            ):
+                extensions[translated.name].sources = translated.sources
 
     def openmp(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Find the flags of OpenMP, or none: the kernels are serial then."""

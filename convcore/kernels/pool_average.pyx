@@ -431,7 +431,7 @@ cdef void table_task(
     cdef Py_ssize_t j, first
     cdef double divisor, sum_, rows
     memset(line, 0, sizeof(line))
-    t.n = 0
+    t.x, t.n = 0, 0
     for _ in range(begin, end):
         s = part_of(&m.p, &m.f, &o)
         s.skip = 0
