@@ -19,7 +19,7 @@
 
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from convcore.kernels.blocks cimport (
     SPAN, Block, Blocks, Rounds, block_at, cut, element_blocks, first_piece, rounds,
@@ -426,9 +426,9 @@ cdef void table_task(
     """Write blocks begin .. end of y, or of dx, whose windows are not evenly apart."""
     cdef double[SPAN + SLACK] line
     cdef Table t
-    cdef Part s
+    cdef Part s, before
     cdef Block o = block_at(&m.b, begin)
-    cdef Py_ssize_t j, first
+    cdef Py_ssize_t j, first, source = -1
     cdef double divisor, sum_, rows
     memset(line, 0, sizeof(line))
     t.n = 0
@@ -437,6 +437,11 @@ cdef void table_task(
         s.skip = 0
         set_table(m, &t, &o)
         first = ((o.plane * m.f.depth + s.z) * m.f.height + s.y) * m.f.width + s.x
+        if first == source and s.nz == before.nz and s.ny == before.ny and m.f.back:
+            memcpy(y + o.offset, y + o.offset - o.n, o.n * sizeof(real))
+            next_block(&m.b, &o)  # of the same windows as the row before
+            continue
+        source, before = first if m.b.per_row == 1 else -1, s
         if m.f.back:
             divisor = share_line(m, &s, x + first, m.f.total - first, line, s.n)
         else:
