@@ -25,6 +25,7 @@ from convcore.kernels.blocks cimport (
     SPAN, Block, Blocks, Rounds, block_at, cut, first_piece, rounds,
 )
 from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals
+from convcore.kernels.pool_spread cimport PHASES, spread_shares
 from convcore.kernels.vector cimport real
 
 cdef enum:
@@ -144,20 +145,15 @@ cdef inline void add_columns(
             sums[j] += weight * v[step * j]
 
 
-cdef inline void spread_columns(
-    double* sums, const double* v, Py_ssize_t n, Py_ssize_t step, double weight
+cdef inline void spread_far(
+    double* sums, const double* v, Py_ssize_t n, Py_ssize_t place, Py_ssize_t cells,
+    const Axis* a, Py_ssize_t tap,
 ) noexcept nogil:
-    """Add v to every step-th sum with a weight."""
+    """Add what windows far apart give to their element under a tap, from `place` on."""
     cdef Py_ssize_t j
-    if step == 1:
-        for j in range(n):
-            sums[j] += weight * v[j]
-    elif step == 2:
-        for j in range(n):
-            sums[2 * j] += weight * v[j]
-    else:
-        for j in range(n):
-            sums[step * j] += weight * v[j]
+    for j in range(n):
+        if 0 <= place + j * a.stride < cells:
+            sums[place + j * a.stride] += a.weight[tap] * v[j]
 
 
 cdef void fill_line(
@@ -190,7 +186,9 @@ cdef void blur_block(
     const Blur* p, const Ends* e, const real* x, real* y, const Block* o
 ) noexcept nogil:
     """Write one block of the result."""
-    cdef double[SPAN] line, sums
+    cdef double[SPAN] line
+    cdef double[SPAN + PHASES] sums, cells
+    cdef const double* result
     cdef double[1] one
     cdef Sources sz, sy, other
     cdef const Sources* sx
@@ -198,7 +196,7 @@ cdef void blur_block(
     cdef const Axis* a = &p.x
     cdef Py_ssize_t height = p.y.out if p.back else p.y.extent
     cdef Py_ssize_t width = a.out if p.back else a.extent
-    cdef Py_ssize_t first = 0, n, i = o.x, stop = o.x + o.n, j, k, place, skip, upto
+    cdef Py_ssize_t first = 0, n, i = o.x, stop = o.x + o.n, j, k, place
     cdef double total
     sources_of(&p.z, o.z, p.back, &sz)
     sources_of(&p.y, o.y, p.back, &sy)
@@ -216,23 +214,26 @@ cdef void blur_block(
             n = (stop - 1 - i) * a.stride + a.kernel
         n = max(n, 0)
         fill_line(x, &sz, &sy, height, width, first, n, line)
-        memset(sums, 0, (stop - i) * sizeof(double))
-        for k in range(a.kernel):
-            if p.back:  # the last tap first: windows in order
-                j = a.kernel - 1 - k
-                place = first * a.stride - a.lo + j - i  # of window `first`
-                skip = 0 if place >= 0 else (-place + a.stride - 1) // a.stride
-                upto = min(n, (stop - i - place + a.stride - 1) // a.stride)
-                spread_columns(
-                    sums + place + skip * a.stride, line + skip, upto - skip, a.stride,
-                    a.weight[j],
-                )
-            else:
-                add_columns(sums, line + k, stop - i, a.stride, a.weight[k])
+        result = sums
+        if p.back and a.stride <= PHASES:
+            place = first * a.stride - a.lo - i
+            result = spread_shares(
+                line, n, place, a.stride, a.kernel, a.weight, sums, cells, stop - i
+            )
+        else:
+            memset(sums, 0, (stop - i) * sizeof(double))
+            for k in range(a.kernel):
+                if p.back:  # the last tap first: windows in order
+                    j = a.kernel - 1 - k
+                    spread_far(sums, line, n, first * a.stride - a.lo + j - i, stop - i, a, j)
+                else:
+                    add_columns(sums, line + k, stop - i, a.stride, a.weight[k])
         for j in range(stop - i):
-            y[i - o.x + j] = <real>sums[j]
-    for j in range(o.n):
-        if i <= o.x + j < stop:
+            y[i - o.x + j] = <real>result[j]
+    j = 0
+    while j < o.n:
+        if o.x + j == i < stop:
+            j = stop - o.x  # step over those inside
             continue
         if o.x + j < ENDS:
             sx = &e.low[o.x + j]
@@ -250,6 +251,7 @@ cdef void blur_block(
                 fill_line(x, &sz, &sy, height, width, place, 1, one)
                 total += sx.weight[k] * one[0]
         y[j] = <real>total
+        j += 1
 
 
 cdef void blur_task(
