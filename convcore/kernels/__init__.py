@@ -18,6 +18,7 @@
     fft_tiles.pxd   their lengths, and where they lie in images
     pool_strips.pxd sums of small windows            pool_sums.pxd    of others
     vector_wide.pxd sums in doubles                  pool_spread.pxd  their transpose
+    pool_long.pxd   sums of large windows
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
     probe.pyx       what the processor can do             omp.pxd    OpenMP's questions
     baseline/  x86_64_v3/  x86_64_v4/     the homes of the compiled copies
