@@ -22,7 +22,8 @@
     vector_compare.pxd  maxima and their labels, lane by lane
     pool_flat.pxd   planes in which each tap of a pooling is one address offset
     pool_strips.pxd sums of small windows            pool_sums.pxd    of others
-    vector_wide.pxd sums in doubles
+    vector_wide.pxd sums in doubles                  pool_spread.pxd  their transpose
+    pool_long.pxd   sums of large windows
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
     update.pyx      steps of optimisers, in place
     norm_*.pyx      normalisation: of channels, of rows, by neighbours

@@ -12,7 +12,7 @@
 # Assumes   sizes that were checked: kernels up to MOST, reflections inside the axis.
 # Parallel  over blocks of the result; the order of every sum depends on the shape of one
 #           plane alone.
-# Scratch   on the stack: 9 KB.
+# Scratch   on the stack: 32 KB.
 # Cost      memory: one read of x (dy), one write of y (dx).
 # Source    Zhang, Making convolutional networks shift-invariant again, ICML 2019,
 #           section 3.2; arXiv:1904.11486.
@@ -25,11 +25,13 @@ from convcore.kernels.blocks cimport (
     SPAN, Block, Blocks, Rounds, block_at, cut, first_piece, rounds,
 )
 from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals
+from convcore.kernels.pool_spread cimport PHASES, spread_shares
 from convcore.kernels.vector cimport real
 
 cdef enum:
     MOST = 15  # taps along an axis
-    LIST = 64  # sources of one place: at most as many as taps and reflected taps
+    LIST = 48  # sources of one place: at most as many as taps and reflected taps
+    ENDS = 16  # results at each end of a row whose sources are noted
     FIELDS = 14
     ZEROS = 0
     REFLECT = 1
@@ -48,6 +50,9 @@ cdef struct Sources:  # places with weights
     Py_ssize_t count
     Py_ssize_t[LIST] place
     double[LIST] weight
+
+cdef struct Ends:  # of a row of the result
+    Sources[ENDS] low, high  # of the first and of the last, the last first
 
 
 cdef inline Py_ssize_t at(const Axis* a, Py_ssize_t i) noexcept nogil:
@@ -111,7 +116,7 @@ cdef inline void sources_of(
 cdef inline bint is_inside(const Axis* a, Py_ssize_t i, bint back) noexcept nogil:
     """Tell whether result i needs nothing that is reflected, nor cut off."""
     if back:
-        return a.kernel <= i < a.extent - a.kernel
+        return a.kernel // 2 < i < a.extent - 1 - a.kernel // 2
     return i * a.stride >= a.lo and i * a.stride - a.lo + a.kernel <= a.extent
 
 
@@ -140,20 +145,15 @@ cdef inline void add_columns(
             sums[j] += weight * v[step * j]
 
 
-cdef inline void spread_columns(
-    double* sums, const double* v, Py_ssize_t n, Py_ssize_t step, double weight
+cdef inline void spread_far(
+    double* sums, const double* v, Py_ssize_t n, Py_ssize_t place, Py_ssize_t cells,
+    const Axis* a, Py_ssize_t tap,
 ) noexcept nogil:
-    """Add v to every step-th sum with a weight."""
+    """Add what windows far apart give to their element under a tap, from `place` on."""
     cdef Py_ssize_t j
-    if step == 1:
-        for j in range(n):
-            sums[j] += weight * v[j]
-    elif step == 2:
-        for j in range(n):
-            sums[2 * j] += weight * v[j]
-    else:
-        for j in range(n):
-            sums[step * j] += weight * v[j]
+    for j in range(n):
+        if 0 <= place + j * a.stride < cells:
+            sums[place + j * a.stride] += a.weight[tap] * v[j]
 
 
 cdef void fill_line(
@@ -171,15 +171,32 @@ cdef void fill_line(
             )
 
 
-cdef void blur_block(const Blur* p, const real* x, real* y, const Block* o) noexcept nogil:
+cdef void note_ends(const Blur* p, Ends* e) noexcept nogil:
+    """Note the sources of the results at the ends of a row."""
+    cdef Py_ssize_t j, n = p.x.extent if p.back else p.x.out
+    for j in range(min(ENDS, n)):
+        e.low[j].count = e.high[j].count = 0
+        if not is_inside(&p.x, j, p.back):
+            sources_of(&p.x, j, p.back, &e.low[j])
+        if not is_inside(&p.x, n - 1 - j, p.back):
+            sources_of(&p.x, n - 1 - j, p.back, &e.high[j])
+
+
+cdef void blur_block(
+    const Blur* p, const Ends* e, const real* x, real* y, const Block* o
+) noexcept nogil:
     """Write one block of the result."""
-    cdef double[SPAN] line, sums
+    cdef double[SPAN] line
+    cdef double[SPAN + PHASES] sums, cells
+    cdef const double* result
     cdef double[1] one
-    cdef Sources sz, sy, sx
+    cdef Sources sz, sy, other
+    cdef const Sources* sx
+    cdef Py_ssize_t last = (p.x.extent if p.back else p.x.out) - 1
     cdef const Axis* a = &p.x
     cdef Py_ssize_t height = p.y.out if p.back else p.y.extent
     cdef Py_ssize_t width = a.out if p.back else a.extent
-    cdef Py_ssize_t first = 0, n, i = o.x, stop = o.x + o.n, j, k, place, skip, upto
+    cdef Py_ssize_t first = 0, n, i = o.x, stop = o.x + o.n, j, k, place
     cdef double total
     sources_of(&p.z, o.z, p.back, &sz)
     sources_of(&p.y, o.y, p.back, &sy)
@@ -190,32 +207,41 @@ cdef void blur_block(const Blur* p, const real* x, real* y, const Block* o) noex
     n = 0
     if i < stop:  # of the columns inside
         if p.back:
-            first = (i + a.lo - a.kernel + a.stride) // a.stride
+            first = max(0, i + a.lo - a.kernel + a.stride) // a.stride
             n = min((stop - 1 + a.lo) // a.stride + 1, a.out) - first
         else:
             first = i * a.stride - a.lo
             n = (stop - 1 - i) * a.stride + a.kernel
         n = max(n, 0)
         fill_line(x, &sz, &sy, height, width, first, n, line)
-        memset(sums, 0, (stop - i) * sizeof(double))
-        for k in range(a.kernel):
-            if p.back:  # the last tap first: windows in order
-                j = a.kernel - 1 - k
-                place = first * a.stride - a.lo + j - i  # of window `first`
-                skip = 0 if place >= 0 else (-place + a.stride - 1) // a.stride
-                upto = min(n, (stop - i - place + a.stride - 1) // a.stride)
-                spread_columns(
-                    sums + place + skip * a.stride, line + skip, upto - skip, a.stride,
-                    a.weight[j],
-                )
-            else:
-                add_columns(sums, line + k, stop - i, a.stride, a.weight[k])
+        result = sums
+        if p.back and a.stride <= PHASES:
+            place = first * a.stride - a.lo - i
+            result = spread_shares(
+                line, n, place, a.stride, a.kernel, a.weight, sums, cells, stop - i
+            )
+        else:
+            memset(sums, 0, (stop - i) * sizeof(double))
+            for k in range(a.kernel):
+                if p.back:  # the last tap first: windows in order
+                    j = a.kernel - 1 - k
+                    spread_far(sums, line, n, first * a.stride - a.lo + j - i, stop - i, a, j)
+                else:
+                    add_columns(sums, line + k, stop - i, a.stride, a.weight[k])
         for j in range(stop - i):
-            y[i - o.x + j] = <real>sums[j]
-    for j in range(o.n):
-        if i <= o.x + j < stop:
+            y[i - o.x + j] = <real>result[j]
+    j = 0
+    while j < o.n:
+        if o.x + j == i < stop:
+            j = stop - o.x  # step over those inside
             continue
-        sources_of(a, o.x + j, p.back, &sx)
+        if o.x + j < ENDS:
+            sx = &e.low[o.x + j]
+        elif last - (o.x + j) < ENDS:
+            sx = &e.high[last - (o.x + j)]
+        else:
+            sources_of(a, o.x + j, p.back, &other)
+            sx = &other
         total = 0
         for k in range(sx.count):
             place = sx.place[k]
@@ -225,6 +251,7 @@ cdef void blur_block(const Blur* p, const real* x, real* y, const Block* o) noex
                 fill_line(x, &sz, &sy, height, width, place, 1, one)
                 total += sx.weight[k] * one[0]
         y[j] = <real>total
+        j += 1
 
 
 cdef void blur_task(
@@ -234,11 +261,13 @@ cdef void blur_task(
     """Write blocks begin .. end of the result."""
     cdef Py_ssize_t i, plane = p.z.extent * p.y.extent * p.x.extent
     cdef Block o
+    cdef Ends ends
+    note_ends(p, &ends)
     if p.back:
         plane = p.z.out * p.y.out * p.x.out
     for i in range(begin, end):
         o = block_at(b, i)
-        blur_block(p, x + o.plane * plane, y + o.offset, &o)
+        blur_block(p, &ends, x + o.plane * plane, y + o.offset, &o)
 
 
 cdef void tasks(

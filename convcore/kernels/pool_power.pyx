@@ -24,6 +24,7 @@ from convcore.kernels.blocks cimport (
     window_blocks,
 )
 from convcore.kernels.buffers cimport Buffers, call, integers, reals
+from convcore.kernels.pool_spread cimport PHASES, spread_shares
 from convcore.kernels.vector cimport real
 from convcore.kernels.windows cimport (
     Pool, elements_of, first_of, over_first, over_stop, pool_of, start_of, stop_of,
@@ -203,22 +204,7 @@ cdef inline void spread(
     const Block* i,
 ) noexcept nogil:
     """Add the shares of n windows from o0 on to the cells of a block that they hold."""
-    cdef Py_ssize_t j, k, ix, first, stop, step = p.x.stride
-    if 0 < p.x.kernel < n:  # tap by tap, the last first: windows in order for each cell
-        for k in range(p.x.kernel - 1, -1, -1):
-            ix = start_of(&p.x, o0) + k - i.x
-            first = 0 if ix >= 0 else (step - 1 - ix) // step
-            stop = min(n, (i.n - ix + step - 1) // step if ix < i.n else 0)
-            if step == 1:
-                for j in range(first, stop):
-                    cell[ix + j] += shares[j]
-            elif step == 2:
-                for j in range(first, stop):
-                    cell[ix + 2 * j] += shares[j]
-            else:
-                for j in range(first, stop):
-                    cell[ix + step * j] += shares[j]
-        return
+    cdef Py_ssize_t j, ix, first, stop
     for j in range(n):
         first = max(first_of(&p.x, o0 + j), i.x) - i.x
         stop = min(stop_of(&p.x, o0 + j), i.x + i.n) - i.x
@@ -230,10 +216,13 @@ cdef void slopes_block(
     const Norm* m, const real* dy, const real* y, const real* x, real* dx, const Block* i
 ) noexcept nogil:
     """Write one block of dx: sum the windows over its rows, then spread along W."""
-    cdef double[SPAN] shares, cell
+    cdef double[SPAN] shares
+    cdef double[SPAN + PHASES] sums, cells
+    cdef double* cell = cells
     cdef const Pool* p = &m.p
     cdef Py_ssize_t o0 = over_first(&p.x, i.x), o1 = over_stop(&p.x, i.x + i.n - 1)
     cdef Py_ssize_t j, n, at, oz, oy
+    cdef bint whole = o1 - o0 <= SPAN
     memset(cell, 0, i.n * sizeof(double))
     while o0 < o1:
         n = min(o1 - o0, SPAN)
@@ -242,6 +231,12 @@ cdef void slopes_block(
             for oy in range(over_first(&p.y, i.y), over_stop(&p.y, i.y)):
                 at = (oz * p.y.out + oy) * p.x.out + o0
                 add_shares(shares, dy + at, y + at, n, m.power)
+        if whole and 0 < p.x.kernel < n and p.x.stride <= PHASES:
+            cell = <double*>spread_shares(
+                shares, n, start_of(&p.x, o0) - i.x, p.x.stride, p.x.kernel, NULL, sums,
+                cells, i.n,
+            )
+            break
         spread(p, shares, o0, n, cell, i)
         o0 += n
     if m.power == 2:
