@@ -43,6 +43,13 @@ def test_labels_lead_to_the_gradient_of_indices(
 
 # Pieces of 3072 cells (2048 of dy), images of up to 8 phases along an axis, 256 taps.
 SHAPES = {
+    "same, several pieces": ((2, 64, 9, 9), 3, 1, 1, 1),
+    "same, less than a vector": ((8, 9, 1, 3), 3, 1, 1, 1),
+    "same, planes below a vector": ((1, 64, 2, 3), 3, 1, 1, 1),
+    "same, one row": ((2, 33, 21), 5, 1, 2, 1),
+    "same, three axes": ((2, 32, 4, 3, 5), 3, 1, 1, 1),
+    "same, even window": ((2, 40, 12, 10), 2, 1, ((1, 0), (0, 1)), 1),
+    "same, windows of one element": ((1, 70, 30, 30), 1, 1, 0, 1),
     "many planes in a piece": ((3, 67, 7, 7), 3, 1, 1, 1),
     "planes of one element": ((2, 70, 1, 1), 1, 1, 0, 1),
     "many slabs in a piece": ((2, 9, 6, 6, 6), 2, 2, 0, 1),
@@ -103,7 +110,7 @@ def test_layers_keep_bytes_where_they_fit() -> None:
 def test_what_flat_leaves_to_windows() -> None:
     for window in ((17, 1), (2, 9), (3, 1, 0, 200)):
         problem = PoolProblem.pool("pool", (1, 1, 600, 600), *window)
-        for direction in ("max_fprop", "max_dgrad"):
+        for direction in ("max_values", "max_fprop", "max_dgrad"):
             assert plan.select(problem, direction, "float32").algorithm == "window"
 
 
@@ -129,8 +136,13 @@ def test_out(ndim: int) -> None:
 
 def test_nothing_is_written_behind_the_arrays() -> None:
     # Rows, bytes and indices are written by whole vectors inside of a piece.
-    for shape in ((1, 1, 7, 7), (1, 3, 13, 13), (2, 2, 5, 19)):
-        window = (3, 2, 1, 1, True)
+    for shape, stride in (
+        ((1, 1, 7, 7), 2),
+        ((1, 3, 13, 13), 2),
+        ((2, 2, 5, 19), 2),
+        ((2, 40, 7, 7), 1),
+    ):
+        window = (3, stride, 1, 1, True)
         problem = PoolProblem.pool("pool", shape, *window)
         size = int(np.prod(problem.y_shape))
         rng = np.random.default_rng(0)
@@ -138,11 +150,15 @@ def test_nothing_is_written_behind_the_arrays() -> None:
         for kind in (np.uint8, np.int64):
             held, labels = np.full(size + 64, 77.0, np.float32), np.full(size + 64, 99)
             labels = labels.astype(kind)
-            chosen = plan.select(problem, "max_fprop", "float32")
+            forward, back = {
+                np.uint8: ("max_labels", "max_labels_dgrad"),
+                np.int64: ("max_fprop", "max_dgrad"),
+            }[kind]
+            chosen = plan.select(problem, forward, "float32")
             chosen.kernel(chosen.geometry, x, held[:size], labels[:size], None, 1)
             assert (held[size:] == 77).all()
             assert (labels[size:] == 99).all()
-            chosen = plan.select(problem, "max_dgrad", "float32")
+            chosen = plan.select(problem, back, "float32")
             grad = np.full(x.size + 64, 55.0, np.float32)
             chosen.kernel(
                 chosen.geometry, held[:size], labels[:size], grad[: x.size], None, 1
@@ -154,3 +170,31 @@ def test_out_of_the_functions_that_share_it() -> None:
     x = np.ones((1, 1, 4), np.float32)
     with pytest.raises(TypeError, match="max_pool1d: out must be a NumPy array"):
         F.max_pool1d(x, 2, out=[0.0])
+
+
+@dtypes
+@given(call=pool_calls(max_dilation=1), rng=generators(), isa=isas, team=teams)
+def test_same_has_the_bits_of_flat(
+    dtype: Any, call: Call, rng: np.random.Generator, isa: str, team: int
+) -> None:
+    """The choice looks at the batch: so nobody can tell, signs of zeros included."""
+    kernel = rng.integers(1, 5, call.ndim).tolist()
+    padding = [((k - 1) // 2, k // 2) for k in kernel]
+    problem = PoolProblem.pool("pool", call.x_shape, kernel, 1, padding)
+    x = rng.choice(np.array([-1, -0.0, 0.0, 1, -np.inf, np.nan], dtype), call.x_shape)
+    grad_y = rng.standard_normal(call.x_shape).astype(dtype)
+    results = []
+    with cpu.use(isa):
+        for name in ("same", "flat"):
+            y, values = np.empty_like(x), np.empty_like(x)
+            labels, grad_x = np.empty(x.shape, np.uint8), np.empty_like(x)
+            for direction, buffers in (
+                ("max_values", (x, values, None)),
+                ("max_labels", (x, y, labels)),
+                ("max_labels_dgrad", (grad_y, labels, grad_x)),
+            ):
+                chosen = plan.select(problem, direction, np.dtype(dtype).name, name)
+                chosen.kernel(chosen.geometry, *buffers, None, team)
+            results.append([values, y, labels, grad_x])
+    for one, other in zip(*results, strict=True):
+        assert one.tobytes() == other.tobytes()

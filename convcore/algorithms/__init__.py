@@ -16,6 +16,7 @@ from convcore.algorithms.conv_scatter import ConvScatter
 from convcore.algorithms.conv_taps import ConvTaps
 from convcore.algorithms.conv_winograd import ConvWinograd
 from convcore.algorithms.pool_max_flat import PoolMaxFlat
+from convcore.algorithms.pool_max_same import PoolMaxSame
 from convcore.algorithms.pool_window import PoolWindow
 
 CONV: tuple[ConvAlgorithm, ...] = (
@@ -31,4 +32,4 @@ CONV: tuple[ConvAlgorithm, ...] = (
     ConvDirect(),
     ConvGemm(),
 )
-POOL: tuple[PoolAlgorithm, ...] = (PoolMaxFlat(), PoolWindow())
+POOL: tuple[PoolAlgorithm, ...] = (PoolMaxSame(), PoolMaxFlat(), PoolWindow())

@@ -32,8 +32,11 @@ class PoolMaxFlat:
     name = "flat"
     transforms = False
     kernels: Mapping[str, Kernel] = {
+        "max_values": Kernel("pool_max_flat", "fprop"),
         "max_fprop": Kernel("pool_max_flat", "fprop"),
         "max_dgrad": Kernel("pool_max_flat_gradient", "dgrad"),
+        "max_labels": Kernel("pool_max_flat", "fprop"),
+        "max_labels_dgrad": Kernel("pool_max_flat_gradient", "dgrad"),
     }
 
     def accepts(self, problem: PoolProblem, direction: str) -> Verdict:

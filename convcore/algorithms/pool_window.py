@@ -21,6 +21,7 @@ class PoolWindow:
     name = "window"
     transforms = False
     kernels: Mapping[str, Kernel] = {
+        "max_values": Kernel("pool_max", "fprop"),
         "max_fprop": Kernel("pool_max", "fprop"),
         "max_check": Kernel("pool_max", "check"),
         "max_dgrad": Kernel("pool_max", "dgrad"),

@@ -15,6 +15,9 @@ from convcore.functional._pooling import (
 from convcore.functional.call import run
 from convcore.runtime.arrays import Array, check_out, checked, empty, flat
 
+_BYTE, _INDEX = np.dtype(np.uint8), np.dtype(np.int64)
+_DIRECTIONS = {_BYTE.char: "max_labels", _INDEX.char: "max_fprop"}
+
 
 def max_pool(
     function: str,
@@ -27,7 +30,8 @@ def max_pool(
 ) -> tuple[Array, Array | None]:
     """Compute maxima, and labels of this type unless None; see `job`."""
     dtype = checked(function, "x", x)
-    task = job(function, ndim, "max_fprop", (x.shape, dtype), window, adaptive)
+    direction = "max_values" if labels is None else _DIRECTIONS[labels.char]
+    task = job(function, ndim, direction, (x.shape, dtype), window, adaptive)
     y = result_array(function, out, task.result, dtype, (x,))
     found = None if labels is None else np.empty(task.result, labels)
     run(task.plan, flat(x, dtype), y, found)
@@ -62,7 +66,7 @@ def label_type(
     """Give the smallest type of labels that a layer can keep: a byte where it fits."""
     dtype = checked(function, "x", x)
     task = job(function, ndim, "max_fprop", (x.shape, dtype), window)
-    return np.dtype(np.uint8 if task.plan.algorithm == "flat" else np.int64)
+    return _BYTE if task.plan.algorithm == "flat" else _INDEX
 
 
 def gradient_of_labels(
@@ -74,7 +78,8 @@ def gradient_of_labels(
     """Do `max_pool_backward` with labels that come from `max_pool`: nothing to check."""
     grad_output, labels, shape = gradient
     dtype = checked(function, "grad_output", grad_output)
-    task = job(function, ndim, "max_dgrad", (shape, dtype), window)
+    direction = "max_dgrad" if labels.dtype == _INDEX else "max_labels_dgrad"
+    task = job(function, ndim, direction, (shape, dtype), window)
     check_gradient(function, grad_output, task.result)
     grad_x = empty(shape, dtype)
     run(task.plan, flat(grad_output, dtype), labels, grad_x)

@@ -80,7 +80,7 @@ def channel_max_pool(
     dtype = checked(name, "x", x)
     image = image_of(name, x.shape)
     window = window_of(name, kernel_size, stride)
-    rows = job(name, 2, "max_fprop", (image, dtype), window).result[2]
+    rows = job(name, 2, "max_values", (image, dtype), window).result[2]
     shape = (x.shape[0], rows, *x.shape[2:])
     y = _max_pooling.result_array(name, out, shape, dtype, (x,))
     labels = _INT64 if return_indices else None

@@ -30,7 +30,7 @@ cdef enum:
     GAP = 16  # cells behind an image: stores of whole vectors end in it
     AHEAD = 4096  # bytes from what is read to what is asked for
     LINE = 64  # bytes that are asked for at once
-    ROOM = 5120  # CELLS, their gaps, and what loads of two vectors read beyond
+    ROOM = 5120  # CELLS, their gaps, and what loads of four vectors read beyond
 
 cdef struct Flat:
     Py_ssize_t planes, slabs, rows, columns  # outputs of a piece along each axis, at most

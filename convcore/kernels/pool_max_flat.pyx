@@ -295,6 +295,15 @@ cdef void max_of_taps(
         j += 2 * lanes
 
 
+cdef inline void put_four(const vec* to, vec a, vec b, vec c, vec d) noexcept nogil:
+    """Store four neighbouring vectors."""
+    cdef Py_ssize_t lanes = lanes_of(to)
+    (<vec*>to)[0] = a
+    (<vec*>ahead(to, lanes))[0] = b
+    (<vec*>ahead(to, 2 * lanes))[0] = c
+    (<vec*>ahead(to, 3 * lanes))[0] = d
+
+
 cdef bint argmax_of_taps(
     const vec* image, const Taps* t, Py_ssize_t n, vec* best, vec* label,
     unsigned char* tap,
@@ -302,28 +311,31 @@ cdef bint argmax_of_taps(
     """Write maxima and labels, as bytes unless `tap` is NULL; tell whether one is -inf."""
     cdef Py_ssize_t lanes = lanes_of(image), j = 0, k
     cdef const vec* v
-    cdef vec a, b, la, lb, new, least = all_lanes(image, -INFINITY)
+    cdef vec a, b, c, d, la, lb, lc, ld, new, least = all_lanes(image, -INFINITY)
     cdef vec low = all_labels(image, 0)
     while j < n:
         v = ahead(image, t.offset[0] + j)
-        a = v[0]
-        b = ahead(v, lanes)[0]
-        la = lb = all_labels(image, t.label[0])
+        a, b = v[0], ahead(v, lanes)[0]
+        c, d = ahead(v, 2 * lanes)[0], ahead(v, 3 * lanes)[0]
+        la = lb = lc = ld = all_labels(image, t.label[0])
         for k in range(1, t.count):
             v = ahead(image, t.offset[k] + j)
             new = all_labels(image, t.label[k])
             contest(v[0], new, &a, &la)
             contest(ahead(v, lanes)[0], new, &b, &lb)
+            contest(ahead(v, 2 * lanes)[0], new, &c, &lc)
+            contest(ahead(v, 3 * lanes)[0], new, &d, &ld)
         low = join_equal(join_equal(low, a, least), b, least)
-        (<vec*>ahead(best, j))[0] = a
-        (<vec*>ahead(best, j + lanes))[0] = b
+        low = join_equal(join_equal(low, c, least), d, least)
+        put_four(ahead(best, j), a, b, c, d)
         if tap != NULL:
             put_bytes(tap + j, la)
             put_bytes(tap + j + lanes, lb)
+            put_bytes(tap + j + 2 * lanes, lc)
+            put_bytes(tap + j + 3 * lanes, ld)
         else:
-            (<vec*>ahead(label, j))[0] = la
-            (<vec*>ahead(label, j + lanes))[0] = lb
-        j += 2 * lanes
+            put_four(ahead(label, j), la, lb, lc, ld)
+        j += 4 * lanes
     return any_set(low)
 
 

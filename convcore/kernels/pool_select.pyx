@@ -19,7 +19,7 @@ from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport (
     Buffers, call, flags_of, geometry_of, integers, integers_or_nothing, reals,
 )
-from convcore.kernels.pool_flat cimport first_bits, lanes_of
+from convcore.kernels.pool_flat cimport fetch, first_bits, lanes_of
 from convcore.kernels.vector cimport (
     VEC_BYTES, ahead, all_lanes, f32v, f64v, merge, put_part, real, vec,
 )
@@ -87,6 +87,7 @@ cdef inline void max_lanes(const vec* x, Py_ssize_t n, vec* best) noexcept nogil
     cdef Py_ssize_t lanes = lanes_of(x), j = 0
     cdef vec a = best[0], b = a, c = a, d = a
     while j + 4 * lanes <= n:
+        fetch(<const char*>ahead(x, j), 4 * VEC_BYTES)
         a = later(ahead(x, j)[0], a)
         b = later(ahead(x, j + lanes)[0], b)
         c = later(ahead(x, j + 2 * lanes)[0], c)
