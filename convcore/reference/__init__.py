@@ -98,12 +98,8 @@ from convcore.reference.conv import (
     conv_transpose_grad_x,
     flip_kernel,
 )
-from convcore.reference.linear import (
-    dropout,
-    dropout_backward,
-    linear,
-    linear_backward,
-)
+from convcore.reference.dropout import dropout, dropout_backward, dropout_mask, philox
+from convcore.reference.linear import linear, linear_backward
 from convcore.reference.loss import (
     cross_entropy,
     cross_entropy_backward,
@@ -143,6 +139,7 @@ __all__ = [
     "cross_entropy_backward",
     "dropout",
     "dropout_backward",
+    "dropout_mask",
     "elu",
     "elu_backward",
     "flip_kernel",
@@ -166,6 +163,7 @@ __all__ = [
     "max_pool_backward",
     "mse_loss",
     "mse_loss_backward",
+    "philox",
     "prelu",
     "prelu_backward",
     "relu",
