@@ -16,7 +16,13 @@
     planes.pxd      tiles of rows and columns, for few channels a group
     fft.pxd         Fourier transforms of tiles, channels in the lanes
     fft_tiles.pxd   their lengths, and where they lie in images
+    elements.pxd    going through arrays element by element
+    vector_math.pxd exp, log, tanh and the normal distribution in lanes
+    log_sum.pxd     maxima and sums of exponentials, along rows and columns
+    philox.pxd      random numbers of a key and a place
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
+    activations.pyx functions of one element              prelu.pyx    learned slopes
+    softmax.pyx, cross_entropy.pyx                        dropout.pyx  zeros at random
     probe.pyx       what the processor can do             omp.pxd    OpenMP's questions
     baseline/  x86_64_v3/  x86_64_v4/     the homes of the compiled copies
 
