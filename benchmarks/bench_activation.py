@@ -4,8 +4,8 @@
 
 prints, for each operation, milliseconds of processor time (the least of several runs) and
 the share of the copy's speed: a forward pass reads one array and writes one, as a copy
-does; a backward pass reads one more. Above 100 % are operations that store past the caches where
-the copy does not.
+does; a backward pass reads one more. Above 100 % are operations that store past the
+caches where the copy does not.
 """
 
 import argparse

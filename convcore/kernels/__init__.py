@@ -19,6 +19,7 @@
     elements.pxd    going through arrays element by element
     vector_math.pxd exp, log, tanh and the normal distribution in lanes
     log_sum.pxd     maxima and sums of exponentials, along rows and columns
+    truth.pxd       what a target says about each class
     philox.pxd      random numbers of a key and a place
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
     activations.pyx functions of one element              prelu.pyx    learned slopes
