@@ -84,6 +84,84 @@ def test_cross_entropy_gradient_is_the_slope(
     oracle.gradients_check(forward, [x], [grad], g, rng)
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("dtype", oracle.DTYPES)
+@pytest.mark.parametrize("shape", [(5,), (3, 1), (4, 37), (2, 5, 3), (2, 700, 33)])
+def test_cross_entropy_of_probabilities(
+    shape: tuple[int, ...], dtype: Any, smoothing: float, reduction: Any, isa: str
+) -> None:
+    rng = np.random.default_rng(0)
+    classes = shape[min(1, len(shape) - 1)]
+    x = oracle.normal(rng, shape, dtype)
+    truth = np.abs(oracle.normal(rng, shape, dtype))
+    weight = np.abs(oracle.normal(rng, (classes,), dtype))
+    options = (weight, -100, reduction, smoothing)
+    batched = [a.reshape(1, *a.shape) if len(shape) == 1 else a for a in (x, truth)]
+    wide = oracle.wider(dtype)
+    arguments = [a.astype(wide) for a in batched]
+    wides = (*arguments, weight.astype(wide), -100, reduction, smoothing)
+    right = np.asarray(reference.cross_entropy(*wides))
+    shape_of_loss = () if reduction != "none" else (*shape[:1], *shape[2:])
+    if len(shape) == 1:
+        right, shape_of_loss = right.reshape(()), ()
+    loss = F.cross_entropy(x, truth, *options)
+    assert np.shape(loss) == shape_of_loss
+    u = 64 * float(np.finfo(dtype).eps) * (1 + classes / 16)
+    oracle.assert_within(loss, right, u * (1 + np.abs(right)), dtype)
+    g = oracle.normal(rng, shape_of_loss, dtype)
+    grad = F.cross_entropy_backward(x, truth, *options, g)
+    grad_wide = g.astype(wide).reshape(-1) if len(shape) == 1 else g.astype(wide)
+    if reduction != "none":
+        grad_wide = g.astype(wide)
+    back = reference.cross_entropy_backward(*wides, grad_wide).reshape(shape)
+    allowed = u * np.abs(g).max() * (1 + np.abs(back).max())
+    oracle.assert_within(grad, back, float(allowed), dtype)
+    if len(shape) > 1:
+        own = x.copy()
+        assert F.cross_entropy_backward(own, truth, *options, g, out=own) is own
+        oracle.assert_bits_equal(own, grad)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_probabilities_of_one_class_are_that_class(smoothing: float) -> None:
+    rng = np.random.default_rng(0)
+    x = oracle.normal(rng, (6, 5, 4), np.float64)
+    target = rng.integers(0, 5, (6, 4))
+    truth = np.zeros_like(x)
+    np.put_along_axis(truth, target[:, None], 1.0, axis=1)
+    one = F.cross_entropy(x, target, reduction="none", label_smoothing=smoothing)
+    other = F.cross_entropy(x, truth, reduction="none", label_smoothing=smoothing)
+    np.testing.assert_allclose(one, other, rtol=1e-14)
+    back = [F.cross_entropy_backward(x, t, reduction="sum") for t in (target, truth)]
+    np.testing.assert_allclose(*back, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", oracle.DTYPES)
+@pytest.mark.parametrize("shape", [(70, 1003), (3, 21, 40, 57), (2, 900, 35)])
+def test_large_cross_entropy(
+    shape: tuple[int, ...], dtype: Any, team: Any, isa: str
+) -> None:
+    """Rows and columns of several pieces: threads, the batch, in place."""
+    rng = np.random.default_rng(0)
+    x = oracle.normal(rng, shape, dtype)
+    target = rng.integers(-1, shape[1], (shape[0], *shape[2:]))
+    options: dict[str, Any] = {"ignore_index": -1, "label_smoothing": 0.1}
+    results = []
+    for count in (1, 3):
+        team(count)
+        loss = F.cross_entropy(x, target, reduction="none", **options)
+        grad = F.cross_entropy_backward(x, target, reduction="sum", **options)
+        results.append((loss, grad))
+    for one, two in zip(*results, strict=True):
+        oracle.assert_bits_equal(one, two)
+    loss, grad = results[0]
+    alone = F.cross_entropy(x[1:2], target[1:2], reduction="none", **options)
+    oracle.assert_bits_equal(alone, loss[1:2])
+    F.cross_entropy_backward(x, target, reduction="sum", **options, out=x)
+    oracle.assert_bits_equal(x, grad)
+
+
 def test_cross_entropy_by_hand() -> None:
     x = np.log([[0.25, 0.75], [0.5, 0.5]])
     loss = F.cross_entropy(x, np.array([1, 0]), np.array([1.0, 3.0]))

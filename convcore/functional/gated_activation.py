@@ -43,7 +43,7 @@ def gelu(
     Notes
     -----
     "none" takes Phi(x) = erfc(-x / sqrt(2)) / 2 from a polynomial for its tail, so results
-    of negative x keep their digits (3 units in the last place) where 1 + erf(...) would
+    of negative x keep their digits (4.5 units in the last place) where 1 + erf(...) would
     have none left. "tanh" is x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))).
     The result of -inf is 0, the limit.
 

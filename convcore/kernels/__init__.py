@@ -24,6 +24,11 @@
     pool_strips.pxd sums of small windows            pool_sums.pxd    of others
     vector_wide.pxd sums in doubles                  pool_spread.pxd  their transpose
     pool_long.pxd   sums of large windows
+    elements.pxd    going through arrays element by element
+    vector_math.pxd exp, log, tanh and the normal distribution in lanes
+    log_sum.pxd     maxima and sums of exponentials, along rows and columns
+    truth.pxd       what a target says about each class
+    philox.pxd      random numbers of a key and a place
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
     update.pyx      steps of optimisers, in place
     norm_*.pyx      normalisation: of channels, of rows, by neighbours
@@ -31,6 +36,8 @@
     channel_sums.pxd  sums over a batch, in parts
     wide.pxd        lanes of float64 from either type
     powers.pxd      t to the power -3/4 without roots
+    activations.pyx functions of one element              prelu.pyx    learned slopes
+    softmax.pyx, cross_entropy.pyx                        dropout.pyx  zeros at random
     probe.pyx       what the processor can do             omp.pxd    OpenMP's questions
     memory.pyx      memory of results, used again
     baseline/  x86_64_v3/  x86_64_v4/     the homes of the compiled copies

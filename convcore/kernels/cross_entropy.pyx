@@ -28,6 +28,9 @@ from convcore.kernels.log_sum cimport (
     ABREAST, CHAIN, ROOM, column_maxima, column_sums, columns_for, row_maximum, row_sum,
     spread, whole,
 )
+from convcore.kernels.truth cimport (
+    Case, Place, number, put_number, sum_of_weights, truth_of, weight_of,
+)
 from convcore.kernels.vector cimport (
     ahead, f32v, f64v, lanes_from, part, put_part, real, until, vec,
 )
@@ -35,66 +38,6 @@ from convcore.kernels.vector_math cimport every, log_of, magnitude
 
 cdef enum:
     MOST = 256  # columns side by side: ABREAST of the widest vectors
-
-cdef struct Case:
-    Py_ssize_t outer, count, inner, ignored, scales
-    bint soft, smooth
-    double kept, each  # 1 - a; a / C
-    Py_ssize_t columns, blocks
-    const long long* classes
-
-cdef struct Place:  # a row, or a block of columns
-    Py_ssize_t at, position, n
-
-
-cdef inline double number(const vec* a, Py_ssize_t i) noexcept nogil:
-    """Give one scalar."""
-    if vec is f32v:
-        return (<const float*>a)[i]
-    else:
-        return (<const double*>a)[i]
-
-
-cdef inline void put_number(vec* a, Py_ssize_t i, double value) noexcept nogil:
-    """Write one scalar."""
-    if vec is f32v:
-        (<float*>a)[i] = <float>value
-    else:
-        (<double*>a)[i] = value
-
-
-cdef inline double weight_of(const vec* w, Py_ssize_t c) noexcept nogil:
-    """Give the weight of a class."""
-    return 1 if w == NULL else number(w, c)
-
-
-cdef inline vec truth_of(
-    const Case* k, const vec* t, const vec* w, Py_ssize_t at, Py_ssize_t c,
-    unsigned long long bits,
-) noexcept nogil:
-    """Give the truth about some elements that no true class makes; 0 in other lanes."""
-    cdef vec like = every(part(t, 0), 0), each = every(like, k.each)
-    cdef vec truth = part(&each, bits)
-    if k.soft:
-        truth = truth + every(like, k.kept) * part(ahead(t, at), bits)
-    if w != NULL:
-        if k.inner == 1:
-            truth = truth * part(ahead(w, c), bits)
-        else:
-            truth = truth * lanes_from(w, c)
-    return truth
-
-
-cdef inline double sum_of_weights(const Case* k, const vec* w) noexcept nogil:
-    """Give the truth of all classes that smoothing makes."""
-    cdef double total = 0
-    cdef Py_ssize_t c
-    if k.each == 0:
-        return 0
-    for c in range(k.count):
-        total += weight_of(w, c)
-    return total * k.each
-
 
 cdef inline vec costs_in_row(
     const Case* k, const vec* x, const vec* t, const vec* w, Py_ssize_t at, vec most,

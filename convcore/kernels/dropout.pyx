@@ -7,7 +7,7 @@
 #           gradient is the same function of dy: nothing is kept but the key.
 # Parallel  over tasks of groups. An element depends on the key and its place alone.
 # Scratch   on the stack: the words and results of a group.
-# Cost      memory, one read and one write, and about 15 cycles of random numbers for a
+# Cost      memory, one read and one write, and about 20 cycles of random numbers for a
 #           vector; past the caches where no cache could hold the results.
 # Source    philox.pxd; Srivastava et al., Dropout, JMLR 15 (2014), sections 4 and 10.
 

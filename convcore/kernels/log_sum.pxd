@@ -79,19 +79,21 @@ cdef inline vec row_sum(const vec* x, Py_ssize_t n, vec most, vec* to) noexcept 
     cdef Py_ssize_t i = 0, lanes = lanes_of(x)
     cdef vec zero = every(most, 0), v
     cdef vec total = zero, chain = zero
-    while i < n:
-        if i + lanes <= n:
-            v = ahead(x, i)[0]
-        else:
-            v = merge(every(most, -INFINITY), ahead(x, i), first_lanes(n - i))
-        v = exp_of(v - most)
+    while i + lanes <= n:
+        v = exp_of(ahead(x, i)[0] - most)
         if to != NULL:
-            put_part(<vec*>ahead(to, i), v, n - i)
+            (<vec*>ahead(to, i))[0] = v
         chain = chain + v
         i += lanes
         if i // lanes % CHAIN == 0:
             total = total + chain
             chain = zero
+    if i < n:
+        v = merge(every(most, -INFINITY), ahead(x, i), first_lanes(n - i))
+        v = exp_of(v - most)
+        if to != NULL:
+            put_part(<vec*>ahead(to, i), v, n - i)
+        chain = chain + v
     return spread(x, total + chain)
 
 

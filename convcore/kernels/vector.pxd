@@ -491,6 +491,16 @@ cdef extern from *:
       typedef unsigned long long cc_u64v __attribute__((vector_size(CC_VEC_BYTES)));
       #define CC_PICK(u, f, test, x, y) \\
           ((f)(((u)(test) & (u)(x)) | (~(u)(test) & (u)(y))))
+      #if defined(__AVX2__)
+      #define cc_pick_f32(a, b, x, y) ((cc_f32v)_mm256_blendv_ps( \\
+          (__m256)(y), (__m256)(x), _mm256_cmp_ps((__m256)(a), (__m256)(b), _CMP_LT_OQ)))
+      #define cc_pick_f64(a, b, x, y) ((cc_f64v)_mm256_blendv_pd( \\
+          (__m256d)(y), (__m256d)(x), _mm256_cmp_pd((__m256d)(a), (__m256d)(b), _CMP_LT_OQ)))
+      #define cc_until_f32(a, b, x, y) ((cc_f32v)_mm256_blendv_ps( \\
+          (__m256)(y), (__m256)(x), _mm256_cmp_ps((__m256)(a), (__m256)(b), _CMP_LE_OQ)))
+      #define cc_until_f64(a, b, x, y) ((cc_f64v)_mm256_blendv_pd( \\
+          (__m256d)(y), (__m256d)(x), _mm256_cmp_pd((__m256d)(a), (__m256d)(b), _CMP_LE_OQ)))
+      #else
       static inline cc_f32v cc_pick_f32(cc_f32v a, cc_f32v b, cc_f32v x, cc_f32v y) {
           return CC_PICK(cc_u32v, cc_f32v, a < b, x, y);
       }
@@ -503,6 +513,7 @@ cdef extern from *:
       static inline cc_f64v cc_until_f64(cc_f64v a, cc_f64v b, cc_f64v x, cc_f64v y) {
           return CC_PICK(cc_u64v, cc_f64v, a <= b, x, y);
       }
+      #endif
       /* The low bits of n + 1.5 * 2^23 + 127 are the exponent's; two factors reach below
          the smallest normal number. */
       static inline cc_f32v cc_scale_f32(cc_f32v v, cc_f32v n) {

@@ -106,7 +106,8 @@ from convcore.reference.conv import (
     conv_transpose_grad_x,
     flip_kernel,
 )
-from convcore.reference.linear import dropout, dropout_backward, linear, linear_backward
+from convcore.reference.dropout import dropout, dropout_backward, dropout_mask, philox
+from convcore.reference.linear import linear, linear_backward
 from convcore.reference.loss import (
     cross_entropy,
     cross_entropy_backward,
@@ -141,11 +142,6 @@ from convcore.reference.pool import (
 from convcore.reference.taps import Tap, taps
 
 __all__ = [
-    "blur_matrix",
-    "blur_pool",
-    "blur_pool_backward",
-    "lp_pool",
-    "lp_pool_backward",
     "Tap",
     "adaptive_avg_pool",
     "adaptive_avg_pool_backward",
@@ -154,6 +150,9 @@ __all__ = [
     "avg_pool_backward",
     "batch_norm",
     "batch_norm_backward",
+    "blur_matrix",
+    "blur_pool",
+    "blur_pool_backward",
     "choice_backward",
     "conv",
     "conv_grad_bias",
@@ -167,6 +166,7 @@ __all__ = [
     "cross_entropy_backward",
     "dropout",
     "dropout_backward",
+    "dropout_mask",
     "elu",
     "elu_backward",
     "flip_kernel",
@@ -193,12 +193,15 @@ __all__ = [
     "local_response_norm_backward",
     "log_softmax",
     "log_softmax_backward",
+    "lp_pool",
+    "lp_pool_backward",
     "max_pool",
     "max_pool_backward",
     "max_unpool",
     "max_unpool_backward",
     "mse_loss",
     "mse_loss_backward",
+    "philox",
     "prelu",
     "prelu_backward",
     "relu",

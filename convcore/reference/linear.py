@@ -1,4 +1,4 @@
-"""The fully connected layer, and dropout."""
+"""The fully connected layer."""
 
 import numpy as np
 
@@ -52,29 +52,3 @@ def linear_backward(grad_y: Array, x: Array, w: Array) -> tuple[Array, Array, Ar
         )
         grad_b = grad_y.sum(axis=tuple(range(grad_y.ndim - 1)))
     return grad_x, grad_w, grad_b
-
-
-def dropout(x: Array, mask: Array, p: float) -> Array:
-    """Keep the elements that the mask keeps, and scale them so that the mean stays.
-
-    Parameters
-    ----------
-    x : any shape
-    mask : bool, shape of x
-        True, with probability 1 - p, where an element stays.
-    p : float in [0, 1]
-        Probability of dropping an element.
-
-    Returns
-    -------
-    y : shape and dtype of x
-        `x / (1 - p)` where kept, 0 elsewhere.
-    """
-    keep = np.asarray(1 - p, dtype=x.dtype)
-    with ieee():
-        return np.where(mask, x / keep, np.zeros_like(x))
-
-
-def dropout_backward(grad_y: Array, mask: Array, p: float) -> Array:
-    """Treat the gradient as `dropout` treated x."""
-    return dropout(grad_y, mask, p)

@@ -20,15 +20,15 @@ def cross_entropy(
     ----------
     x : (n, classes, *spatial)
         Scores; their softmax over the classes is the probability.
-    target : (n, *spatial), integers
-        The right class.
+    target : (n, *spatial), integers; or shape and dtype of x
+        The right class; or the probability of each class.
     weight : (classes,), optional
         What each class counts; 1 where not given.
     ignore_index : int
         A target that costs nothing.
     reduction : "mean", "sum" or "none"
         "mean" divides by the sum of the weights of the targets that are not ignored;
-        it is NaN when all are.
+        it is NaN when all are. With probabilities it divides by the number of positions.
     label_smoothing : float in [0, 1]
         The share of the truth that is given to all classes evenly.
 
@@ -134,13 +134,16 @@ def _truth(
     total : ()
     """
     classes = x.shape[1]
+    smoothing = x.dtype.type(label_smoothing)
+    if weight is None:
+        weight = np.ones(classes, dtype=x.dtype)
+    weight = weight.reshape(-1, *(1,) * (x.ndim - 2))
+    if target.dtype.kind == "f":
+        truth = weight * ((1 - smoothing) * target + smoothing / classes)
+        return truth, np.asarray(x.size // classes, x.dtype)
     kept = np.expand_dims(target != ignore_index, axis=1)  # (n, 1, *spatial)
     each = np.arange(classes).reshape(-1, *(1,) * (x.ndim - 2))  # (classes, 1, ...)
     right = kept & (np.expand_dims(target, axis=1) == each)
-    if weight is None:
-        weight = np.ones(classes, dtype=x.dtype)
-    weight = weight.reshape(each.shape)
-    smoothing = x.dtype.type(label_smoothing)
     truth = weight * ((1 - smoothing) * right + smoothing / classes * kept)
     total: Array = (weight * right).sum()
     return truth.astype(x.dtype), total

@@ -1,0 +1,68 @@
+# What a target says about each class: for cross_entropy.pyx.
+#
+# What      truth[c] = w[c] ((1 - a) t[c] + a / C): t is 1 for the true class, or given as a
+#           probability; a is the label smoothing, w the weight, or 1.
+# Layout    x is (outer, count, inner). A position is a place in (outer, inner): classes have
+#           one number for each, probabilities lie like x.
+
+from convcore.kernels.vector cimport ahead, f32v, lanes_from, part, vec
+from convcore.kernels.vector_math cimport every
+
+cdef struct Case:
+    Py_ssize_t outer, count, inner, ignored, scales
+    bint soft, smooth
+    double kept, each  # 1 - a; a / C
+    Py_ssize_t columns, blocks
+    const long long* classes
+
+cdef struct Place:  # a row, or a block of columns
+    Py_ssize_t at, position, n
+
+
+cdef inline double number(const vec* a, Py_ssize_t i) noexcept nogil:
+    """Give one scalar."""
+    if vec is f32v:
+        return (<const float*>a)[i]
+    else:
+        return (<const double*>a)[i]
+
+
+cdef inline void put_number(vec* a, Py_ssize_t i, double value) noexcept nogil:
+    """Write one scalar."""
+    if vec is f32v:
+        (<float*>a)[i] = <float>value
+    else:
+        (<double*>a)[i] = value
+
+
+cdef inline double weight_of(const vec* w, Py_ssize_t c) noexcept nogil:
+    """Give the weight of a class."""
+    return 1 if w == NULL else number(w, c)
+
+
+cdef inline vec truth_of(
+    const Case* k, const vec* t, const vec* w, Py_ssize_t at, Py_ssize_t c,
+    unsigned long long bits,
+) noexcept nogil:
+    """Give the truth about some elements that no true class makes; 0 in other lanes."""
+    cdef vec like = every(part(t, 0), 0), each = every(like, k.each)
+    cdef vec truth = part(&each, bits)
+    if k.soft:
+        truth = truth + every(like, k.kept) * part(ahead(t, at), bits)
+    if w != NULL:
+        if k.inner == 1:
+            truth = truth * part(ahead(w, c), bits)
+        else:
+            truth = truth * lanes_from(w, c)
+    return truth
+
+
+cdef inline double sum_of_weights(const Case* k, const vec* w) noexcept nogil:
+    """Give the truth of all classes that smoothing makes."""
+    cdef double total = 0
+    cdef Py_ssize_t c
+    if k.each == 0:
+        return 0
+    for c in range(k.count):
+        total += weight_of(w, c)
+    return total * k.each
