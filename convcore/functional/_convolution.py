@@ -13,6 +13,7 @@ import numpy as np
 
 from convcore import plan
 from convcore.arguments import exact
+from convcore.functional._border import Side, add_sides, sides_of
 from convcore.functional._checks import needed
 from convcore.functional.call import PackedWeight, run
 from convcore.problem import ConvProblem, Direction
@@ -42,6 +43,7 @@ class Job(NamedTuple):
     plan: plan.Plan
     result: tuple[int, ...]  # shape; without a batch where x has none
     channels: int  # of the result
+    sides: tuple[Side, ...] = ()  # of x, where its gradient gets more than from zeros
 
 
 def forward(
@@ -78,7 +80,10 @@ def forward(
     packed = None
     if kept is not None and job.plan.packing is not None:
         packed = kept.of(job.plan, weight)
-    run(job.plan, flat(x, dtype), weight, bias, out, packed=packed)
+    source = flat(x, dtype)
+    run(job.plan, source, weight, bias, out, packed=packed)
+    if job.sides:
+        _share(job, source, weight, out)
     return out
 
 
@@ -113,7 +118,10 @@ def backward(
     if needs_x:
         grad_x = empty(x.shape, dtype)
         direction: Direction = "fprop" if transposed else "dgrad"
-        run(job(direction).plan, dy, flat(weight, dtype), None, grad_x)
+        found, weights = job(direction), flat(weight, dtype)
+        run(found.plan, dy, weights, None, grad_x)
+        if found.sides:
+            _share(found, dy, weights, grad_x)
     if needs_weight:
         x = flat(x, dtype)
         grad_weight = empty(weight.shape, dtype)
@@ -181,11 +189,25 @@ def _new_job(
             "auto",
         )
     chosen = plan.select(problem, direction, NAMES[dtype.char], algorithm, kept)
-    return Job(chosen, result[1:] if single else result, channels)
+    sides = sides_of(problem, chosen.dtype) if direction == "dgrad" else ()
+    return Job(chosen, result[1:] if single else result, channels, sides)
 
 
 _cached_job = lru_cache(maxsize=4096)(_new_job)
 forget = _cached_job.cache_clear  # after measurements that change choices
+
+
+def _share(job: Job, grad_y: Array, weight: Array, grad_x: Array) -> None:
+    """Give the gradient of x what the border adds to it; arrays folded to three axes."""
+    problem = job.plan.problem
+    assert isinstance(problem, ConvProblem)
+    n, oc, ic = problem.n, problem.oc, problem.ic
+    add_sides(
+        job.sides,
+        grad_y.reshape(n, oc, *problem.out_extent),
+        weight.reshape(oc, ic // problem.g, *problem.kernel),
+        grad_x.reshape(n, ic, *problem.in_extent),
+    )
 
 
 def _activated(function: str, problem: ConvProblem, activation: str) -> ConvProblem:

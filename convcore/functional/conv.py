@@ -21,6 +21,8 @@ def conv1d(
     dilation: Size = 1,
     groups: int = 1,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     flip: bool = False,
     activation: str | None = None,
     out: Array | None = None,
@@ -37,7 +39,8 @@ def conv1d(
     >>> conv1d(x, np.array([[[1.0, 10.0]]]))
     array([[[21., 32., 43.]]])
     """
-    how = (stride, padding, dilation, groups, activation, algorithm)
+    geometry = (stride, padding, dilation, groups, padding_mode, padding_value)
+    how = (*geometry, activation, algorithm)
     return forward("conv1d", 1, (x, weight, bias, out), how, flip)
 
 
@@ -50,6 +53,8 @@ def conv2d(
     dilation: Size = 1,
     groups: int = 1,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     flip: bool = False,
     activation: str | None = None,
     out: Array | None = None,
@@ -68,13 +73,21 @@ def conv2d(
     stride : int or (int, int), >= 1
         Elements of x between neighbouring windows.
     padding : int, (int, int), ((lo, hi), (lo, hi)), "valid", "same" or "full"
-        Zeros before and after each axis of x. "valid" is none, "same" gives
-        ceil(H / stride) outputs with the odd zero at the end, "full" gives an output for
-        every window that meets x.
+        Elements before and after each axis of x. "valid" is none, "same" gives
+        ceil(H / stride) outputs with the odd one at the end, "full" gives an output for
+        every window that meets x. `conv1d` also takes "causal": all of it before x.
     dilation : int or (int, int), >= 1
         Elements of x between neighbouring taps of the kernel; 1 is dense.
     groups : int
         Parts of the channels that do not see each other; divides C_in and C_out.
+    padding_mode : str
+        What lies there: "zeros", "constant" (`padding_value`), or elements of x: with
+        "reflect" its border elements are mirrors, with "symmetric" the mirrors lie
+        between two elements, "replicate" repeats the border elements, "circular" starts
+        again at the other end. Paddings wider than x repeat the pattern, as in
+        `numpy.pad`.
+    padding_value : float
+        Of a constant border; finite.
     flip : bool
         Turn the kernel around first: the convolution of mathematics.
     activation : "relu", optional
@@ -119,7 +132,8 @@ def conv2d(
     array([[[[ 8., 12.],
              [20., 24.]]]])
     """
-    how = (stride, padding, dilation, groups, activation, algorithm)
+    geometry = (stride, padding, dilation, groups, padding_mode, padding_value)
+    how = (*geometry, activation, algorithm)
     return forward("conv2d", 2, (x, weight, bias, out), how, flip)
 
 
@@ -132,6 +146,8 @@ def conv3d(
     dilation: Size = 1,
     groups: int = 1,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     flip: bool = False,
     activation: str | None = None,
     out: Array | None = None,
@@ -147,7 +163,8 @@ def conv3d(
     >>> conv3d(np.ones((1, 2, 3, 3, 3)), np.ones((1, 2, 3, 3, 3))).item()
     54.0
     """
-    how = (stride, padding, dilation, groups, activation, algorithm)
+    geometry = (stride, padding, dilation, groups, padding_mode, padding_value)
+    how = (*geometry, activation, algorithm)
     return forward("conv3d", 3, (x, weight, bias, out), how, flip)
 
 
@@ -160,6 +177,8 @@ def conv1d_backward(
     dilation: Size = 1,
     groups: int = 1,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     flip: bool = False,
     needs: Collection[str] = GRADIENTS,
     algorithm: str = "auto",
@@ -173,7 +192,8 @@ def conv1d_backward(
     >>> conv1d_backward(np.ones((1, 1, 2)), x, weight)
     (array([[[ 1., 11., 10.]]]), array([[[3., 5.]]]), array([2.]))
     """
-    how = (stride, padding, dilation, groups, None, algorithm)
+    geometry = (stride, padding, dilation, groups, padding_mode, padding_value)
+    how = (*geometry, None, algorithm)
     operands = (grad_output, x, weight, needs)
     return backward("conv1d_backward", 1, operands, how, flip)
 
@@ -187,6 +207,8 @@ def conv2d_backward(
     dilation: Size = 1,
     groups: int = 1,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     flip: bool = False,
     needs: Collection[str] = GRADIENTS,
     algorithm: str = "auto",
@@ -197,7 +219,7 @@ def conv2d_backward(
     ----------
     grad_output : (N, C_out, OH, OW) or (C_out, OH, OW), float32 or float64
         Gradient of the loss with respect to the result of the convolution.
-    x, weight, stride, padding, dilation, groups, flip, algorithm
+    x, weight, stride, padding, dilation, groups, padding_mode, padding_value, flip, algorithm
         What `conv2d` was called with.
     needs : collection of "x", "weight", "bias"
         Which gradients to compute.
@@ -216,7 +238,8 @@ def conv2d_backward(
     -----
     As many operations for each of grad_x and grad_weight as `conv2d` needs. A strided
     gradient of x is computed phase by phase; no zero is ever inserted and multiplied.
-    Elements of x that no window reaches get exactly 0. The bits of all three do not
+    Elements of x that no window reaches get exactly 0. Where elements of x lie beyond
+    its border, too, they get the gradient of both places. The bits of all three do not
     depend on the number of threads.
 
     References
@@ -234,7 +257,8 @@ def conv2d_backward(
              [2., 4., 2.],
              [1., 2., 1.]]]])
     """
-    how = (stride, padding, dilation, groups, None, algorithm)
+    geometry = (stride, padding, dilation, groups, padding_mode, padding_value)
+    how = (*geometry, None, algorithm)
     operands = (grad_output, x, weight, needs)
     return backward("conv2d_backward", 2, operands, how, flip)
 
@@ -248,6 +272,8 @@ def conv3d_backward(
     dilation: Size = 1,
     groups: int = 1,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     flip: bool = False,
     needs: Collection[str] = GRADIENTS,
     algorithm: str = "auto",
@@ -261,6 +287,7 @@ def conv3d_backward(
     >>> conv3d_backward(np.ones((1, 1, 1, 1, 1)), x, weight, needs=["bias"])
     (None, None, array([1.]))
     """
-    how = (stride, padding, dilation, groups, None, algorithm)
+    geometry = (stride, padding, dilation, groups, padding_mode, padding_value)
+    how = (*geometry, None, algorithm)
     operands = (grad_output, x, weight, needs)
     return backward("conv3d_backward", 3, operands, how, flip)

@@ -18,6 +18,7 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: Size = 1,
     *,
+    padding_mode: str = "zeros",
     flip: bool = False,
     out: Array | None = None,
     algorithm: str = "auto",
@@ -32,7 +33,8 @@ def conv_transpose1d(
     >>> conv_transpose1d(np.array([[[1.0, 2.0]]]), np.array([[[1.0, 10.0]]]), stride=2)
     array([[[ 1., 10.,  2., 20.]]])
     """
-    how = (stride, padding, output_padding, groups, dilation, None, algorithm)
+    geometry = (stride, padding, output_padding, groups, dilation, padding_mode)
+    how = (*geometry, None, algorithm)
     return forward("conv_transpose1d", 1, (x, weight, bias, out), how, flip, True)
 
 
@@ -46,6 +48,7 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: Size = 1,
     *,
+    padding_mode: str = "zeros",
     flip: bool = False,
     out: Array | None = None,
     algorithm: str = "auto",
@@ -64,6 +67,10 @@ def conv_transpose2d(
         "same" gives H * stride + output_padding outputs.
     output_padding : int or (int, int)
         Elements added at the end of each axis; below the stride or the dilation.
+    padding_mode : str
+        Of the convolution that is transposed, all but "constant", which has no
+        transpose: what "zeros" cuts from the result, the others add to the elements of
+        it that would have lain there.
     groups, dilation, flip, out, algorithm
         As in `conv2d`; groups divides C_in.
 
@@ -94,7 +101,8 @@ def conv_transpose2d(
              [2., 4., 2.],
              [1., 2., 1.]]]])
     """
-    how = (stride, padding, output_padding, groups, dilation, None, algorithm)
+    geometry = (stride, padding, output_padding, groups, dilation, padding_mode)
+    how = (*geometry, None, algorithm)
     return forward("conv_transpose2d", 2, (x, weight, bias, out), how, flip, True)
 
 
@@ -108,6 +116,7 @@ def conv_transpose3d(
     groups: int = 1,
     dilation: Size = 1,
     *,
+    padding_mode: str = "zeros",
     flip: bool = False,
     out: Array | None = None,
     algorithm: str = "auto",
@@ -123,7 +132,8 @@ def conv_transpose3d(
     >>> conv_transpose3d(np.ones((1, 1, 1, 1, 1)), np.ones((1, 2, 2, 2, 2))).shape
     (1, 2, 2, 2, 2)
     """
-    how = (stride, padding, output_padding, groups, dilation, None, algorithm)
+    geometry = (stride, padding, output_padding, groups, dilation, padding_mode)
+    how = (*geometry, None, algorithm)
     return forward("conv_transpose3d", 3, (x, weight, bias, out), how, flip, True)
 
 
@@ -137,6 +147,7 @@ def conv_transpose1d_backward(
     groups: int = 1,
     dilation: Size = 1,
     *,
+    padding_mode: str = "zeros",
     flip: bool = False,
     needs: Collection[str] = GRADIENTS,
     algorithm: str = "auto",
@@ -152,7 +163,8 @@ def conv_transpose1d_backward(
     >>> conv_transpose1d_backward(np.ones((1, 1, 3)), x, weight)
     (array([[[11., 11.]]]), array([[[3., 3.]]]), array([3.]))
     """
-    how = (stride, padding, output_padding, groups, dilation, None, algorithm)
+    geometry = (stride, padding, output_padding, groups, dilation, padding_mode)
+    how = (*geometry, None, algorithm)
     operands = (grad_output, x, weight, needs)
     return backward("conv_transpose1d_backward", 1, operands, how, flip, True)
 
@@ -167,6 +179,7 @@ def conv_transpose2d_backward(
     groups: int = 1,
     dilation: Size = 1,
     *,
+    padding_mode: str = "zeros",
     flip: bool = False,
     needs: Collection[str] = GRADIENTS,
     algorithm: str = "auto",
@@ -177,7 +190,7 @@ def conv_transpose2d_backward(
     ----------
     grad_output : (N, C_out, OH, OW) or (C_out, OH, OW), float32 or float64
         Gradient of the loss with respect to the result.
-    x, weight, stride, padding, output_padding, groups, dilation, flip, algorithm
+    x, weight, stride, padding, output_padding, groups, dilation, padding_mode, flip, algorithm
         What `conv_transpose2d` was called with.
     needs : collection of "x", "weight", "bias"
         Which gradients to compute.
@@ -200,7 +213,8 @@ def conv_transpose2d_backward(
     >>> [grad.ravel().tolist() for grad in grads]
     [[4.0, 4.0, 4.0, 4.0], [4.0, 4.0, 4.0, 4.0], [9.0]]
     """
-    how = (stride, padding, output_padding, groups, dilation, None, algorithm)
+    geometry = (stride, padding, output_padding, groups, dilation, padding_mode)
+    how = (*geometry, None, algorithm)
     operands = (grad_output, x, weight, needs)
     return backward("conv_transpose2d_backward", 2, operands, how, flip, True)
 
@@ -215,6 +229,7 @@ def conv_transpose3d_backward(
     groups: int = 1,
     dilation: Size = 1,
     *,
+    padding_mode: str = "zeros",
     flip: bool = False,
     needs: Collection[str] = GRADIENTS,
     algorithm: str = "auto",
@@ -230,6 +245,7 @@ def conv_transpose3d_backward(
     >>> conv_transpose3d_backward(np.ones((1, 1, 2, 2, 2)), x, weight, needs=["x"])
     (array([[[[[8.]]]]]), None, None)
     """
-    how = (stride, padding, output_padding, groups, dilation, None, algorithm)
+    geometry = (stride, padding, output_padding, groups, dilation, padding_mode)
+    how = (*geometry, None, algorithm)
     operands = (grad_output, x, weight, needs)
     return backward("conv_transpose3d_backward", 3, operands, how, flip, True)

@@ -3,7 +3,7 @@
 # What      A box is a block of outputs (samples, z, y, x). The windows of its outputs
 #           together read a box of the source, some of which may lie outside of it. If
 #           none does, the band is the source itself; otherwise a copy of a few channels,
-#           with real zeros around.
+#           with real zeros around, or what the border says.
 # Layout         x x x x x x              0 0 0 0 0 0 0 0
 #                x x x x x x   box  ->    0 x x x x x x 0   pitch scalars a row,
 #                x x x x x x              0 x x x x x x 0   sheet a plane z,
@@ -16,6 +16,7 @@
 
 from libc.string cimport memset
 
+from convcore.kernels.border cimport ZEROS, source_at
 from convcore.kernels.geometry cimport Axis, Window
 from convcore.kernels.rounds cimport ceil_div
 from convcore.kernels.vector cimport (
@@ -167,6 +168,63 @@ cdef inline void copy_rows(
         copy_vectors(<const f64v*>row, step, rows, cut, later, <f64v*>to, pitch)
 
 
+cdef inline void fill_scalars(real* to, Py_ssize_t count, real value) noexcept nogil:
+    """Write one value some times."""
+    cdef Py_ssize_t i
+    for i in range(count):
+        to[i] = value
+
+
+cdef inline void fill_ends(
+    const Axis* a, const Span* s, const real* row, real value, real* to
+) noexcept nogil:
+    """Write what lies left and right of the source in a row of a band."""
+    cdef Py_ssize_t i, j, left = min(max(-s.first, 0), s.extent)
+    for i in range(left):
+        j = source_at(a.border, s.first + i, a.source)
+        to[i] = row[j] if j >= 0 else value
+    for i in range(max(a.source - s.first, left), s.extent):
+        j = source_at(a.border, s.first + i, a.source)
+        to[i] = row[j] if j >= 0 else value
+
+
+cdef inline void copy_framed(
+    const Window* w, const Band* b, const Cut* cut, const real* sheet, real* to
+) noexcept nogil:
+    """Copy the rows of a band, with what lies around the source."""
+    cdef Py_ssize_t i, y, pitch = b.pitch
+    cdef real value = <real>w.value
+    cdef const real* row
+    for i in range(b.spans[1].extent):
+        y = source_at(w.y.border, b.spans[1].first + i, w.y.source)
+        if y < 0:
+            fill_scalars(to + i * pitch, pitch, value)
+        else:
+            row = sheet + y * w.x.source
+            copy_rows(
+                row + b.spans[2].first, w.x.source, 1, cut, AHEAD * w.source_plane,
+                to + i * pitch, pitch,
+            )
+            fill_ends(&w.x, &b.spans[2], row, value, to + i * pitch)
+
+
+cdef inline void copy_plane_with_border(
+    const Window* w, const Band* b, const Cut* cut, const real* source, real* to
+) noexcept nogil:
+    """Do `copy_plane` where there is more than zeros around the source.
+
+    Rows are written from the first to the last one: see `copy_rows`.
+    """
+    cdef Py_ssize_t i, z
+    for i in range(b.spans[0].extent):
+        z = source_at(w.z.border, b.spans[0].first + i, w.z.source)
+        if z < 0:
+            fill_scalars(to, b.sheet, <real>w.value)
+        else:
+            copy_framed(w, b, cut, source + z * w.y.source * w.x.source, to)
+        to += b.sheet
+
+
 cdef inline void copy_plane(
     const Window* w, const Band* b, const Cut* cut, const real* source, real* to
 ) noexcept nogil:
@@ -201,6 +259,7 @@ cdef inline const real* fill(
     """
     cdef Py_ssize_t n, c
     cdef Cut cut
+    cdef const real* here
     source += (box.sample * w.groups * w.c + channel) * w.source_plane
     if not b.copied:
         return source + (
@@ -209,10 +268,11 @@ cdef inline const real* fill(
     cut = cut_row(w, b, VEC_BYTES // sizeof(real))
     for n in range(box.samples):
         for c in range(channels):
-            copy_plane(
-                w, b, &cut, source + (n * w.groups * w.c + c) * w.source_plane,
-                to + n * b.sample + c * b.plane,
-            )
+            here = source + (n * w.groups * w.c + c) * w.source_plane
+            if w.x.border == ZEROS:
+                copy_plane(w, b, &cut, here, to + n * b.sample + c * b.plane)
+            else:
+                copy_plane_with_border(w, b, &cut, here, to + n * b.sample + c * b.plane)
     return to
 
 

@@ -5,7 +5,8 @@
 #               out[m, start + step * t] = sum over (j, c) of
 #                   weight[m, c, tap0 + tap_step * j] * source[c, advance * t + off0 + off_step * j]
 #
-#           with other integers along each axis (outside of the source it is zero):
+#           with other integers along each axis. Outside of the source it is zero, or, if
+#           that is x, what `border` says:
 #
 #                        fprop     dgrad, phase f in 0 .. min(s, i) - 1
 #             extent     o         ceil((i - f) / s)     outputs t of this grid
@@ -26,6 +27,7 @@
 # Source    Dumoulin and Visin, A guide to convolution arithmetic, arXiv:1603.07285,
 #           section 4, for the gradient as a convolution.
 
+from convcore.kernels.border cimport ZEROS
 from convcore.kernels.buffers cimport read_geometry
 
 cdef struct Conv:  # the order of ConvProblem.geometry
@@ -37,9 +39,11 @@ cdef struct Conv:  # the order of ConvProblem.geometry
     long long[3] pad
     long long[3] dilation
     long long relu                     # whether y has 0 where it would be negative
+    long long border                   # what lies around x: a `Border` of border.pxd
+    double value                       # of a constant one
 
 cdef enum:
-    CONV_FIELDS = 23
+    CONV_FIELDS = 25
 
 cdef struct Axis:
     Py_ssize_t extent, start, step
@@ -47,6 +51,7 @@ cdef struct Axis:
     Py_ssize_t taps, tap0, tap_step
     Py_ssize_t off0, off_step
     Py_ssize_t tap_base, tap_total  # taps of earlier classes; taps of all classes
+    Py_ssize_t border               # what lies beyond the source: of a gradient, zeros
 
 cdef struct Window:
     Axis z, y, x
@@ -57,6 +62,7 @@ cdef struct Window:
     Py_ssize_t taps, depth             # of this phase; c * taps: terms of one output
     Py_ssize_t tap_first               # where the taps of this phase start
     bint dense                         # step 1 along every axis: pixels lie together
+    double value                       # of a constant border
 
 
 cdef inline Conv conv_of(object geometry, int threads) except *:
@@ -112,6 +118,7 @@ cdef inline Axis forward_axis(const Conv* p, int axis) noexcept nogil:
     a.off_step = p.dilation[axis]
     a.tap_base = 0
     a.tap_total = p.kernel[axis]
+    a.border = p.border
     return a
 
 
@@ -134,6 +141,7 @@ cdef inline Axis gradient_axis(const Conv* p, int axis, Py_ssize_t phase) noexce
     a.tap_base = class_base(k, step, tap) if a.taps else 0
     a.off0 = (phase + p.pad[axis] - tap * d) // s if a.taps else 0
     a.off_step = -(d // (s // step))
+    a.border = ZEROS
     return a
 
 
@@ -179,6 +187,7 @@ cdef inline Window forward_window(const Conv* p) noexcept nogil:
     w.samples, w.groups, w.m, w.c = p.n, p.g, p.ocg, p.icg
     w.height, w.width = w.y.extent, w.x.extent
     w.plane = w.z.extent * w.y.extent * w.x.extent
+    w.value = p.value
     return finished(w)
 
 
@@ -192,4 +201,5 @@ cdef inline Window gradient_window(const Conv* p, Py_ssize_t phase) noexcept nog
     w.samples, w.groups, w.m, w.c = p.n, p.g, p.icg, p.ocg
     w.height, w.width = p.in_extent[1], p.in_extent[2]
     w.plane = p.in_extent[0] * p.in_extent[1] * p.in_extent[2]
+    w.value = 0
     return finished(w)

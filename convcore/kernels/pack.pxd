@@ -14,20 +14,24 @@
 #           A row of a panel that lies in x in one piece is not copied: the tile gets the
 #           address of each row.
 # How       A run is a piece of one output row. For each tap the runs are clipped to the
-#           source once, for all channels. What lies outside is a real zero.
+#           source once, for all channels. What lies outside is a real zero, or pieces of
+#           one scalar: those of the source that the border puts there, or its constant.
 # Why not   A padded copy of x: with a dilation of 2**31 it would not fit anywhere.
 
 from cython.parallel cimport prange
 from libc.string cimport memset
 
+from convcore.kernels.border cimport ZEROS, source_at
 from convcore.kernels.geometry cimport Conv, Window, class_base, class_step
 from convcore.kernels.vector cimport (
-    MR, NR_BYTES, NV, f32v, f64v, real, vec, ahead, copy, merge, nr, zero_lanes,
+    MR, NR_BYTES, NV, f32v, f64v, real, vec, ahead, all_lanes, copy, merge, nr,
+    zero_lanes,
 )
 
 cdef enum:
     RUNS = 128  # most outputs of one call of `columns`
     CHANNELS = 32  # channels that all taps visit before the next ones
+    FILLED = -1  # in place of an offset: the constant of the border
 
 cdef struct Class:
     Py_ssize_t before, taps, index  # taps of earlier classes, of this one; place in it
@@ -118,6 +122,45 @@ cdef inline unsigned long long lane_bits(
     return ((<unsigned long long>1 << count) - 1) << column
 
 
+cdef inline Piece piece_of(
+    const Run* run, Py_ssize_t left, Py_ssize_t right, Py_ssize_t offset
+) noexcept nogil:
+    """Describe outputs left .. right of a row, which find their scalars from `offset` on."""
+    cdef Piece piece
+    piece.column = run.column + left - run.x
+    piece.count = right - left
+    piece.lanes = lane_bits(piece.column, piece.count)
+    piece.offset = offset
+    return piece
+
+
+cdef inline Py_ssize_t clip_border(
+    const Window* w, const Run* run, Py_ssize_t iz, Py_ssize_t iy, Py_ssize_t ox,
+    Py_ssize_t low, Py_ssize_t high, Piece* pieces, Py_ssize_t kept,
+) noexcept nogil:
+    """Add the pieces of a run of which all outputs find something; give their new number."""
+    cdef Py_ssize_t x, ix, row, end = run.x + run.count
+    cdef Py_ssize_t left = min(max(run.x, low), end), right = max(min(end, high), left)
+    iz = source_at(w.z.border, iz, w.z.source)
+    iy = source_at(w.y.border, iy, w.y.source)
+    if iz < 0 or iy < 0:
+        pieces[kept] = piece_of(run, run.x, end, FILLED)
+        return kept + 1
+    row = (run.sample * w.groups * w.c * w.z.source + iz) * w.y.source + iy
+    row *= w.x.source
+    x = run.x
+    while x < end:
+        if x == left and left < right:
+            pieces[kept] = piece_of(run, left, right, row + w.x.advance * left + ox)
+            x = right
+        else:
+            ix = source_at(w.x.border, w.x.advance * x + ox, w.x.source)
+            pieces[kept] = piece_of(run, x, x + 1, row + ix if ix >= 0 else FILLED)
+            x += 1
+        kept += 1
+    return kept
+
+
 cdef inline Py_ssize_t clip(
     const Window* w, const Run* runs, Py_ssize_t number, const Term* term,
     Piece* pieces, Py_ssize_t* filled,
@@ -139,18 +182,20 @@ cdef inline Py_ssize_t clip(
     for i in range(number):
         iz = w.z.advance * runs[i].z + oz
         iy = w.y.advance * runs[i].y + oy
+        if w.x.border != ZEROS:
+            filled[0] += runs[i].count
+            kept = clip_border(w, &runs[i], iz, iy, ox, low, high, pieces, kept)
+            continue
         if iz < 0 or iz >= w.z.source or iy < 0 or iy >= w.y.source:
             continue
         left = max(runs[i].x, low)
         right = min(runs[i].x + runs[i].count, high)
         if left >= right:
             continue
-        pieces[kept].column = runs[i].column + left - runs[i].x
-        pieces[kept].count = right - left
-        pieces[kept].lanes = lane_bits(pieces[kept].column, right - left)
-        pieces[kept].offset = (
+        pieces[kept] = piece_of(
+            &runs[i], left, right,
             runs[i].sample * sample
-            + (iz * w.y.source + iy) * w.x.source + s * left + ox
+            + (iz * w.y.source + iy) * w.x.source + s * left + ox,
         )
         filled[0] += right - left
         kept += 1
@@ -175,43 +220,48 @@ cdef inline void every(
 
 cdef inline void copy_row(
     const Piece* pieces, Py_ssize_t kept, const real* plane, Py_ssize_t step,
-    real* to, Py_ssize_t filled, Py_ssize_t length,
+    real* to, Py_ssize_t filled, Py_ssize_t length, double value,
 ) noexcept nogil:
     """Write one row of patches from its pieces, `filled` scalars, and zeros between."""
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, j
     if filled < length:
         memset(to, 0, length * sizeof(real))
     for i in range(kept):
-        if step == 1:
+        if pieces[i].offset < 0:
+            for j in range(pieces[i].count):
+                to[pieces[i].column + j] = <real>value
+        elif step == 1:
             copy(to + pieces[i].column, plane + pieces[i].offset, pieces[i].count)
         else:
             every(to + pieces[i].column, plane + pieces[i].offset, step, pieces[i].count)
 
 
 cdef inline void assemble_vectors(
-    const Piece* pieces, Py_ssize_t kept, const vec* plane, vec* to
+    const Piece* pieces, Py_ssize_t kept, const vec* plane, vec* to, double value
 ) noexcept nogil:
     """Do `assemble` on vectors."""
     cdef Py_ssize_t i, v, lanes = NR_BYTES // NV // (4 if vec is f32v else 8)
     cdef vec row
+    cdef vec constant = all_lanes(plane, value)
+    cdef const vec* source
     for v in range(NV):
         row = zero_lanes(plane)
         for i in range(kept):
-            row = merge(
-                row, ahead(plane, pieces[i].offset - pieces[i].column + v * lanes),
-                pieces[i].lanes >> (v * lanes),
-            )
+            source = &constant
+            if pieces[i].offset >= 0:
+                source = ahead(plane, pieces[i].offset - pieces[i].column + v * lanes)
+            row = merge(row, source, pieces[i].lanes >> (v * lanes))
         to[v] = row
 
 
 cdef inline void assemble(
-    const Piece* pieces, Py_ssize_t kept, const real* plane, real* to
+    const Piece* pieces, Py_ssize_t kept, const real* plane, real* to, double value
 ) noexcept nogil:
     """Write one row of a panel from its pieces in registers, zeros between them."""
     if real is float:
-        assemble_vectors(pieces, kept, <const f32v*>plane, <f32v*>to)
+        assemble_vectors(pieces, kept, <const f32v*>plane, <f32v*>to, value)
     else:
-        assemble_vectors(pieces, kept, <const f64v*>plane, <f64v*>to)
+        assemble_vectors(pieces, kept, <const f64v*>plane, <f64v*>to, value)
 
 
 cdef inline void columns(
@@ -231,7 +281,8 @@ cdef inline void columns(
         k += c_last - term.c
         for c in range(term.c, c_last):
             copy_row(
-                pieces, kept, source + c * w.source_plane, w.x.advance, to, filled, ld
+                pieces, kept, source + c * w.source_plane, w.x.advance, to, filled, ld,
+                w.value,
             )
             to += ld
         next_tap(w, &term)
@@ -255,7 +306,7 @@ cdef inline void rows_of_panel(
         c_last = min(term.last, term.c + k_last - k)
         k += c_last - term.c
         plane = source + term.c * w.source_plane
-        if kept == 1 and filled == lanes and w.x.advance == 1:
+        if kept == 1 and filled == lanes and w.x.advance == 1 and pieces[0].offset >= 0:
             plane += pieces[0].offset
             for c in range(c_last - term.c):
                 rows[c] = plane + c * w.source_plane
@@ -263,11 +314,13 @@ cdef inline void rows_of_panel(
             for c in range(c_last - term.c):
                 rows[c] = to + c * lanes
                 if w.x.advance == 1:
-                    assemble(pieces, kept, plane + c * w.source_plane, to + c * lanes)
+                    assemble(
+                        pieces, kept, plane + c * w.source_plane, to + c * lanes, w.value
+                    )
                 else:
                     copy_row(
                         pieces, kept, plane + c * w.source_plane, w.x.advance,
-                        to + c * lanes, filled, lanes,
+                        to + c * lanes, filled, lanes, w.value,
                     )
         rows += c_last - term.c
         to += (c_last - term.c) * lanes

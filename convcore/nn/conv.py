@@ -36,13 +36,18 @@ class _Conv(WeightLayer):
 
     ndim: ClassVar[int]
     _functions: ClassVar[tuple[Callable[..., Array], Callable[..., Any]]]
-    _how: ClassVar[tuple[str, ...]] = ("stride", "padding", "dilation", "groups")
+    _how: ClassVar[tuple[str, ...]] = (
+        *("stride", "padding", "dilation", "groups"),
+        *("padding_mode", "padding_value"),
+    )
     _transposed: ClassVar[bool] = False
     _defaults: ClassVar = {
         "stride": 1,
         "padding": 0,
         "dilation": 1,
         "groups": 1,
+        "padding_mode": "zeros",
+        "padding_value": 0,
         "flip": False,
     }
 
@@ -57,6 +62,8 @@ class _Conv(WeightLayer):
         groups: int = 1,
         bias: bool = True,
         *,
+        padding_mode: str = "zeros",
+        padding_value: float = 0,
         flip: bool = False,
         dtype: npt.DTypeLike = np.float32,
         rng: Seed | None = None,
@@ -65,6 +72,7 @@ class _Conv(WeightLayer):
         self._set_channels(in_channels, out_channels, kernel_size, groups)
         self.stride, self.padding = frozen(stride), frozen(padding)
         self.dilation, self.flip = frozen(dilation), flip
+        self.padding_mode, self.padding_value = padding_mode, padding_value
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         ConvProblem.conv(
             type(self).__name__,
@@ -74,6 +82,8 @@ class _Conv(WeightLayer):
             padding,
             dilation,
             groups,
+            padding_mode,
+            padding_value,
         )
         self._set_weights(
             shape, out_channels, bias, dtype, rng, weight_init, groups=groups
@@ -164,7 +174,10 @@ class Conv2d(_Conv):
     kernel_size, stride, dilation : int or one int per axis
         Extents of the kernel; steps between outputs; steps between taps.
     padding : int, one int or (lo, hi) pair per axis, "valid", "same" or "full"
-        Zeros around x.
+        Elements around x; `Conv1d` also takes "causal".
+    padding_mode, padding_value : str, float
+        What lies there: "zeros", "constant", "reflect", "symmetric", "replicate" or
+        "circular"; as in the functional form.
     groups : int
         Channels are cut into so many groups, each convolved by itself.
     bias : bool
@@ -221,8 +234,19 @@ class Conv3d(_Conv):
 class _ConvTranspose(_Conv):
     """Spread a kernel over `ndim` axes; arguments as in the functional form."""
 
-    _defaults: ClassVar = {**_Conv._defaults, "output_padding": 0}
-    _how = ("stride", "padding", "output_padding", "groups", "dilation")
+    _defaults: ClassVar = {
+        "stride": 1,
+        "padding": 0,
+        "output_padding": 0,
+        "groups": 1,
+        "dilation": 1,
+        "padding_mode": "zeros",
+        "flip": False,
+    }
+    _how = (
+        *("stride", "padding", "output_padding", "groups", "dilation"),
+        "padding_mode",
+    )
     _transposed = True
 
     def __init__(
@@ -237,6 +261,7 @@ class _ConvTranspose(_Conv):
         bias: bool = True,
         dilation: Size = 1,
         *,
+        padding_mode: str = "zeros",
         flip: bool = False,
         dtype: npt.DTypeLike = np.float32,
         rng: Seed | None = None,
@@ -246,6 +271,7 @@ class _ConvTranspose(_Conv):
         self.stride, self.padding = frozen(stride), frozen(padding)
         self.output_padding = frozen(output_padding)
         self.dilation, self.flip = frozen(dilation), flip
+        self.padding_mode = padding_mode
         shape = (in_channels, out_channels // groups, *self.kernel_size)
         ConvProblem.transposed(
             type(self).__name__,
@@ -256,6 +282,7 @@ class _ConvTranspose(_Conv):
             output_padding,
             groups,
             dilation,
+            padding_mode,
         )
         self._set_weights(
             shape,
@@ -286,8 +313,8 @@ class ConvTranspose2d(_ConvTranspose):
     output_padding : int or one int per axis
         Elements that no window reaches, added at the end of each axis; below the stride
         or the dilation.
-    flip, dtype, rng, weight_init
-        As for `Conv2d`.
+    padding_mode, flip, dtype, rng, weight_init
+        As for `Conv2d`; a border that is constant has no transpose.
 
     Attributes
     ----------

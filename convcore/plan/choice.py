@@ -120,7 +120,14 @@ def select(
     ------
     ValueError
         When there is no such algorithm, or it does not accept the problem.
+
+    Notes
+    -----
+    The gradient of x is that with zeros around x, whatever lies there: see
+    `functional._border` for the rest.
     """
+    if direction == "dgrad" and isinstance(problem, ConvProblem):
+        problem = problem.core
     asked = _asked.get()
     if asked is not None and algorithm == "auto" and isinstance(problem, ConvProblem):
         asked.append(Question(problem, cast(Direction, direction), dtype, kept))

@@ -1,12 +1,14 @@
 """The problem of a convolution, in all its directions."""
 
 import re
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from typing import Literal, TypeVar
 
+from convcore.problem.border import BORDERS, Border, border, check_reflect, constant
 from convcore.problem.rules import (
     Padding,
     Pair,
@@ -45,7 +47,12 @@ class ConvProblem:
     in_extent, kernel, stride, dilation, out_extent : (int, int, int)
         Along (D, H, W); a dilation of 1 is dense.
     padding : three (lo, hi) pairs
-        Zeros before and after each axis, in elements of x.
+        What lies before and after each axis, in elements of x.
+    border : str
+        What is there: zeros, `value`, or elements of x (see `problem.border`). A problem
+        without padding has "zeros".
+    value : float
+        Of a border that is "constant".
     relu : bool
         Whether y has 0 where it would be negative. Only fprop has such a problem: other
         directions are linear.
@@ -62,6 +69,8 @@ class ConvProblem:
     padding: tuple[Pair, Pair, Pair]
     dilation: Triple
     out_extent: Triple
+    border: Border = "zeros"
+    value: float = 0.0
     relu: bool = False
 
     @staticmethod
@@ -73,6 +82,8 @@ class ConvProblem:
         padding: Padding = 0,
         dilation: Size = 1,
         groups: int = 1,
+        padding_mode: str = "zeros",
+        padding_value: float = 0,
     ) -> "ConvProblem":
         """Check the arguments of `function`, named in errors, and build its problem.
 
@@ -81,7 +92,8 @@ class ConvProblem:
         x_shape : (N, C_in, *spatial)
         weight_shape : (C_out, C_in / groups, *kernel)
         stride, dilation, groups : as in the public functions
-        padding : int, ints, (lo, hi) pairs, "valid", "same" or "full"
+        padding : int, ints, (lo, hi) pairs, "valid", "same", "full" or "causal"
+        padding_mode, padding_value : as in the public functions
 
         Raises
         ------
@@ -93,9 +105,12 @@ class ConvProblem:
         dilations = sizes(function, "dilation", dilation, ndim)
         pads = paddings(function, padding, ndim)
         group_count = integer(function, "groups", groups)
-        return _conv(
+        problem = _conv(
             function, x_shape, weight_shape, strides, pads, dilations, group_count
         )
+        if padding_mode == "zeros" and type(padding_value) is int and not padding_value:
+            return problem  # the usual case, at once
+        return _bordered(function, problem, padding_mode, padding_value)
 
     @staticmethod
     def transposed(
@@ -107,6 +122,7 @@ class ConvProblem:
         output_padding: Size = 0,
         groups: int = 1,
         dilation: Size = 1,
+        padding_mode: str = "zeros",
     ) -> "ConvProblem":
         """Build the problem whose gradient of x is this transposed convolution.
 
@@ -120,6 +136,8 @@ class ConvProblem:
         output_padding : int or ints
             Elements that the last window does not reach, added at the end of each
             axis; below the stride or the dilation.
+        padding_mode : str
+            Of the convolution that is transposed; a constant has no transpose.
         """
         ndim = rank(function, "x", x_shape)
         strides = sizes(function, "stride", stride, ndim)
@@ -127,7 +145,7 @@ class ConvProblem:
         extra = sizes(function, "output_padding", output_padding, ndim, least=0)
         pads = paddings(function, padding, ndim)
         group_count = integer(function, "groups", groups)
-        return _transposed(
+        problem = _transposed(
             function,
             x_shape,
             weight_shape,
@@ -137,6 +155,10 @@ class ConvProblem:
             dilations,
             group_count,
         )
+        if padding_mode == "zeros":
+            return problem
+        border(function, padding_mode, tuple(b for b in BORDERS if b != "constant"))
+        return _bordered(function, problem, padding_mode, 0)
 
     @property
     def x_shape(self) -> tuple[int, ...]:
@@ -186,6 +208,13 @@ class ConvProblem:
         )
 
     @property
+    def core(self) -> "ConvProblem":
+        """The problem without what lies beyond the border of x."""
+        if self.border == "zeros":
+            return self
+        return replace(self, border="zeros", value=0.0)
+
+    @property
     def geometry(self) -> tuple[int, ...]:
         """The integers that a kernel reads, in the order of `Conv` in geometry.pxd.
 
@@ -200,6 +229,8 @@ class ConvProblem:
             *(lo for lo, _ in self.padding),
             *(min(d, _FAR) for d in self.dilation),
             int(self.relu),
+            BORDERS.index(self.border),
+            struct.unpack("q", struct.pack("d", self.value))[0],
         )
 
     @property
@@ -237,6 +268,8 @@ class ConvProblem:
             + _spell("s{}", self.stride, first, default=1)
             + _spell("p{}", [_spell_pair(p) for p in self.padding], first, default="0")
             + _spell("d{}", self.dilation, first, default=1)
+            + ("" if self.border == "zeros" else self.border)
+            + (repr(self.value) if self.border == "constant" else "")
             + ("relu" if self.relu else "")
         )
 
@@ -246,19 +279,21 @@ class ConvProblem:
 
         Only the first axis of a quantity has to be spelt when the others are equal;
         strides and dilations default to 1 and paddings to 0; `ph1_2` is one zero
-        before and two after; a last `relu` is the activation.
+        before and two after; the mode of the border, with the value of a constant one,
+        follows the numbers, and a last `relu` is the activation.
 
         Examples
         --------
         >>> ConvProblem.parse("n1g1ic3ih224oc64kh7sh2ph3").out_extent
         (1, 112, 112)
         """
-        text, relu = text.removesuffix("relu"), text.endswith("relu")
+        whole, relu = text, text.endswith("relu")
+        text, mode, value = _split_border(text.removesuffix("relu"))
         field = re.compile(r"(oc|ic|n|g|[iksp][dhw]|d[dhw])(\d+(?:_\d+)?)")
         found = field.findall(text)
         fields = dict(found)
         if "".join(k + v for k, v in found) != text or len(fields) < len(found):
-            raise ValueError(f"ConvProblem.parse: cannot read {text!r}")
+            raise ValueError(f"ConvProblem.parse: cannot read {whole!r}")
         firsts = [axis for axis in _AXES if "i" + axis in fields]
         if not firsts or not {"n", "ic", "oc"} <= fields.keys():
             raise ValueError(
@@ -288,6 +323,8 @@ class ConvProblem:
             pads,
             [int(v) for v in read("d", "1")],
             g,
+            mode,
+            value,
         )
         return replace(problem, relu=relu)
 
@@ -422,17 +459,51 @@ def _transposed(
     )
 
 
+def _bordered(
+    function: str, problem: ConvProblem, mode: str, value: float
+) -> ConvProblem:
+    """Give the problem with another border, if that makes any difference."""
+    mode = border(function, mode)
+    value = constant(function, "padding_value", value)
+    if value and mode != "constant":
+        raise ValueError(
+            f'{function}: padding_value needs padding_mode "constant", got {value!r} '
+            f"with {mode!r}"
+        )
+    if mode == "reflect":
+        spatial = slice(-problem.ndim, None)
+        check_reflect(function, problem.in_extent[spatial], problem.padding[spatial])
+    nothing = not any(map(any, problem.padding))
+    if nothing or mode == "zeros" or (mode == "constant" and value == 0):
+        return problem
+    return replace(problem, border=mode, value=value)
+
+
+def _split_border(text: str) -> tuple[str, str, float]:
+    """Split the spelling of a problem at the mode of its border: numbers, mode, value."""
+    found = re.fullmatch(rf"(.*?)({'|'.join(BORDERS)})(.*)", text)
+    if not found:
+        return text, "zeros", 0.0
+    numbers, mode, value = found.groups()
+    try:
+        return numbers, mode, float(value) if mode == "constant" else float(value or 0)
+    except ValueError:
+        raise ValueError(f"ConvProblem.parse: cannot read {text!r}") from None
+
+
 def _named_padding(
     padding: str | tuple[Pair, ...],
     extent: tuple[int, ...],
     reach: tuple[int, ...],
     stride: tuple[int, ...],
 ) -> tuple[Pair, ...]:
-    """Turn "valid", "same" and "full" of a convolution into pairs."""
+    """Turn "valid", "same", "full" and "causal" of a convolution into pairs."""
     if padding == "valid":
         return ((0, 0),) * len(extent)
     if padding == "full":
         return tuple((r - 1, r - 1) for r in reach)
+    if padding == "causal":
+        return tuple((r - 1, 0) for r in reach)
     if padding == "same":
         pairs = []
         for i, r, s in zip(extent, reach, stride, strict=True):

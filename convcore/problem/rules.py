@@ -50,11 +50,12 @@ def sizes(
 def paddings(function: str, value: Any, ndim: int) -> str | tuple[Pair, ...]:
     """Give one (lo, hi) pair per axis, or the padding's name."""
     if isinstance(value, str):
-        if value in ("valid", "same", "full"):
+        if value in ("valid", "same", "full") or (value == "causal" and ndim == 1):
             return value
+        along_one = ', "causal"' if ndim == 1 else ""
         raise ValueError(
-            f'{function}: padding must be "valid", "same", "full" or integers, '
-            f"got {value!r}"
+            f'{function}: padding must be "valid", "same", "full"{along_one} or '
+            f"integers, got {value!r}"
         )
     if isinstance(value, (tuple, list)):
         if len(value) != ndim:

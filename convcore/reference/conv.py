@@ -5,11 +5,14 @@ The problem holds all geometry; arrays come and go in the caller's rank. Inside,
 and in the sums the letters are `n g c o z y x`, c for input and o for output channels.
 """
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 
 from convcore.problem import ConvProblem
+from convcore.problem.border import source_index
+from convcore.reference.border import pad, pad_grad
 from convcore.reference.taps import Array, Tap, ieee, taps
 
 
@@ -36,6 +39,8 @@ def conv(problem: ConvProblem, x: Array, w: Array, b: Array | None = None) -> Ar
     array([[[21., 42.]]])
     """
     x, w = x.reshape(_x_axes(problem)), w.reshape(_w_axes(problem))
+    if problem.border != "zeros":
+        return conv(_enlarged(problem), _padded_x(problem, x), w, b)
     y = np.zeros(_y_axes(problem), dtype=np.result_type(x, w))
     with ieee():
         for tap in taps(problem):
@@ -73,9 +78,12 @@ def conv_loops(
                 iz = sz * oz + dz * kz - pz
                 iy = sy * oy + dy * ky - py
                 ix = sx * ox + dx * kx - px
-                value = x.dtype.type(0)
-                if 0 <= iz < depth and 0 <= iy < height and 0 <= ix < width:
-                    value = x[n, first_c + c, iz, iy, ix]
+                value = x.dtype.type(problem.value)
+                jz = source_index(iz, depth, problem.border)
+                jy = source_index(iy, height, problem.border)
+                jx = source_index(ix, width, problem.border)
+                if jz is not None and jy is not None and jx is not None:
+                    value = x[n, first_c + c, jz, jy, jx]
                 total += w[o, c, kz, ky, kx] * value
             if b is not None:
                 total += b[o]
@@ -96,8 +104,17 @@ def conv_grad_x(problem: ConvProblem, grad_y: Array, w: Array) -> Array:
     -------
     grad_x : problem.x_shape
         `grad_x[c, i] = sum over (o, k) of w[o, c, k] * grad_y[o, window]`, over the
-        windows with `s*window + d*k - p = i`; 0 where there is none.
+        windows with `s*window + d*k - p = i`; 0 where there is none. What elements
+        beyond the border get goes to the elements of x that they are.
     """
+    if problem.border != "zeros":
+        spatial = slice(-problem.ndim, None)
+        return pad_grad(
+            conv_grad_x(_enlarged(problem), grad_y, w),
+            problem.in_extent[spatial],
+            problem.padding[spatial],
+            problem.border,
+        )
     grad_y, w = grad_y.reshape(_y_axes(problem)), w.reshape(_w_axes(problem))
     grad_x = np.zeros(_x_axes(problem), dtype=np.result_type(grad_y, w))
     with ieee():
@@ -124,6 +141,8 @@ def conv_grad_weight(problem: ConvProblem, x: Array, grad_y: Array) -> Array:
         x[n, c, s*window + d*k - p]`; 0 for an empty batch.
     """
     x, grad_y = x.reshape(_x_axes(problem)), grad_y.reshape(_y_axes(problem))
+    if problem.border != "zeros":
+        return conv_grad_weight(_enlarged(problem), _padded_x(problem, x), grad_y)
     grad_w = np.zeros(_w_axes(problem), dtype=np.result_type(x, grad_y))
     finite = np.isfinite(grad_y).all()
     with ieee():
@@ -213,6 +232,20 @@ def _w_axes(problem: ConvProblem) -> tuple[int, ...]:
 def _per_channel(problem: ConvProblem, b: Array) -> Array:
     """Shape a bias for broadcasting over (n, channels, *spatial)."""
     return b.reshape(-1, *(1,) * problem.ndim)
+
+
+def _enlarged(problem: ConvProblem) -> ConvProblem:
+    """Give the problem over x with its padding, which has none any more."""
+    extents = zip(problem.in_extent, problem.padding, strict=True)
+    d, h, w = (i + lo + hi for i, (lo, hi) in extents)
+    no_pads = ((0, 0), (0, 0), (0, 0))
+    return replace(problem.core, in_extent=(d, h, w), padding=no_pads)
+
+
+def _padded_x(problem: ConvProblem, x: Array) -> Array:
+    """Give x with what lies beyond its border, as the enlarged problem takes it."""
+    padded = pad(x, problem.padding, problem.border, problem.value)
+    return padded.reshape(_enlarged(problem).x_shape)
 
 
 def _padded(problem: ConvProblem, tap: Tap) -> Array:
