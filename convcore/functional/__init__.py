@@ -167,6 +167,7 @@ from convcore.functional.max_unpool import (
     max_unpool3d_backward,
 )
 from convcore.functional.norm import batch_norm, batch_norm_backward
+from convcore.functional.pad import pad, pad_backward
 from convcore.functional.prelu import prelu, prelu_backward
 from convcore.functional.shape import flatten, flatten_backward
 from convcore.functional.smooth_activation import (
@@ -326,6 +327,8 @@ __all__ = [
     "max_unpool3d_backward",
     "mse_loss",
     "mse_loss_backward",
+    "pad",
+    "pad_backward",
     "prelu",
     "prelu_backward",
     "relu",

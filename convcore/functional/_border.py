@@ -1,33 +1,44 @@
 """Gradients of x where something else than zeros lies around it.
 
 What windows see beyond the border are elements of x: these get a second share of the
-gradient. The kernels sum what belongs to x where it lies, as with zeros. What belongs to
-the padding is summed here, side by side, and added to the elements that lie there:
+gradient. It is found in one of two ways, whichever is estimated to be faster:
 
-    +---------------------+      Each side is a gradient of its own, of the windows
-    |       before y      |      and taps that reach it: as many products as the
-    +----+-----------+----+      padding takes, and nothing as large as x besides.
-    |    |     x     |    |
-    +----+-----------+----+      A side along y is as wide as x and its padding, one
-    |       behind y      |      along x as high as x.
-    +---------------------+
+- sides: the kernels sum what belongs to x where it lies, as with zeros, and each side of
+  the padding is a gradient of its own, of the windows and taps that reach it, added to the
+  elements of x that lie there. As many products as the padding takes, and no more:
+
+      +---------------------+
+      |       before y      |
+      +----+-----------+----+      A side along y is as wide as x and its padding, one
+      |    |     x     |    |      along x as high as x.
+      +----+-----------+----+
+      |       behind y      |
+      +---------------------+
+
+- whole: the gradient of all of a padded x, some samples at a time, folded onto x. Tiles
+  of a transform often cover the padding for nothing.
 """
 
 import struct
 from array import array
 from dataclasses import replace
 from functools import lru_cache
+from math import inf, prod
 from typing import NamedTuple
-
-import numpy as np
 
 from convcore import plan
 from convcore.functional.call import apply, run
-from convcore.problem import ConvProblem
-from convcore.problem.border import BORDERS
-from convcore.runtime.arrays import Array, flat
+from convcore.problem import ConvProblem, Pair
+from convcore.problem.border import BORDERS, Border
+from convcore.runtime.arrays import NAMES, Array, empty, flat
 
 Range = tuple[int, int]
+
+WHOLE_BYTES = 1 << 22  # of padded gradients at a time, if a sample has no more
+SIDE = 2.0  # times as long as estimated: small problems, and operands that are cut out
+DENSE = ("direct", "gemm", "planes", "depthwise", "phases")  # all taps of each element
+_ALL = (None, None)
+FOLD = 2.5e-11  # seconds for a byte of a padded gradient: written, read, folded
 
 
 class Side(NamedTuple):
@@ -45,33 +56,89 @@ def frame(
     count: tuple[int, ...],
     first: tuple[int, ...],
     extent: tuple[int, ...],
-    mode: str,
+    mode: Border,
     value: float = 0.0,
-    adds: bool = False,
 ) -> "array[int]":
     """Give the integers of kernels/pad.pyx."""
     bits = struct.unpack("q", struct.pack("d", value))[0]
-    border = BORDERS.index(mode)  # type: ignore[arg-type]
-    return array("q", (planes, *count, *first, *extent, border, bits, adds))
+    return array("q", (planes, *count, *first, *extent, BORDERS.index(mode), bits))
 
 
 def add_sides(
     sides: tuple[Side, ...], grad_y: Array, weight: Array, grad_x: Array
 ) -> None:
-    """Add to the gradient of x what it gets from beyond its border."""
+    """Add to the gradient of x what it gets from beyond its border.
+
+    Arrays have three spatial axes.
+    """
+    dtype = grad_x.dtype
     for side in sides:
-        problem = side.plan.problem
-        assert isinstance(problem, ConvProblem)
-        share = np.empty(side.shape, grad_x.dtype)
+        share = empty(side.shape, dtype)
         seen, reaching = grad_y[side.windows], weight[side.taps]
-        dtype = grad_x.dtype
         run(side.plan, flat(seen, dtype), flat(reaching, dtype), None, share)
         apply("pad", "fold", side.sizes, share, grad_x, work=share.size)
 
 
+def fold_whole(
+    problem: ConvProblem, algorithm: str, grad_y: Array, weight: Array, grad_x: Array
+) -> None:
+    """Write the gradient of x by that of a padded x. Arrays have three spatial axes."""
+    each = _samples_at_once(problem, grad_x.itemsize)
+    for first in range(0, problem.n, each):
+        some = slice(first, first + each)
+        part = _padded(replace(problem, n=len(grad_y[some])))
+        share = empty((part.n, part.ic, *part.in_extent), grad_x.dtype)
+        chosen = plan.select(part, "dgrad", NAMES[grad_x.dtype.char], algorithm)
+        run(chosen, grad_y[some], weight, None, share)
+        before = tuple(-lo for lo, _ in problem.padding)
+        sizes = frame(
+            part.n * part.ic, part.in_extent, before, problem.in_extent, problem.border
+        )
+        apply("pad", "fold", sizes, share, grad_x[some], work=share.size)
+
+
 @lru_cache(maxsize=4096)
-def sides_of(problem: ConvProblem, dtype: str) -> tuple[Side, ...]:
-    """List the sides of x where its gradient gets more than zeros would give."""
+def whole_is_faster(
+    problem: ConvProblem, dtype: str, algorithm: str, fast: bool, isa: str
+) -> bool:
+    """Tell whether `fold_whole` is estimated to be faster than `add_sides`.
+
+    `fast` and `isa` are here as parts of the key. Where the choice of an algorithm may not
+    look at the batch, neither does this.
+    """
+    if algorithm != "auto" or not fast:
+        problem = replace(problem, n=1)
+    padded, bound = _padded(problem), algorithm != "auto" or not fast
+    item = 4 if dtype == "float32" else 8
+    chosen = plan.select(padded, "dgrad", dtype, algorithm)
+    whole = plan.seconds(chosen) + FOLD * item * prod(padded.x_shape)
+    if chosen.algorithm in DENSE:
+        whole *= prod(padded.in_extent) / prod(problem.in_extent)
+    sides = plan.seconds(plan.select(problem.core, "dgrad", dtype, algorithm))
+    for side in sides_of(problem, dtype, bound):
+        sides += SIDE * plan.seconds(side.plan)
+    return whole < sides < inf
+
+
+def _samples_at_once(problem: ConvProblem, item: int) -> int:
+    """Give how many samples' padded gradients are made at a time."""
+    return max(1, WHOLE_BYTES // (item * prod(_padded(problem).x_shape[1:])))
+
+
+def _padded(problem: ConvProblem) -> ConvProblem:
+    """Give the problem over a padded x."""
+    extents = zip(problem.in_extent, problem.padding, strict=True)
+    d, h, w = (i + lo + hi for i, (lo, hi) in extents)
+    none: Pair = (0, 0)
+    return replace(problem.core, in_extent=(d, h, w), padding=(none, none, none))
+
+
+@lru_cache(maxsize=4096)
+def sides_of(problem: ConvProblem, dtype: str, bound: bool) -> tuple[Side, ...]:
+    """List the sides of x where its gradient gets more than zeros would give.
+
+    `bound` to bits that do not depend on the batch: then they are direct sums.
+    """
     if problem.border in ("zeros", "constant"):
         return ()
     sides = []
@@ -88,13 +155,15 @@ def sides_of(problem: ConvProblem, dtype: str) -> tuple[Side, ...]:
                     zip(problem.in_extent, problem.padding, strict=True)
                 )
             ]
-            side = _side(problem, dtype, spans)
+            side = _side(problem, dtype, spans, bound)
             if side is not None:
                 sides.append(side)
     return tuple(sides)
 
 
-def _side(problem: ConvProblem, dtype: str, spans: list[Range]) -> Side | None:
+def _side(
+    problem: ConvProblem, dtype: str, spans: list[Range], bound: bool
+) -> Side | None:
     """Describe the gradient of a box of positions; None if no window sees it."""
     axes = [_reach(problem, axis, span) for axis, span in enumerate(spans)]
     if None in axes:
@@ -103,19 +172,20 @@ def _side(problem: ConvProblem, dtype: str, spans: list[Range]) -> Side | None:
     (dz, dy, dx), (kz, ky, kx), (oz, oy, ox) = (
         [stop - first for first, stop in (axis[i] for axis in found)] for i in range(3)
     )
+    pz, py, px = (axis[3] for axis in found)
     part = replace(
         problem.core,
         in_extent=(dz, dy, dx),
         kernel=(kz, ky, kx),
         out_extent=(oz, oy, ox),
-        padding=tuple(axis[3] for axis in found),
+        padding=(pz, py, px),
         ndim=3,
     )
-    card = plan.direct_of(part, "dgrad")  # whose choice does not look at the batch
+    algorithm = plan.direct_of(part, "dgrad").name if bound else "auto"
     return Side(
-        plan.select(part, "dgrad", dtype, card.name),
-        (..., *(slice(*axis[2]) for axis in found)),  # type: ignore[arg-type]
-        (..., *(slice(*axis[1]) for axis in found)),  # type: ignore[arg-type]
+        plan.select(part, "dgrad", dtype, algorithm),
+        tuple(slice(*span) for span in (_ALL, _ALL, *(axis[2] for axis in found))),
+        tuple(slice(*span) for span in (_ALL, _ALL, *(axis[1] for axis in found))),
         part.x_shape,
         frame(
             problem.n * problem.ic,
@@ -123,7 +193,6 @@ def _side(problem: ConvProblem, dtype: str, spans: list[Range]) -> Side | None:
             tuple(axis[0][0] for axis in found),
             problem.in_extent,
             problem.border,
-            adds=True,
         ),
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from convcore import plan
 from convcore.arguments import exact
-from convcore.functional._border import Side, add_sides, sides_of
+from convcore.functional import _border
 from convcore.functional._checks import needed
 from convcore.functional.call import PackedWeight, run
 from convcore.problem import ConvProblem, Direction
@@ -43,7 +43,10 @@ class Job(NamedTuple):
     plan: plan.Plan
     result: tuple[int, ...]  # shape; without a batch where x has none
     channels: int  # of the result
-    sides: tuple[Side, ...] = ()  # of x, where its gradient gets more than from zeros
+    border: ConvProblem | None = (
+        None  # of a gradient of x that gets more than from zeros
+    )
+    algorithm: str = "auto"
 
 
 def forward(
@@ -81,9 +84,10 @@ def forward(
     if kept is not None and job.plan.packing is not None:
         packed = kept.of(job.plan, weight)
     source = flat(x, dtype)
-    run(job.plan, source, weight, bias, out, packed=packed)
-    if job.sides:
-        _share(job, source, weight, out)
+    if job.border is None:
+        run(job.plan, source, weight, bias, out, packed=packed)
+    else:
+        _spread(job, source, weight, bias, out)
     return out
 
 
@@ -119,9 +123,10 @@ def backward(
         grad_x = empty(x.shape, dtype)
         direction: Direction = "fprop" if transposed else "dgrad"
         found, weights = job(direction), flat(weight, dtype)
-        run(found.plan, dy, weights, None, grad_x)
-        if found.sides:
-            _share(found, dy, weights, grad_x)
+        if found.border is None:
+            run(found.plan, dy, weights, None, grad_x)
+        else:
+            _spread(found, dy, weights, None, grad_x)
     if needs_weight:
         x = flat(x, dtype)
         grad_weight = empty(weight.shape, dtype)
@@ -189,25 +194,35 @@ def _new_job(
             "auto",
         )
     chosen = plan.select(problem, direction, NAMES[dtype.char], algorithm, kept)
-    sides = sides_of(problem, chosen.dtype) if direction == "dgrad" else ()
-    return Job(chosen, result[1:] if single else result, channels, sides)
+    border = None
+    if direction == "dgrad" and problem.border not in ("zeros", "constant"):
+        border = problem
+    return Job(chosen, result[1:] if single else result, channels, border, algorithm)
 
 
 _cached_job = lru_cache(maxsize=4096)(_new_job)
 forget = _cached_job.cache_clear  # after measurements that change choices
 
 
-def _share(job: Job, grad_y: Array, weight: Array, grad_x: Array) -> None:
-    """Give the gradient of x what the border adds to it; arrays folded to three axes."""
-    problem = job.plan.problem
-    assert isinstance(problem, ConvProblem)
+def _spread(
+    job: Job, grad_y: Array, weight: Array, bias: Array | None, grad_x: Array
+) -> None:
+    """Write a gradient of x to which what lies beyond its border adds."""
+    problem, algorithm = job.border, job.algorithm
+    assert problem is not None
     n, oc, ic = problem.n, problem.oc, problem.ic
-    add_sides(
-        job.sides,
+    grads = (
         grad_y.reshape(n, oc, *problem.out_extent),
         weight.reshape(oc, ic // problem.g, *problem.kernel),
         grad_x.reshape(n, ic, *problem.in_extent),
     )
+    how = (problem, job.plan.dtype, algorithm, plan.fast(), cpu.isa())
+    if bias is None and _border.whole_is_faster(*how):
+        _border.fold_whole(problem, algorithm, *grads)
+        return
+    run(job.plan, grad_y, weight, bias, grad_x)
+    bound = algorithm != "auto" or not plan.fast()
+    _border.add_sides(_border.sides_of(problem, job.plan.dtype, bound), *grads)
 
 
 def _activated(function: str, problem: ConvProblem, activation: str) -> ConvProblem:

@@ -219,7 +219,8 @@ def conv2d_backward(
     ----------
     grad_output : (N, C_out, OH, OW) or (C_out, OH, OW), float32 or float64
         Gradient of the loss with respect to the result of the convolution.
-    x, weight, stride, padding, dilation, groups, padding_mode, padding_value, flip, algorithm
+    x, weight : arrays
+    stride, padding, dilation, groups, padding_mode, padding_value, flip, algorithm
         What `conv2d` was called with.
     needs : collection of "x", "weight", "bias"
         Which gradients to compute.

@@ -190,7 +190,8 @@ def conv_transpose2d_backward(
     ----------
     grad_output : (N, C_out, OH, OW) or (C_out, OH, OW), float32 or float64
         Gradient of the loss with respect to the result.
-    x, weight, stride, padding, output_padding, groups, dilation, padding_mode, flip, algorithm
+    x, weight : arrays
+    stride, padding, output_padding, groups, dilation, padding_mode, flip, algorithm
         What `conv_transpose2d` was called with.
     needs : collection of "x", "weight", "bias"
         Which gradients to compute.

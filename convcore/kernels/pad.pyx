@@ -9,18 +9,17 @@
 #
 # Parallel  padding over rows of the box, its gradient over planes, so that no element of
 #           grad_x has two writers.
-# Order     A gradient adds the elements of the box in the order in which they lie, to the
-#           sum that is there or to zero.
+# Order     A gradient puts the elements that lie in x, and adds the others to those: a box
+#           that holds all of x makes grad_x, one beside it adds to a grad_x that is there.
 # Cost      memory: one read and one write.
 
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
-from libc.string cimport memcpy, memset
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.border cimport source_at
 from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals
-from convcore.kernels.vector cimport real
+from convcore.kernels.vector cimport copy, real
 
 cdef struct Frame:
     long long planes
@@ -29,36 +28,23 @@ cdef struct Frame:
     long long[3] extent            # of x
     long long border
     double value                   # of a constant one
-    long long adds                 # whether a gradient adds to what is there
 
 cdef enum:
-    FIELDS = 13
+    FIELDS = 12
 
 
 cdef inline Py_ssize_t volume(const long long* extent) noexcept nogil:
     return extent[0] * extent[1] * extent[2]
 
 
-cdef inline Py_ssize_t run_start(const Frame* f) noexcept nogil:
-    """Count the elements of a row of the box before x."""
-    return min(max(-f.first[2], 0), f.count[2])
+cdef inline Py_ssize_t start(const Frame* f, int axis) noexcept nogil:
+    """Count the elements of the box before x along an axis."""
+    return min(max(-f.first[axis], 0), f.count[axis])
 
 
-cdef inline Py_ssize_t run_end(const Frame* f) noexcept nogil:
+cdef inline Py_ssize_t end(const Frame* f, int axis) noexcept nogil:
     """Count those that are not behind it."""
-    return max(min(f.extent[2] - f.first[2], f.count[2]), run_start(f))
-
-
-cdef inline Py_ssize_t source_row(const Frame* f, Py_ssize_t row) noexcept nogil:
-    """Give the first element of the row of x that a row of the box is; or NOTHING."""
-    cdef Py_ssize_t y, z, plane
-    y = source_at(f.border, f.first[1] + row % f.count[1], f.extent[1])
-    row = row // f.count[1]
-    z = source_at(f.border, f.first[0] + row % f.count[0], f.extent[0])
-    plane = row // f.count[0]
-    if y < 0 or z < 0:
-        return -1
-    return ((plane * f.extent[0] + z) * f.extent[1] + y) * f.extent[2]
+    return max(min(f.extent[axis] - f.first[axis], f.count[axis]), start(f, axis))
 
 
 cdef inline void fill(
@@ -71,28 +57,45 @@ cdef inline void fill(
         to[i] = row[at] if at >= 0 else <real>f.value
 
 
+cdef inline void pad_row(
+    const Frame* f, const real* sheet, Py_ssize_t y, Py_ssize_t left, Py_ssize_t right,
+    real* to,
+) noexcept nogil:
+    """Write row y of a sheet of the box; NULL is a sheet of the constant."""
+    cdef const real* row = NULL
+    y = source_at(f.border, f.first[1] + y, f.extent[1])
+    if sheet == NULL or y < 0:
+        fill(f, row, 0, f.count[2], to)
+        return
+    row = sheet + y * f.extent[2]
+    fill(f, row, 0, left, to)
+    copy(to + left, row + f.first[2] + left, right - left)
+    fill(f, row, right, f.count[2], to)
+
+
 cdef inline void pad_rows(
     const Frame* f, const real* x, real* y, Py_ssize_t first, Py_ssize_t stop
 ) noexcept nogil:
-    """Write some rows of the box."""
-    cdef Py_ssize_t row, at, left = run_start(f), right = run_end(f)
-    cdef real* to
-    for row in range(first, stop):
-        at = source_row(f, row)
-        to = y + row * f.count[2]
-        if at < 0:
-            fill(f, <const real*>NULL, 0, f.count[2], to)
-            continue
-        fill(f, x + at, 0, left, to)
-        if left < right:
-            memcpy(to + left, x + at + f.first[2] + left, (right - left) * sizeof(real))
-        fill(f, x + at, right, f.count[2], to)
+    """Write some rows of the box, sheet by sheet."""
+    cdef Py_ssize_t row = first, last, sheet, i, z, left = start(f, 2), right = end(f, 2)
+    cdef const real* source
+    while row < stop:
+        sheet = row // f.count[1]
+        last = min((sheet + 1) * f.count[1], stop)
+        z = source_at(f.border, f.first[0] + sheet % f.count[0], f.extent[0])
+        source = NULL
+        if z >= 0:
+            z += sheet // f.count[0] * f.extent[0]
+            source = x + z * f.extent[1] * f.extent[2]
+        for i in range(row, last):
+            pad_row(f, source, i - sheet * f.count[1], left, right, y + i * f.count[2])
+        row = last
 
 
 cdef inline void add_ends(
     const Frame* f, const real* row, Py_ssize_t first, Py_ssize_t stop, real* to
 ) noexcept nogil:
-    """Add elements first .. stop of a row of the box to those of x that they are."""
+    """Add elements first .. stop of a row of the box, which lie beside x."""
     cdef Py_ssize_t i, at
     for i in range(first, stop):
         at = source_at(f.border, f.first[2] + i, f.extent[2])
@@ -100,29 +103,86 @@ cdef inline void add_ends(
             to[at] = to[at] + row[i]
 
 
-cdef inline void add_run(const real* row, Py_ssize_t count, real* to) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(count):
-        to[i] = to[i] + row[i]
+cdef inline void add_row(const Frame* f, const real* row, real* to) noexcept nogil:
+    """Add a row of the box to the row of x that it is."""
+    cdef Py_ssize_t i, left = start(f, 2), right = end(f, 2)
+    for i in range(left, right):
+        to[f.first[2] + i] = to[f.first[2] + i] + row[i]
+    add_ends(f, row, 0, left, to)
+    add_ends(f, row, right, f.count[2], to)
+
+
+cdef inline void add_columns(
+    const Frame* f, const real* box, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t rows,
+    real* to,
+) noexcept nogil:
+    """Add columns first .. stop of some rows, which lie beside x, one after the other."""
+    cdef Py_ssize_t i, y, at
+    for i in range(first, stop):
+        at = source_at(f.border, f.first[2] + i, f.extent[2])
+        if at >= 0:
+            for y in range(rows):
+                to[y * f.extent[2] + at] = to[y * f.extent[2] + at] + box[y * f.count[2] + i]
+
+
+cdef inline void fold_inner(
+    const Frame* f, const real* box, Py_ssize_t rows, real* to
+) noexcept nogil:
+    """Put the part of some rows that lies in x, and add what lies left and right of it."""
+    cdef Py_ssize_t y, left = start(f, 2), right = end(f, 2)
+    for y in range(rows):
+        copy(
+            to + y * f.extent[2] + f.first[2] + left, box + y * f.count[2] + left,
+            right - left,
+        )
+    add_columns(f, box, 0, left, rows, to)
+    add_columns(f, box, right, f.count[2], rows, to)
+
+
+cdef inline void fold_outer(
+    const Frame* f, const real* box, Py_ssize_t z, Py_ssize_t first, Py_ssize_t stop,
+    real* to,
+) noexcept nogil:
+    """Add rows first .. stop of a sheet of the box, which lie beside x, to sheet z of x."""
+    cdef Py_ssize_t j, y
+    for j in range(first, stop):
+        y = source_at(f.border, f.first[1] + j, f.extent[1])
+        if y >= 0:
+            add_row(
+                f, box + j * f.count[2], to + (z * f.extent[1] + y) * f.extent[2]
+            )
+
+
+cdef inline void fold_plane(const Frame* f, const real* box, real* to) noexcept nogil:
+    """Fold the box of a plane: what lies in x first, then the rows that do not."""
+    cdef Py_ssize_t i, z, sheet = f.count[1] * f.count[2]
+    cdef Py_ssize_t top = start(f, 1), bottom = end(f, 1)
+    cdef Py_ssize_t front = start(f, 0), back = end(f, 0)
+    if top < bottom:
+        for i in range(front, back):
+            z = (f.first[0] + i) * f.extent[1] + f.first[1] + top
+            fold_inner(
+                f, box + i * sheet + top * f.count[2], bottom - top,
+                to + z * f.extent[2],
+            )
+    for i in range(f.count[0]):
+        z = source_at(f.border, f.first[0] + i, f.extent[0])
+        if z < 0:
+            continue
+        if front <= i < back:
+            fold_outer(f, box + i * sheet, z, 0, top, to)
+            fold_outer(f, box + i * sheet, z, bottom, f.count[1], to)
+        else:
+            fold_outer(f, box + i * sheet, z, 0, f.count[1], to)
 
 
 cdef inline void fold_planes(
     const Frame* f, const real* y, real* x, Py_ssize_t first, Py_ssize_t stop
 ) noexcept nogil:
-    """Add the box of some planes to x."""
-    cdef Py_ssize_t row, at, left = run_start(f), right = run_end(f)
-    cdef Py_ssize_t rows = f.count[0] * f.count[1], plane = volume(f.extent)
-    cdef const real* here
-    if not f.adds:
-        memset(x + first * plane, 0, (stop - first) * plane * sizeof(real))
-    for row in range(first * rows, stop * rows):
-        at = source_row(f, row)
-        if at < 0:
-            continue
-        here = y + row * f.count[2]
-        add_ends(f, here, 0, left, x + at)
-        add_run(here + left, right - left, x + at + f.first[2] + left)
-        add_ends(f, here, right, f.count[2], x + at)
+    """Fold the boxes of some planes."""
+    cdef Py_ssize_t plane
+    for plane in range(first, stop):
+        fold_plane(f, y + plane * volume(f.count), x + plane * volume(f.extent))
 
 
 cdef inline void do_part(

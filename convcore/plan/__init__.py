@@ -19,9 +19,11 @@ from convcore.plan.choice import (
     Question,
     check_algorithm,
     direct_of,
+    fast,
     forget,
     key_of,
     questions,
+    seconds,
     select,
 )
 from convcore.plan.explanation import explain
@@ -34,11 +36,13 @@ __all__ = [
     "Question",
     "check_algorithm",
     "direct_of",
+    "fast",
     "explain",
     "forget",
     "key_of",
     "measure",
     "operation",
     "questions",
+    "seconds",
     "select",
 ]

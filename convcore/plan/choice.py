@@ -308,6 +308,15 @@ def estimate(card: Any, question: Question) -> float:
     return costs.seconds(card, folded, direction, dtype, kept)
 
 
+def seconds(chosen: Plan) -> float:
+    """Give the estimated seconds of a convolution; infinite if there is no estimate."""
+    assert isinstance(chosen.problem, ConvProblem)
+    direction = cast(Direction, chosen.direction)
+    cards = cards_of(chosen.problem, direction)
+    card = next(card for card in cards if card.name == chosen.algorithm)
+    return estimate(card, Question(chosen.problem, direction, chosen.dtype, False))
+
+
 def tuned_for(question: Question) -> str | None:
     """Name the algorithm that was measured to be the fastest here, if that counts."""
     return tuned.lookup(key_of(question), cpu.isa()) if fast() else None

@@ -93,7 +93,7 @@ def check_reflect(
     for axis, (extent, pair) in enumerate(zip(extents, pads, strict=True)):
         if extent == 1 and any(pair):
             raise ValueError(
-                f'{function}: padding_mode "reflect" needs at least 2 elements along '
+                f'{function}: "reflect" needs at least 2 elements along '
                 f"an axis with padding, got extent 1 along spatial axis {axis} with "
                 f"padding {pair}"
             )

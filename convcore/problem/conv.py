@@ -471,8 +471,8 @@ def _bordered(
             f"with {mode!r}"
         )
     if mode == "reflect":
-        spatial = slice(-problem.ndim, None)
-        check_reflect(function, problem.in_extent[spatial], problem.padding[spatial])
+        first = 3 - problem.ndim
+        check_reflect(function, problem.in_extent[first:], problem.padding[first:])
     nothing = not any(map(any, problem.padding))
     if nothing or mode == "zeros" or (mode == "constant" and value == 0):
         return problem

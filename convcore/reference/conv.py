@@ -108,11 +108,11 @@ def conv_grad_x(problem: ConvProblem, grad_y: Array, w: Array) -> Array:
         beyond the border get goes to the elements of x that they are.
     """
     if problem.border != "zeros":
-        spatial = slice(-problem.ndim, None)
+        first = 3 - problem.ndim
         return pad_grad(
             conv_grad_x(_enlarged(problem), grad_y, w),
-            problem.in_extent[spatial],
-            problem.padding[spatial],
+            problem.in_extent[first:],
+            problem.padding[first:],
             problem.border,
         )
     grad_y, w = grad_y.reshape(_y_axes(problem)), w.reshape(_w_axes(problem))

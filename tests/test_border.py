@@ -1,0 +1,397 @@
+"""Every padding mode of convolution, forward and backward, and padding by itself."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import convcore
+from convcore import algorithms, plan
+from convcore import functional as F
+from convcore.functional import _border
+from convcore.problem import ConvProblem
+from convcore.problem.border import BORDERS, source_index
+from convcore.reference.border import pad, pad_grad
+from convcore.reference.conv import conv, conv_grad_weight, conv_grad_x, conv_loops
+from convcore.runtime import cpu
+from tests import oracle
+from tests.conv_helpers import CONV, CONV_BACKWARD, TRANSPOSE, TRANSPOSE_BACKWARD
+
+MODES = BORDERS[1:]
+LINEAR = tuple(mode for mode in MODES if mode != "constant")
+NUMPY = {
+    "constant": "constant",
+    "reflect": "reflect",
+    "symmetric": "symmetric",
+    "replicate": "edge",
+    "circular": "wrap",
+}
+DTYPES = (np.float32, np.float64)
+NAMED = (
+    "n2g1ic2ih5iw6oc3kh3ph1",
+    "n1g2ic4ih6iw40oc34kh3kw5sh2sw1ph1_4pw0_7",
+    "n2g1ic17ih8iw5oc9kh2sh3ph5dh2",
+    "n1g5ic5ih7iw9oc5kh3kw3ph2_1",  # depthwise
+    "n3g1ic2iw23oc20kw4sw2pw9_30",  # wider than x
+    "n1g1ic2id3ih4iw5oc3kd3kh2kw3pd1ph1_0pw2",
+    "n2g1ic6ih4oc8kh4sh4ph2",  # windows that do not overlap
+)
+
+
+def geometry_of(problem: ConvProblem) -> dict[str, Any]:
+    """Give the arguments of the public functions."""
+    first = 3 - problem.ndim
+    return {
+        "stride": problem.stride[first:],
+        "padding": problem.padding[first:],
+        "dilation": problem.dilation[first:],
+        "groups": problem.g,
+        "padding_mode": problem.border,
+    }
+
+
+def bordered(spelling: str, mode: str) -> ConvProblem:
+    """Read a problem with a border; a constant one holds 3."""
+    return ConvProblem.parse(f"{spelling}{mode}{'3' if mode == 'constant' else ''}")
+
+
+def results(problem: ConvProblem, a: oracle.Operands, algorithm: str) -> Iterator[Any]:
+    """Give (direction, result) for all that an algorithm takes."""
+    geometry = {**geometry_of(problem), "padding_value": problem.value or 0}
+    cards = [card for card in algorithms.CONV if card.name == algorithm]
+    for direction in ("fprop", "dgrad", "wgrad"):
+        asked = problem.core if direction == "dgrad" else problem
+        for card in cards:
+            if direction not in card.kernels:
+                continue
+            if not card.accepts(asked.folded, direction).yes:  # type: ignore[arg-type]
+                continue
+            if direction == "fprop":
+                y = CONV[problem.ndim](a.x, a.w, a.b, algorithm=algorithm, **geometry)
+                yield direction, y
+                continue
+            needs = ("x",) if direction == "dgrad" else ("weight",)
+            grads = CONV_BACKWARD[problem.ndim](
+                a.grad_y, a.x, a.w, needs=needs, algorithm=algorithm, **geometry
+            )
+            yield direction, grads[0] if direction == "dgrad" else grads[1]
+
+
+def expected(problem: ConvProblem, direction: str, a: oracle.Operands) -> Any:
+    if direction == "fprop":
+        return conv(problem, a.x, a.w, a.b)
+    if direction == "dgrad":
+        return conv_grad_x(problem, a.grad_y, a.w)
+    return conv_grad_weight(problem, a.x, a.grad_y)
+
+
+def direct_sums() -> list[str]:
+    return [card.name for card in algorithms.CONV if not card.transforms]
+
+
+def check(problem: ConvProblem, dtype: Any, seed: int = 0) -> None:
+    """Compare all direct sums with the reference, bit by bit."""
+    a = oracle.operands(problem, np.random.default_rng(seed), dtype)
+    known: dict[str, Any] = {}
+    for algorithm in direct_sums():
+        for direction, result in results(problem, a, algorithm):
+            if direction not in known:
+                known[direction] = expected(problem, direction, a)
+            what = f"{algorithm} {direction} of {problem}"
+            oracle.assert_exact(result, known[direction], what)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_reference_pads_as_numpy_does(mode: str) -> None:
+    x = np.arange(1.0, 7.0).reshape(2, 3)
+    value = {"constant_values": 7} if mode == "constant" else {}
+    for pads in product((0, 1, 4, 11), repeat=2):
+        want = np.pad(x, ((0, 0), pads), NUMPY[mode], **value)  # type: ignore[call-overload]
+        np.testing.assert_array_equal(pad(x, [pads], mode, 7), want)
+        grad = np.arange(want.size, dtype=float).reshape(want.shape)
+        padded = want - pad(0 * x, [pads], mode, 7)
+        assert (padded * grad).sum() == (x * pad_grad(grad, [3], [pads], mode)).sum()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_reference_is_the_definition(mode: str) -> None:
+    for spelling in NAMED[0], NAMED[5]:
+        problem = bordered(spelling, mode)
+        a = oracle.operands(problem, np.random.default_rng(1), np.float64)
+        oracle.assert_exact(
+            conv(problem, a.x, a.w, a.b), conv_loops(problem, a.x, a.w, a.b)
+        )
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("spelling", NAMED)
+def test_named_cases(isa: str, spelling: str, mode: str) -> None:
+    for dtype in DTYPES:
+        check(bordered(spelling, mode), dtype)
+
+
+@given(oracle.conv_problems(), st.sampled_from(MODES), st.sampled_from(DTYPES))
+def test_any_problem(problem: ConvProblem, mode: Any, dtype: Any) -> None:
+    if mode == "reflect" and 1 in problem.in_extent[3 - problem.ndim :]:
+        mode = "symmetric"
+    value = 3.0 if mode == "constant" else 0.0
+    if any(map(any, problem.padding)):
+        problem = replace(problem, border=mode, value=value)
+    check(problem, dtype)
+
+
+@pytest.mark.parametrize("mode", BORDERS)
+def test_flip_and_windows_that_do_not_overlap(mode: Any) -> None:
+    rng = np.random.default_rng(0)
+    shapes = (2, 3, 9, 10), (4, 3, 3, 2)
+    x, w = (oracle.integers(rng, shape, terms=200) for shape in shapes)
+    how = {"padding": ((1, 2), (0, 2)), "padding_mode": mode, "stride": (3, 2)}
+    turned = np.ascontiguousarray(w[..., ::-1, ::-1])
+    flipped = F.conv2d(x, w, flip=True, **how)
+    oracle.assert_bits_equal(flipped, F.conv2d(x, turned, **how))
+    grad_y = oracle.integers(rng, flipped.shape, terms=200)
+    grad_x, grad_w, _ = F.conv2d_backward(grad_y, x, w, flip=True, **how)
+    assert grad_x is not None
+    assert grad_w is not None
+    zero = F.conv2d(0 * x, w, flip=True, **how)
+    oracle.exactly_equal((flipped - zero) * grad_y, grad_x * x)
+    oracle.exactly_equal(flipped * grad_y, grad_w * w)
+
+
+@pytest.mark.parametrize("mode", LINEAR)
+@pytest.mark.parametrize("spelling", NAMED)
+def test_transposed_is_the_adjoint(spelling: str, mode: str) -> None:
+    problem = bordered(spelling, mode)
+    a = oracle.operands(problem, np.random.default_rng(2), np.float32)
+    first = 3 - problem.ndim
+    kernel, dilation = problem.kernel[first:], problem.dilation[first:]
+    spread = [
+        (o - 1) * s - lo - hi + (k - 1) * d + 1
+        for o, s, (lo, hi), k, d in zip(
+            problem.out_extent[first:],
+            problem.stride[first:],
+            problem.padding[first:],
+            kernel,
+            dilation,
+            strict=True,
+        )
+    ]
+    extra = [i - o for i, o in zip(problem.in_extent[first:], spread, strict=True)]
+    fits = zip(extra, problem.stride[first:], dilation, strict=True)
+    if any(e < 0 or e >= max(s, d) for e, s, d in fits) or min(spread) < 1:
+        pytest.skip("no output_padding gives this extent")
+    how = {**geometry_of(problem), "output_padding": tuple(extra)}
+    if any(extra):
+        problem = ConvProblem.transposed(
+            "t", a.grad_y.shape, a.w.shape, **{k: v for k, v in how.items()}
+        )
+    y = TRANSPOSE[problem.ndim](a.grad_y, a.w, a.transposed_b, **how)
+    want = conv_grad_x(problem, a.grad_y, a.w) + a.transposed_b.reshape(
+        -1, *(1,) * problem.ndim
+    )
+    oracle.assert_exact(y, want)
+    grads = TRANSPOSE_BACKWARD[problem.ndim](a.x, a.grad_y, a.w, **how)
+    oracle.assert_exact(grads[0], conv(problem, a.x, a.w))
+    oracle.assert_exact(grads[1], conv_grad_weight(problem, a.x, a.grad_y))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("mode", LINEAR)
+def test_both_ways_to_the_gradient(
+    mode: str, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_border, "whole_is_faster", lambda *key: whole)
+    monkeypatch.setattr(_border, "WHOLE_BYTES", 4000)  # some samples at a time
+    for spelling in NAMED:
+        problem = bordered(spelling, mode)
+        a = oracle.operands(problem, np.random.default_rng(3), np.float32)
+        grad_x, _, _ = CONV_BACKWARD[problem.ndim](
+            a.grad_y, a.x, a.w, needs=("x",), algorithm="direct", **geometry_of(problem)
+        )
+        assert grad_x is not None
+        oracle.assert_exact(grad_x, conv_grad_x(problem, a.grad_y, a.w))
+
+
+def test_the_estimate_takes_each_way() -> None:
+    """Tiles of a transform may cover the padding for nothing; direct sums do not."""
+    small = ConvProblem.parse("n8g1ic64ih14oc64kh3ph1reflect")
+    large = ConvProblem.parse("n1g1ic64ih112oc64kh3ph1reflect")
+    how = (True, cpu.isa())
+    assert _border.whole_is_faster(small, "float32", "winograd", *how)
+    assert not _border.whole_is_faster(large, "float32", "direct", *how)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_bits_depend_on_neither_threads_nor_batch(mode: str) -> None:
+    problem = bordered("n3g1ic20ih13iw30oc24kh3ph1", mode)
+    rng = np.random.default_rng(4)
+    x, w = oracle.normal(rng, problem.x_shape), oracle.normal(rng, problem.weight_shape)
+    grad_y = oracle.normal(rng, problem.y_shape)
+    how = {"padding": 1, "padding_mode": mode, "padding_value": problem.value or 0}
+
+    def all_results(some: slice, algorithm: str) -> list[Any]:
+        y = F.conv2d(x[some], w, algorithm=algorithm, **how)
+        grads = F.conv2d_backward(
+            grad_y[some], x[some], w, needs=("x", "weight"), algorithm=algorithm, **how
+        )
+        return [y, grads[0], grads[1]]
+
+    every = slice(None)
+    before = convcore.get_num_threads()
+    for algorithm in ("auto", "direct", "gemm"):
+        try:
+            convcore.set_num_threads(1)
+            alone = all_results(every, algorithm)
+            convcore.set_num_threads(4)
+            for result, again in zip(alone, all_results(every, algorithm), strict=True):
+                oracle.assert_bits_equal(result, again)
+        finally:
+            convcore.set_num_threads(before)
+        if algorithm != "auto":
+            for i in range(3):
+                some = all_results(slice(i, i + 1), algorithm)
+                oracle.assert_bits_equal(some[0], alone[0][i : i + 1])
+                oracle.assert_bits_equal(some[1], alone[1][i : i + 1])
+
+
+@pytest.mark.parametrize("mode", LINEAR)
+def test_what_is_not_finite_stays_where_it_is_seen(mode: str) -> None:
+    x = np.ones((1, 12, 9, 9), np.float32)
+    w = np.ones((10, 12, 3, 3), np.float32)
+    x[0, 3, 1, 7] = np.nan
+    seen = np.zeros((9, 9), bool)
+    for oy, ox, ky, kx in product(range(9), range(9), range(3), range(3)):
+        iy, ix = (source_index(o + k - 1, 9, mode) for o, k in ((oy, ky), (ox, kx)))
+        seen[oy, ox] |= (iy, ix) == (1, 7)
+    for algorithm in ("auto", *direct_sums()):
+        problem = ConvProblem.conv("c", x.shape, w.shape, padding=1, padding_mode=mode)
+        try:
+            plan.select(problem, "fprop", "float32", algorithm)
+        except ValueError:
+            continue
+        y = F.conv2d(x, w, padding=1, padding_mode=mode, algorithm=algorithm)
+        assert (np.isnan(y) == seen).all(), algorithm
+
+
+def test_causal_sees_no_future() -> None:
+    x, w = np.zeros((1, 1, 8)), np.ones((1, 1, 3))
+    x[..., 4] = 1
+    y = F.conv1d(x, w, padding="causal", dilation=2)
+    assert np.flatnonzero(y).tolist() == [4, 6]
+    assert y.shape == x.shape
+
+
+def test_a_border_of_nothing_is_the_same_problem() -> None:
+    plain = ConvProblem.conv("c", (1, 1, 5), (1, 1, 3))
+    for mode in MODES:
+        assert ConvProblem.conv("c", (1, 1, 5), (1, 1, 3), padding_mode=mode) == plain
+    zero = ConvProblem.conv("c", (1, 1, 5), (1, 1, 3), 1, 1, padding_mode="constant")
+    assert zero.border == "zeros"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_spelling(mode: str) -> None:
+    problem = replace(bordered(NAMED[0], mode), relu=True)
+    assert ConvProblem.parse(str(problem)) == problem
+    assert str(problem).endswith("relu")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        ({"padding_mode": "mirror"}, ValueError, 'padding_mode must be one of "zeros"'),
+        ({"padding_mode": None}, TypeError, "padding_mode must be a string, got None"),
+        ({"padding_mode": "reflect"}, ValueError, 'conv2d: "reflect" needs at least 2'),
+        (
+            {"padding_value": 2.0, "padding_mode": "zeros"},
+            ValueError,
+            'padding_value needs padding_mode "constant", got 2.0',
+        ),
+        ({"padding_value": "2"}, TypeError, "padding_value must be a real number"),
+        (
+            {"padding_value": np.inf},
+            ValueError,
+            "padding_value must be finite, got inf",
+        ),
+        ({"padding_value": True}, TypeError, "padding_value must be a real number"),
+        ({"padding": -1}, ValueError, "padding must be >= 0"),
+        (
+            {"padding": "causal"},
+            ValueError,
+            'padding must be "valid", "same", "full" or',
+        ),
+    ],
+)
+def test_errors(change: dict[str, Any], error: type[Exception], text: str) -> None:
+    arguments = {"padding": ((1, 0), (2, 3)), "padding_mode": "constant", **change}
+    with pytest.raises(error) as caught:
+        F.conv2d(np.zeros((1, 1, 1, 9)), np.zeros((1, 1, 1, 1)), **arguments)
+    assert text in str(caught.value)
+    assert str(caught.value).startswith("conv2d: ")
+
+
+def test_a_constant_has_no_transpose() -> None:
+    with pytest.raises(
+        ValueError, match="conv_transpose1d: padding_mode must be one of"
+    ):
+        F.conv_transpose1d(
+            np.zeros((1, 1, 3)), np.zeros((1, 1, 3)), padding=1, padding_mode="constant"
+        )
+
+
+@given(
+    st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    st.integers(1, 3),
+    st.lists(st.integers(0, 9), min_size=6, max_size=6),
+    st.sampled_from(MODES),
+    st.sampled_from(DTYPES),
+)
+def test_pad_is_the_reference(
+    shape: list[int], axes: int, pads: list[int], mode: str, dtype: Any
+) -> None:
+    axes = min(axes, len(shape))
+    pairs = [(pads[2 * i], pads[2 * i + 1]) for i in range(axes)]
+    mode = "symmetric" if mode == "reflect" and 1 in shape[-axes:] else mode
+    value = 2.5 if mode == "constant" else 0.0
+    flat = tuple(n for pair in reversed(pairs) for n in pair)
+    rng = np.random.default_rng(len(shape))
+    x = oracle.integers(rng, tuple(shape), dtype, terms=9)
+    y = F.pad(x, flat, mode, value)
+    oracle.assert_bits_equal(y, pad(x, pairs, mode, value))
+    grad = oracle.integers(rng, y.shape, dtype, terms=9000)
+    grad_x = F.pad_backward(grad, flat, mode)
+    oracle.assert_exact(grad_x, pad_grad(grad, shape[-axes:], pairs, mode))
+
+
+def test_pad_writes_where_it_is_told() -> None:
+    x, out = np.ones((2, 3), np.float32), np.empty((2, 5), np.float32)
+    assert F.pad(x, (1, 1), out=out) is out
+    assert out.tolist() == [[0, 1, 1, 1, 0]] * 2
+    grad_x = np.empty((2, 3), np.float32)
+    assert F.pad_backward(out, (1, 1), out=grad_x) is grad_x
+    assert (grad_x == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("pads", "mode", "error", "text"),
+    [
+        ((1, -1), "zeros", ValueError, "pad must be >= 0, got (1, -1)"),
+        ((1, 1, 1), "zeros", ValueError, "pad must have 2, 4 or 6 entries"),
+        ((1,) * 6, "zeros", ValueError, "more pairs than the array has axes, 2"),
+        (3, "zeros", TypeError, "pad must be a tuple of integers, got 3"),
+        ((1.0, 1), "zeros", TypeError, "pad must be an integer, got 1.0"),
+        ((1, 1), "edge", ValueError, 'padding_mode must be one of "zeros"'),
+        ((0, 0, 0, 1), "reflect", ValueError, '"reflect" needs at least 2'),
+        ((2**62, 1), "zeros", ValueError, "must be addressable with 63 bits"),
+    ],
+)
+def test_errors_of_pad(pads: Any, mode: str, error: type[Exception], text: str) -> None:
+    with pytest.raises(error) as caught:
+        F.pad(np.zeros((1, 3)), pads, mode)
+    assert text in str(caught.value)
+    assert str(caught.value).startswith("pad: ")
