@@ -86,8 +86,8 @@ FORWARD: dict[
         "got ((2, 2), (2, 2))",
     ),
     "padding by name": (
-        *("avg_pool2d", (X2, 2, 1, "same"), {}, TypeError),
-        "avg_pool2d: padding must be integers, got 'same'",
+        *("avg_pool2d", (X2, 2, 1, "middle"), {}, ValueError),
+        'avg_pool2d: padding must be "valid", "same", "full" or integers, got ',
     ),
     "kernel beyond the input": (
         *("max_pool1d", (X1[..., :1], 2), {}, ValueError),

@@ -235,13 +235,8 @@ class _ConvTranspose(_Conv):
     """Spread a kernel over `ndim` axes; arguments as in the functional form."""
 
     _defaults: ClassVar = {
-        "stride": 1,
-        "padding": 0,
+        **{k: v for k, v in _Conv._defaults.items() if k != "padding_value"},
         "output_padding": 0,
-        "groups": 1,
-        "dilation": 1,
-        "padding_mode": "zeros",
-        "flip": False,
     }
     _how = (
         *("stride", "padding", "output_padding", "groups", "dilation"),

@@ -18,6 +18,7 @@ from convcore.problem.rules import (
     check_extents,
     fold,
     integer,
+    named_padding,
     paddings,
     rank,
     sizes,
@@ -355,7 +356,7 @@ def _conv(
         )
     kernel = weight_shape[2:]
     reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
-    pads = _named_padding(padding, x_shape[2:], reach, stride)
+    pads = named_padding(padding, x_shape[2:], reach, stride)
     out = tuple(
         (lo + i + hi - r) // s + 1
         for i, (lo, hi), r, s in zip(x_shape[2:], pads, reach, stride, strict=True)
@@ -491,30 +492,6 @@ def _split_border(text: str) -> tuple[str, str, float]:
         raise ValueError(f"ConvProblem.parse: cannot read {text!r}") from None
 
 
-def _named_padding(
-    padding: str | tuple[Pair, ...],
-    extent: tuple[int, ...],
-    reach: tuple[int, ...],
-    stride: tuple[int, ...],
-) -> tuple[Pair, ...]:
-    """Turn "valid", "same", "full" and "causal" of a convolution into pairs."""
-    if padding == "valid":
-        return ((0, 0),) * len(extent)
-    if padding == "full":
-        return tuple((r - 1, r - 1) for r in reach)
-    if padding == "causal":
-        return tuple((r - 1, 0) for r in reach)
-    if padding == "same":
-        pairs = []
-        for i, r, s in zip(extent, reach, stride, strict=True):
-            windows = -(-i // s)
-            total = max((windows - 1) * s + r - i, 0)
-            pairs.append((total // 2, total - total // 2))
-        return tuple(pairs)
-    assert not isinstance(padding, str)
-    return padding
-
-
 def _transposed_padding(
     padding: str | tuple[Pair, ...],
     reach: tuple[int, ...],
@@ -530,7 +507,7 @@ def _transposed_padding(
         totals = [max(r - s, 0) for r, s in zip(reach, stride, strict=True)]
         return tuple((t // 2, t - t // 2) for t in totals)
     if isinstance(padding, str):
-        return _named_padding(padding, (0,) * len(reach), reach, stride)
+        return named_padding(padding, (0,) * len(reach), reach, stride)
     return padding
 
 

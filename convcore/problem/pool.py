@@ -15,6 +15,7 @@ from convcore.problem.rules import (
     check_addressable,
     check_extents,
     fold,
+    named_padding,
     paddings,
     rank,
     sizes,
@@ -67,7 +68,8 @@ class PoolProblem:
         ----------
         x_shape : (N, C, *spatial)
         kernel_size, stride, dilation : int or ints; the stride defaults to the kernel
-        padding : int, ints, or (lo, hi) pairs, each at most half of the window's reach
+        padding : int, ints, (lo, hi) pairs, "valid" or "same"
+            Each at most half of the window's reach.
 
         Raises
         ------
@@ -79,11 +81,48 @@ class PoolProblem:
         strides = kernel if stride is None else sizes(function, "stride", stride, ndim)
         dilations = sizes(function, "dilation", dilation, ndim)
         pads = paddings(function, padding, ndim)
-        if isinstance(pads, str):
-            raise TypeError(f"{function}: padding must be integers, got {pads!r}")
         if not isinstance(ceil_mode, bool):
             raise TypeError(f"{function}: ceil_mode must be a bool, got {ceil_mode!r}")
         return _pool(function, x_shape, kernel, strides, pads, dilations, ceil_mode)
+
+    @staticmethod
+    def framed(
+        function: str,
+        x_shape: tuple[int, ...],
+        kernel_size: Size,
+        stride: Size | None,
+        padding: Padding,
+        dilation: Size,
+        ceil_mode: bool,
+    ) -> tuple["PoolProblem", tuple[Pair, Pair, Pair]]:
+        """Check a pooling that sees elements beyond the border, too.
+
+        Gives the problem over x and all that its windows see, without padding, and how
+        much that is on each side of each axis. Arguments as for `pool`; windows may lie
+        beyond the border as a whole.
+        """
+        ndim = rank(function, "x", x_shape)
+        kernel = sizes(function, "kernel_size", kernel_size, ndim)
+        strides = kernel if stride is None else sizes(function, "stride", stride, ndim)
+        dilations = sizes(function, "dilation", dilation, ndim)
+        pads = paddings(function, padding, ndim)
+        if not isinstance(ceil_mode, bool):
+            raise TypeError(f"{function}: ceil_mode must be a bool, got {ceil_mode!r}")
+        check_extents(function, "x", x_shape)
+        reach = _reach(kernel, dilations)
+        pairs = named_padding(pads, x_shape[2:], reach, strides)
+        out = _windows(function, x_shape, kernel, strides, pairs, dilations, ceil_mode)
+        seen = tuple(
+            (lo, max(0, (o - 1) * s + r - lo - i))
+            for o, s, r, (lo, _), i in zip(
+                out, strides, reach, pairs, x_shape[2:], strict=True
+            )
+        )
+        extents = zip(x_shape[2:], seen, strict=True)
+        padded = (*x_shape[:2], *(lo + i + hi for i, (lo, hi) in extents))
+        none = ((0, 0),) * ndim
+        problem = _pool(function, padded, kernel, strides, none, dilations, False)
+        return problem, fold(seen, (0, 0))
 
     @staticmethod
     def adaptive(
@@ -168,28 +207,21 @@ def _pool(
     x_shape: tuple[int, ...],
     kernel: tuple[int, ...],
     stride: tuple[int, ...],
-    padding: tuple[Pair, ...],
+    padding: str | tuple[Pair, ...],
     dilation: tuple[int, ...],
     ceil_mode: bool,
 ) -> PoolProblem:
     ndim = len(x_shape) - 2
     check_extents(function, "x", x_shape)
-    reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+    reach = _reach(kernel, dilation)
+    padding = named_padding(padding, x_shape[2:], reach, stride)
     for pair, r in zip(padding, reach, strict=True):
         if 2 * max(pair) > r:
             raise ValueError(
                 f"{function}: padding must be at most half of the window's reach "
                 f"{reach}, got {padding}"
             )
-    out = tuple(
-        _pool_extent(i, lo, hi, r, s, ceil_mode)
-        for i, (lo, hi), r, s in zip(x_shape[2:], padding, reach, stride, strict=True)
-    )
-    if min(out) < 1:
-        raise ValueError(
-            f"{function}: the window must fit into the padded input, got kernel_size "
-            f"{kernel} with dilation {dilation} over x {x_shape} with padding {padding}"
-        )
+    out = _windows(function, x_shape, kernel, stride, padding, dilation, ceil_mode)
     problem = PoolProblem(
         ndim,
         x_shape[0],
@@ -207,6 +239,34 @@ def _pool(
     check_addressable(function, "x", problem.x_shape)
     check_addressable(function, "the output", problem.y_shape)
     return problem
+
+
+def _reach(kernel: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[int, ...]:
+    """Give the elements from the first to the last one of a window along each axis."""
+    return tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+
+
+def _windows(
+    function: str,
+    x_shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[Pair, ...],
+    dilation: tuple[int, ...],
+    ceil_mode: bool,
+) -> tuple[int, ...]:
+    """Count the windows along each axis: at least one."""
+    reach = _reach(kernel, dilation)
+    out = tuple(
+        _pool_extent(i, lo, hi, r, s, ceil_mode)
+        for i, (lo, hi), r, s in zip(x_shape[2:], padding, reach, stride, strict=True)
+    )
+    if min(out) < 1:
+        raise ValueError(
+            f"{function}: the window must fit into the padded input, got kernel_size "
+            f"{kernel} with dilation {dilation} over x {x_shape} with padding {padding}"
+        )
+    return out
 
 
 def _pool_extent(i: int, lo: int, hi: int, reach: int, s: int, ceil_mode: bool) -> int:

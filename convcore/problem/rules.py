@@ -81,6 +81,30 @@ def paddings(function: str, value: Any, ndim: int) -> str | tuple[Pair, ...]:
     return tuple(pairs)
 
 
+def named_padding(
+    padding: str | tuple[Pair, ...],
+    extent: tuple[int, ...],
+    reach: tuple[int, ...],
+    stride: tuple[int, ...],
+) -> tuple[Pair, ...]:
+    """Turn "valid", "same", "full" and "causal" into pairs; pairs stay what they are."""
+    if padding == "valid":
+        return ((0, 0),) * len(extent)
+    if padding == "full":
+        return tuple((r - 1, r - 1) for r in reach)
+    if padding == "causal":
+        return tuple((r - 1, 0) for r in reach)
+    if padding == "same":
+        pairs = []
+        for i, r, s in zip(extent, reach, stride, strict=True):
+            windows = -(-i // s)
+            total = max((windows - 1) * s + r - i, 0)
+            pairs.append((total // 2, total - total // 2))
+        return tuple(pairs)
+    assert not isinstance(padding, str)
+    return padding
+
+
 def rank(function: str, argument: str, shape: tuple[int, ...]) -> int:
     """Give the spatial rank of a batched shape."""
     if not 3 <= len(shape) <= 5:

@@ -1,0 +1,254 @@
+"""Poolings that see elements beyond the border.
+
+A pooling is bound by memory, and does not know borders: they come from `kernels/pad.pyx`.
+Some channels at a time are copied with what lies around them, few enough that the copy
+stays in the caches, and pooled there without padding; gradients go the other way.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from convcore import plan
+from convcore.functional._border import frame
+from convcore.functional._pooling import (
+    Shape,
+    check_gradient,
+    divisor_buffer,
+    input_shape_of,
+    room,
+)
+from convcore.functional.call import apply, run
+from convcore.problem import Pair, PoolProblem
+from convcore.problem.border import (
+    Border,
+    border,
+    check_reflect,
+    constant,
+    source_index,
+)
+from convcore.runtime.arrays import (
+    NAMES,
+    Array,
+    batched_shape,
+    checked,
+    empty,
+    flat,
+)
+
+PART_BYTES = 1 << 20  # of channels with their borders at a time, if one has no more
+
+
+class Framed(NamedTuple):
+    """What the arguments of a call decide."""
+
+    problem: PoolProblem  # over x and what lies around it
+    pads: tuple[Pair, Pair, Pair]
+    extents: tuple[int, int, int]  # of x
+    mode: Border
+    value: float
+    result: Shape  # of the pooling; without a batch where x has none
+
+
+class Part(NamedTuple):
+    """Some channels of x."""
+
+    problem: PoolProblem
+    sizes: Any  # for kernels/pad.pyx
+    some: slice  # of all, counted through the batch
+
+
+def framed(
+    function: str,
+    ndim: int,
+    shape: Shape,
+    window: tuple[Any, ...],
+    mode: str,
+    value: float,
+) -> Framed:
+    """Check the arguments of a pooling with a border; `window` as for `_pooling.job`."""
+    whole, single = batched_shape(function, "x", shape, ndim)
+    mode = border(function, mode)
+    value = constant(function, "padding_value", value)
+    if value and mode != "constant":
+        raise ValueError(
+            f'{function}: padding_value needs padding_mode "constant", got {value!r} '
+            f"with {mode!r}"
+        )
+    problem, pads = PoolProblem.framed(function, whole, *window)
+    if mode == "reflect":
+        check_reflect(function, whole[2:], pads[3 - ndim :])
+    d, h, w = (i - lo - hi for i, (lo, hi) in zip(problem.in_extent, pads, strict=True))
+    result = problem.y_shape[1:] if single else problem.y_shape
+    return Framed(problem, pads, (d, h, w), mode, value, result)
+
+
+def average(
+    function: str,
+    ndim: int,
+    x: Array,
+    divisor: tuple[bool, int | None],
+    window: tuple[Any, ...],
+    around: tuple[str, float],
+    out: Array | None = None,
+) -> Array:
+    """Compute means of windows, every element of which counts."""
+    dtype = checked(function, "x", x)
+    how = framed(function, ndim, x.shape, window, *around)
+    buffer = _divisor(function, divisor)
+    y = room(function, out, how.result, dtype, x)
+    for part, box in _padded(how, flat(x, dtype)):
+        run(_plan(part, "average_fprop", dtype), buffer, box, _some(y, how, part))
+    return y
+
+
+def average_backward(
+    function: str,
+    ndim: int,
+    gradient: tuple[Array, Shape],
+    divisor: tuple[bool, int | None],
+    window: tuple[Any, ...],
+    around: tuple[str, float],
+    out: Array | None = None,
+) -> Array:
+    """Compute the gradient of x from that of the means; `gradient` comes with x's shape."""
+    grad_output, input_shape = gradient
+    shape = input_shape_of(function, input_shape, ndim)
+    dtype = checked(function, "grad_output", grad_output)
+    how = framed(function, ndim, shape, window, *around)
+    buffer = _divisor(function, divisor)
+    check_gradient(function, grad_output, how.result)
+    grad_x = room(function, out, shape, dtype, grad_output)
+    grads = flat(grad_output, dtype)
+    for part, box in _folded(how, grad_x):
+        run(_plan(part, "average_dgrad", dtype), buffer, _some(grads, how, part), box)
+    return grad_x
+
+
+def maximum(
+    function: str,
+    ndim: int,
+    x: Array,
+    window: tuple[Any, ...],
+    around: tuple[str, float],
+    labelled: bool = False,
+    out: Array | None = None,
+) -> tuple[Array, Array | None]:
+    """Compute maxima, and flat indices into x and what lies around it if `labelled`."""
+    dtype = checked(function, "x", x)
+    how = framed(function, ndim, x.shape, window, *around)
+    y = room(function, out, how.result, dtype, x)
+    found = np.empty(how.result, np.int64) if labelled else None
+    direction = "max_fprop" if labelled else "max_values"
+    for part, box in _padded(how, flat(x, dtype)):
+        labels = None if found is None else _some(found, how, part)
+        run(_plan(part, direction, dtype), box, _some(y, how, part), labels)
+    return y, found
+
+
+def maximum_backward(
+    function: str,
+    ndim: int,
+    gradient: tuple[Array, Array, Shape],
+    window: tuple[Any, ...],
+    around: tuple[str, float],
+) -> Array:
+    """Compute the gradient of x from that of the maxima and what `maximum` found."""
+    grad_output, found, shape = gradient
+    dtype = checked(function, "grad_output", grad_output)
+    how = framed(function, ndim, shape, window, *around)
+    check_gradient(function, grad_output, how.result)
+    grad_x, grads = empty(shape, dtype), flat(grad_output, dtype)
+    for part, box in _folded(how, grad_x):
+        some = _some(grads, how, part), _some(found, how, part)
+        run(_plan(part, "max_dgrad", dtype), *some, box)
+    return grad_x
+
+
+def indices_of(
+    function: str,
+    ndim: int,
+    found: Array,
+    shape: Shape,
+    window: tuple[Any, ...],
+    around: tuple[str, float],
+) -> Array:
+    """Give the flat indices into x of what `maximum` found."""
+    how = framed(function, ndim, shape, window, *around)
+    if how.mode in ("zeros", "constant"):
+        raise ValueError(
+            f"{function}: return_indices needs a padding_mode with elements of x, got "
+            f"{how.mode!r}"
+        )
+    rest, places = found, []
+    for extent in reversed(how.problem.in_extent):
+        rest, place = np.divmod(rest, extent)
+        places.append(place)
+    flat_index = np.zeros_like(found)
+    for extent, (lo, hi), place in zip(
+        how.extents, how.pads, places[::-1], strict=True
+    ):
+        table = [source_index(i, extent, how.mode) for i in range(-lo, extent + hi)]
+        flat_index *= extent
+        flat_index += np.array(table)[place]
+    return flat_index
+
+
+def _divisor(function: str, divisor: tuple[bool, int | None]) -> Array:
+    """Check what a mean divides by: there is no padding that could not count."""
+    if divisor[0] is False:
+        raise ValueError(
+            f'{function}: count_include_pad=False needs padding_mode "zeros", in others '
+            "padding is data"
+        )
+    return divisor_buffer(function, *divisor)
+
+
+def _plan(part: Part, direction: str, dtype: np.dtype[Any]) -> plan.Plan:
+    return plan.select(part.problem, direction, NAMES[dtype.char])
+
+
+def _parts(how: Framed, dtype: np.dtype[Any]) -> Iterator[Part]:
+    """Cut the channels of all samples into parts."""
+    channels = how.problem.n * how.problem.c
+    each = max(1, PART_BYTES // (dtype.itemsize * prod(how.problem.in_extent)))
+    for first in range(0, channels, each):
+        some = slice(first, min(first + each, channels))
+        yield Part(*_part(how, some.stop - first), some)
+
+
+@lru_cache(maxsize=1024)
+def _part(how: Framed, channels: int) -> tuple[PoolProblem, Any]:
+    """Give the problem of some channels, and what the kernel reads that pads them."""
+    before = tuple(-lo for lo, _ in how.pads)
+    sizes = frame(
+        channels, how.problem.in_extent, before, how.extents, how.mode, how.value
+    )
+    return replace(how.problem, n=1, c=channels), sizes
+
+
+def _some(array: Array, how: Framed, part: Part) -> Array:
+    """Give those channels of a result."""
+    return array.reshape(-1, *how.problem.out_extent)[part.some]
+
+
+def _padded(how: Framed, x: Array) -> Iterator[tuple[Part, Array]]:
+    """Give each part of x with what lies around it."""
+    planes = x.reshape(-1, *how.extents)
+    for part in _parts(how, x.dtype):
+        box = empty((part.problem.c, *how.problem.in_extent), x.dtype)
+        apply("pad", "pad", part.sizes, planes[part.some], box, work=box.size)
+        yield part, box
+
+
+def _folded(how: Framed, grad_x: Array) -> Iterator[tuple[Part, Array]]:
+    """Give room for the gradient of each part, and fold what was written there."""
+    planes = grad_x.reshape(-1, *how.extents)
+    for part in _parts(how, grad_x.dtype):
+        box = empty((part.problem.c, *how.problem.in_extent), grad_x.dtype)
+        yield part, box
+        apply("pad", "fold", part.sizes, box, planes[part.some], work=box.size)
