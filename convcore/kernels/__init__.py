@@ -5,6 +5,7 @@
     vector.pxd      one vector type, its registers; the only file that knows an ISA
     tile.pxd        the register tile, in which all arithmetic of convolution happens
     geometry.pxd    which inputs an output sees, for each direction
+    border.pxd      which element lies beyond the border
     pack.pxd        patches and weights in the order in which the tile reads them
     band.pxd        the part of the source that a block of outputs reads
     targets.pxd     where the outputs of a block belong
@@ -30,6 +31,7 @@
     truth.pxd       what a target says about each class
     philox.pxd      random numbers of a key and a place
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
+    pad.pyx         an array with what lies around it
     update.pyx      steps of optimisers, in place
     norm_*.pyx      normalisation: of channels, of rows, by neighbours
     moments.pxd     its sums of runs, and the lines that normalise
