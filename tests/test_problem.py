@@ -138,7 +138,11 @@ POOL_ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"kernel_size": 2**62 + 1, "dilation": 4}, ValueError, "f: the window must fit"),
     ({"stride": 0}, ValueError, "f: stride must be >= 1, got 0"),
     ({"padding": 2}, ValueError, "f: padding must be at most half"),
-    ({"padding": "middle"}, ValueError, 'f: padding must be "valid", "same", "full" or'),
+    (
+        {"padding": "middle"},
+        ValueError,
+        'f: padding must be "valid", "same", "full" or',
+    ),
     ({"padding": "full"}, ValueError, "f: padding must be at most half"),
     ({"dilation": -3}, ValueError, "f: dilation must be >= 1, got -3"),
     ({"ceil_mode": 1}, TypeError, "f: ceil_mode must be a bool, got 1"),
