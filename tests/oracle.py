@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from convcore import reference
 from convcore.problem import ConvProblem, PoolProblem
+from tests.answers import remembered
 
 Array = npt.NDArray[Any]
 Direction = Literal["fprop", "dgrad", "wgrad", "bgrad"]
@@ -141,29 +142,20 @@ def run(problem: ConvProblem, direction: Direction, *arrays: Array | None) -> Ar
     -------
     result : ndarray that cannot be written
     """
-    key = problem, direction, *map(_content, arrays)
-    if key not in _answers:
-        if sum(answer.nbytes for answer in _answers.values()) > _MOST_BYTES:
-            _answers.clear()
-        _answers[key] = _asked(problem, direction, *arrays)
-        _answers[key].flags.writeable = False
-    return _answers[key]
+    return remembered(
+        lambda: _asked(problem, direction, *arrays), problem, direction, *arrays
+    )
 
 
-_answers: dict[Any, Array] = {}
-_MOST_BYTES = 200 << 20
+def run_wider(
+    problem: ConvProblem, direction: Direction, *arrays: Array | None
+) -> Array:
+    """Run the reference on the same numbers of the wider type; as `run`."""
 
+    def make() -> Array:
+        return _asked(problem, direction, *_widened(_type(arrays), arrays))
 
-def _content(array: Array | None) -> Any:
-    """Give what tells arrays apart."""
-    if array is None:
-        return None
-    plain = array
-    if array.dtype == np.longdouble:  # its padding is arbitrary
-        plain = array.astype(np.float64)
-        if not np.array_equal(plain, array, equal_nan=True):
-            return object()
-    return array.shape, array.dtype.str, hash(plain.tobytes())
+    return remembered(make, "wider", problem, direction, *arrays)
 
 
 def _asked(problem: ConvProblem, direction: Direction, *arrays: Array | None) -> Array:
@@ -214,10 +206,14 @@ def bound(
     dtype : float32 or float64
         Of the result to be judged.
     """
-    u = wider(dtype)(np.finfo(dtype).eps) / 2
-    size = run(problem, direction, *map(_magnitude, _widened(dtype, arrays)))
-    allowed: Array = (2 * np.sqrt(terms(problem, direction)) + 4) * u * size
-    return allowed
+
+    def make() -> Array:
+        u = wider(dtype)(np.finfo(dtype).eps) / 2
+        size = run_wider(problem, direction, *map(_magnitude, arrays))
+        allowed: Array = (2 * np.sqrt(terms(problem, direction)) + 4) * u * size
+        return allowed
+
+    return remembered(make, "bound", np.dtype(dtype), problem, direction, *arrays)
 
 
 def assert_close_to_reference(
@@ -231,8 +227,8 @@ def assert_close_to_reference(
         The result, of the dtype of `arrays`.
     direction, *arrays : as in `run`
     """
-    dtype = np.result_type(*(a for a in arrays if a is not None))
-    expected = run(problem, direction, *_widened(dtype, arrays))
+    dtype = _type(arrays)
+    expected = run_wider(problem, direction, *arrays)
     allowed = bound(problem, direction, *arrays, dtype=dtype)
     if np.finfo(expected.dtype).eps == np.finfo(dtype).eps:
         allowed = 2 * allowed  # no wider type on this machine: both results err
@@ -251,19 +247,27 @@ def assert_within(
     Inf and NaN have to be where they are expected, with the right sign.
     """
     _assert_form(actual, np.dtype(dtype), expected.shape, what)
-    with np.errstate(invalid="ignore"):
-        error = np.abs(actual - expected)
-    good = np.isfinite(expected) & (error <= allowed)
-    good |= (actual == expected) | (np.isnan(actual) & np.isnan(expected))
+    good = within(actual, expected, allowed)
     if good.all():
         return
     with np.errstate(all="ignore"):
-        ratio = np.where(good, 0, error / allowed)
+        ratio = np.where(good, 0, np.abs(actual - expected) / allowed)
     ratio = np.where(good | ~np.isnan(ratio), ratio, np.inf)
     raise AssertionError(
         f"{what}: {_listing(~good, actual, expected)}; "
         f"worst error is {ratio.max():.3g} times what is allowed"
     )
+
+
+def within(
+    actual: Array | np.generic, expected: Array, allowed: Array | float
+) -> Array:
+    """Tell which elements `assert_within` takes."""
+    with np.errstate(invalid="ignore"):
+        error = np.abs(actual - expected)
+    good: Array = np.isfinite(expected) & (error <= allowed)
+    good |= (actual == expected) | (np.isnan(actual) & np.isnan(expected))
+    return good
 
 
 # Exact comparisons -----------------------------------------------------------------
@@ -280,7 +284,7 @@ def assert_exact(actual: Array, expected: Array, what: str = "result") -> None:
 def assert_bits_equal(actual: Array, expected: Array, what: str = "result") -> None:
     """Compare dtype, shape and every bit: NaN equals the same NaN, 0 is not -0."""
     _assert_form(actual, expected.dtype, expected.shape, what)
-    same = (_bits(actual) == _bits(expected)).all(axis=-1)
+    same = _bits(actual) == _bits(expected)
     if not same.all():
         raise AssertionError(f"{what}: {_listing(~same, actual, expected)}")
 
@@ -297,9 +301,9 @@ def _assert_form(
 
 
 def _bits(array: Array) -> Array:
-    """Give the bytes of each element, on a last axis of their own."""
+    """Give the bits of each element as one integer."""
     plain = np.array(array, order="C", ndmin=1)
-    return plain.view(np.uint8).reshape(*array.shape, plain.itemsize)
+    return plain.view(f"u{plain.itemsize}").reshape(array.shape)
 
 
 def _listing(bad: Array, actual: Any, expected: Array) -> str:
@@ -309,6 +313,10 @@ def _listing(bad: Array, actual: Any, expected: Array) -> str:
         f"{int(bad.sum())} of {bad.size} elements differ, the first at {where}: "
         f"{actual[where]!r}, expected {expected[where]!r}"
     )
+
+
+def _type(arrays: Sequence[Array | None]) -> np.dtype[Any]:
+    return np.result_type(*(a for a in arrays if a is not None))
 
 
 def _widened(

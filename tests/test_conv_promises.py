@@ -120,15 +120,19 @@ def test_bits_do_not_depend_on_the_batch(call: oracle.Call) -> None:
 
 
 @pytest.mark.parametrize("text", [*BIG, *CASES.values()])
-def test_every_algorithm_gives_a_sample_the_same_bits(text: str, isa: str) -> None:
-    """Alone, in a batch, and in one of another size."""
+def test_every_algorithm_gives_a_sample_the_same_bits(
+    text: str, isa: str, team: Callable[[int], None]
+) -> None:
+    """Alone, in a batch, and in one of another size; by one thread or by two."""
     five = replace(ConvProblem.parse(text), n=5)
     a = oracle.operands(five, np.random.default_rng(3), kind="normal")
     for algorithm, direction in accepting(five):
         if direction not in ("fprop", "dgrad"):
             continue
         source, *others = arguments(direction, a)
+        team(2)
         batch = compute(five, algorithm, direction, source, *others)
+        team(1)
         for first, last in ((0, 1), (4, 5), (1, 4)):
             few = replace(five, n=last - first)
             oracle.assert_bits_equal(
