@@ -40,13 +40,13 @@ ISAS = (
     ),
 )
 
-# Never -ffast-math or a relative of it: linked in, it changes the floating-point mode of
-# the whole process (GCC before 13), and NaN has to survive in the kernels.
 REQUIRED = ("-g0",)
 FAST, SMALL = "-O3", "-O2"
 # Tiles that are compiled into many loops: the baseline beside others, for processors from
 # before 2013, may be slower there, and is a tenth smaller so.
 MANY_LOOPS = ("conv_planes", "conv_planes_weight")
+# Never -ffast-math or a relative of it: linked in, it changes the floating-point mode of
+# the whole process (GCC before 13), and NaN has to survive in the kernels.
 WELCOME = (
     "-fno-math-errno",
     "-fno-trapping-math",

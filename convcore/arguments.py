@@ -7,7 +7,7 @@ Each function gives the value back in its one canonical type, or raises with the
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -87,3 +87,17 @@ def generator(function: str, rng: Any, argument: str = "rng") -> np.random.Gener
             f"got {rng!r}"
         )
     return np.random.default_rng(integer(function, argument, rng, 0))
+
+
+def state_of_names(function: str, state: Any) -> None:
+    """Raise unless `state` is a mapping whose keys are names."""
+    if not isinstance(state, Mapping):
+        raise TypeError(
+            f"{function}: state must be a mapping, got {type(state).__name__}"
+        )
+    for name in state:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"{function}: state must have str as names, "
+                f"got {name!r}, {type(name).__name__}"
+            )

@@ -3,11 +3,16 @@
 `HYPOTHESIS_PROFILE=nightly python -m pytest -m "nightly or not nightly"` digs deeper.
 """
 
+import gc
 import os
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Threads that wait for others soon sleep: on a busy machine they kept those from running.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import convcore
 from convcore.runtime import arrays, cpu, threads, tuned
@@ -44,6 +49,24 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("CONVCORE_CACHE", str(tmp_path_factory.mktemp("cache")))
         tuned.reread()
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run a test for all instruction sets in a row: they share the oracle's answers."""
+    first: dict[str, int] = {}
+    for place, item in enumerate(items):
+        first.setdefault(_but_for_the_isa(item), place)
+    items.sort(key=lambda item: first[_but_for_the_isa(item)])
+
+
+def pytest_collection_finish() -> None:
+    """Take the tests themselves out of every search for garbage: there are many."""
+    gc.collect()
+    gc.freeze()
+
+
+def _but_for_the_isa(item: pytest.Item) -> str:
+    return re.sub("|".join(cpu.available()), "", item.nodeid)
 
 
 @pytest.fixture(params=cpu.available())

@@ -1,4 +1,4 @@
-"""What the tests judge by: data, bounds, comparisons, and strategies for problems.
+"""What the tests judge by: data, bounds and comparisons.
 
 The judge is always `convcore.reference` on wider numbers, never another kernel. Three
 grades of judgement, from strict to loose:
@@ -10,16 +10,16 @@ grades of judgement, from strict to loose:
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from hypothesis import strategies as st
 
 from convcore import reference
-from convcore.problem import ConvProblem, PoolProblem
+from convcore.problem import ConvProblem
+from tests.answers import remembered
 
 Array = npt.NDArray[Any]
 Direction = Literal["fprop", "dgrad", "wgrad", "bgrad"]
@@ -141,29 +141,20 @@ def run(problem: ConvProblem, direction: Direction, *arrays: Array | None) -> Ar
     -------
     result : ndarray that cannot be written
     """
-    key = problem, direction, *map(_content, arrays)
-    if key not in _answers:
-        if sum(answer.nbytes for answer in _answers.values()) > _MOST_BYTES:
-            _answers.clear()
-        _answers[key] = _asked(problem, direction, *arrays)
-        _answers[key].flags.writeable = False
-    return _answers[key]
+    return remembered(
+        lambda: _asked(problem, direction, *arrays), problem, direction, *arrays
+    )
 
 
-_answers: dict[Any, Array] = {}
-_MOST_BYTES = 200 << 20
+def run_wider(
+    problem: ConvProblem, direction: Direction, *arrays: Array | None
+) -> Array:
+    """Run the reference on the same numbers of the wider type; as `run`."""
 
+    def make() -> Array:
+        return _asked(problem, direction, *_widened(_type(arrays), arrays))
 
-def _content(array: Array | None) -> Any:
-    """Give what tells arrays apart."""
-    if array is None:
-        return None
-    plain = array
-    if array.dtype == np.longdouble:  # its padding is arbitrary
-        plain = array.astype(np.float64)
-        if not np.array_equal(plain, array, equal_nan=True):
-            return object()
-    return array.shape, array.dtype.str, hash(plain.tobytes())
+    return remembered(make, "wider", problem, direction, *arrays)
 
 
 def _asked(problem: ConvProblem, direction: Direction, *arrays: Array | None) -> Array:
@@ -214,10 +205,14 @@ def bound(
     dtype : float32 or float64
         Of the result to be judged.
     """
-    u = wider(dtype)(np.finfo(dtype).eps) / 2
-    size = run(problem, direction, *map(_magnitude, _widened(dtype, arrays)))
-    allowed: Array = (2 * np.sqrt(terms(problem, direction)) + 4) * u * size
-    return allowed
+
+    def make() -> Array:
+        u = wider(dtype)(np.finfo(dtype).eps) / 2
+        size = run_wider(problem, direction, *map(_magnitude, arrays))
+        allowed: Array = (2 * np.sqrt(terms(problem, direction)) + 4) * u * size
+        return allowed
+
+    return remembered(make, "bound", np.dtype(dtype), problem, direction, *arrays)
 
 
 def assert_close_to_reference(
@@ -231,8 +226,8 @@ def assert_close_to_reference(
         The result, of the dtype of `arrays`.
     direction, *arrays : as in `run`
     """
-    dtype = np.result_type(*(a for a in arrays if a is not None))
-    expected = run(problem, direction, *_widened(dtype, arrays))
+    dtype = _type(arrays)
+    expected = run_wider(problem, direction, *arrays)
     allowed = bound(problem, direction, *arrays, dtype=dtype)
     if np.finfo(expected.dtype).eps == np.finfo(dtype).eps:
         allowed = 2 * allowed  # no wider type on this machine: both results err
@@ -251,19 +246,27 @@ def assert_within(
     Inf and NaN have to be where they are expected, with the right sign.
     """
     _assert_form(actual, np.dtype(dtype), expected.shape, what)
-    with np.errstate(invalid="ignore"):
-        error = np.abs(actual - expected)
-    good = np.isfinite(expected) & (error <= allowed)
-    good |= (actual == expected) | (np.isnan(actual) & np.isnan(expected))
+    good = within(actual, expected, allowed)
     if good.all():
         return
     with np.errstate(all="ignore"):
-        ratio = np.where(good, 0, error / allowed)
+        ratio = np.where(good, 0, np.abs(actual - expected) / allowed)
     ratio = np.where(good | ~np.isnan(ratio), ratio, np.inf)
     raise AssertionError(
         f"{what}: {_listing(~good, actual, expected)}; "
         f"worst error is {ratio.max():.3g} times what is allowed"
     )
+
+
+def within(
+    actual: Array | np.generic, expected: Array, allowed: Array | float
+) -> Array:
+    """Tell which elements `assert_within` takes."""
+    with np.errstate(invalid="ignore"):
+        error = np.abs(actual - expected)
+    good: Array = np.isfinite(expected) & (error <= allowed)
+    good |= (actual == expected) | (np.isnan(actual) & np.isnan(expected))
+    return good
 
 
 # Exact comparisons -----------------------------------------------------------------
@@ -280,7 +283,7 @@ def assert_exact(actual: Array, expected: Array, what: str = "result") -> None:
 def assert_bits_equal(actual: Array, expected: Array, what: str = "result") -> None:
     """Compare dtype, shape and every bit: NaN equals the same NaN, 0 is not -0."""
     _assert_form(actual, expected.dtype, expected.shape, what)
-    same = (_bits(actual) == _bits(expected)).all(axis=-1)
+    same = _bits(actual) == _bits(expected)
     if not same.all():
         raise AssertionError(f"{what}: {_listing(~same, actual, expected)}")
 
@@ -297,9 +300,9 @@ def _assert_form(
 
 
 def _bits(array: Array) -> Array:
-    """Give the bytes of each element, on a last axis of their own."""
+    """Give the bits of each element as one integer."""
     plain = np.array(array, order="C", ndmin=1)
-    return plain.view(np.uint8).reshape(*array.shape, plain.itemsize)
+    return plain.view(f"u{plain.itemsize}").reshape(array.shape)
 
 
 def _listing(bad: Array, actual: Any, expected: Array) -> str:
@@ -309,6 +312,10 @@ def _listing(bad: Array, actual: Any, expected: Array) -> str:
         f"{int(bad.sum())} of {bad.size} elements differ, the first at {where}: "
         f"{actual[where]!r}, expected {expected[where]!r}"
     )
+
+
+def _type(arrays: Sequence[Array | None]) -> np.dtype[Any]:
+    return np.result_type(*(a for a in arrays if a is not None))
 
 
 def _widened(
@@ -387,205 +394,6 @@ def gradients_check(
             return (output * grad_output).sum()
 
         finite_difference_check(scalar, gradient, argument, rng)
-
-
-# Strategies: legal by construction -------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Call:
-    """The arguments of one public call, and the problem that they make.
-
-    Attributes
-    ----------
-    x_shape : (N, C, *spatial)
-    weight_shape : (out, in/groups, *kernel); () for pooling
-    keywords : dict
-        As `conv*d`, `conv_transpose*d` or `*_pool*d` take them.
-    problem : ConvProblem or PoolProblem
-    """
-
-    x_shape: tuple[int, ...]
-    weight_shape: tuple[int, ...]
-    keywords: dict[str, Any] = field(hash=False)
-    problem: Any
-
-    @property
-    def ndim(self) -> int:
-        """Spatial axes."""
-        return len(self.x_shape) - 2
-
-
-@st.composite
-def conv_calls(
-    draw: st.DrawFn,
-    ndims: Sequence[int] = (1, 2, 3),
-    channels: Sequence[int] = (1, 2, 3, 5),
-    groups: Sequence[int] = (1, 1, 2, 3),
-    max_batch: int = 3,
-    max_kernel: int = 4,
-    room: int = 6,
-) -> Call:
-    """Draw the arguments of a legal convolution.
-
-    Parameters
-    ----------
-    ndims : ints
-        Ranks to draw from.
-    channels : ints
-        Channels per group to draw from, for input and output: sizes around a tile. A
-        grouped problem with 1 is depthwise, with a multiplier if there are more
-        output channels.
-    groups : ints
-    max_batch, max_kernel, room : int
-        The batch is 0 to max_batch; each input axis is at most `room` longer than
-        the shortest legal one. With three axes, half of that and kernels up to 3.
-    """
-    ndim, g, ic, oc = (
-        draw(st.sampled_from(s)) for s in (ndims, groups, channels, channels)
-    )
-    kernel, stride, dilation = _windows(draw, ndim, max_kernel)
-    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-    padding: Any = draw(st.sampled_from(["valid", "same", "full", None, None, None]))
-    if padding is None:
-        # Wider than the kernel, too: then some windows see nothing but padding.
-        padding = tuple(
-            draw(st.tuples(st.integers(0, 3), st.integers(0, 3))) for _ in kernel
-        )
-        shortest = [max(1, r - sum(p)) for r, p in zip(reach, padding, strict=True)]
-    else:
-        shortest = reach if padding == "valid" else [1] * ndim
-    x_shape = (
-        draw(st.integers(0, max_batch)),
-        g * ic,
-        *(s + draw(st.integers(0, room if ndim < 3 else room // 2)) for s in shortest),
-    )
-    weight_shape = (g * oc, ic, *kernel)
-    keywords = {"stride": stride, "padding": padding, "dilation": dilation, "groups": g}
-    problem = ConvProblem.conv("conv", x_shape, weight_shape, **keywords)
-    return Call(x_shape, weight_shape, keywords, problem)
-
-
-def conv_problems(
-    ndims: Sequence[int] = (1, 2, 3),
-    channels: Sequence[int] = (1, 2, 3, 5),
-    groups: Sequence[int] = (1, 1, 2, 3),
-    **sizes: int,
-) -> st.SearchStrategy[ConvProblem]:
-    """Draw legal convolution problems; arguments as in `conv_calls`."""
-    calls = conv_calls(ndims, channels, groups, **sizes)
-    return calls.map(lambda call: call.problem)
-
-
-@st.composite
-def conv_transpose_calls(
-    draw: st.DrawFn,
-    ndims: Sequence[int] = (1, 2, 3),
-    channels: Sequence[int] = (1, 2, 3, 5),
-    groups: Sequence[int] = (1, 1, 2, 3),
-    max_batch: int = 3,
-    max_kernel: int = 4,
-    room: int = 4,
-) -> Call:
-    """Draw the arguments of a legal transposed convolution, as `conv_calls` does."""
-    ndim, g, ic, oc = (
-        draw(st.sampled_from(s)) for s in (ndims, groups, channels, channels)
-    )
-    kernel, stride, dilation = _windows(draw, ndim, max_kernel)
-    extra = tuple(
-        draw(st.integers(0, max(s, d) - 1))
-        for s, d in zip(stride, dilation, strict=True)
-    )
-    padding, spatial = [], []
-    for k, s, d, more in zip(kernel, stride, dilation, extra, strict=True):
-        lo, hi = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
-        # (i - 1) * s - lo - hi + reach + more >= 1
-        shortest = max(1, 1 - ((k - 1) * d + more - lo - hi) // s)
-        padding.append((lo, hi))
-        spatial.append(shortest + draw(st.integers(0, room if ndim < 3 else room // 2)))
-    x_shape = (draw(st.integers(0, max_batch)), g * ic, *spatial)
-    weight_shape = (g * ic, oc, *kernel)
-    keywords: dict[str, Any] = {
-        "stride": stride,
-        "padding": tuple(padding),
-        "output_padding": extra,
-        "groups": g,
-        "dilation": dilation,
-    }
-    problem = ConvProblem.transposed(
-        "conv_transpose", x_shape, weight_shape, **keywords
-    )
-    return Call(x_shape, weight_shape, keywords, problem)
-
-
-@st.composite
-def pool_calls(
-    draw: st.DrawFn,
-    ndims: Sequence[int] = (1, 2, 3),
-    max_channels: int = 3,
-    max_batch: int = 3,
-    max_kernel: int = 4,
-    max_dilation: int = 3,
-    room: int = 6,
-) -> Call:
-    """Draw the arguments of a legal pooling.
-
-    Parameters
-    ----------
-    ndims : ints
-        Ranks to draw from.
-    max_dilation : int
-        1 for average pooling, which has no dilation: then it is left out of the
-        keywords, too.
-    """
-    ndim = draw(st.sampled_from(ndims))
-    kernel, stride, dilation = _windows(draw, ndim, max_kernel, max_dilation)
-    padding, spatial = [], []
-    for k, d in zip(kernel, dilation, strict=True):
-        reach = (k - 1) * d + 1
-        lo, hi = (draw(st.integers(0, reach // 2)) for _ in range(2))
-        padding.append((lo, hi))
-        shortest = max(1, reach - lo - hi)
-        spatial.append(shortest + draw(st.integers(0, room if ndim < 3 else room // 2)))
-    x_shape = (
-        draw(st.integers(0, max_batch)),
-        draw(st.integers(1, max_channels)),
-        *spatial,
-    )
-    keywords: dict[str, Any] = {
-        "kernel_size": kernel,
-        "stride": draw(st.sampled_from([stride, None])),
-        "padding": tuple(padding),
-        "ceil_mode": draw(st.booleans()),
-    }
-    if max_dilation > 1:
-        keywords["dilation"] = dilation
-    return Call(x_shape, (), keywords, PoolProblem.pool("pool", x_shape, **keywords))
-
-
-def pool_problems(
-    ndims: Sequence[int] = (1, 2, 3), **sizes: int
-) -> st.SearchStrategy[PoolProblem]:
-    """Draw legal pooling problems; arguments as in `pool_calls`."""
-    return pool_calls(ndims, **sizes).map(lambda call: call.problem)
-
-
-def generators() -> st.SearchStrategy[np.random.Generator]:
-    """Draw sources of data; what fails prints as its seed."""
-    return st.integers(0, 2**32 - 1).map(np.random.default_rng)
-
-
-def _windows(
-    draw: st.DrawFn, ndim: int, max_kernel: int, max_dilation: int = 3
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Draw kernel, stride and dilation, each axis on its own; less of them in 3-D."""
-    if ndim == 3:
-        max_kernel, max_dilation = min(max_kernel, 3), min(max_dilation, 2)
-    kernel, stride, dilation = (
-        tuple(draw(st.integers(1, most)) for _ in range(ndim))
-        for most in (max_kernel, 3, max_dilation)
-    )
-    return kernel, stride, dilation
 
 
 # By hand ---------------------------------------------------------------------------

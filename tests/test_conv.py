@@ -13,7 +13,7 @@ from convcore import reference
 from convcore.kernels import load
 from convcore.problem import ConvProblem
 from convcore.runtime import cpu
-from tests import oracle
+from tests import oracle, strategies
 from tests.cases import CASES, around_dots, around_tiles
 from tests.conv_helpers import (
     CONV,
@@ -30,7 +30,7 @@ from tests.conv_helpers import (
 
 
 @given(
-    oracle.conv_problems(channels=(1, 2, 3, 7, 15)),
+    strategies.conv_problems(channels=(1, 2, 3, 7, 15)),
     st.sampled_from(oracle.DTYPES),
     st.sampled_from(cpu.available()),
 )
@@ -53,8 +53,8 @@ def test_around_the_tile(dtype: Any, isa: str) -> None:
 
 
 @given(
-    oracle.conv_problems(channels=(1, 3, 17, 40)),
-    oracle.generators(),
+    strategies.conv_problems(channels=(1, 3, 17, 40)),
+    strategies.generators(),
     st.sampled_from(oracle.DTYPES),
 )
 def test_error_is_within_the_promise(
@@ -117,7 +117,7 @@ def test_long_sums_are_within_the_promise(
         )
 
 
-@given(oracle.conv_problems(), st.sampled_from(cpu.available()))
+@given(strategies.conv_problems(), st.sampled_from(cpu.available()))
 def test_directions_are_adjoint(problem: ConvProblem, isa: str) -> None:
     """<conv(x, w), g> = <x, dgrad(g, w)> = <w, wgrad(x, g)>, exactly on integers."""
     rng = np.random.default_rng(0)
@@ -132,8 +132,8 @@ def test_directions_are_adjoint(problem: ConvProblem, isa: str) -> None:
     assert (y * g).sum() == (x * grad_x).sum() == (w * grad_w).sum()
 
 
-@given(oracle.conv_calls(), st.booleans(), st.sampled_from(oracle.DTYPES))
-def test_public_convolution(call: oracle.Call, flip: bool, dtype: Any) -> None:
+@given(strategies.conv_calls(), st.booleans(), st.sampled_from(oracle.DTYPES))
+def test_public_convolution(call: strategies.Call, flip: bool, dtype: Any) -> None:
     a = oracle.operands(call.problem, np.random.default_rng(0), dtype)
     turn = (..., *(slice(None, None, -1 if flip else 1),) * call.ndim)
     y = CONV[call.ndim](a.x, a.w, a.b, **call.keywords, flip=flip)
@@ -148,8 +148,8 @@ def test_public_convolution(call: oracle.Call, flip: bool, dtype: Any) -> None:
         oracle.assert_exact(grad, right)
 
 
-@given(oracle.conv_transpose_calls(), st.sampled_from(cpu.available()))
-def test_problems_that_only_transposing_makes(call: oracle.Call, isa: str) -> None:
+@given(strategies.conv_transpose_calls(), st.sampled_from(cpu.available()))
+def test_problems_that_only_transposing_makes(call: strategies.Call, isa: str) -> None:
     """With output_padding and one-sided padding, extents differ and products agree."""
     with cpu.use(isa):
         check_exactly(call.problem, np.float32)
@@ -168,9 +168,9 @@ def test_swapped_axes_of_a_pointwise_transposed_convolution() -> None:
     check_exactly(problem, np.float32)
 
 
-@given(oracle.conv_transpose_calls(), st.booleans(), st.sampled_from(oracle.DTYPES))
+@given(strategies.conv_transpose_calls(), st.booleans(), st.sampled_from(oracle.DTYPES))
 def test_public_transposed_convolution(
-    call: oracle.Call, flip: bool, dtype: Any
+    call: strategies.Call, flip: bool, dtype: Any
 ) -> None:
     a = oracle.operands(call.problem, np.random.default_rng(0), dtype)
     turn = (..., *(slice(None, None, -1 if flip else 1),) * call.ndim)
@@ -201,8 +201,8 @@ def test_agrees_with_scipy(ndim: int, mode: str) -> None:
     np.testing.assert_allclose(y[0, 0], right, rtol=0, atol=1e-13)
 
 
-@given(oracle.conv_calls(max_batch=2), oracle.generators())
-def test_gradients_are_slopes(call: oracle.Call, rng: np.random.Generator) -> None:
+@given(strategies.conv_calls(max_batch=2), strategies.generators())
+def test_gradients_are_slopes(call: strategies.Call, rng: np.random.Generator) -> None:
     a = oracle.operands(call.problem, rng, np.float64, kind="normal")
     conv, keywords = CONV[call.ndim], call.keywords
     gx, gw, gb = CONV_BACKWARD[call.ndim](a.grad_y, a.x, a.w, **keywords)
@@ -222,8 +222,8 @@ def test_gradients_are_slopes(call: oracle.Call, rng: np.random.Generator) -> No
 # Properties that need no reference -------------------------------------------------
 
 
-@given(oracle.conv_calls())
-def test_linear_in_both_arguments(call: oracle.Call) -> None:
+@given(strategies.conv_calls())
+def test_linear_in_both_arguments(call: strategies.Call) -> None:
     conv = CONV[call.ndim]
     rng = np.random.default_rng(0)
     x, x2 = (oracle.integers(rng, call.x_shape, terms=4000) for _ in "ab")
@@ -238,8 +238,8 @@ def test_linear_in_both_arguments(call: oracle.Call) -> None:
     )
 
 
-@given(oracle.conv_calls(groups=(2, 3), max_batch=2))
-def test_groups_are_separate_convolutions(call: oracle.Call) -> None:
+@given(strategies.conv_calls(groups=(2, 3), max_batch=2))
+def test_groups_are_separate_convolutions(call: strategies.Call) -> None:
     rng = np.random.default_rng(0)
     x, w = oracle.normal(rng, call.x_shape), oracle.normal(rng, call.weight_shape)
     keywords = dict(call.keywords)
@@ -251,8 +251,8 @@ def test_groups_are_separate_convolutions(call: oracle.Call) -> None:
     )
 
 
-@given(oracle.conv_calls(ndims=(2,)))
-def test_dilation_is_a_kernel_stuffed_with_zeros(call: oracle.Call) -> None:
+@given(strategies.conv_calls(ndims=(2,)))
+def test_dilation_is_a_kernel_stuffed_with_zeros(call: strategies.Call) -> None:
     rng = np.random.default_rng(0)
     keywords = dict(call.keywords)
     dh, dw = keywords.pop("dilation")
@@ -267,8 +267,8 @@ def test_dilation_is_a_kernel_stuffed_with_zeros(call: oracle.Call) -> None:
     )
 
 
-@given(oracle.conv_calls(ndims=(2,)))
-def test_padding_is_zeros_around_x(call: oracle.Call) -> None:
+@given(strategies.conv_calls(ndims=(2,)))
+def test_padding_is_zeros_around_x(call: strategies.Call) -> None:
     rng = np.random.default_rng(0)
     x, w = oracle.normal(rng, call.x_shape), oracle.normal(rng, call.weight_shape)
     keywords = dict(call.keywords, padding="valid")

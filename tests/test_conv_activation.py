@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from convcore import algorithms, nn, plan
 from convcore import functional as F
 from convcore.problem import ConvProblem
-from tests import oracle
+from tests import oracle, strategies
 from tests.cases import CASES
 from tests.conv_helpers import CONV
 
 
-@given(oracle.conv_calls(), st.sampled_from(oracle.DTYPES), st.booleans())
+@given(strategies.conv_calls(), st.sampled_from(oracle.DTYPES), st.booleans())
 def test_same_bits_as_relu_of_the_result(
-    call: oracle.Call, dtype: Any, biased: bool
+    call: strategies.Call, dtype: Any, biased: bool
 ) -> None:
     rng = np.random.default_rng(0)
     x, w, b = (

@@ -14,7 +14,7 @@ from hypothesis import given
 from convcore import functional as F
 from convcore import reference
 from convcore.problem import ConvProblem
-from tests import oracle
+from tests import oracle, strategies
 from tests.cases import CASES
 from tests.conv_helpers import (
     CONV,
@@ -101,8 +101,8 @@ def test_long_gradients_are_summed_in_steps(
     np.testing.assert_allclose(whole, sum(parts), rtol=0, atol=1)
 
 
-@given(oracle.conv_calls(channels=(1, 3, 17), max_batch=5, room=9))
-def test_bits_do_not_depend_on_the_batch(call: oracle.Call) -> None:
+@given(strategies.conv_calls(channels=(1, 3, 17), max_batch=5, room=9))
+def test_bits_do_not_depend_on_the_batch(call: strategies.Call) -> None:
     rng = np.random.default_rng(0)
     x, w = oracle.normal(rng, call.x_shape), oracle.normal(rng, call.weight_shape)
     b = oracle.normal(rng, call.weight_shape[:1])
@@ -120,15 +120,19 @@ def test_bits_do_not_depend_on_the_batch(call: oracle.Call) -> None:
 
 
 @pytest.mark.parametrize("text", [*BIG, *CASES.values()])
-def test_every_algorithm_gives_a_sample_the_same_bits(text: str, isa: str) -> None:
-    """Alone, in a batch, and in one of another size."""
+def test_every_algorithm_gives_a_sample_the_same_bits(
+    text: str, isa: str, team: Callable[[int], None]
+) -> None:
+    """Alone, in a batch, and in one of another size; by one thread or by two."""
     five = replace(ConvProblem.parse(text), n=5)
     a = oracle.operands(five, np.random.default_rng(3), kind="normal")
     for algorithm, direction in accepting(five):
         if direction not in ("fprop", "dgrad"):
             continue
         source, *others = arguments(direction, a)
+        team(2)
         batch = compute(five, algorithm, direction, source, *others)
+        team(1)
         for first, last in ((0, 1), (4, 5), (1, 4)):
             few = replace(five, n=last - first)
             oracle.assert_bits_equal(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from convcore import functional as F
 from convcore import precision
-from tests import oracle
+from tests import oracle, strategies
 
 CONV: dict[int, Any] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 LIMIT = 5  # of the integers: products of three, summed, stay far below 2**24
@@ -60,7 +60,7 @@ def shapes(count: int) -> st.SearchStrategy[list[tuple[int, ...]]]:
     )
 
 
-@given(shapes(2), oracle.generators(), st.sampled_from(oracle.DTYPES))
+@given(shapes(2), strategies.generators(), st.sampled_from(oracle.DTYPES))
 def test_convolution_commutes(
     extents: list[tuple[int, ...]], rng: np.random.Generator, dtype: Any
 ) -> None:
@@ -68,7 +68,7 @@ def test_convolution_commutes(
     oracle.assert_exact(convolve(x, w), convolve(w, x))
 
 
-@given(shapes(3), oracle.generators(), st.sampled_from(oracle.DTYPES))
+@given(shapes(3), strategies.generators(), st.sampled_from(oracle.DTYPES))
 def test_convolution_is_associative(
     extents: list[tuple[int, ...]], rng: np.random.Generator, dtype: Any
 ) -> None:
@@ -79,7 +79,7 @@ def test_convolution_is_associative(
 @given(
     shapes(3),
     st.tuples(*[st.integers(1, 4)] * 4),
-    oracle.generators(),
+    strategies.generators(),
     st.sampled_from(oracle.DTYPES),
 )
 def test_two_layers_without_an_activation_are_one(
@@ -97,7 +97,7 @@ def test_two_layers_without_an_activation_are_one(
     oracle.assert_exact(convolve(convolve(x, v), w), convolve(x, one))
 
 
-@given(shapes(2), oracle.generators())
+@given(shapes(2), strategies.generators())
 def test_convolution_is_linear(
     extents: list[tuple[int, ...]], rng: np.random.Generator
 ) -> None:
@@ -107,7 +107,7 @@ def test_convolution_is_linear(
     oracle.assert_exact(convolve(w, x + 3 * y), convolve(w, x) + 3 * convolve(w, y))
 
 
-@given(shapes(1), oracle.generators())
+@given(shapes(1), strategies.generators())
 def test_a_single_one_is_neutral(
     extents: list[tuple[int, ...]], rng: np.random.Generator
 ) -> None:
@@ -116,7 +116,7 @@ def test_a_single_one_is_neutral(
     oracle.assert_exact(convolve(delta(x.ndim - 2), x), x)
 
 
-@given(shapes(2), oracle.generators())
+@given(shapes(2), strategies.generators())
 def test_the_fourier_transform_of_a_convolution_is_a_product(
     extents: list[tuple[int, ...]], rng: np.random.Generator
 ) -> None:
@@ -131,7 +131,7 @@ def test_the_fourier_transform_of_a_convolution_is_a_product(
     oracle.assert_exact(np.rint(found.real), y)
 
 
-@given(shapes(2), oracle.generators())
+@given(shapes(2), strategies.generators())
 def test_correlation_is_convolution_with_the_turned_kernel(
     extents: list[tuple[int, ...]], rng: np.random.Generator
 ) -> None:
@@ -141,7 +141,7 @@ def test_correlation_is_convolution_with_the_turned_kernel(
     oracle.assert_exact(correlate(x, symmetric), convolve(x, symmetric))
 
 
-@given(shapes(2), oracle.generators())
+@given(shapes(2), strategies.generators())
 def test_correlation_commutes_up_to_a_turn(
     extents: list[tuple[int, ...]], rng: np.random.Generator
 ) -> None:
@@ -149,7 +149,7 @@ def test_correlation_commutes_up_to_a_turn(
     oracle.assert_exact(correlate(x, w), turned(correlate(w, x)))
 
 
-@given(shapes(3), oracle.generators())
+@given(shapes(3), strategies.generators())
 def test_correlations_in_a_row_need_a_convolution_of_their_kernels(
     extents: list[tuple[int, ...]], rng: np.random.Generator
 ) -> None:

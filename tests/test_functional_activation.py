@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from convcore import functional as F
 from convcore import reference
-from tests import oracle
+from tests import oracle, strategies
 
 DIMS = (0, 1, 2, -1)
 
@@ -72,7 +72,7 @@ NAMES = sorted(OURS)
 @given(
     shape=st.lists(st.integers(1, 7), min_size=3, max_size=5),
     scale=st.sampled_from([0.01, 1.0, 30.0]),
-    rng=oracle.generators(),
+    rng=strategies.generators(),
 )
 def test_as_the_reference(
     name: str, dtype: Any, shape: list[int], scale: float, rng: np.random.Generator

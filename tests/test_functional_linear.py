@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from convcore import functional as F
 from convcore import reference
-from tests import oracle
+from tests import oracle, strategies
 
 
 @st.composite
@@ -21,7 +21,7 @@ def extents(draw: st.DrawFn) -> tuple[tuple[int, ...], int, int]:
 
 
 @pytest.mark.parametrize("dtype", oracle.DTYPES)
-@given(shape=extents(), biased=st.booleans(), rng=oracle.generators())
+@given(shape=extents(), biased=st.booleans(), rng=strategies.generators())
 def test_exact_on_integers(
     dtype: Any,
     shape: tuple[tuple[int, ...], int, int],

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from convcore import functional as F
 from convcore import reference
-from tests import oracle
+from tests import oracle, strategies
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -32,7 +32,7 @@ def cross_entropy_calls(draw: st.DrawFn) -> dict[str, Any]:
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("dtype", oracle.DTYPES)
-@given(call=cross_entropy_calls(), rng=oracle.generators())
+@given(call=cross_entropy_calls(), rng=strategies.generators())
 def test_cross_entropy_as_the_reference(
     dtype: Any, reduction: Any, call: dict[str, Any], rng: np.random.Generator
 ) -> None:
@@ -211,7 +211,8 @@ def test_large_scores() -> None:
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("dtype", oracle.DTYPES)
 @given(
-    shape=st.lists(st.integers(1, 5), max_size=4).map(tuple), rng=oracle.generators()
+    shape=st.lists(st.integers(1, 5), max_size=4).map(tuple),
+    rng=strategies.generators(),
 )
 def test_mse_as_the_reference(
     dtype: Any, reduction: Any, shape: tuple[int, ...], rng: np.random.Generator

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from convcore import functional as F
 from convcore import reference
-from tests import oracle
+from tests import oracle, strategies
 from tests.norm_helpers import Rows, along_channels
 
 NEEDS = ("x", "weight", "bias")
@@ -35,7 +35,7 @@ def shapes(draw: st.DrawFn) -> tuple[int, ...]:
     shape=shapes(),
     momentum=st.sampled_from([0.0, 0.1, 1.0]),
     eps=st.sampled_from([1e-5, 0.1]),
-    rng=oracle.generators(),
+    rng=strategies.generators(),
 )
 def test_as_the_reference(
     dtype: Any,

@@ -13,17 +13,10 @@ from convcore import nn, reference
 from convcore.functional.fractional_max_pool import starts_of
 from convcore.problem import PoolProblem
 from convcore.runtime import cpu
-from tests.oracle import (
-    Array,
-    Call,
-    assert_bits_equal,
-    assert_exact,
-    generators,
-    normal,
-    pool_calls,
-)
+from tests.oracle import Array, assert_bits_equal, assert_exact, normal
 from tests.pool_helpers import INF, NAN, dtypes, f, inner, isas, ranks, special, team_of
 from tests.pool_helpers import teams as team_sizes
+from tests.strategies import Call, generators, pool_calls
 
 SHAPES = {1: (23,), 2: (9, 7), 3: (5, 4, 6)}
 

@@ -11,8 +11,9 @@ from convcore import nn, plan, reference
 from convcore.functional import _max_pooling
 from convcore.problem import PoolProblem
 from convcore.runtime import cpu
-from tests.oracle import Array, Call, assert_exact, generators, pool_calls
+from tests.oracle import Array, assert_exact
 from tests.pool_helpers import dtypes, f, isas, ranks, special, team_of, teams
+from tests.strategies import Call, generators, pool_calls
 
 
 @dtypes

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from convcore import functional as F
 from convcore import reference
-from tests import oracle
+from tests import oracle, strategies
 from tests.norm_helpers import Rows
 
 dtypes = pytest.mark.parametrize("dtype", oracle.DTYPES)
@@ -29,7 +29,7 @@ def widened(*arrays: Any) -> list[Any]:
 @given(
     first=st.lists(st.integers(1, 4), max_size=2),
     last=st.lists(st.integers(1, 45), min_size=1, max_size=2),
-    rng=oracle.generators(),
+    rng=strategies.generators(),
 )
 def test_rows_as_the_reference(
     centred: bool,
@@ -98,7 +98,7 @@ def test_rms_eps_is_that_of_the_dtype() -> None:
     each=st.integers(1, 3),
     space=st.lists(st.integers(1, 9), max_size=3),
     batch=st.integers(1, 3),
-    rng=oracle.generators(),
+    rng=strategies.generators(),
 )
 def test_groups_as_the_reference(
     affine: bool,
@@ -158,7 +158,7 @@ def test_instance_norm_with_running_statistics() -> None:
     shape=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 70)),
     size=st.sampled_from([1, 2, 3, 4, 5, 8, 9, 40]),
     beta=st.sampled_from([0.75, 0.5, 1.0, 0.6, 0.0]),
-    rng=oracle.generators(),
+    rng=strategies.generators(),
 )
 def test_local_response_as_the_reference(
     dtype: Any,

@@ -392,6 +392,22 @@ def test_loading_is_all_or_nothing_under_interrupts():
 
 
 @pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({1: 2, "lr": 3}, "must have str as names, got 1, int"),
+        (None, "must be a mapping, got NoneType"),
+    ],
+)
+def test_a_state_without_names(state, message):
+    optimiser = optim.SGD([parameter([1.0])], lr=0.1)
+    with pytest.raises(TypeError, match=f"^SGD.load_state_dict: state {message}$"):
+        optimiser.load_state_dict(state)
+    schedule = optim.StepLR(optimiser, 1)
+    with pytest.raises(TypeError, match=f"^StepLR.load_state_dict: state {message}$"):
+        schedule.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
     ("change", "error", "message"),
     [
         ({"mean.0": None}, ValueError, r"got \[\] more and \['mean.0'\] less"),
@@ -459,6 +475,12 @@ def test_bad_settings_of_adam(settings, error, message):
 
 @pytest.mark.parametrize("kind", [optim.SGD, optim.Adam])
 def test_bad_parameters(kind):
+    with pytest.raises(
+        TypeError,
+        match=rf"^{kind.__name__}: parameters must be an iterable of nn\.Parameter, "
+        "got NoneType$",
+    ):
+        kind(None, lr=0.1)
     with pytest.raises(ValueError, match="parameters must hold at least one, got none"):
         kind([], lr=0.1)
     with pytest.raises(TypeError, match=r"parameters must be nn\.Parameter, got nda"):

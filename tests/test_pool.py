@@ -17,16 +17,7 @@ from convcore import functional as F
 from convcore import plan, reference
 from convcore.problem import PoolProblem
 from convcore.runtime import cpu
-from tests.oracle import (
-    Call,
-    assert_bits_equal,
-    assert_exact,
-    assert_within,
-    generators,
-    normal,
-    pool_calls,
-    wider,
-)
+from tests.oracle import assert_bits_equal, assert_exact, assert_within, normal, wider
 from tests.pool_helpers import (
     dtypes,
     f,
@@ -38,6 +29,7 @@ from tests.pool_helpers import (
     teams,
     whole,
 )
+from tests.strategies import Call, generators, pool_calls
 
 # The reference, on legal problems of any kind --------------------------------------
 

@@ -13,13 +13,10 @@ from convcore.problem import PoolProblem
 from convcore.runtime import cpu
 from tests.oracle import (
     Array,
-    Call,
     assert_bits_equal,
     assert_exact,
     assert_within,
-    generators,
     normal,
-    pool_calls,
     wider,
 )
 from tests.pool_helpers import (
@@ -34,6 +31,7 @@ from tests.pool_helpers import (
     teams,
     whole,
 )
+from tests.strategies import Call, generators, pool_calls
 
 # Rows around the vectors and strips of the kernels: 2, 4 or 8 doubles.
 WIDTHS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 48, 65)

@@ -11,15 +11,7 @@ from hypothesis import given
 from convcore import functional as F
 from convcore import reference
 from convcore.problem import PoolProblem
-from tests.oracle import (
-    Array,
-    Call,
-    assert_bits_equal,
-    assert_exact,
-    generators,
-    normal,
-    pool_calls,
-)
+from tests.oracle import Array, assert_bits_equal, assert_exact, normal
 from tests.pool_helpers import (
     INF,
     NAN,
@@ -28,6 +20,7 @@ from tests.pool_helpers import (
     ranks,
     team_of,
 )
+from tests.strategies import Call, generators, pool_calls
 
 # Bits ------------------------------------------------------------------------------
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 
 from convcore.problem import ConvProblem, PoolProblem
-from tests import oracle
+from tests import oracle, strategies
 from tests.cases import CASES
 
 
-@given(oracle.conv_calls())
-def test_shapes_follow_the_formula(call: oracle.Call) -> None:
+@given(strategies.conv_calls())
+def test_shapes_follow_the_formula(call: strategies.Call) -> None:
     p = call.problem
     assert p.x_shape == call.x_shape
     assert p.weight_shape == call.weight_shape
@@ -23,8 +23,8 @@ def test_shapes_follow_the_formula(call: oracle.Call) -> None:
         assert p.out_extent[axis] == len(starts)
 
 
-@given(oracle.conv_calls())
-def test_lower_ranks_are_folded_with_ones_in_front(call: oracle.Call) -> None:
+@given(strategies.conv_calls())
+def test_lower_ranks_are_folded_with_ones_in_front(call: strategies.Call) -> None:
     p = call.problem
     for triple in (p.in_extent, p.kernel, p.stride, p.dilation, p.out_extent):
         assert len(triple) == 3
@@ -32,7 +32,7 @@ def test_lower_ranks_are_folded_with_ones_in_front(call: oracle.Call) -> None:
     assert p.padding[: 3 - call.ndim] == ((0, 0),) * (3 - call.ndim)
 
 
-@given(oracle.conv_problems())
+@given(strategies.conv_problems())
 def test_spelling_round_trip(problem: ConvProblem) -> None:
     assert ConvProblem.parse(str(problem)) == problem
 
@@ -83,8 +83,8 @@ def test_full_gives_every_window_that_meets_x() -> None:
     assert p.out_extent[2] == 9
 
 
-@given(oracle.conv_transpose_calls())
-def test_transposed_exchanges_x_and_y(call: oracle.Call) -> None:
+@given(strategies.conv_transpose_calls())
+def test_transposed_exchanges_x_and_y(call: strategies.Call) -> None:
     p = call.problem
     assert p.y_shape == call.x_shape
     k = call.keywords
@@ -107,15 +107,15 @@ def test_transposed_same_gives_extent_times_stride(stride: int, kernel: int) -> 
     assert p.x_shape[2] == 7 * stride
 
 
-@given(oracle.conv_problems())
+@given(strategies.conv_problems())
 def test_terms_are_at_least_those_that_meet_data(problem: ConvProblem) -> None:
     for direction in ("fprop", "dgrad", "wgrad", "bgrad"):
         counted = oracle.terms(problem, direction)
         assert counted.max(initial=0) <= problem.terms(direction)
 
 
-@given(oracle.pool_calls())
-def test_pool_windows_start_inside(call: oracle.Call) -> None:
+@given(strategies.pool_calls())
+def test_pool_windows_start_inside(call: strategies.Call) -> None:
     p = call.problem
     for axis in range(3):
         lo, hi = p.padding[axis]

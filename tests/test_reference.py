@@ -17,17 +17,19 @@ from convcore import reference as ref
 from convcore.problem import ConvProblem, PoolProblem
 from tests.oracle import (
     Array,
-    Call,
     assert_close_to_reference,
     assert_exact,
-    conv_problems,
-    conv_transpose_calls,
     convolved,
     exactly_equal,
-    generators,
     gradients_check,
     integers,
     operands,
+)
+from tests.strategies import (
+    Call,
+    conv_problems,
+    conv_transpose_calls,
+    generators,
     pool_problems,
 )
 

@@ -17,11 +17,10 @@ from tests.oracle import (
     distinct,
     exactly_equal,
     finite_difference_check,
-    generators,
     integers,
     normal,
-    pool_problems,
 )
+from tests.strategies import generators, pool_problems
 
 # Max pooling -----------------------------------------------------------------------
 

@@ -67,8 +67,10 @@ from convcore.nn.conv import (
 )
 from convcore.nn.dropout import Dropout
 from convcore.nn.folding import fold_batch_norm
+from convcore.nn.instance_norm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from convcore.nn.layer import Backward, Layer, accumulate
 from convcore.nn.linear import Linear
+from convcore.nn.local_response_norm import LocalResponseNorm
 from convcore.nn.loss import CrossEntropyLoss, LossBackward, MSELoss
 from convcore.nn.max_pool import MaxPool1d, MaxPool2d, MaxPool3d
 from convcore.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
@@ -97,15 +99,7 @@ from convcore.nn.random_pool import (
     StochasticPool2d,
     StochasticPool3d,
 )
-from convcore.nn.row_norm import (
-    GroupNorm,
-    InstanceNorm1d,
-    InstanceNorm2d,
-    InstanceNorm3d,
-    LayerNorm,
-    LocalResponseNorm,
-    RMSNorm,
-)
+from convcore.nn.row_norm import GroupNorm, LayerNorm, RMSNorm
 from convcore.nn.serialize import load_npz, save_npz
 from convcore.nn.shape import Flatten
 from convcore.nn.softmax import LogSoftmax, Softmax

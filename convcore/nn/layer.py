@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convcore.arguments import Seed, generator
+from convcore.arguments import Seed, generator, state_of_names
 from convcore.nn.parameter import Parameter, commit
 from convcore.nn.serialize import MAX_BYTES, load_npz, save_npz
 from convcore.runtime.arrays import Array
@@ -238,8 +238,7 @@ class Layer(ABC):
         self, function: str, state: Mapping[str, Any], strict: bool
     ) -> tuple[list[str], list[str]]:
         """Check everything, then change everything; `function` starts the errors."""
-        if not isinstance(state, Mapping):
-            raise TypeError(f"{function}: state must be a mapping, got {type(state)}")
+        state_of_names(function, state)
         own = self._state()
         missing = [name for name in own if name not in state]
         unexpected = [name for name in state if name not in own]

@@ -74,9 +74,13 @@ def save_npz(path: str | PathLike[str], arrays: Mapping[str, Array]) -> None:
         if os.path.exists(target):
             shutil.copymode(target, temporary)
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         if os.path.exists(temporary):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename == temporary:
+            # The caller knows no other name than the one that was given.
+            name = os.fspath(path)
+            raise type(error)(error.errno, error.strerror, name) from None
         raise
     _sync_folder(folder)
 

@@ -44,6 +44,11 @@ class WeightLayer(Layer):
     ) -> None:
         """Make the parameters; what `_reset` needs to draw them again is kept."""
         boolean(type(self).__name__, "bias", bias)
+        if not callable(weight_init):
+            raise TypeError(
+                f"{type(self).__name__}: weight_init must be a function like those of "
+                f"convcore.init, got {weight_init!r}"
+            )
         self._draw = weight_init, groups, transposed
         draw = default_generator(self, shape) if rng is None else rng
         weight = self._drawn(shape, generator(type(self).__name__, draw), dtype)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from convcore.arguments import real
+from convcore.arguments import real, state_of_names
 from convcore.functional._update import updates
 from convcore.nn import Parameter
 from convcore.nn.parameter import commit
@@ -139,6 +139,7 @@ class Optimizer(ABC):
             When a name, shape, dtype or value does not fit. Then nothing has changed.
         """
         function = f"{type(self).__name__}.load_state_dict"
+        state_of_names(function, state)
         own = self._named()
         if set(state) != set(own):
             raise ValueError(
@@ -177,6 +178,11 @@ class Optimizer(ABC):
 
 def _distinct(function: str, parameters: Iterable[Parameter]) -> list[Parameter]:
     """Give the parameters in order, each once."""
+    if not isinstance(parameters, Iterable):
+        raise TypeError(
+            f"{function}: parameters must be an iterable of nn.Parameter, "
+            f"got {type(parameters).__name__}"
+        )
     found = list({id(parameter): parameter for parameter in parameters}.values())
     if not found:
         raise ValueError(f"{function}: parameters must hold at least one, got none")

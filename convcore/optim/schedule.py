@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convcore.arguments import integer, real
+from convcore.arguments import integer, real, state_of_names
 from convcore.optim.optimizer import Optimizer
 from convcore.runtime.arrays import Array
 
@@ -53,6 +53,7 @@ class Schedule(ABC):
             When a name or value does not fit. Then nothing has changed.
         """
         function = f"{type(self).__name__}.load_state_dict"
+        state_of_names(function, state)
         if set(state) != {"epoch", "base_lr"}:
             raise ValueError(
                 f"{function}: state must have the names base_lr and epoch, "

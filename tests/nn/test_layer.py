@@ -184,7 +184,8 @@ ERRORS: list[tuple[Any, type[Exception], str]] = [
     ({"weight": W.astype(float), "bias": B}, TypeError, "weight must be float32"),
     ({"weight": W, "bias": np.ma.ones(4, "f4")}, TypeError, "bias must not be a mask"),
     ({"weight": W, "bias": [object()] * 4}, TypeError, "bias must be float32"),
-    ([("weight", W)], TypeError, "state must be a mapping"),
+    ([("weight", W)], TypeError, "state must be a mapping, got list"),
+    ({1: W}, TypeError, "state must have str as names, got 1, int"),
 ]
 
 

@@ -122,6 +122,11 @@ ERRORS = [
         ValueError,
         "ConvTranspose2d: output_padding must be below the stride",
     ),
+    (
+        lambda: nn.Conv2d(1, 1, 3, weight_init="he"),
+        TypeError,
+        "Conv2d: weight_init must be a function like those of convcore.init, got 'he'",
+    ),
     (lambda: nn.Linear(0, 3), ValueError, "Linear: in_features must be >= 1, got 0"),
     (lambda: nn.Linear(3, True), TypeError, "Linear: out_features must be an integer"),
     (lambda: nn.Linear(2**40, 2**40), ValueError, "Linear: weight must be address"),
