@@ -19,7 +19,7 @@ from convcore.problem.border import BORDERS, source_index
 from convcore.reference.border import pad, pad_grad
 from convcore.reference.conv import conv, conv_grad_weight, conv_grad_x, conv_loops
 from convcore.runtime import cpu
-from tests import oracle
+from tests import oracle, strategies
 from tests.conv_helpers import CONV, CONV_BACKWARD, TRANSPOSE, TRANSPOSE_BACKWARD
 
 MODES = BORDERS[1:]
@@ -135,7 +135,7 @@ def test_named_cases(isa: str, spelling: str, mode: str) -> None:
         check(bordered(spelling, mode), dtype)
 
 
-@given(oracle.conv_problems(), st.sampled_from(MODES), st.sampled_from(DTYPES))
+@given(strategies.conv_problems(), st.sampled_from(MODES), st.sampled_from(DTYPES))
 def test_any_problem(problem: ConvProblem, mode: Any, dtype: Any) -> None:
     if mode == "reflect" and 1 in problem.in_extent[3 - problem.ndim :]:
         mode = "symmetric"
