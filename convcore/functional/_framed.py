@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convcore import plan
+from convcore.functional import _pooling
 from convcore.functional._border import frame
 from convcore.functional._pooling import (
     Shape,
@@ -25,6 +26,7 @@ from convcore.functional._pooling import (
 from convcore.functional.call import apply, run
 from convcore.problem import Pair, PoolProblem
 from convcore.problem.border import (
+    BORDERS,
     Border,
     border,
     check_reflect,
@@ -62,6 +64,10 @@ class Part(NamedTuple):
     some: slice  # of all, counted through the batch
 
 
+IGNORED = "ignore"  # what never wins a maximum
+_ZEROS = ("zeros", 0)
+
+
 def framed(
     function: str,
     ndim: int,
@@ -69,10 +75,14 @@ def framed(
     window: tuple[Any, ...],
     mode: str,
     value: float,
+    plain: str = "zeros",
 ) -> Framed:
-    """Check the arguments of a pooling with a border; `window` as for `_pooling.job`."""
+    """Check the arguments of a pooling with a border; `window` as for `_pooling.job`.
+
+    `plain` is the mode that the pooling knows by itself.
+    """
     whole, single = batched_shape(function, "x", shape, ndim)
-    mode = border(function, mode)
+    mode = border(function, mode, tuple(dict.fromkeys((plain, *BORDERS))))
     value = constant(function, "padding_value", value)
     if value and mode != "constant":
         raise ValueError(
@@ -96,7 +106,9 @@ def average(
     around: tuple[str, float],
     out: Array | None = None,
 ) -> Array:
-    """Compute means of windows, every element of which counts."""
+    """Compute means of windows: with anything but zeros around x, all of it counts."""
+    if around == _ZEROS:
+        return _pooling.average(function, ndim, x, divisor, window, out=out)
     dtype = checked(function, "x", x)
     how = framed(function, ndim, x.shape, window, *around)
     buffer = _divisor(function, divisor)
@@ -116,6 +128,10 @@ def average_backward(
     out: Array | None = None,
 ) -> Array:
     """Compute the gradient of x from that of the means; `gradient` comes with x's shape."""
+    if around == _ZEROS:
+        return _pooling.average_backward(
+            function, ndim, gradient, divisor, window, out=out
+        )
     grad_output, input_shape = gradient
     shape = input_shape_of(function, input_shape, ndim)
     dtype = checked(function, "grad_output", grad_output)
@@ -140,7 +156,7 @@ def maximum(
 ) -> tuple[Array, Array | None]:
     """Compute maxima, and flat indices into x and what lies around it if `labelled`."""
     dtype = checked(function, "x", x)
-    how = framed(function, ndim, x.shape, window, *around)
+    how = framed(function, ndim, x.shape, window, *around, IGNORED)
     y = room(function, out, how.result, dtype, x)
     found = np.empty(how.result, np.int64) if labelled else None
     direction = "max_fprop" if labelled else "max_values"
@@ -160,13 +176,28 @@ def maximum_backward(
     """Compute the gradient of x from that of the maxima and what `maximum` found."""
     grad_output, found, shape = gradient
     dtype = checked(function, "grad_output", grad_output)
-    how = framed(function, ndim, shape, window, *around)
+    how = framed(function, ndim, shape, window, *around, IGNORED)
     check_gradient(function, grad_output, how.result)
     grad_x, grads = empty(shape, dtype), flat(grad_output, dtype)
     for part, box in _folded(how, grad_x):
         some = _some(grads, how, part), _some(found, how, part)
         run(_plan(part, "max_dgrad", dtype), *some, box)
     return grad_x
+
+
+def check_result(
+    function: str,
+    ndim: int,
+    grad_output: Array,
+    input_shape: Shape,
+    window: tuple[Any, ...],
+    around: tuple[str, float],
+) -> None:
+    """Check that a gradient has the shape of the pooling's result."""
+    shape = input_shape_of(function, input_shape, ndim)
+    checked(function, "grad_output", grad_output)
+    how = framed(function, ndim, shape, window, *around, IGNORED)
+    check_gradient(function, grad_output, how.result)
 
 
 def indices_of(
@@ -178,7 +209,7 @@ def indices_of(
     around: tuple[str, float],
 ) -> Array:
     """Give the flat indices into x of what `maximum` found."""
-    how = framed(function, ndim, shape, window, *around)
+    how = framed(function, ndim, shape, window, *around, IGNORED)
     if how.mode in ("zeros", "constant"):
         raise ValueError(
             f"{function}: return_indices needs a padding_mode with elements of x, got "

@@ -4,7 +4,7 @@ Each operation is one function of the rank behind three public doors; the doors 
 axes hold the documentation of all three.
 """
 
-from convcore.functional._pooling import average, average_backward
+from convcore.functional._framed import average, average_backward
 from convcore.problem import Padding, Size
 from convcore.runtime.arrays import Array
 
@@ -27,6 +27,8 @@ def avg_pool1d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Take the mean of each window along one axis.
@@ -43,7 +45,8 @@ def avg_pool1d(
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
     divisor = (count_include_pad, divisor_override)
-    return average("avg_pool1d", 1, x, divisor, window, out=out)
+    around = (padding_mode, padding_value)
+    return average("avg_pool1d", 1, x, divisor, window, around, out)
 
 
 def avg_pool2d(
@@ -55,6 +58,8 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Take the mean of each window along two axes.
@@ -67,8 +72,8 @@ def avg_pool2d(
         Elements of a window along each axis.
     stride : int or (int, int), >= 1, optional
         Elements of x between neighbouring windows; by default `kernel_size`.
-    padding : int, (int, int) or ((lo, hi), (lo, hi))
-        Zeros before and after each axis of x; at most half of a window.
+    padding : int, (int, int), ((lo, hi), (lo, hi)), "valid" or "same"
+        Elements before and after each axis of x; of zeros at most half of a window.
     ceil_mode : bool
         Whether a last window that hangs over the padded end counts, too. One that would
         start in the padding at the end is left out.
@@ -77,6 +82,9 @@ def avg_pool2d(
         hangs over the padded end.
     divisor_override : int, >= 1, optional
         Divide every sum by this instead.
+    padding_mode, padding_value : str, float
+        What lies there, as for `conv2d`. Everything but zeros is data: a window divides
+        by all of its elements, and may hang over the end of the padding, too.
     out : ndarray, optional
         Where to write y: C-contiguous, of its shape and dtype, no part of x.
 
@@ -115,7 +123,8 @@ def avg_pool2d(
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
     divisor = (count_include_pad, divisor_override)
-    return average("avg_pool2d", 2, x, divisor, window, out=out)
+    around = (padding_mode, padding_value)
+    return average("avg_pool2d", 2, x, divisor, window, around, out)
 
 
 def avg_pool3d(
@@ -127,6 +136,8 @@ def avg_pool3d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Take the mean of each window along three axes.
@@ -141,7 +152,8 @@ def avg_pool3d(
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
     divisor = (count_include_pad, divisor_override)
-    return average("avg_pool3d", 3, x, divisor, window, out=out)
+    around = (padding_mode, padding_value)
+    return average("avg_pool3d", 3, x, divisor, window, around, out)
 
 
 def avg_pool1d_backward(
@@ -154,6 +166,8 @@ def avg_pool1d_backward(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `avg_pool1d`; as `avg_pool2d_backward`, with one axis.
@@ -168,7 +182,8 @@ def avg_pool1d_backward(
     divisor = (count_include_pad, divisor_override)
     name = "avg_pool1d_backward"
     gradient = (grad_output, input_shape)
-    return average_backward(name, 1, gradient, divisor, window, out=out)
+    around = (padding_mode, padding_value)
+    return average_backward(name, 1, gradient, divisor, window, around, out)
 
 
 def avg_pool2d_backward(
@@ -181,6 +196,8 @@ def avg_pool2d_backward(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `avg_pool2d`: each is shared out among its window.
@@ -192,6 +209,7 @@ def avg_pool2d_backward(
     input_shape : (N, C, H, W) or (C, H, W)
         Shape of the x that was pooled.
     kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    padding_mode, padding_value
         What `avg_pool2d` was called with.
     out : ndarray, optional
         Where to write grad_x, as in `avg_pool2d`.
@@ -226,7 +244,8 @@ def avg_pool2d_backward(
     divisor = (count_include_pad, divisor_override)
     name = "avg_pool2d_backward"
     gradient = (grad_output, input_shape)
-    return average_backward(name, 2, gradient, divisor, window, out=out)
+    around = (padding_mode, padding_value)
+    return average_backward(name, 2, gradient, divisor, window, around, out)
 
 
 def avg_pool3d_backward(
@@ -239,6 +258,8 @@ def avg_pool3d_backward(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `avg_pool3d`; as `avg_pool2d_backward`, with three axes.
@@ -253,4 +274,5 @@ def avg_pool3d_backward(
     divisor = (count_include_pad, divisor_override)
     name = "avg_pool3d_backward"
     gradient = (grad_output, input_shape)
-    return average_backward(name, 3, gradient, divisor, window, out=out)
+    around = (padding_mode, padding_value)
+    return average_backward(name, 3, gradient, divisor, window, around, out)

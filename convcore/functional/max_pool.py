@@ -8,7 +8,8 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from convcore.functional import _max_pooling
+from convcore.functional import _framed, _max_pooling
+from convcore.functional._choices import scatter
 from convcore.problem import Padding, Size
 from convcore.runtime.arrays import Array
 
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 _INT64 = np.dtype(np.int64)
+_IGNORED = ("ignore", 0)  # what lies around x
 
 
 @overload
@@ -34,6 +36,8 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: Literal[False] = False,
     *,
+    padding_mode: str = "ignore",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array: ...
 @overload
@@ -46,6 +50,8 @@ def max_pool1d(
     ceil_mode: bool = False,
     *,
     return_indices: Literal[True],
+    padding_mode: str = "ignore",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> tuple[Array, Array]: ...
 def max_pool1d(
@@ -57,6 +63,8 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     *,
+    padding_mode: str = "ignore",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array | tuple[Array, Array]:
     """Take the maximum of each window along one axis.
@@ -71,7 +79,8 @@ def max_pool1d(
     (array([[[3., 3., 3.]]]), array([[[1, 1, 2]]]))
     """
     window = (kernel_size, stride, padding, dilation, ceil_mode)
-    return _max_pool("max_pool1d", 1, x, window, return_indices, out)
+    around = (padding_mode, padding_value)
+    return _max_pool("max_pool1d", 1, x, window, return_indices, around, out)
 
 
 @overload
@@ -84,6 +93,8 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: Literal[False] = False,
     *,
+    padding_mode: str = "ignore",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array: ...
 @overload
@@ -96,6 +107,8 @@ def max_pool2d(
     ceil_mode: bool = False,
     *,
     return_indices: Literal[True],
+    padding_mode: str = "ignore",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> tuple[Array, Array]: ...
 def max_pool2d(
@@ -107,6 +120,8 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     *,
+    padding_mode: str = "ignore",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array | tuple[Array, Array]:
     """Take the maximum of each window along two axes.
@@ -119,7 +134,7 @@ def max_pool2d(
         Elements of a window along each axis.
     stride : int or (int, int), >= 1, optional
         Elements of x between neighbouring windows; by default `kernel_size`.
-    padding : int, (int, int) or ((lo, hi), (lo, hi))
+    padding : int, (int, int), ((lo, hi), (lo, hi)), "valid" or "same"
         Elements before and after each axis of x that never win; at most half of what
         a window spans.
     dilation : int or (int, int), >= 1
@@ -129,6 +144,12 @@ def max_pool2d(
         start in the padding at the end is left out.
     return_indices : bool
         Whether to tell where the maxima were.
+    padding_mode : str
+        "ignore": what lies around x never wins; otherwise what lies there, as for
+        `conv2d`, and then the padding may be of any width. With "zeros" and "constant"
+        there are no indices: what wins may not be in x.
+    padding_value : float
+        Of a "constant" border.
     out : ndarray, optional
         Array for y: contiguous, of its shape and dtype, that overlaps no input.
 
@@ -170,7 +191,8 @@ def max_pool2d(
     (array([[[[4., 5.]]]]), array([[[[3, 2]]]]))
     """
     window = (kernel_size, stride, padding, dilation, ceil_mode)
-    return _max_pool("max_pool2d", 2, x, window, return_indices, out)
+    around = (padding_mode, padding_value)
+    return _max_pool("max_pool2d", 2, x, window, return_indices, around, out)
 
 
 @overload
@@ -183,6 +205,8 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: Literal[False] = False,
     *,
+    padding_mode: str = "ignore",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array: ...
 @overload
@@ -195,6 +219,8 @@ def max_pool3d(
     ceil_mode: bool = False,
     *,
     return_indices: Literal[True],
+    padding_mode: str = "ignore",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> tuple[Array, Array]: ...
 def max_pool3d(
@@ -206,6 +232,8 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     *,
+    padding_mode: str = "ignore",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array | tuple[Array, Array]:
     """Take the maximum of each window along three axes.
@@ -222,7 +250,8 @@ def max_pool3d(
     (array([ 7., 15.]), array([ 7, 15]))
     """
     window = (kernel_size, stride, padding, dilation, ceil_mode)
-    return _max_pool("max_pool3d", 3, x, window, return_indices, out)
+    around = (padding_mode, padding_value)
+    return _max_pool("max_pool3d", 3, x, window, return_indices, around, out)
 
 
 def max_pool1d_backward(
@@ -235,6 +264,8 @@ def max_pool1d_backward(
     dilation: Size = 1,
     ceil_mode: bool = False,
     *,
+    padding_mode: str = "ignore",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `max_pool1d`; as `max_pool2d_backward`, with one axis.
@@ -249,7 +280,8 @@ def max_pool1d_backward(
     window = (kernel_size, stride, padding, dilation, ceil_mode)
     name = "max_pool1d_backward"
     gradient = (grad_output, indices, input_shape)
-    return _max_pooling.max_pool_backward(name, 1, gradient, window, out)
+    around = (padding_mode, padding_value)
+    return _max_pool_backward(name, 1, gradient, window, around, out)
 
 
 def max_pool2d_backward(
@@ -262,6 +294,8 @@ def max_pool2d_backward(
     dilation: Size = 1,
     ceil_mode: bool = False,
     *,
+    padding_mode: str = "ignore",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `max_pool2d`: each goes to the element that won.
@@ -274,7 +308,7 @@ def max_pool2d_backward(
         What `max_pool2d` gave with `return_indices`. Each has to be in its own window.
     input_shape : (N, C, H, W) or (C, H, W)
         Shape of the x that was pooled.
-    kernel_size, stride, padding, dilation, ceil_mode
+    kernel_size, stride, padding, dilation, ceil_mode, padding_mode, padding_value
         What `max_pool2d` was called with.
     out : ndarray, optional
         Array for grad_x: contiguous, of its shape and dtype, that overlaps no input.
@@ -311,7 +345,8 @@ def max_pool2d_backward(
     window = (kernel_size, stride, padding, dilation, ceil_mode)
     name = "max_pool2d_backward"
     gradient = (grad_output, indices, input_shape)
-    return _max_pooling.max_pool_backward(name, 2, gradient, window, out)
+    around = (padding_mode, padding_value)
+    return _max_pool_backward(name, 2, gradient, window, around, out)
 
 
 def max_pool3d_backward(
@@ -324,6 +359,8 @@ def max_pool3d_backward(
     dilation: Size = 1,
     ceil_mode: bool = False,
     *,
+    padding_mode: str = "ignore",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `max_pool3d`; as `max_pool2d_backward`, with three axes.
@@ -338,7 +375,8 @@ def max_pool3d_backward(
     window = (kernel_size, stride, padding, dilation, ceil_mode)
     name = "max_pool3d_backward"
     gradient = (grad_output, indices, input_shape)
-    return _max_pooling.max_pool_backward(name, 3, gradient, window, out)
+    around = (padding_mode, padding_value)
+    return _max_pool_backward(name, 3, gradient, window, around, out)
 
 
 def _max_pool(
@@ -347,6 +385,7 @@ def _max_pool(
     x: Array,
     window: tuple[Any, ...],
     return_indices: bool,
+    around: tuple[str, float],
     out: Array | None,
 ) -> Array | tuple[Array, Array]:
     """Do `max_pool` in any rank; `window` is the rest of `PoolProblem.pool`."""
@@ -354,6 +393,27 @@ def _max_pool(
         raise TypeError(
             f"{function}: return_indices must be a bool, got {return_indices!r}"
         )
-    labels = _INT64 if return_indices else None
-    y, indices = _max_pooling.max_pool(function, ndim, x, window, labels, out)
-    return y if indices is None else (y, indices)
+    if around == _IGNORED:
+        labels = _INT64 if return_indices else None
+        y, indices = _max_pooling.max_pool(function, ndim, x, window, labels, out)
+        return y if indices is None else (y, indices)
+    y, found = _framed.maximum(function, ndim, x, window, around, return_indices, out)
+    if found is None:
+        return y
+    return y, _framed.indices_of(function, ndim, found, x.shape, window, around)
+
+
+def _max_pool_backward(
+    function: str,
+    ndim: int,
+    gradient: tuple[Array, Array, tuple[int, ...]],
+    window: tuple[Any, ...],
+    around: tuple[str, float],
+    out: Array | None,
+) -> Array:
+    """Do the backward pass in any rank, by the indices of the maxima."""
+    if around == _IGNORED:
+        return _max_pooling.max_pool_backward(function, ndim, gradient, window, out)
+    grad_output, _, input_shape = gradient
+    _framed.check_result(function, ndim, grad_output, input_shape, window, around)
+    return scatter(function, ndim, gradient, out)

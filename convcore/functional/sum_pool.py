@@ -3,7 +3,7 @@
 A sum is a mean that is divided by 1: see `avg_pool2d`.
 """
 
-from convcore.functional._pooling import average, average_backward
+from convcore.functional._framed import average, average_backward
 from convcore.problem import Padding, Size
 from convcore.runtime.arrays import Array
 
@@ -26,6 +26,8 @@ def sum_pool1d(
     padding: Padding = 0,
     ceil_mode: bool = False,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Take the sum of each window: as `sum_pool2d`, with x (N, C, W) or (C, W).
@@ -37,7 +39,8 @@ def sum_pool1d(
     array([[[3., 7.]]])
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
-    return average("sum_pool1d", 1, x, _BY_ONE, window, out=out)
+    around = (padding_mode, padding_value)
+    return average("sum_pool1d", 1, x, _BY_ONE, window, around, out)
 
 
 def sum_pool2d(
@@ -47,6 +50,8 @@ def sum_pool2d(
     padding: Padding = 0,
     ceil_mode: bool = False,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Take the sum of each window along two axes.
@@ -54,7 +59,7 @@ def sum_pool2d(
     Parameters
     ----------
     x : (N, C, H, W) or (C, H, W), float32 or float64
-    kernel_size, stride, padding, ceil_mode
+    kernel_size, stride, padding, ceil_mode, padding_mode, padding_value
         As for `avg_pool2d`.
     out : ndarray, optional
         Where to write y: C-contiguous, of its shape and dtype, no part of an input.
@@ -83,7 +88,8 @@ def sum_pool2d(
              [20., 24.]]]])
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
-    return average("sum_pool2d", 2, x, _BY_ONE, window, out=out)
+    around = (padding_mode, padding_value)
+    return average("sum_pool2d", 2, x, _BY_ONE, window, around, out)
 
 
 def sum_pool3d(
@@ -93,6 +99,8 @@ def sum_pool3d(
     padding: Padding = 0,
     ceil_mode: bool = False,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Take the sum of each window: as `sum_pool2d`, with x (N, C, D, H, W) or (C, D, H, W).
@@ -104,7 +112,8 @@ def sum_pool3d(
     array([28., 92.])
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
-    return average("sum_pool3d", 3, x, _BY_ONE, window, out=out)
+    around = (padding_mode, padding_value)
+    return average("sum_pool3d", 3, x, _BY_ONE, window, around, out)
 
 
 def sum_pool1d_backward(
@@ -115,6 +124,8 @@ def sum_pool1d_backward(
     padding: Padding = 0,
     ceil_mode: bool = False,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `sum_pool1d`, as `sum_pool2d_backward` does.
@@ -128,7 +139,8 @@ def sum_pool1d_backward(
     window = (kernel_size, stride, padding, 1, ceil_mode)
     gradient = (grad_output, input_shape)
     name = "sum_pool1d_backward"
-    return average_backward(name, 1, gradient, _BY_ONE, window, out=out)
+    around = (padding_mode, padding_value)
+    return average_backward(name, 1, gradient, _BY_ONE, window, around, out)
 
 
 def sum_pool2d_backward(
@@ -139,6 +151,8 @@ def sum_pool2d_backward(
     padding: Padding = 0,
     ceil_mode: bool = False,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `sum_pool2d`: each goes to all of its window.
@@ -149,7 +163,7 @@ def sum_pool2d_backward(
         Gradient of the loss with respect to the sums.
     input_shape : (N, C, H, W) or (C, H, W)
         Shape of the x that was pooled.
-    kernel_size, stride, padding, ceil_mode
+    kernel_size, stride, padding, ceil_mode, padding_mode, padding_value
         What `sum_pool2d` was called with.
     out : ndarray, optional
         Where to write grad_x: C-contiguous, of its shape and dtype, no part of an input.
@@ -176,7 +190,8 @@ def sum_pool2d_backward(
     window = (kernel_size, stride, padding, 1, ceil_mode)
     gradient = (grad_output, input_shape)
     name = "sum_pool2d_backward"
-    return average_backward(name, 2, gradient, _BY_ONE, window, out=out)
+    around = (padding_mode, padding_value)
+    return average_backward(name, 2, gradient, _BY_ONE, window, around, out)
 
 
 def sum_pool3d_backward(
@@ -187,6 +202,8 @@ def sum_pool3d_backward(
     padding: Padding = 0,
     ceil_mode: bool = False,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `sum_pool3d`, as `sum_pool2d_backward` does.
@@ -200,4 +217,5 @@ def sum_pool3d_backward(
     window = (kernel_size, stride, padding, 1, ceil_mode)
     gradient = (grad_output, input_shape)
     name = "sum_pool3d_backward"
-    return average_backward(name, 3, gradient, _BY_ONE, window, out=out)
+    around = (padding_mode, padding_value)
+    return average_backward(name, 3, gradient, _BY_ONE, window, around, out)

@@ -4,13 +4,13 @@ from typing import Any, ClassVar
 
 from convcore import functional as F
 from convcore.arguments import integer
-from convcore.nn._pooling import WindowPool
+from convcore.nn._pooling import BorderPool
 from convcore.problem import Padding, Size
 
 __all__ = ["AvgPool1d", "AvgPool2d", "AvgPool3d"]
 
 
-class _AvgPool(WindowPool):
+class _AvgPool(BorderPool):
     _defaults: ClassVar[dict[str, Any]] = {
         "stride": None,
         "padding": 0,
@@ -27,8 +27,12 @@ class _AvgPool(WindowPool):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
         divisor_override: int | None = None,
+        *,
+        padding_mode: str = "zeros",
+        padding_value: float = 0,
     ) -> None:
-        self._set_window(kernel_size, stride, padding, 1, ceil_mode)
+        window = (kernel_size, stride, padding, 1, ceil_mode)
+        self._set_border(padding_mode, padding_value, *window)
         self.count_include_pad = count_include_pad
         if divisor_override is not None:
             integer(type(self).__name__, "divisor_override", divisor_override, 1)
@@ -48,7 +52,9 @@ class AvgPool2d(_AvgPool):
     Parameters
     ----------
     kernel_size, stride, padding, ceil_mode
-        As for `MaxPool2d`; the padding holds zeros.
+        As for `MaxPool2d`; the padding holds zeros, unless:
+    padding_mode, padding_value : str, float
+        What lies around x, as for `Conv2d`.
     count_include_pad : bool
         Whether the mean divides by the elements of padding, too.
     divisor_override : int, optional

@@ -5,12 +5,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from convcore import functional as F
+from convcore.functional import _framed
 from convcore.functional._max_pooling import (
     gradient_of_labels,
     label_type,
     max_pool,
 )
-from convcore.nn._pooling import WindowPool
+from convcore.nn._pooling import BorderPool
 from convcore.nn.layer import Backward
 from convcore.problem import Padding, Size
 from convcore.runtime.arrays import Array
@@ -18,7 +19,8 @@ from convcore.runtime.arrays import Array
 __all__ = ["MaxPool1d", "MaxPool2d", "MaxPool3d"]
 
 
-class _MaxPool(WindowPool):
+class _MaxPool(BorderPool):
+    _plain = _framed.IGNORED
     _defaults: ClassVar[dict[str, Any]] = {
         "stride": None,
         "padding": 0,
@@ -34,18 +36,39 @@ class _MaxPool(WindowPool):
         dilation: Size = 1,
         *,
         ceil_mode: bool = False,
+        padding_mode: str = _framed.IGNORED,
+        padding_value: float = 0,
     ) -> None:
-        self._set_window(kernel_size, stride, padding, dilation, ceil_mode)
+        window = (kernel_size, stride, padding, dilation, ceil_mode)
+        self._set_border(padding_mode, padding_value, *window)
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
         name, shape = type(self).__name__, np.shape(x)
         window = self._window
+        if self.padding_mode != self._plain:
+            return self._forward_framed(name, x, window)
         labels = label_type(name, self.ndim, x, window)
         y, kept = max_pool(name, self.ndim, x, window, labels)
         assert kept is not None
 
         def backward(grad_y: Array) -> Array:
             return gradient_of_labels(name, self.ndim, (grad_y, kept, shape), window)
+
+        return y, backward
+
+    def _forward_framed(
+        self, name: str, x: Array, window: tuple[Any, ...]
+    ) -> tuple[Array, Backward]:
+        """Do `forward` with a border, in which maxima may lie, too."""
+        around = (self.padding_mode, self.padding_value)
+        shape = np.shape(x)
+        y, found = _framed.maximum(name, self.ndim, x, window, around, labelled=True)
+        assert found is not None
+
+        def backward(grad_y: Array) -> Array:
+            return _framed.maximum_backward(
+                name, self.ndim, (grad_y, found, shape), window, around
+            )
 
         return y, backward
 
@@ -70,6 +93,8 @@ class MaxPool2d(_MaxPool):
         Elements around x that never win; at most half of the window.
     ceil_mode : bool
         Whether a last window that hangs over the end counts, too.
+    padding_mode, padding_value : str, float
+        What lies around x, if that may win: as for `Conv2d`.
 
     Raises
     ------

@@ -6,7 +6,7 @@ import numpy as np
 
 from convcore import functional as F
 from convcore.arguments import real
-from convcore.nn._pooling import Pool, WindowPool
+from convcore.nn._pooling import BorderPool, Pool, WindowPool
 from convcore.nn.layer import Backward, Layer, changed, frozen
 from convcore.problem import Padding, Size
 from convcore.runtime.arrays import Array
@@ -34,7 +34,7 @@ def _check_power(layer: str, norm_type: float) -> None:
         raise ValueError(f"{layer}: norm_type must be > 0, got {norm_type!r}")
 
 
-class _SumPool(WindowPool):
+class _SumPool(BorderPool):
     _defaults: ClassVar[dict[str, Any]] = {
         "stride": None,
         "padding": 0,
@@ -47,8 +47,12 @@ class _SumPool(WindowPool):
         stride: Size | None = None,
         padding: Padding = 0,
         ceil_mode: bool = False,
+        *,
+        padding_mode: str = "zeros",
+        padding_value: float = 0,
     ) -> None:
-        self._set_window(kernel_size, stride, padding, 1, ceil_mode)
+        window = (kernel_size, stride, padding, 1, ceil_mode)
+        self._set_border(padding_mode, padding_value, *window)
 
 
 class SumPool1d(_SumPool):
@@ -63,7 +67,7 @@ class SumPool2d(_SumPool):
 
     Parameters
     ----------
-    kernel_size, stride, padding, ceil_mode
+    kernel_size, stride, padding, ceil_mode, padding_mode, padding_value
         As for `AvgPool2d`.
 
     Raises

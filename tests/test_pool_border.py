@@ -1,0 +1,231 @@
+"""Poolings that see elements beyond the border."""
+
+import re
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import convcore
+from convcore import functional as F
+from convcore import nn
+from convcore.functional import _framed
+from convcore.problem import PoolProblem
+from convcore.problem.border import BORDERS, source_index
+from convcore.reference import pool as reference
+from convcore.reference.border import pad, pad_grad
+from tests import oracle
+
+ELEMENTS = ("reflect", "symmetric", "replicate", "circular")  # of x, all around
+WINDOWS = (
+    {"kernel_size": 3, "padding": 1},
+    {"kernel_size": (2, 3), "stride": (1, 2), "padding": ((0, 3), (5, 2))},
+    {"kernel_size": 3, "stride": 2, "padding": "same"},
+    {"kernel_size": 2, "stride": 3, "padding": "full", "ceil_mode": True},
+    {"kernel_size": (4, 1), "padding": (9, 0)},  # wider than x
+)
+
+
+def whole(
+    window: dict[str, Any], mode: str, value: float, x: Any
+) -> tuple[Any, Any, Any]:
+    """Give x with all that windows see, its pads, and the problem over it."""
+    shape = x.shape
+    problem, pads = PoolProblem.framed(
+        "pool",
+        shape,
+        window["kernel_size"],
+        window.get("stride"),
+        window["padding"],
+        1,
+        window.get("ceil_mode", False),
+    )
+    return pad(x, pads[1:], mode, value), pads[1:], problem
+
+
+def around(mode: str) -> dict[str, Any]:
+    return {"padding_mode": mode, "padding_value": 2.0 if mode == "constant" else 0}
+
+
+@pytest.mark.parametrize("mode", BORDERS[1:])
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_averages_and_sums(window: dict[str, Any], mode: str, dtype: Any) -> None:
+    rng = np.random.default_rng(0)
+    x = oracle.integers(rng, (2, 3, 6, 7), dtype, terms=200)
+    how = around(mode)
+    box, pads, problem = whole(window, mode, how["padding_value"], x)
+    y = F.sum_pool2d(x, **window, **how)
+    oracle.assert_exact(y, reference.avg_pool(problem, box, True, 1))
+    mean = F.avg_pool2d(x, **window, **how)
+    np.testing.assert_allclose(mean, reference.avg_pool(problem, box), rtol=1e-6)
+    grad = oracle.integers(rng, y.shape, dtype, terms=200)
+    expected = pad_grad(
+        reference.avg_pool_backward(problem, grad, True, 1), x.shape[2:], pads, mode
+    )
+    oracle.assert_exact(F.sum_pool2d_backward(grad, x.shape, **window, **how), expected)
+
+
+@pytest.mark.parametrize("mode", BORDERS)
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_maxima(window: dict[str, Any], mode: str) -> None:
+    rng = np.random.default_rng(1)
+    x = oracle.distinct(rng, (2, 3, 6, 7))
+    how = around(mode)
+    box, pads, problem = whole(window, mode, how["padding_value"], x)
+    y, found = reference.max_pool(problem, box)
+    oracle.assert_bits_equal(F.max_pool2d(x, **window, **how), y)
+    grad = oracle.integers(rng, y.shape, terms=200)
+    expected = pad_grad(
+        reference.max_pool_backward(problem, grad, found), x.shape[2:], pads, mode
+    )
+    layer = nn.MaxPool2d(**window, **how)
+    again, backward = layer.forward(x)
+    oracle.assert_bits_equal(again, y)
+    oracle.assert_exact(backward(grad), expected)
+    if mode in ELEMENTS:
+        values, indices = F.max_pool2d(x, **window, **how, return_indices=True)
+        picked = np.take_along_axis(x.reshape(2, 3, -1), indices.reshape(2, 3, -1), -1)
+        oracle.assert_bits_equal(picked.reshape(y.shape), values)
+        back = F.max_pool2d_backward(grad, indices, x.shape, **window, **how)
+        oracle.assert_exact(back, expected)
+
+
+def test_one_and_three_axes() -> None:
+    x = np.arange(24.0).reshape(1, 1, 2, 3, 4)
+    y = F.avg_pool3d(x, 3, 1, 1, padding_mode="circular")
+    assert np.allclose(y.sum(), x.sum())
+    line = F.max_pool1d(
+        np.array([[5.0, 1.0, 2.0]]), 2, 1, ((1, 0),), padding_mode="zeros"
+    )
+    assert line.tolist() == [[5.0, 5.0, 2.0]]
+    with pytest.raises(TypeError, match="padding must be an integer"):
+        F.max_pool1d(np.ones((1, 1, 3)), 2, 1, ((1.5, 0),), padding_mode="zeros")
+
+
+@given(
+    st.integers(1, 5),
+    st.tuples(st.integers(2, 9), st.integers(2, 9)),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.tuples(st.integers(0, 6), st.integers(0, 6)),
+    st.booleans(),
+    st.sampled_from(ELEMENTS),
+)
+def test_a_sum_is_the_sum_of_what_each_window_sees(
+    planes: int,
+    extent: tuple[int, int],
+    size: int,
+    step: int,
+    pads: tuple[int, int],
+    ceil: bool,
+    mode: str,
+) -> None:
+    x = np.arange(planes * extent[0] * extent[1], dtype=float).reshape(
+        1, planes, *extent
+    )
+    if min(extent) + sum(pads) < size:
+        return
+    y = F.sum_pool2d(x, size, step, (pads, pads), ceil, padding_mode=mode)
+    for oy, ox in product(range(y.shape[2]), range(y.shape[3])):
+        rows, columns = (
+            [source_index(o * step + k - pads[0], n, mode) for k in range(size)]
+            for o, n in ((oy, extent[0]), (ox, extent[1]))
+        )
+        assert (y[0, :, oy, ox] == x[0][:, rows][:, :, columns].sum((1, 2))).all()
+
+
+@pytest.mark.parametrize("layer", [nn.AvgPool2d, nn.SumPool2d])
+def test_layers(layer: Any) -> None:
+    x = oracle.integers(np.random.default_rng(2), (2, 3, 6, 7), terms=200)
+    made = layer(4, 1, 3, padding_mode="symmetric")
+    assert repr(made).endswith("padding=3, padding_mode='symmetric')")
+    y, backward = made.forward(x)
+    oracle.assert_bits_equal(y, made(x))
+    grad = oracle.integers(np.random.default_rng(3), y.shape, terms=200)
+    oracle.exactly_equal(16 * y * grad, 16 * x * backward(grad))
+
+
+def test_parts_and_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    x = oracle.normal(rng, (3, 5, 9, 8))
+    grad = oracle.normal(rng, (3, 5, 9, 8))
+    before = convcore.get_num_threads()
+    results = []
+    for size, threads in ((1 << 20, 1), (1 << 20, 3), (1, 2), (2000, 1)):
+        monkeypatch.setattr(_framed, "PART_BYTES", size)
+        convcore.set_num_threads(threads)
+        how = {"padding_mode": "reflect"}
+        y, indices = F.max_pool2d(x, 3, 1, 1, return_indices=True, **how)
+        results.append(
+            [
+                y,
+                indices,
+                F.avg_pool2d(x, 3, 1, 1, **how),
+                F.avg_pool2d_backward(grad, x.shape, 3, 1, 1, **how),
+            ]
+        )
+    convcore.set_num_threads(before)
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            assert (a == b).all()
+
+
+def test_an_empty_batch() -> None:
+    x = np.empty((0, 3, 4, 5), np.float32)
+    assert F.avg_pool2d(x, 3, 1, 1, padding_mode="reflect").shape == (0, 3, 4, 5)
+    y, indices = F.max_pool2d(x, 3, 1, 1, return_indices=True, padding_mode="reflect")
+    assert y.shape == indices.shape == (0, 3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (
+            lambda x: F.max_pool2d(x, 2, return_indices=True, padding_mode="zeros"),
+            "max_pool2d: return_indices needs a padding_mode with elements of x",
+        ),
+        (
+            lambda x: F.avg_pool2d(x, 2, 2, 1, False, False, padding_mode="circular"),
+            'avg_pool2d: count_include_pad=False needs padding_mode "zeros"',
+        ),
+        (
+            lambda x: F.sum_pool2d(x, 2, padding_mode="edge"),
+            'sum_pool2d: padding_mode must be one of "zeros"',
+        ),
+        (
+            lambda x: F.max_pool2d(x, 2, padding_mode="ignore", padding_value=1.0),
+            "max_pool2d: padding_value needs padding_mode",
+        ),
+        (
+            lambda x: F.max_pool2d(x[..., :1], (2, 1), 1, 1, padding_mode="reflect"),
+            'max_pool2d: "reflect" needs at least 2 elements',
+        ),
+        (
+            lambda x: F.max_pool2d_backward(
+                x, np.zeros(x.shape, np.int64), (1, 1, 3, 3), 2, padding_mode="circular"
+            ),
+            "max_pool2d_backward: grad_output must have the result's shape (1, 1, 1, 1)",
+        ),
+        (
+            lambda x: F.max_pool2d_backward(
+                x, np.full(x.shape, 16), x.shape, 1, padding_mode="circular"
+            ),
+            "max_pool2d_backward: indices must lie in 0 .. 15",
+        ),
+        (
+            lambda x: nn.AvgPool2d(3, padding="causal", padding_mode="circular"),
+            'AvgPool2d: padding must be "valid", "same", "full" or integers',
+        ),
+        (
+            lambda x: nn.MaxPool2d(3, padding_mode="mirror"),
+            "MaxPool2d: padding_mode must be one of",
+        ),
+    ],
+)
+def test_errors(call: Any, text: str) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(text)):
+        call(np.ones((1, 1, 4, 4)))
