@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 import convcore
 from convcore import algorithms, plan
 from convcore import functional as F
-from convcore.functional import _border
+from convcore.functional import _sides
 from convcore.problem import ConvProblem
 from convcore.problem.border import BORDERS, source_index
-from convcore.reference.border import pad, pad_grad
 from convcore.reference.conv import conv, conv_grad_weight, conv_grad_x, conv_loops
+from convcore.reference.pad import pad, pad_grad
 from convcore.runtime import cpu
 from tests import oracle, strategies
 from tests.conv_helpers import CONV, CONV_BACKWARD, TRANSPOSE, TRANSPOSE_BACKWARD
@@ -205,8 +205,8 @@ def test_transposed_is_the_adjoint(spelling: str, mode: str) -> None:
 def test_both_ways_to_the_gradient(
     mode: str, whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_border, "whole_is_faster", lambda *key: whole)
-    monkeypatch.setattr(_border, "WHOLE_BYTES", 4000)  # some samples at a time
+    monkeypatch.setattr(_sides, "whole_is_faster", lambda *key: whole)
+    monkeypatch.setattr(_sides, "WHOLE_BYTES", 4000)  # some samples at a time
     for spelling in NAMED:
         problem = bordered(spelling, mode)
         a = oracle.operands(problem, np.random.default_rng(3), np.float32)
@@ -222,8 +222,8 @@ def test_the_estimate_takes_each_way() -> None:
     small = ConvProblem.parse("n8g1ic64ih14oc64kh3ph1reflect")
     large = ConvProblem.parse("n1g1ic64ih112oc64kh3ph1reflect")
     how = (True, cpu.isa())
-    assert _border.whole_is_faster(small, "float32", "winograd", *how)
-    assert not _border.whole_is_faster(large, "float32", "direct", *how)
+    assert _sides.whole_is_faster(small, "float32", "winograd", *how)
+    assert not _sides.whole_is_faster(large, "float32", "direct", *how)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -16,7 +16,7 @@ from convcore.functional import _framed
 from convcore.problem import PoolProblem
 from convcore.problem.border import BORDERS, source_index
 from convcore.reference import pool as reference
-from convcore.reference.border import pad, pad_grad
+from convcore.reference.pad import pad, pad_grad
 from tests import oracle
 
 ELEMENTS = ("reflect", "symmetric", "replicate", "circular")  # of x, all around

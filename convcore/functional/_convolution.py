@@ -13,7 +13,7 @@ import numpy as np
 
 from convcore import plan
 from convcore.arguments import exact
-from convcore.functional import _border
+from convcore.functional import _sides
 from convcore.functional._checks import needed
 from convcore.functional.call import PackedWeight, run
 from convcore.problem import ConvProblem, Direction
@@ -217,12 +217,12 @@ def _spread(
         grad_x.reshape(n, ic, *problem.in_extent),
     )
     how = (problem, job.plan.dtype, algorithm, plan.fast(), cpu.isa())
-    if bias is None and _border.whole_is_faster(*how):
-        _border.fold_whole(problem, algorithm, *grads)
+    if bias is None and _sides.whole_is_faster(*how):
+        _sides.fold_whole(problem, algorithm, *grads)
         return
     run(job.plan, grad_y, weight, bias, grad_x)
     bound = algorithm != "auto" or not plan.fast()
-    _border.add_sides(_border.sides_of(problem, job.plan.dtype, bound), *grads)
+    _sides.add_sides(_sides.sides_of(problem, job.plan.dtype, bound), *grads)
 
 
 def _activated(function: str, problem: ConvProblem, activation: str) -> ConvProblem:

@@ -15,7 +15,6 @@ import numpy as np
 
 from convcore import plan
 from convcore.functional import _pooling
-from convcore.functional._border import frame
 from convcore.functional._pooling import (
     Shape,
     check_gradient,
@@ -23,6 +22,7 @@ from convcore.functional._pooling import (
     input_shape_of,
     room,
 )
+from convcore.functional._sides import frame
 from convcore.functional.call import apply, run
 from convcore.problem import Pair, PoolProblem
 from convcore.problem.border import (

@@ -5,8 +5,8 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
-from convcore.functional._border import frame
 from convcore.functional._pooling import room
+from convcore.functional._sides import frame
 from convcore.functional.call import apply
 from convcore.problem.border import Border, border, check_reflect, constant
 from convcore.problem.rules import Pair, check_addressable, fold, integer

@@ -124,7 +124,7 @@ def select(
     Notes
     -----
     The gradient of x is that with zeros around x, whatever lies there: see
-    `functional._border` for the rest.
+    `functional._sides` for the rest.
     """
     if direction == "dgrad" and isinstance(problem, ConvProblem):
         problem = problem.core

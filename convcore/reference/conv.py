@@ -12,7 +12,7 @@ import numpy as np
 
 from convcore.problem import ConvProblem
 from convcore.problem.border import source_index
-from convcore.reference.border import pad, pad_grad
+from convcore.reference.pad import pad, pad_grad
 from convcore.reference.taps import Array, Tap, ieee, taps
 
 
