@@ -1,0 +1,163 @@
+"""What each layer looks at along each axis: one rule for each kind of window."""
+
+from collections.abc import Callable
+from functools import singledispatch
+from typing import Any
+
+from convcore import nn
+from convcore.analysis.window import Window
+from convcore.problem import ConvProblem, PoolProblem
+
+Extents = tuple[int, ...]
+
+
+@singledispatch
+def windows(layer: Any, extents: Extents) -> tuple[Window, ...]:
+    """Tell what a layer looks at, along each spatial axis.
+
+    Parameters
+    ----------
+    layer : nn.Layer
+        A convolution or a pooling.
+    extents : tuple of int
+        Of its input.
+
+    Returns
+    -------
+    tuple of Window
+        One for each axis.
+
+    Raises
+    ------
+    ValueError
+        When there is no rule for the layer, or its input does not fit.
+
+    Examples
+    --------
+    >>> from convcore import nn
+    >>> [window] = windows(nn.MaxPool1d(3, 2, 1), (8,))
+    >>> window.out, window.kernel, window.stride, window.padding
+    (4, 3, 2, (1, 1))
+    """
+    raise ValueError(
+        f"analysis: every layer must have a rule for what it connects, got "
+        f"{type(layer).__name__}, which has none; see analysis.connect"
+    )
+
+
+def _ranked(layer: Any, extents: Extents) -> str:
+    """Give the layer's name once its rank is that of the extents."""
+    name = type(layer).__name__
+    if layer.ndim != len(extents):
+        raise ValueError(
+            f"analysis: {name} must have an input with {layer.ndim} spatial axes, got "
+            f"extents {extents}"
+        )
+    return name
+
+
+def _problem_windows(problem: ConvProblem | PoolProblem, mode: str) -> list[Window]:
+    """Read the axes of a problem, the caller's alone."""
+    axes = zip(
+        *(problem.in_extent, problem.out_extent, problem.kernel),
+        *(problem.stride, problem.dilation, problem.padding),
+        strict=True,
+    )
+    found = [Window(i, o, k, s, d, pads, mode) for i, o, k, s, d, pads in axes]
+    return found[-problem.ndim :]
+
+
+def _mode(layer: Any) -> str:
+    return getattr(layer, "padding_mode", "zeros")
+
+
+def _conv(layer: Any, extents: Extents) -> tuple[Window, ...]:
+    problem = ConvProblem.conv(
+        _ranked(layer, extents),
+        (1, layer.in_channels, *extents),
+        (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size),
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layer.groups,
+    )
+    return tuple(_problem_windows(problem, _mode(layer)))
+
+
+def _conv_transpose(layer: Any, extents: Extents) -> tuple[Window, ...]:
+    problem = ConvProblem.transposed(
+        _ranked(layer, extents),
+        (1, layer.in_channels, *extents),
+        (layer.in_channels, layer.out_channels // layer.groups, *layer.kernel_size),
+        layer.stride,
+        layer.padding,
+        layer.output_padding,
+        layer.groups,
+        layer.dilation,
+    )
+    return tuple(
+        Window(w.out, w.extent, w.kernel, w.stride, w.dilation, w.padding, w.mode, True)
+        for w in _problem_windows(problem, _mode(layer))
+    )
+
+
+def _pool(layer: Any, extents: Extents) -> tuple[Window, ...]:
+    problem = PoolProblem.pool(
+        _ranked(layer, extents),
+        (1, 1, *extents),
+        layer.kernel_size,
+        layer.stride,
+        layer.padding,
+        getattr(layer, "dilation", 1),
+        layer.ceil_mode,
+    )
+    return tuple(_problem_windows(problem, _mode(layer)))
+
+
+def _adaptive(layer: Any, extents: Extents) -> tuple[Window, ...]:
+    shape = (1, 1, *extents)
+    problem = PoolProblem.adaptive(_ranked(layer, extents), shape, layer.output_size)
+    return tuple(_problem_windows(problem, "zeros"))
+
+
+def _whole(layer: Any, extents: Extents) -> tuple[Window, ...]:
+    _ranked(layer, extents)
+    return tuple(Window(extent, 1, extent, extent) for extent in extents)
+
+
+def _blur(layer: Any, extents: Extents) -> tuple[Window, ...]:
+    _ranked(layer, extents)
+    kernels, strides = (
+        value if isinstance(value, tuple) else (value,) * len(extents)
+        for value in (layer.kernel_size, layer.stride)
+    )
+    return tuple(
+        Window(i, -(-i // s), k, s, 1, ((k - 1) // 2, k // 2), layer.padding_mode)
+        for i, k, s in zip(extents, kernels, strides, strict=True)
+    )
+
+
+_RULES: dict[Callable[[Any, Extents], tuple[Window, ...]], tuple[type, ...]] = {
+    _conv: (nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    _conv_transpose: (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    _pool: (
+        *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
+        *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+        *(nn.SumPool1d, nn.SumPool2d, nn.SumPool3d),
+        *(nn.LPPool1d, nn.LPPool2d, nn.LPPool3d),
+        *(nn.StochasticPool1d, nn.StochasticPool2d, nn.StochasticPool3d),
+    ),
+    _adaptive: (
+        *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+        *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
+    ),
+    _whole: (
+        *(nn.GlobalAvgPool1d, nn.GlobalAvgPool2d, nn.GlobalAvgPool3d),
+        *(nn.GlobalMaxPool1d, nn.GlobalMaxPool2d, nn.GlobalMaxPool3d),
+        *(nn.GlobalLPPool1d, nn.GlobalLPPool2d, nn.GlobalLPPool3d),
+    ),
+    _blur: (nn.BlurPool1d, nn.BlurPool2d, nn.BlurPool3d),
+}
+for _rule, _classes in _RULES.items():
+    for _class in _classes:
+        windows.register(_class, _rule)
