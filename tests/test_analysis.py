@@ -517,14 +517,14 @@ def test_influence_goes_with_the_root_of_the_paths():
 
 
 def test_an_effective_field_is_smaller_and_gaussian():
-    depth = 9
+    depth = 6
     chain = nn.Sequential(
         *[nn.Conv2d(3, 3, 3, padding=1, bias=False) for _ in range(depth)]
     )
-    field = analysis.effective_receptive_field(chain, (3, 25, 25), 0, draws=60)
-    assert field.map.shape == (25, 25)
+    field = analysis.effective_receptive_field(chain, (3, 19, 19), 0, draws=60)
+    assert field.map.shape == (19, 19)
     assert field.map.max() == 1
-    theoretical = analysis.receptive_field(chain, (3, 25, 25))[-1].size[0]
+    theoretical = analysis.receptive_field(chain, (3, 19, 19))[-1].size[0]
     assert theoretical == 2 * depth + 1
     assert field.size < theoretical
     # the root of a Gaussian is a Gaussian, sqrt(2) times as wide
