@@ -61,9 +61,10 @@ def influence_map(
     Notes
     -----
     Layers work as in training: dropout drops, and batch norms normalise by the batch,
-    whose samples they connect. A linear network with independent weights of mean zero has
-    E (dy / dx)**2 in proportion to the number of paths, so this map goes about with the
-    square root of `path_count`.
+    whose samples they connect. A linear network with independent weights of mean zero, in
+    which no two paths of a pixel have the same weights, has E (dy / dx)**2 in proportion
+    to the number of paths: this map goes about with the square root of `path_count`. Where
+    a border shows pixels again, two paths may have the same weights, and add up.
 
     One pass forward and one backward for each draw.
 

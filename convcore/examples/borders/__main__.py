@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N")
     parser.add_argument("--epochs", type=int, default=EPOCHS, metavar="N")
     given = parser.parse_args(arguments)
-    if given.seeds < 1 or given.epochs < 0:
-        parser.error("--seeds must be >= 1 and --epochs >= 0")
+    if given.seeds < 1 or given.epochs < 1:
+        parser.error("--seeds and --epochs must be >= 1")
     try:
         borders.prepare(given.out, learns=given.experiment, draws=given.pictures)
     except borders.CannotRun as error:

@@ -20,6 +20,9 @@ DEPTH = 5
 DEPTHS = 10
 MAPS = ("valid", "zeros", "reflect", "symmetric")
 CHANNELS = 8
+INFLUENCE_DRAWS = 300
+FIELD_DRAWS = 30
+BATCH = 16
 FIELD_EXTENT = 41
 FIELD_DEPTHS = (2, 4, 8, 16)
 
@@ -37,7 +40,7 @@ LABELS = {
     "reflect": "reflect",
     "symmetric": "symmetric, circular, full",
 }
-COLOURS = 128  # of a file
+COLOURS = 256  # of a file
 SHADES = "cividis"
 COMPARED = "RdBu_r"  # white is 1, as at the centre; blue is less, red is more
 
@@ -50,7 +53,7 @@ def save(figure: "Figure", path: Path) -> None:
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    few = image.quantize(COLOURS, dither=Image.Dither.NONE)
+    few = image.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     few.save(path, format="PNG", optimize=True)
 
 
@@ -97,6 +100,7 @@ def paths() -> "Figure":
     depth.set_yscale("log")
     depth.set_ylim(1e-4, 2)
     depth.set_title("Edge beside centre, by depth", fontsize=10)
+    depth.set_xticks([1, 2, 5, 10])
     depth.set_xlabel("layers")
     depth.set_ylabel("paths of edge / centre (logarithmic)")
     for ax in (line, depth):
@@ -119,7 +123,7 @@ def path_maps() -> "Figure":
 def triangle() -> "Figure":
     """Draw the triangle of paths for three taps."""
     rows = analysis.path_triangle(3, DEPTH)
-    captions = ["one output", *(f"{n} below" for n in range(1, DEPTH)), "input"]
+    captions = ["output", *(f"{n} below" for n in range(1, DEPTH)), "input"]
     title = "Paths between one output and all that it sees, 3 taps a layer"
     ax = viz.number_triangle(rows, captions=captions, title=title)
     ax.title.set_fontsize(10)
@@ -132,7 +136,11 @@ def influence(seed: int) -> "Figure":
     for remedy in MAPS:
         model = _scored(remedy)
         shape = (1, EXTENT, EXTENT)
-        found.append(analysis.influence_map(model, shape, seed, draws=300, batch=16))
+        found.append(
+            analysis.influence_map(
+                model, shape, seed, draws=INFLUENCE_DRAWS, batch=BATCH
+            )
+        )
     middle = slice(EXTENT // 2 - 2, EXTENT // 2 + 2)
     shares = [mean / mean[middle, middle].mean() for mean in found]
     captions = [
@@ -172,7 +180,9 @@ def effective_field(seed: int) -> "Figure":
     fields, sizes = {}, {}
     for depth in sorted({1, 6, 12, *FIELD_DEPTHS}):
         model = body("zeros", depth, 4, np.random.default_rng(seed))
-        fields[depth] = analysis.effective_receptive_field(model, shape, seed, draws=30)
+        fields[depth] = analysis.effective_receptive_field(
+            model, shape, seed, draws=FIELD_DRAWS
+        )
         sizes[depth] = analysis.receptive_field(model, shape)[-1].size[0]
     captions = [
         f"{depth} layers\nsees {sizes[depth]}, listens to {fields[depth].size:.1f}"
