@@ -7,7 +7,6 @@ import pytest
 
 from convcore import analysis, nn
 from convcore.demo import data
-from convcore.examples import borders
 from convcore.examples.borders import __main__ as command
 from convcore.examples.borders import experiment, numbers, pictures
 from convcore.examples.borders.border import MODES, Border
@@ -129,16 +128,15 @@ def test_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pictures, "FIELD_DRAWS", 2)
     usual = {**experiment.run.__kwdefaults__, "remedies": ["valid", "zeros"]}
     monkeypatch.setattr(experiment.run, "__kwdefaults__", usual)
-    drawn = pictures.all_pictures(0)
-    few_drawn = {name: drawn[name] for name in ("triangle", "influence")}
-    monkeypatch.setattr(pictures, "all_pictures", lambda seed: few_drawn)
+    drawn = {f"{name}.png" for name in pictures.all_pictures(0)}
     out = tmp_path / "here" / "there"
     assert (
         command.main(["--out", str(out), "--experiment", "--seeds=2", "--epochs=1"])
         == 0
     )
     names = {path.name for path in out.iterdir()}
-    assert names == {"triangle.png", "influence.png"} | {"numbers.md", "experiment.md"}
+    assert names == drawn | {"numbers.md", "experiment.md"}
+    assert all((out / n).read_bytes().startswith(b"\x89PNG") for n in drawn)
     printed = capsys.readouterr().out
     for page in ("numbers.md", "experiment.md"):
         rows = [
@@ -147,14 +145,6 @@ def test_command(tmp_path, monkeypatch, capsys):
         assert len(rows) > 4
         assert all(line in printed for line in rows)
     assert "--seeds 2 --epochs 1" in (out / "experiment.md").read_text()
-
-
-@pytest.mark.nightly
-def test_all_pictures(tmp_path):
-    pytest.importorskip("matplotlib")
-    borders.draw(tmp_path)
-    for name in pictures.all_pictures(0):
-        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_is_missing_is_one_line(tmp_path, monkeypatch, capsys):
