@@ -1,5 +1,6 @@
 """Paths, influence and receptive fields, against their definitions."""
 
+import inspect
 import itertools
 import re
 from math import comb, prod
@@ -281,6 +282,47 @@ def test_a_layer_says_its_padding_mode(mode):
     specs = [(3, 1, 1, (1, 1), mode)] * 2
     expected = np.outer(enumerated(specs, 6), enumerated(specs, 7))
     np.testing.assert_array_equal(counts, expected)
+
+
+@pytest.mark.parametrize("mode", PAD_MODES)
+def test_a_pooling_says_its_padding_mode(mode):
+    pool = nn.SumPool1d(3, 2, 1)
+    pool.padding_mode = mode
+    specs = [(3, 2, 1, (1, 1), mode)]
+    assert analysis.path_count(pool, (1, 8)).tolist() == enumerated(specs, 8)
+    pool.ceil_mode = True  # a last window that sees two pixels beyond the border
+    specs = [(3, 2, 1, (1, 2), mode)]
+    assert analysis.path_count(pool, (1, 8)).tolist() == enumerated(specs, 8)
+
+
+@pytest.mark.skipif(
+    "padding_mode" not in inspect.signature(nn.Conv2d).parameters,
+    reason="layers have no padding modes yet",
+)
+@pytest.mark.parametrize("mode", PAD_MODES)
+def test_modes_of_layers_are_what_they_compute(mode):
+    layers = {
+        "conv": (lambda: conv(1, 1, 1, 5, 2, 3, padding_mode=mode), (1, 9)),
+        "conv, twice": (
+            lambda: nn.Sequential(
+                conv(2, 1, 1, 3, padding="same", padding_mode=mode),
+                conv(2, 1, 1, (2, 3), dilation=2, padding="same", padding_mode=mode),
+            ),
+            (1, 5, 6),
+        ),
+        "transposed": (
+            lambda: transpose(1, 1, 1, 3, stride=2, padding=1, padding_mode=mode),
+            (1, 6),
+        ),
+        "causal": (
+            lambda: conv(1, 1, 1, 3, padding="causal", padding_mode=mode),
+            (1, 6),
+        ),
+    }
+    for name, (build, shape) in layers.items():
+        model = build()
+        expected = gradient_of_ones(model, shape)
+        np.testing.assert_array_equal(analysis.path_count(model, shape), expected, name)
 
 
 def test_counts_of_axes_multiply():

@@ -1,12 +1,14 @@
 """What each layer looks at along each axis: one rule for each kind of window."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import singledispatch
 from typing import Any
 
 from convcore import nn
 from convcore.analysis.window import Window
 from convcore.problem import ConvProblem, PoolProblem
+from convcore.problem.rules import sizes
 
 Extents = tuple[int, ...]
 
@@ -102,16 +104,32 @@ def _conv_transpose(layer: Any, extents: Extents) -> tuple[Window, ...]:
 
 
 def _pool(layer: Any, extents: Extents) -> tuple[Window, ...]:
-    problem = PoolProblem.pool(
-        _ranked(layer, extents),
-        (1, 1, *extents),
-        layer.kernel_size,
-        layer.stride,
-        layer.padding,
-        getattr(layer, "dilation", 1),
-        layer.ceil_mode,
+    name, mode = _ranked(layer, extents), _mode(layer)
+    stride = layer.kernel_size if layer.stride is None else layer.stride
+    dilation = getattr(layer, "dilation", 1)
+    if mode == "zeros":
+        problem = PoolProblem.pool(
+            *(name, (1, 1, *extents), layer.kernel_size),
+            *(stride, layer.padding, dilation, layer.ceil_mode),
+        )
+        return tuple(_problem_windows(problem, mode))
+    # Windows see pixels beyond the border, also where ceil_mode lets them hang over it.
+    kernel = sizes(name, "kernel_size", layer.kernel_size, len(extents))
+    like = ConvProblem.conv(
+        name, (1, 1, *extents), (1, 1, *kernel), stride, layer.padding, dilation
     )
-    return tuple(_problem_windows(problem, _mode(layer)))
+    found = _problem_windows(like, mode)
+    return tuple(map(_over, found)) if layer.ceil_mode else tuple(found)
+
+
+def _over(window: Window) -> Window:
+    """Add a last window that hangs over the padded axis, if it starts inside."""
+    low, high = window.padding
+    reach = (window.kernel - 1) * window.dilation + 1
+    out = -(-(low + window.extent + high - reach) // window.stride) + 1
+    out -= (out - 1) * window.stride >= low + window.extent
+    high = max(high, (out - 1) * window.stride + reach - low - window.extent)
+    return replace(window, out=out, padding=(low, high))
 
 
 def _adaptive(layer: Any, extents: Extents) -> tuple[Window, ...]:
