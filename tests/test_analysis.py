@@ -454,6 +454,13 @@ def test_what_cannot_be_counted_is_named(model, shape, message):
         analysis.path_count(model(), shape)
 
 
+def test_nothing_is_reflected_on_a_single_pixel():
+    layer = conv(1, 1, 1, 3, padding=1)
+    layer.padding_mode = "reflect"
+    with pytest.raises(ValueError, match='"reflect" needs an extent of 2'):
+        analysis.path_count(layer, (1, 1))
+
+
 def test_wrong_arguments():
     with pytest.raises(TypeError, match="path_count: model must be a layer"):
         analysis.path_count(3, (1, 8))
@@ -463,7 +470,7 @@ def test_wrong_arguments():
         analysis.path_ratio(3, 0)
     with pytest.raises(ValueError, match="path_ratio: place must be"):
         analysis.path_ratio(3, 1, place="middle")
-    with pytest.raises(ValueError, match="source_index: mode must be"):
+    with pytest.raises(ValueError, match="path_ratio: padding_mode must be one of"):
         analysis.path_ratio(3, 1, padding_mode="mirror")
     with pytest.raises(ValueError, match="path_triangle: layers must be >= 0"):
         analysis.path_triangle(3, -1)

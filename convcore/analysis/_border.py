@@ -1,5 +1,7 @@
 """What a padding mode finds beyond the border of an axis."""
 
+BORDERS = ("zeros", "constant", "reflect", "symmetric", "replicate", "circular")
+
 
 def source_index(i: int, extent: int, mode: str) -> int | None:
     """Give the element that stands at position `i`, or None where there is none.
@@ -9,7 +11,7 @@ def source_index(i: int, extent: int, mode: str) -> int | None:
     i : int
         Position; those below 0 and from `extent` on lie in the padding.
     extent : int, >= 1
-        Elements of the axis.
+        Elements of the axis; at least 2 for "reflect".
     mode : "zeros", "constant", "reflect", "symmetric", "replicate" or "circular"
         As in `numpy.pad`, where "replicate" is "edge" and "circular" is "wrap".
 
@@ -33,9 +35,5 @@ def source_index(i: int, extent: int, mode: str) -> int | None:
     if mode == "symmetric":
         i %= 2 * extent
         return min(i, 2 * extent - 1 - i)
-    if mode == "reflect":
-        if extent == 1:
-            return 0
-        i %= 2 * (extent - 1)
-        return min(i, 2 * (extent - 1) - i)
-    raise ValueError(f"source_index: mode must be that of a padding, got {mode!r}")
+    i %= 2 * (extent - 1)
+    return min(i, 2 * (extent - 1) - i)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convcore import nn
+from convcore.analysis._border import BORDERS
 from convcore.analysis.connections import Pixels, connect
 from convcore.analysis.window import Window
 from convcore.arguments import integer
@@ -143,6 +144,11 @@ def path_ratio(
     ndim = integer("path_ratio", "ndim", ndim, 1)
     if place not in ("edge", "corner"):
         raise ValueError(f'path_ratio: place must be "edge" or "corner", got {place!r}')
+    if padding_mode not in BORDERS:
+        raise ValueError(
+            f"path_ratio: padding_mode must be one of {', '.join(BORDERS)}, got "
+            f"{padding_mode!r}"
+        )
     extent = 2 * depth * (kernel - 1) + 1
     axes = ndim if place == "corner" else 1
     ratios = []

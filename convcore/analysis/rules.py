@@ -66,6 +66,11 @@ def _problem_windows(problem: ConvProblem | PoolProblem, mode: str) -> list[Wind
         strict=True,
     )
     found = [Window(i, o, k, s, d, pads, mode) for i, o, k, s, d, pads in axes]
+    for window in found:
+        if mode == "reflect" and window.extent == 1 and any(window.padding):
+            raise ValueError(
+                'analysis: padding_mode "reflect" needs an extent of 2 at least, got 1'
+            )
     return found[-problem.ndim :]
 
 
@@ -108,10 +113,9 @@ def _pool(layer: Any, extents: Extents) -> tuple[Window, ...]:
     stride = layer.kernel_size if layer.stride is None else layer.stride
     dilation = getattr(layer, "dilation", 1)
     if mode == "zeros":
-        problem = PoolProblem.pool(
-            *(name, (1, 1, *extents), layer.kernel_size),
-            *(stride, layer.padding, dilation, layer.ceil_mode),
-        )
+        size, pads, ceil = layer.kernel_size, layer.padding, layer.ceil_mode
+        shape = (1, 1, *extents)
+        problem = PoolProblem.pool(name, shape, size, stride, pads, dilation, ceil)
         return tuple(_problem_windows(problem, mode))
     # Windows see pixels beyond the border, also where ceil_mode lets them hang over it.
     kernel = sizes(name, "kernel_size", layer.kernel_size, len(extents))
