@@ -10,7 +10,7 @@ from convcore.demo import data
 from convcore.examples.borders import __main__ as command
 from convcore.examples.borders import experiment, numbers, pictures
 from convcore.examples.borders.border import MODES, Border
-from convcore.examples.borders.remedies import REMEDIES, body, classifier
+from convcore.examples.borders.remedies import REMEDIES, STEPS, body
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -34,10 +34,10 @@ def test_border_refuses():
         Border(1, "mirror")
 
 
-@pytest.mark.parametrize("remedy", REMEDIES)
+@pytest.mark.parametrize("remedy", STEPS)
 def test_paths_of_a_remedy_are_those_of_its_padding(remedy):
     counts = analysis.path_count(
-        body(remedy, 2, 3, np.random.default_rng(0)), (1, 9, 9)
+        body(remedy, 2, 3, 9, np.random.default_rng(0)), (1, 9, 9)
     )
     padding = remedy if remedy in ("valid", "full") else "same"
     mode = remedy if padding == "same" else "zeros"
@@ -51,7 +51,7 @@ def test_paths_of_a_remedy_are_those_of_its_padding(remedy):
 
 def test_a_mirror_moves_the_output_more_only_where_places_are_summed():
     """Two paths with the same weights add up in the mean of a map, as the guide says."""
-    chain = body("symmetric", 2, 4, np.random.default_rng(0))
+    chain = body("symmetric", 2, 4, 8, np.random.default_rng(0))
     heads = {
         "mean": [nn.GlobalAvgPool2d(), nn.Flatten(), nn.Linear(4, 1)],
         "weighed": [nn.Flatten(), nn.Linear(4 * 64, 1)],
@@ -68,7 +68,7 @@ def test_a_mirror_moves_the_output_more_only_where_places_are_summed():
 
 @pytest.mark.parametrize("remedy", REMEDIES)
 def test_every_remedy_can_read(remedy):
-    model = classifier(remedy, 0)
+    model = REMEDIES[remedy](np.random.default_rng(0))
     y, backward = model.forward(np.ones((2, 1, 12, 12), np.float32))
     assert y.shape == (2, 10)
     assert backward(np.ones_like(y)).shape == (2, 1, 12, 12)

@@ -81,12 +81,11 @@ def _mode(layer: Any) -> str:
 def _conv(layer: Any, extents: Extents) -> tuple[Window, ...]:
     problem = ConvProblem.conv(
         _ranked(layer, extents),
-        (1, layer.in_channels, *extents),
-        (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size),
+        (1, 1, *extents),  # channels do not matter
+        (1, 1, *layer.kernel_size),
         layer.stride,
         layer.padding,
         layer.dilation,
-        layer.groups,
     )
     return tuple(_problem_windows(problem, _mode(layer)))
 
@@ -94,13 +93,12 @@ def _conv(layer: Any, extents: Extents) -> tuple[Window, ...]:
 def _conv_transpose(layer: Any, extents: Extents) -> tuple[Window, ...]:
     problem = ConvProblem.transposed(
         _ranked(layer, extents),
-        (1, layer.in_channels, *extents),
-        (layer.in_channels, layer.out_channels // layer.groups, *layer.kernel_size),
+        (1, 1, *extents),
+        (1, 1, *layer.kernel_size),
         layer.stride,
         layer.padding,
         layer.output_padding,
-        layer.groups,
-        layer.dilation,
+        dilation=layer.dilation,
     )
     return tuple(
         Window(w.out, w.extent, w.kernel, w.stride, w.dilation, w.padding, w.mode, True)

@@ -14,10 +14,9 @@ import numpy as np
 
 from convcore import nn, optim, train
 from convcore.demo import data
-from convcore.examples.borders.remedies import REMEDIES, classifier
+from convcore.examples.borders.remedies import CANVAS, REMEDIES
 from convcore.runtime.arrays import Array
 
-CANVAS = 12
 DIGIT = 8
 LAST = CANVAS - DIGIT
 EPOCHS = 8
@@ -103,7 +102,7 @@ def trained(
     places = np.tile(CENTRE, (count, 1))
     if learned == "anywhere":
         places = rng.integers(0, LAST + 1, (count, 2))
-    model = classifier(remedy, seed)
+    model = REMEDIES[remedy](np.random.default_rng(seed))
     optimizer = optim.Adam(model.parameters(), lr=LR)
     train.fit(
         model,

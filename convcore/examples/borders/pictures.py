@@ -179,7 +179,7 @@ def effective_field(seed: int) -> "Figure":
     shape = (1, FIELD_EXTENT, FIELD_EXTENT)
     fields, sizes = {}, {}
     for depth in sorted({1, 6, 12, *FIELD_DEPTHS}):
-        model = body("zeros", depth, 4, np.random.default_rng(seed))
+        model = body("zeros", depth, 4, FIELD_EXTENT, np.random.default_rng(seed))
         fields[depth] = analysis.effective_receptive_field(
             model, shape, seed, draws=FIELD_DRAWS
         )
@@ -220,7 +220,7 @@ def counted(remedy: str, ndim: int, depth: int) -> Array:
     >>> counted("valid", 1, 2)[:4]
     array([1, 3, 6, 8])
     """
-    model = body(remedy, depth, 1, np.random.default_rng(0))
+    model = body(remedy, depth, 1, EXTENT, np.random.default_rng(0))
     counts = analysis.path_count(model, (1, EXTENT, EXTENT))
     if ndim == 2:
         return counts
@@ -231,7 +231,7 @@ def counted(remedy: str, ndim: int, depth: int) -> Array:
 
 def _scored(remedy: str) -> nn.Sequential:
     """Give a network with one score: the mean of each channel, weighed."""
-    convolutions = body(remedy, DEPTH, CHANNELS, np.random.default_rng(0))
+    convolutions = body(remedy, DEPTH, CHANNELS, EXTENT, np.random.default_rng(0))
     return nn.Sequential(
         convolutions, nn.GlobalAvgPool2d(), nn.Flatten(), nn.Linear(CHANNELS, 1)
     )
