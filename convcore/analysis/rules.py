@@ -78,7 +78,8 @@ def _mode(layer: Any) -> str:
     return getattr(layer, "padding_mode", "zeros")
 
 
-def _conv(layer: Any, extents: Extents) -> tuple[Window, ...]:
+def conv_windows(layer: Any, extents: Extents) -> tuple[Window, ...]:
+    """Give the windows of a convolution."""
     problem = ConvProblem.conv(
         _ranked(layer, extents),
         (1, 1, *extents),  # channels do not matter
@@ -158,7 +159,7 @@ def _blur(layer: Any, extents: Extents) -> tuple[Window, ...]:
 
 
 _RULES: dict[Callable[[Any, Extents], tuple[Window, ...]], tuple[type, ...]] = {
-    _conv: (nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    conv_windows: (nn.Conv1d, nn.Conv2d, nn.Conv3d),
     _conv_transpose: (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
     _pool: (
         *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),

@@ -62,7 +62,7 @@ class Window:
         outs, ins = self.links()
         along = np.moveaxis(counts, axis, 0)
         fan = int(np.bincount(ins).max()) if len(ins) else 0
-        along = _with_room(along, fan * _largest(along))
+        along = with_room(along, fan)
         result = np.zeros((self.extent, *along.shape[1:]), along.dtype)
         np.add.at(result, ins, along[outs])
         return np.moveaxis(result, 0, axis)
@@ -104,19 +104,21 @@ def axis_counts(
 
 def total(one: Array, other: Array) -> Array:
     """Add counts of the same pixels, exactly."""
-    most = _largest(one) + _largest(other)
-    return _with_room(one, most) + _with_room(other, most)
+    larger = one if _largest(one) > _largest(other) else other
+    dtype = with_room(larger, 2).dtype
+    result: Array = one.astype(dtype) + other.astype(dtype)
+    return result
+
+
+def with_room(counts: Array, fan: int) -> Array:
+    """Turn int64 into Python's integers if a sum of `fan` counts may not fit."""
+    if counts.dtype.kind == "i" and fan * _largest(counts) > _MOST:
+        return counts.astype(object)
+    return counts
 
 
 def _largest(counts: Array) -> Any:
     return counts.max() if counts.dtype.kind == "f" else int(counts.max())
-
-
-def _with_room(counts: Array, most: Any) -> Array:
-    """Turn int64 into Python's integers where numbers up to `most` do not fit."""
-    if counts.dtype.kind == "i" and most > _MOST:
-        return counts.astype(object)
-    return counts
 
 
 def _parts(extent: int, out: int) -> tuple[Array, Array]:
