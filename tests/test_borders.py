@@ -10,7 +10,7 @@ from convcore.demo import data
 from convcore.examples.borders import __main__ as command
 from convcore.examples.borders import experiment, numbers, pictures
 from convcore.examples.borders.border import MODES, Border
-from convcore.examples.borders.remedies import REMEDIES, STEPS, body
+from convcore.examples.borders.remedies import REMEDIES, body
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -34,8 +34,8 @@ def test_border_refuses():
         Border(1, "mirror")
 
 
-@pytest.mark.parametrize("remedy", STEPS)
-def test_paths_of_a_remedy_are_those_of_its_padding(remedy):
+@pytest.mark.parametrize("remedy", ["valid", "full", *MODES])
+def test_paths_of_a_padding(remedy):
     counts = analysis.path_count(
         body(remedy, 2, 3, 9, np.random.default_rng(0)), (1, 9, 9)
     )
