@@ -81,6 +81,7 @@ def influence_map(
     source = generator(function, rng)
     draws = integer(function, "draws", draws, 1)
     batch = integer(function, "batch", batch, 1)
+    boolean(function, "reset", reset)
     outputs: Iterator[int] | None = None
     sums = np.zeros(shape)
     for _ in range(draws):
@@ -176,6 +177,7 @@ def effective_receptive_field(
     source = generator(function, rng)
     draws = integer(function, "draws", draws, 1)
     batch = integer(function, "batch", batch, 1)
+    boolean(function, "reset", reset)
     share = real(function, "share", share, 0, 1)
     sums = np.zeros(shape)
     for draw in range(draws):
@@ -203,7 +205,7 @@ def _run(
 ) -> tuple[Array, nn.Backward]:
     """Run a copy of the model in training mode, with weights and inputs that are drawn."""
     model = copy.deepcopy(model)
-    if boolean("influence_map", "reset", reset):
+    if reset:
         model.reset_parameters(rng)
     parameters = model.parameters()
     dtype = parameters[0].value.dtype if parameters else np.dtype(np.float64)
