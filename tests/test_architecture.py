@@ -37,10 +37,17 @@ ALLOWED: dict[str, set[str]] = {
         "runtime.arrays",
         "runtime.buffers",
     },
+    "analysis": {"arguments", "nn", "problem", "runtime.arrays"},
     "viz": {"arguments", "runtime.arrays"},
 }
 WITHOUT_NUMPY = {"problem", "algorithms", "plan", "kernels"}
-OPEN = {"__init__", "__main__", "cli", "demo"}  # the front doors may use everything
+OPEN = {
+    "__init__",
+    "__main__",
+    "cli",
+    "demo",
+    "examples",
+}  # the front doors may use everything
 
 
 def room_of(file: Path) -> str:

@@ -160,6 +160,19 @@ class TestFigures:
         assert ax.get_yscale() == "log"
         assert len(viz.loss_curve([1.0]).lines) == 1
 
+    def test_number_triangle(self):
+        ax = viz.number_triangle([[1], [1, 20, 1]], captions=["a", "b"], title="Two")
+        assert [text.get_text() for text in ax.texts] == ["1", "1", "20", "1"]
+        places = [text.get_position() for text in ax.texts]
+        assert places == [(0, 0.5), (-1, 1.5), (0, 1.5), (1, 1.5)]
+        assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+        assert ax.get_title() == "Two"
+        assert viz.number_triangle([[0]], ax=ax) is ax
+        with pytest.raises(ValueError, match="number_triangle: rows must hold"):
+            viz.number_triangle([[1], []])
+        with pytest.raises(ValueError, match="number_triangle: captions must be 1"):
+            viz.number_triangle([[1]], captions=[])
+
     def test_figures_are_saved(self, tmp_path):
         figures = [
             viz.filter_grid(np.ones((3, 1, 3, 3))).figure,
