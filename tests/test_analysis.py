@@ -1,6 +1,5 @@
 """Paths, influence and receptive fields, against their definitions."""
 
-import inspect
 import itertools
 import re
 from math import comb, prod
@@ -9,8 +8,8 @@ import numpy as np
 import pytest
 
 from convcore import analysis, nn
-from convcore.analysis._border import source_index
 from convcore.analysis.window import Window, axis_counts
+from convcore.problem.border import source_index
 
 F64 = {"bias": False, "dtype": np.float64}
 PAD_MODES = {
@@ -295,10 +294,6 @@ def test_a_pooling_says_its_padding_mode(mode):
     assert analysis.path_count(pool, (1, 8)).tolist() == enumerated(specs, 8)
 
 
-@pytest.mark.skipif(
-    "padding_mode" not in inspect.signature(nn.Conv2d).parameters,
-    reason="layers have no padding modes yet",
-)
 @pytest.mark.parametrize("mode", PAD_MODES)
 def test_modes_of_layers_are_what_they_compute(mode):
     layers = {

@@ -1,4 +1,4 @@
-"""The example about borders: its layer, its experiment, its pictures, its command."""
+"""The example about borders: its experiment, its pictures, its command."""
 
 import sys
 
@@ -9,32 +9,15 @@ from convcore import analysis, nn
 from convcore.demo import data
 from convcore.examples.borders import __main__ as command
 from convcore.examples.borders import experiment, numbers, pictures
-from convcore.examples.borders.border import MODES, Border
 from convcore.examples.borders.remedies import REMEDIES, body
 
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("width", [0, 1, 3])
-def test_border_and_its_gradient(mode, width):
-    rng = np.random.default_rng(0)
-    x = rng.integers(-9, 10, (2, 3, 4, 5)).astype(float)
-    layer = Border(width, mode)
-    y, backward = layer.forward(x)
-    sides = (width, width)
-    expected = np.pad(x, ((0, 0), (0, 0), sides, sides), MODES[mode])
-    np.testing.assert_array_equal(y, expected)
-    grad = rng.integers(-9, 10, y.shape).astype(float)
-    assert (grad * y).sum() == (backward(grad) * x).sum()
+PADDINGS = (
+    *("valid", "zeros", "full"),
+    *("reflect", "symmetric", "replicate", "circular"),
+)
 
 
-def test_border_refuses():
-    with pytest.raises(ValueError, match="Border: width must be >= 0"):
-        Border(-1)
-    with pytest.raises(ValueError, match="Border: mode must be one of zeros, reflect"):
-        Border(1, "mirror")
-
-
-@pytest.mark.parametrize("remedy", ["valid", "full", *MODES])
+@pytest.mark.parametrize("remedy", PADDINGS)
 def test_paths_of_a_padding(remedy):
     counts = analysis.path_count(
         body(remedy, 2, 3, 9, np.random.default_rng(0)), (1, 9, 9)

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from convcore import nn
-from convcore.analysis._border import BORDERS
 from convcore.analysis.connections import Pixels, connect
 from convcore.analysis.window import Window
 from convcore.arguments import integer
 from convcore.problem import ConvProblem, Padding
+from convcore.problem.border import BORDERS
 from convcore.runtime.arrays import Array
 
 __all__ = ["path_count", "path_ratio", "path_triangle"]

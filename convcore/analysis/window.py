@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from convcore.analysis._border import source_index
+from convcore.problem.border import source_index
 from convcore.runtime.arrays import Array
 
 _MOST = 2**63 - 1  # the largest int64

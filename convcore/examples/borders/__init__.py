@@ -4,7 +4,6 @@
     numbers      paths of the edge beside those of the centre, as a table
     experiment   digits in the middle and at the border, read with each remedy
     remedies     the networks: one line for each remedy
-    border       a layer that widens a map, for padding modes
 
     python -m convcore.examples.borders --out DIR                 pictures and numbers
     python -m convcore.examples.borders --out DIR --experiment    and the experiment

@@ -11,7 +11,6 @@ import numpy as np
 
 from convcore import nn
 from convcore.demo.data import CLASSES
-from convcore.examples.borders.border import Border
 
 CANVAS = 12  # pixels along both axes of an image
 DEPTH = 4
@@ -31,7 +30,9 @@ def named(padding: str) -> Step:
 
 def bordered(mode: str) -> Step:
     """Give a convolution whose border shows pixels of the map."""
-    return lambda i, o, extent, rng: [Border(1, mode), nn.Conv2d(i, o, 3, rng=rng)]
+    return lambda i, o, extent, rng: [
+        nn.Conv2d(i, o, 3, padding="same", padding_mode=mode, rng=rng)
+    ]
 
 
 STEPS: dict[str, Step] = {
@@ -102,13 +103,11 @@ def body(
 
     Examples
     --------
-    >>> body("symmetric", 2, 4, 9, np.random.default_rng(0))
+    >>> body("valid", 2, 4, 9, np.random.default_rng(0))
     Sequential(
-      (0): Border(1, 'symmetric')
-      (1): Conv2d(1, 4, kernel_size=(3, 3), weight=(4, 1, 3, 3))
-      (2): ReLU()
-      (3): Border(1, 'symmetric')
-      (4): Conv2d(4, 4, kernel_size=(3, 3), weight=(4, 4, 3, 3))
+      (0): Conv2d(1, 4, kernel_size=(3, 3), padding='valid', weight=(4, 1, 3, 3))
+      (1): ReLU()
+      (2): Conv2d(4, 4, kernel_size=(3, 3), padding='valid', weight=(4, 4, 3, 3))
     )
     """
     layers: list[nn.Layer] = []
