@@ -133,7 +133,7 @@ def gain(activation: str, param: float | None = None) -> float:
     """
     if activation == "leaky_relu":
         slope = 0.01 if param is None else real("gain", "param", param)
-        return math.sqrt(2 / (1 + slope**2))
+        return math.sqrt(2 / (1 + slope * slope))
     if not isinstance(activation, str) or activation not in _GAINS:
         names = ", ".join([*_GAINS, "leaky_relu"])
         raise ValueError(f"gain: activation must be one of {names}, got {activation!r}")
@@ -459,13 +459,21 @@ def constant(
     return np.full(extents, number, dtype=_float("constant", dtype))
 
 
+_ITEM_BYTES = 8  # drawn in float64, whatever the dtype
+
+
 def _shape(function: str, shape: Any) -> tuple[int, ...]:
     """Give the shape as a tuple of ints >= 1."""
     if isinstance(shape, str) or not isinstance(shape, Sequence):
         raise TypeError(f"{function}: shape must be a tuple of integers, got {shape!r}")
     if not shape:
         raise ValueError(f"{function}: shape must have an axis, got {shape!r}")
-    return tuple(integer(function, "every extent of shape", e, 1) for e in shape)
+    extents = tuple(integer(function, "every extent of shape", e, 1) for e in shape)
+    if math.prod(extents) * _ITEM_BYTES >= 2**63:
+        raise ValueError(
+            f"{function}: shape must be addressable with 63 bits, got {shape!r}"
+        )
+    return extents
 
 
 def _weight_shape(function: str, shape: Any) -> tuple[int, ...]:

@@ -75,7 +75,10 @@ def _problem_windows(problem: ConvProblem | PoolProblem, mode: str) -> list[Wind
 
 
 def _mode(layer: Any) -> str:
-    return getattr(layer, "padding_mode", "zeros")
+    mode = getattr(layer, "padding_mode", "zeros")
+    return (
+        "zeros" if mode == "ignore" else mode
+    )  # what never wins a maximum adds no path
 
 
 def conv_windows(layer: Any, extents: Extents) -> tuple[Window, ...]:

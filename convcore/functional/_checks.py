@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from convcore.arguments import integer, real
 from convcore.runtime.arrays import Array, ready
 
@@ -62,7 +64,7 @@ def needed(
     function: str, needs: Iterable[str], names: tuple[str, ...] = GRADIENTS
 ) -> tuple[bool, ...]:
     """Tell for each of the names whether its gradient is asked for."""
-    if isinstance(needs, str) or not isinstance(needs, Iterable):
+    if isinstance(needs, (str, np.ndarray)) or not isinstance(needs, Iterable):
         raise TypeError(
             f"{function}: needs must be a collection of names from {names}, got "
             f"{needs!r}"

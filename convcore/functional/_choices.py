@@ -83,6 +83,10 @@ def scattered_shape(
     if output_size is None:
         extents = low
     else:
+        if not isinstance(output_size, (tuple, list)):
+            raise TypeError(
+                f"{function}: output_size must be a tuple of integers, got {output_size!r}"
+            )
         given = tuple(output_size)
         extents = given[-ndim:]
         if len(given) not in (ndim, len(pooled)) or given[: len(given) - ndim] not in (

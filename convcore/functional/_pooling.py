@@ -9,6 +9,7 @@ from convcore import plan
 from convcore.arguments import exact, integer
 from convcore.functional.call import run
 from convcore.problem import PoolProblem
+from convcore.problem.rules import check_addressable
 from convcore.runtime import cpu
 from convcore.runtime.arrays import (
     NAMES,
@@ -88,6 +89,7 @@ def input_shape_of(function: str, shape: Any, ndim: int) -> Shape:
             f"spatial) or {ndim + 1} without a batch, all but the batch >= 1, "
             f"got {shape!r}"
         )
+    check_addressable(function, "input_shape", given)
     return given
 
 

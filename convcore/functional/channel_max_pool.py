@@ -133,6 +133,8 @@ def channel_max_pool_backward(
     """
     name = "channel_max_pool_backward"
     dtype = checked(name, "grad_output", grad_output)
+    if not isinstance(input_shape, (tuple, list)):
+        raise TypeError(f"{name}: input_shape must be a tuple, got {input_shape!r}")
     shape = tuple(input_shape)
     image = input_shape_of(name, image_of(name, shape), 2)
     window = window_of(name, kernel_size, stride)

@@ -16,6 +16,7 @@ from convcore.arguments import Seed, generator, integer
 from convcore.functional._checks import share
 from convcore.functional._elementwise import bits, check_place
 from convcore.functional.call import apply
+from convcore.problem.rules import check_addressable
 from convcore.runtime.arrays import Array, checked, empty, flat
 
 __all__ = [
@@ -198,6 +199,7 @@ def dropout_mask(shape: tuple[int, ...], key: int, p: float = 0.5) -> Mask:
     if not isinstance(shape, tuple):
         raise TypeError(f"{name}: shape must be a tuple, got {shape!r}")
     extents = tuple(integer(name, "shape", extent, 0) for extent in shape)
+    check_addressable(name, "the mask", extents)
     probability, number = share(name, "p", p), _key(name, key)
     mask = np.empty(extents, np.bool_)
     sizes = _sizes(prod(extents), number, probability)

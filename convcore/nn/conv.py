@@ -73,6 +73,8 @@ class _Conv(WeightLayer):
         self.stride, self.padding = frozen(stride), frozen(padding)
         self.dilation, self.flip = frozen(dilation), flip
         self.padding_mode, self.padding_value = padding_mode, padding_value
+        in_channels, out_channels = self.in_channels, self.out_channels
+        groups = self.groups
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         ConvProblem.conv(
             type(self).__name__,
@@ -97,7 +99,7 @@ class _Conv(WeightLayer):
         self.in_channels = integer(name, "in_channels", in_channels, 1)
         self.out_channels = integer(name, "out_channels", out_channels, 1)
         self.groups = integer(name, "groups", groups, 1)
-        if in_channels % groups or out_channels % groups:
+        if self.in_channels % self.groups or self.out_channels % self.groups:
             raise ValueError(
                 f"{name}: groups must divide in_channels and out_channels, got groups "
                 f"{groups}, channels {in_channels} and {out_channels}"
@@ -267,6 +269,8 @@ class _ConvTranspose(_Conv):
         self.output_padding = frozen(output_padding)
         self.dilation, self.flip = frozen(dilation), flip
         self.padding_mode = padding_mode
+        in_channels, out_channels = self.in_channels, self.out_channels
+        groups = self.groups
         shape = (in_channels, out_channels // groups, *self.kernel_size)
         ConvProblem.transposed(
             type(self).__name__,

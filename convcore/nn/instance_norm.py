@@ -14,7 +14,7 @@ from convcore.functional.group_norm import (
 )
 from convcore.nn.affine import Affine
 from convcore.nn.layer import Backward, changed, given
-from convcore.runtime.arrays import Array
+from convcore.runtime.arrays import Array, checked
 
 __all__ = ["InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"]
 
@@ -80,6 +80,7 @@ class _InstanceNorm(Affine):
 
     def _whole(self, x: Any) -> Array:
         """Give x with a batch axis, and the right number of channels."""
+        checked(type(self).__name__, "x", x)
         shape = np.shape(x)
         whole: Array = x[None] if len(shape) == self.ndim + 1 else x
         if np.ndim(whole) != self.ndim + 2 or whole.shape[1] != self.num_features:

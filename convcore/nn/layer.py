@@ -303,6 +303,10 @@ def accumulate(backward: Backward, grad_y: Array) -> None:
     array([5., 5.], dtype=float32)
     """
     run: Callable[[Array], object] = getattr(backward, "accumulate", backward)
+    if not callable(run):
+        raise TypeError(
+            f"accumulate: backward must be what `forward` gave, got {backward!r}"
+        )
     run(grad_y)
 
 

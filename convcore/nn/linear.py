@@ -66,7 +66,7 @@ class Linear(WeightLayer):
         self.in_features = integer("Linear", "in_features", in_features, 1)
         self.out_features = integer("Linear", "out_features", out_features, 1)
         shape = (self.out_features, self.in_features)
-        ConvProblem.conv("Linear", (0, in_features, 1), (*shape, 1))
+        ConvProblem.conv("Linear", (0, self.in_features, 1), (*shape, 1))
         self._set_weights(shape, self.out_features, bias, dtype, rng, weight_init)
 
     def __call__(self, x: Array) -> Array:

@@ -178,7 +178,7 @@ class Optimizer(ABC):
 
 def _distinct(function: str, parameters: Iterable[Parameter]) -> list[Parameter]:
     """Give the parameters in order, each once."""
-    if not isinstance(parameters, Iterable):
+    if isinstance(parameters, np.ndarray) or not isinstance(parameters, Iterable):
         raise TypeError(
             f"{function}: parameters must be an iterable of nn.Parameter, "
             f"got {type(parameters).__name__}"
