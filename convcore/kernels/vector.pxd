@@ -469,6 +469,7 @@ cdef extern from *:
 
     /* pick: lanes of x where a < b, of y elsewhere and where one of them is NaN.
        until: the same where a <= b.
+       smaller, larger: a where a < b (a > b), else b, so b where one of them is NaN.
        scale: v * 2^n for whole n, rounded once where v is about 1, |n| < 2 * 126.
        stream: store to an aligned address, past the caches; settle: after the last one. */
     #if defined(__AVX512F__)
@@ -482,6 +483,10 @@ cdef extern from *:
       #define cc_until_f64(a, b, x, y) ((cc_f64v)_mm512_mask_blend_pd( \\
           _mm512_cmp_pd_mask((__m512d)(a), (__m512d)(b), _CMP_LE_OQ), (__m512d)(y), \\
           (__m512d)(x)))
+      #define cc_smaller_f32(a, b) ((cc_f32v)_mm512_min_ps((__m512)(a), (__m512)(b)))
+      #define cc_smaller_f64(a, b) ((cc_f64v)_mm512_min_pd((__m512d)(a), (__m512d)(b)))
+      #define cc_larger_f32(a, b) ((cc_f32v)_mm512_max_ps((__m512)(a), (__m512)(b)))
+      #define cc_larger_f64(a, b) ((cc_f64v)_mm512_max_pd((__m512d)(a), (__m512d)(b)))
       #define cc_scale_f32(v, n) ((cc_f32v)_mm512_scalef_ps((__m512)(v), (__m512)(n)))
       #define cc_scale_f64(v, n) ((cc_f64v)_mm512_scalef_pd((__m512d)(v), (__m512d)(n)))
       #define cc_stream_f32(p, v) _mm512_stream_ps(p, (__m512)(v))
@@ -500,6 +505,10 @@ cdef extern from *:
           (__m256)(y), (__m256)(x), _mm256_cmp_ps((__m256)(a), (__m256)(b), _CMP_LE_OQ)))
       #define cc_until_f64(a, b, x, y) ((cc_f64v)_mm256_blendv_pd( \\
           (__m256d)(y), (__m256d)(x), _mm256_cmp_pd((__m256d)(a), (__m256d)(b), _CMP_LE_OQ)))
+      #define cc_smaller_f32(a, b) ((cc_f32v)_mm256_min_ps((__m256)(a), (__m256)(b)))
+      #define cc_smaller_f64(a, b) ((cc_f64v)_mm256_min_pd((__m256d)(a), (__m256d)(b)))
+      #define cc_larger_f32(a, b) ((cc_f32v)_mm256_max_ps((__m256)(a), (__m256)(b)))
+      #define cc_larger_f64(a, b) ((cc_f64v)_mm256_max_pd((__m256d)(a), (__m256d)(b)))
       #else
       static inline cc_f32v cc_pick_f32(cc_f32v a, cc_f32v b, cc_f32v x, cc_f32v y) {
           return CC_PICK(cc_u32v, cc_f32v, a < b, x, y);
@@ -513,6 +522,10 @@ cdef extern from *:
       static inline cc_f64v cc_until_f64(cc_f64v a, cc_f64v b, cc_f64v x, cc_f64v y) {
           return CC_PICK(cc_u64v, cc_f64v, a <= b, x, y);
       }
+      #define cc_smaller_f32(a, b) cc_pick_f32(a, b, a, b)
+      #define cc_smaller_f64(a, b) cc_pick_f64(a, b, a, b)
+      #define cc_larger_f32(a, b) cc_pick_f32(b, a, a, b)
+      #define cc_larger_f64(a, b) cc_pick_f64(b, a, a, b)
       #endif
       /* The low bits of n + 1.5 * 2^23 + 127 are the exponent's; two factors reach below
          the smallest normal number. */
@@ -634,6 +647,10 @@ cdef extern from *:
     f64v cc_pick_f64(f64v a, f64v b, f64v x, f64v y) nogil
     f32v cc_until_f32(f32v a, f32v b, f32v x, f32v y) nogil
     f64v cc_until_f64(f64v a, f64v b, f64v x, f64v y) nogil
+    f32v cc_smaller_f32(f32v a, f32v b) nogil
+    f64v cc_smaller_f64(f64v a, f64v b) nogil
+    f32v cc_larger_f32(f32v a, f32v b) nogil
+    f64v cc_larger_f64(f64v a, f64v b) nogil
     f32v cc_scale_f32(f32v v, f32v n) nogil
     f64v cc_scale_f64(f64v v, f64v n) nogil
     void cc_stream_f32(float* to, f32v v) nogil
@@ -834,6 +851,22 @@ cdef inline vec until(vec a, vec b, vec x, vec y) noexcept nogil:
         return cc_until_f32(a, b, x, y)
     else:
         return cc_until_f64(a, b, x, y)
+
+
+cdef inline vec smaller(vec a, vec b) noexcept nogil:
+    """Give a where a < b, else b: where one of them is NaN, b."""
+    if vec is f32v:
+        return cc_smaller_f32(a, b)
+    else:
+        return cc_smaller_f64(a, b)
+
+
+cdef inline vec larger(vec a, vec b) noexcept nogil:
+    """Give a where a > b, else b: where one of them is NaN, b."""
+    if vec is f32v:
+        return cc_larger_f32(a, b)
+    else:
+        return cc_larger_f64(a, b)
 
 
 cdef inline vec scaled(vec v, vec n) noexcept nogil:
