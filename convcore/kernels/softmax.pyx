@@ -24,7 +24,7 @@ from cython.parallel cimport prange
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals
 from convcore.kernels.elements cimport (
-    first_lanes, keep_some, lanes_of, lead_of, past_caches,
+    keep_some, lanes_of, lead_of, load_some, past_caches,
 )
 from convcore.kernels.log_sum cimport (
     ABREAST, CHAIN, EARLY, ROOM, SOON, column_maxima, column_sums, columns_for, row_maximum,
@@ -45,7 +45,7 @@ cdef inline vec result(
     bint log, const vec* power, Py_ssize_t i, Py_ssize_t n, vec most, vec total
 ) noexcept nogil:
     """Give n results of a row; `power` is x where the logarithm is wanted."""
-    cdef vec v = part(ahead(power, i), first_lanes(min(n, lanes_of(power))))
+    cdef vec v = load_some(ahead(power, i), n)
     return v - most - total if log else v / total
 
 
@@ -95,7 +95,7 @@ cdef inline void softmax_columns(
         i = 0
         while i < n:
             k = i // lanes
-            v = part(<const vec*>ahead(power, c * step + i), first_lanes(min(n - i, lanes)))
+            v = load_some(<const vec*>ahead(power, c * step + i), n - i)
             v = v - most[k] - total[k] if a.log else v / total[k]
             keep_some(y, c * a.inner + i, v, n - i, past)
             i += lanes
@@ -118,14 +118,14 @@ cdef inline void gradient_row(
 ) noexcept nogil:
     """Write one row of dx."""
     cdef Py_ssize_t i = 0, lanes = lanes_of(g), n = a.count
-    cdef unsigned long long bits
     cdef vec zero = every(part(g, 0), 0)
     cdef vec total = zero, chain = zero, v
     while i < n:
         cc_fetch(ahead(g, i + SOON))
         cc_fetch(ahead(y, i + SOON))
-        bits = first_lanes(min(n - i, lanes))
-        chain = chain + slope_term(a.log, part(ahead(g, i), bits), part(ahead(y, i), bits))
+        chain = chain + slope_term(
+            a.log, load_some(ahead(g, i), n - i), load_some(ahead(y, i), n - i)
+        )
         i += lanes
         if i // lanes % CHAIN == 0:
             total = total + chain
@@ -134,12 +134,9 @@ cdef inline void gradient_row(
     i = 0
     if a.past:
         i = min(n, lead_of(<const vec*>dx))
-        bits = first_lanes(i)
-        v = slope(a.log, part(g, bits), part(y, bits), total)
-        put_part(dx, v, i)
+        put_part(dx, slope(a.log, load_some(g, i), load_some(y, i), total), i)
     while i < n:
-        bits = first_lanes(min(n - i, lanes))
-        v = slope(a.log, part(ahead(g, i), bits), part(ahead(y, i), bits), total)
+        v = slope(a.log, load_some(ahead(g, i), n - i), load_some(ahead(y, i), n - i), total)
         keep_some(dx, i, v, n - i, a.past)
         i += lanes
 
@@ -151,7 +148,6 @@ cdef inline void gradient_columns(
     cdef Py_ssize_t c, i, at, k, lanes = lanes_of(g), step = whole(g, n)
     cdef bint copied = 2 * a.count * step <= ROOM * lanes
     cdef bint past = a.past and n % lanes == 0 and a.inner % lanes == 0
-    cdef unsigned long long bits
     cdef vec room[ROOM]
     cdef vec total[ABREAST]
     cdef vec chain[ABREAST]
@@ -165,11 +161,9 @@ cdef inline void gradient_columns(
         while i < n:
             at = c * a.inner + i
             k = i // lanes
-            bits = first_lanes(min(n - i, lanes))
             cc_fetch(ahead(g, at + EARLY * a.inner))
             cc_fetch(ahead(y, at + EARLY * a.inner))
-            u = part(ahead(g, at), bits)
-            v = part(ahead(y, at), bits)
+            u, v = load_some(ahead(g, at), n - i), load_some(ahead(y, at), n - i)
             if copied:
                 copy[0] = u
                 copy[1] = v
@@ -188,8 +182,7 @@ cdef inline void gradient_columns(
                 u, v = copy[0], copy[1]
                 copy = copy + 2
             else:
-                bits = first_lanes(min(n - i, lanes))
-                u, v = part(ahead(g, at), bits), part(ahead(y, at), bits)
+                u, v = load_some(ahead(g, at), n - i), load_some(ahead(y, at), n - i)
             v = slope(a.log, u, v, total[i // lanes])
             keep_some(dx, at, v, n - i, past)
             i += lanes

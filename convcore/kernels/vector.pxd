@@ -180,7 +180,7 @@ cdef extern from *:
        copy: n scalars, never a byte beyond.
        part: the lanes whose bits are set, the others zero; only the former are read.
        pair: the even and the odd ones of twice as many scalars, a bit for each of them.
-       sum: of all lanes, by halves.  put: n lanes at most.
+       sum: of all lanes, by halves.  most: the largest, without NaN.  put: n lanes at most.
        wide: as many scalars as float64 has lanes, from memory or from the first half of a
        vector, as float64.  narrow: such float64 to memory as float32, rounded.
        zip: n scalars at most, from a and b in turn. */
@@ -282,6 +282,8 @@ cdef extern from *:
           ((cc_f64v)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)(v))))
       #define cc_sum_f32(v) _mm512_reduce_add_ps((__m512)(v))
       #define cc_sum_f64(v) _mm512_reduce_add_pd((__m512d)(v))
+      #define cc_most_f32(v) _mm512_reduce_max_ps((__m512)(v))
+      #define cc_most_f64(v) _mm512_reduce_max_pd((__m512d)(v))
       static inline void cc_put_f32(float *p, cc_f32v v, Py_ssize_t n) {
           __mmask16 m = n >= 16 ? 0xFFFF : (__mmask16)((1u << n) - 1);
           _mm512_mask_storeu_ps(p, m, (__m512)v);
@@ -402,6 +404,12 @@ cdef extern from *:
           for (int n = CC_VEC_BYTES / 16; n; n /= 2) for (int i = 0; i < n; i++) v[i] += v[i + n];
           return v[0];
       }
+      #define CC_MOST(v, lanes) \
+          for (int n = (lanes) / 2; n; n /= 2) \
+              for (int i = 0; i < n; i++) v[i] = v[i] < v[i + n] ? v[i + n] : v[i]; \
+          return v[0]
+      static inline float cc_most_f32(cc_f32v v) { CC_MOST(v, CC_VEC_BYTES / 4); }
+      static inline double cc_most_f64(cc_f64v v) { CC_MOST(v, CC_VEC_BYTES / 8); }
       /* A whole vector as a constant case, the rest scalar by scalar. */
       #define CC_LANES_F32 (CC_VEC_BYTES / 4)
       #define CC_LANES_F64 (CC_VEC_BYTES / 8)
@@ -637,6 +645,8 @@ cdef extern from *:
     f64v cc_wide_f32(const float* source) nogil
     void cc_narrow_f32(float* to, f64v v) nogil
     f64v cc_wide_low(f32v v) nogil
+    float cc_most_f32(f32v v) nogil
+    double cc_most_f64(f64v v) nogil
     float cc_sum_f32(f32v v) nogil
     double cc_sum_f64(f64v v) nogil
     void cc_put_f32(float* to, f32v v, Py_ssize_t n) nogil
