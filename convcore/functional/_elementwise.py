@@ -118,9 +118,9 @@ def check_place(
     """Check an array to write to, which may be one of the inputs, but not overlap one."""
     check_out(function, out, shape, dtype, ())
     for given in inputs:
-        if given is not out and np.may_share_memory(given, out):
-            if not _same(given, out):
-                check_out(function, out, shape, dtype, (given,))
+        meets = given is not out and np.may_share_memory(given, out)
+        if meets and not _same(given, out):
+            check_out(function, out, shape, dtype, (given,))
 
 
 def _same(given: Array, out: Array) -> bool:

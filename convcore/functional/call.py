@@ -89,7 +89,7 @@ def apply(
 
 
 def single(module: str, function: str) -> Callable[..., Any]:
-    """Give the kernel of such an operation; if it is wanted, one that tells of its calls."""
+    """Give the kernel of such an operation, or one that tells of its calls, if wanted."""
     kernel = operation(module, function)
     return _telling(kernel, f"{module}.{function}") if _VERBOSE else kernel
 
