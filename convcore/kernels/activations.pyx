@@ -93,7 +93,7 @@ cdef inline vec gelu_of(vec x) noexcept nogil:
     """Give x Phi(x), as max(x, 0) - |x| Phi(-|x|); beyond the ends, x or 0."""
     cdef vec n, t = at_most(magnitude(x), by_type(x, 15, 40))
     cdef vec tail = t * density_parts(t, &n) * tail_ratio(t)
-    return at_least(x, every(x, 0)) - scaled(tail, n)
+    return at_least(x, every(x, -0.0)) - scaled(tail, n)  # -0: small results keep their sign
 
 
 cdef inline vec gelu_slope(vec x) noexcept nogil:
