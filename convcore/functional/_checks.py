@@ -62,6 +62,8 @@ def needed(
     function: str, needs: Iterable[str], names: tuple[str, ...] = GRADIENTS
 ) -> tuple[bool, ...]:
     """Tell for each of the names whether its gradient is asked for."""
+    if type(needs) is tuple and needs == names:  # the usual case: all of them
+        return (True,) * len(names)
     if isinstance(needs, str) or not isinstance(needs, Iterable):
         raise TypeError(
             f"{function}: needs must be a collection of names from {names}, got "
