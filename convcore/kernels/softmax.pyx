@@ -35,6 +35,9 @@ from convcore.kernels.vector cimport (
 )
 from convcore.kernels.vector_math cimport at_most, by_type, every, exp_of, log_of
 
+cdef enum:
+    TOGETHER = 8  # rows of a logarithm
+
 cdef struct Axis:
     bint log, past
     Py_ssize_t outer, count, inner
@@ -49,22 +52,55 @@ cdef inline vec result(
     return v - most - total if log else v / total
 
 
-cdef inline void softmax_row(const Axis* a, const vec* x, vec* y) noexcept nogil:
+cdef inline void write_row(
+    const Axis* a, const vec* power, vec* y, vec most, vec total
+) noexcept nogil:
     """Write one row of y; past the caches, from its first whole line on."""
-    cdef Py_ssize_t i = 0, lanes = lanes_of(x), n = a.count
-    cdef vec room[ROOM]
-    cdef vec* power = &room[0] if n <= ROOM * lanes else y
-    cdef const vec* source = x if a.log else <const vec*>power
-    cdef vec most = row_maximum(x, n)
-    cdef vec total = row_sum(x, n, most, <vec*>NULL if a.log else power)
-    if a.log:
-        total = log_of(total)
+    cdef Py_ssize_t i = 0, lanes = lanes_of(y), n = a.count
     if a.past:
         i = min(n, lead_of(<const vec*>y))
-        put_part(y, result(a.log, source, 0, i, most, total), i)
+        put_part(y, result(a.log, power, 0, i, most, total), i)
     while i < n:
-        keep_some(y, i, result(a.log, source, i, n - i, most, total), n - i, a.past)
+        keep_some(y, i, result(a.log, power, i, n - i, most, total), n - i, a.past)
         i += lanes
+
+
+cdef inline void softmax_row(const Axis* a, const vec* x, vec* y) noexcept nogil:
+    """Do one row of a softmax."""
+    cdef Py_ssize_t n = a.count
+    cdef vec room[ROOM]
+    cdef vec* power = &room[0] if n <= ROOM * lanes_of(x) else y
+    cdef vec most = row_maximum(x, n)
+    write_row(a, <const vec*>power, y, most, row_sum(x, n, most, power))
+
+
+cdef inline void log_rows(
+    const Axis* a, const vec* x, vec* y, Py_ssize_t rows
+) noexcept nogil:
+    """Do some rows of its logarithm: while one waits for log(s), the next is summed."""
+    cdef Py_ssize_t i, n = a.count
+    cdef vec most[TOGETHER]
+    cdef vec total[TOGETHER]
+    for i in range(rows):
+        most[i] = row_maximum(ahead(x, i * n), n)
+        total[i] = log_of(row_sum(ahead(x, i * n), n, most[i], <vec*>NULL))
+    for i in range(rows):
+        write_row(a, ahead(x, i * n), <vec*>ahead(y, i * n), most[i], total[i])
+
+
+cdef inline void softmax_rows(
+    const Axis* a, const vec* x, vec* y, Py_ssize_t rows
+) noexcept nogil:
+    """Do so many rows, or those of a logarithm while they are in the cache."""
+    cdef Py_ssize_t i = 0, n = a.count, some
+    cdef Py_ssize_t most = max(1, min(TOGETHER, ROOM * lanes_of(x) // (4 * n))) if a.log else 1
+    while i < rows:
+        some = min(most, rows - i)
+        if a.log:
+            log_rows(a, ahead(x, i * n), <vec*>ahead(y, i * n), some)
+        else:
+            softmax_row(a, ahead(x, i * n), <vec*>ahead(y, i * n))
+        i += some
 
 
 cdef inline void softmax_columns(
@@ -193,15 +229,16 @@ cdef void some_pieces(
 ) noexcept nogil:
     """Do rows, or blocks of columns, begin .. end; of y where there is no dy."""
     cdef Py_ssize_t i, row, at, n
+    if g == NULL and a.inner == 1:
+        at = begin * a.count
+        softmax_rows(a, ahead(x, at), <vec*>ahead(to, at), end - begin)
+        end = begin
     for i in range(begin, end):
         row = i // a.blocks
         n = min(a.columns, a.inner - (i - row * a.blocks) * a.columns)
         at = row * a.count * a.inner + (i - row * a.blocks) * a.columns
         if g == NULL:
-            if a.inner == 1:
-                softmax_row(a, ahead(x, at), <vec*>ahead(to, at))
-            else:
-                softmax_columns(a, ahead(x, at), <vec*>ahead(to, at), n)
+            softmax_columns(a, ahead(x, at), <vec*>ahead(to, at), n)
         elif a.inner == 1:
             gradient_row(a, ahead(g, at), ahead(x, at), <vec*>ahead(to, at))
         else:
