@@ -25,7 +25,7 @@ from convcore.kernels.elements cimport (
     PIECE, first_lanes, keep, lanes_of, past_caches,
 )
 from convcore.kernels.vector cimport (
-    ahead, f32v, f64v, part, pick, put_part, real, scaled, settle, until, vec,
+    ahead, f32v, f64v, loaded, part, pick, put_part, real, scaled, settle, until, vec,
 )
 from convcore.kernels.vector_math cimport (
     at_least, at_most, by_type, density_parts, every, exp_of, exp_parts, expm1_of, far_below,
@@ -202,7 +202,7 @@ cdef inline void map_values(
     cdef vec rest = part(ahead(x, stop), first_lanes(left))
     while True:
         while i < stop:
-            keep(y, i, value(kind, ahead(x, i)[0], &k), past)
+            keep(y, i, value(kind, loaded(ahead(x, i)[0]), &k), past)
             i += lanes
         if y == &rest or left == 0:
             break
@@ -219,10 +219,11 @@ cdef inline void map_gradients(
     cdef bint past = j.past
     cdef Numbers k = j.numbers
     cdef vec rest = part(ahead(dy, stop), first_lanes(left))
-    cdef vec rest_v = part(ahead(v, stop), first_lanes(left))
+    cdef vec rest_v = part(ahead(v, stop), first_lanes(left)), g
     while True:
         while i < stop:
-            keep(dx, i, gradient(kind, ahead(dy, i)[0], ahead(v, i)[0], &k), past)
+            g = loaded(ahead(dy, i)[0])
+            keep(dx, i, gradient(kind, g, loaded(ahead(v, i)[0]), &k), past)
             i += lanes
         if dx == &rest or left == 0:
             break

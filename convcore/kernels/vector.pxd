@@ -475,6 +475,17 @@ cdef extern from *:
       #define cc_copy_f64(to, from, n) memcpy(to, from, (size_t)(n) * sizeof(double))
     #endif
 
+    /* loaded: v, in a register from here on; GCC would rather load it again, by masks. */
+    #if defined(__AVX512F__)
+      #define CC_HOLD(v) __asm__("" : "+v"(v))
+    #elif defined(__x86_64__)
+      #define CC_HOLD(v) __asm__("" : "+x"(v))
+    #else
+      #define CC_HOLD(v) ((void)0)
+    #endif
+    static inline cc_f32v cc_loaded_f32(cc_f32v v) { CC_HOLD(v); return v; }
+    static inline cc_f64v cc_loaded_f64(cc_f64v v) { CC_HOLD(v); return v; }
+
     /* pick: lanes of x where a < b, of y elsewhere and where one of them is NaN.
        until: the same where a <= b.
        smaller, larger: a where a < b (a > b), else b, so b where one of them is NaN.
@@ -657,6 +668,8 @@ cdef extern from *:
     f64v cc_pick_f64(f64v a, f64v b, f64v x, f64v y) nogil
     f32v cc_until_f32(f32v a, f32v b, f32v x, f32v y) nogil
     f64v cc_until_f64(f64v a, f64v b, f64v x, f64v y) nogil
+    f32v cc_loaded_f32(f32v v) nogil
+    f64v cc_loaded_f64(f64v v) nogil
     f32v cc_smaller_f32(f32v a, f32v b) nogil
     f64v cc_smaller_f64(f64v a, f64v b) nogil
     f32v cc_larger_f32(f32v a, f32v b) nogil
@@ -861,6 +874,14 @@ cdef inline vec until(vec a, vec b, vec x, vec y) noexcept nogil:
         return cc_until_f32(a, b, x, y)
     else:
         return cc_until_f64(a, b, x, y)
+
+
+cdef inline vec loaded(vec v) noexcept nogil:
+    """Give v, which is loaded once, however often it is used."""
+    if vec is f32v:
+        return cc_loaded_f32(v)
+    else:
+        return cc_loaded_f64(v)
 
 
 cdef inline vec smaller(vec a, vec b) noexcept nogil:
