@@ -45,6 +45,9 @@ FAST, SMALL = "-O3", "-O2"
 # Tiles that are compiled into many loops: the baseline beside others, for processors from
 # before 2013, may be slower there, and is a tenth smaller so.
 MANY_LOOPS = ("conv_planes", "conv_planes_weight")
+# Loops that are chosen by a constant: made one by one only if all that is inline is so.
+ONE_LOOP_EACH = ("activations",)
+INLINE = "-DCYTHON_INLINE=inline __attribute__((always_inline))"
 # Never -ffast-math or a relative of it: linked in, it changes the floating-point mode of
 # the whole process (GCC before 13), and NaN has to survive in the kernels.
 WELCOME = (
@@ -96,6 +99,7 @@ def extensions() -> list[Extension]:
                 extra_compile_args=[
                     *isa.flags,
                     SMALL if isa is spare and source.stem in MANY_LOOPS else FAST,
+                    *([INLINE] if source.stem in ONE_LOOP_EACH else []),
                 ],
                 depends=[str(p) for p in KERNELS.glob("*.pxd")],
             )

@@ -5,11 +5,12 @@
 prints, for each function and type, the coefficients (the constant first) and the largest
 error. They interpolate the function at Chebyshev's points of its range, which is within a
 small factor of the best polynomial of that degree; the degree is the least whose error is
-far below the rounding of the result.
+far below the rounding of the result. What P of atanh errs is multiplied by s^2, so that
+its points may lie farther from 0: for float32 that saves a degree.
 
     exp    e^r = 1 + r + r^2 P(r)                  |r| <= ln(2) / 2
     atanh  atanh(s) = s + s^3 P(s^2)               0 <= s <= 1/3
-    tail   e^(t^2/2) Phi(-t) = w P(1 - 2 K w),     w = 1 / (t + K), 0 <= t <= T
+    tail   e^(t^2/2) Phi(-t) = P(t) / Q(t)         0 <= t <= T
 
 Phi is the distribution function of the standard normal distribution. Sources: Trefethen,
 Approximation Theory and Approximation Practice, chapters 2 to 4 and 15 (interpolation at
@@ -82,12 +83,6 @@ def tail(t: D) -> D:
     return ONE / fraction / (2 * PI).sqrt()
 
 
-def tail_scaled(v: D) -> D:
-    """Give (t + K) e^(t^2/2) Phi(-t) for v = (t - K) / (t + K)."""
-    t = K * (1 + v) / (1 - v)
-    return (t + K) * tail(t)
-
-
 def chebyshev_points(lo: D, hi: D, count: int) -> list[D]:
     """Give the zeros of Chebyshev's polynomial, moved to lo .. hi."""
     return [
@@ -107,8 +102,13 @@ def cosine(angle: D) -> D:
 
 
 def interpolate(function: Function, lo: D, hi: D, degree: int) -> list[D]:
+    """Give the polynomial through Chebyshev's points."""
+    return through(function, chebyshev_points(lo, hi, degree + 1))
+
+
+def through(function: Function, points: list[D]) -> list[D]:
     """Give the coefficients of the polynomial, by Newton's divided differences."""
-    points = chebyshev_points(lo, hi, degree + 1)
+    degree = len(points) - 1
     differences = [function(point) for point in points]
     for step in range(1, degree + 1):
         for i in range(degree, step - 1, -1):
@@ -132,30 +132,76 @@ def value_at(coefficients: list[D], x: D) -> D:
     return total
 
 
+def quotient(most: D, degree: int) -> list[list[D]]:
+    """Give P and Q, one degree higher and with 1 before its last power, of `tail`.
+
+    They are right at Chebyshev's points of v = (t - K) / (t + K).
+    """
+    last = (most - K) / (most + K)
+    points = chebyshev_points(-ONE, last, 2 * degree + 2)
+    lines = []
+    for t in (K * (1 + v) / (1 - v) for v in points):
+        powers = [t**i for i in range(degree + 2)]
+        value = tail(t)  # P(t) - value (Q(t) - t^n) = value t^n
+        right = [-value * power for power in powers]
+        lines.append([*powers[:-1], *right[:-1], -right[-1]])
+    found = solve(lines)
+    return [found[: degree + 1], [*found[degree + 1 :], ONE]]
+
+
+def solve(lines: list[list[D]]) -> list[D]:
+    """Solve linear equations, the right sides last, by elimination."""
+    for i in range(len(lines)):
+        pivot = max(range(i, len(lines)), key=lambda k: abs(lines[k][i]))
+        lines[i], lines[pivot] = lines[pivot], lines[i]
+        lines[i] = [value / lines[i][i] for value in lines[i]]
+        for k, line in enumerate(lines):
+            if k != i:
+                above = zip(line, lines[i], strict=True)
+                lines[k] = [value - line[i] * one for value, one in above]
+    return [line[-1] for line in lines]
+
+
 def show(
-    name: str, function: Function, lo: D, hi: D, degree: int, weight: Function
+    name: str,
+    found: list[list[D]],
+    right: Function,
+    ends: tuple[D, D],
+    weight: Function,
 ) -> None:
-    """Print one polynomial, and the logarithm to base 2 of its largest error."""
-    found = interpolate(function, lo, hi, degree)
+    """Print a polynomial, or P and Q, and the logarithm to base 2 of its largest error."""
     worst = D(0)
     for i in range(POINTS + 1):
-        x = lo + (hi - lo) * i / POINTS
-        worst = max(worst, abs((value_at(found, x) - function(x)) * weight(x)))
-    print(f"{name}, degree {degree}: 2^{float(worst.ln() / LN2):.1f}")
-    for coefficient in found:
-        print(f"    {float(coefficient)!r},")
+        x = ends[0] + (ends[1] - ends[0]) * i / POINTS
+        value = value_at(found[0], x)
+        if len(found) > 1:
+            value /= value_at(found[1], x)
+        worst = max(worst, abs((value - right(x)) * weight(x)))
+    print(f"{name}: 2^{float(worst.ln() / LN2):.1f}")
+    for polynomial in found:
+        print(f"    degree {len(polynomial) - 1}")
+        for coefficient in polynomial:
+            print(f"        {float(coefficient)!r},")
+
+
+def atanh_points() -> list[D]:
+    """Give all of five Chebyshev's points up to 1 / 9 but the first, which is 0."""
+    half = ONE / 9 / (1 + cosine(PI / 10))
+    return chebyshev_points(ONE / 9 - 2 * half, ONE / 9, 5)[:-1]
 
 
 def main() -> None:
     """Print all of them."""
     end = LN2 / 2 * D("1.0001")
     for degree in (5, 10):
-        show("exp", exp_rest, -end, end, degree, lambda r: r * r / r.exp())
-    for degree in (4, 9):
-        show("atanh", atanh_rest, D(0), ONE / 9, degree, lambda q: q)
-    for degree, most in ((10, D("15")), (24, D("40"))):
-        last = (most - K) / (most + K)
-        show("tail", tail_scaled, -ONE, last, degree, lambda v: 1 / tail_scaled(v))
+        found = interpolate(exp_rest, -end, end, degree)
+        show("exp", [found], exp_rest, (-end, end), lambda r: r * r / r.exp())
+    atanh32 = through(atanh_rest, atanh_points())
+    for found in (atanh32, interpolate(atanh_rest, D(0), ONE / 9, 9)):
+        show("atanh", [found], atanh_rest, (D(0), ONE / 9), lambda q: q)
+    for degree, most in ((4, D(15)), (10, D(40))):
+        both = quotient(most, degree)
+        show("tail", both, tail, (D(0), most), lambda t: 1 / tail(t))
 
 
 if __name__ == "__main__":

@@ -138,5 +138,9 @@ def test_the_polynomials_are_those_of_the_program() -> None:
     text = source.read_text("utf-8")
     end = fit_polynomials.LN2 / 2 * Decimal("1.0001")
     found = fit_polynomials.interpolate(fit_polynomials.exp_rest, -end, end, 10)
-    for coefficient in found:
-        assert repr(float(coefficient)) in text
+    for polynomial in (found, *fit_polynomials.quotient(Decimal(40), 10)):
+        for coefficient in polynomial:
+            assert coefficient == 1 or repr(float(coefficient)) in text
+    points = fit_polynomials.atanh_points()
+    for coefficient in fit_polynomials.through(fit_polynomials.atanh_rest, points):
+        assert f"{float(coefficient):.9g}" in text

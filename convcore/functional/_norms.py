@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convcore.functional._checks import vector
-from convcore.runtime.arrays import Array, check_out, empty
+from convcore.runtime.arrays import Array, check_out, like
 
 Wide = npt.NDArray[np.float64]
 
@@ -37,7 +37,7 @@ def per_channel(
 def result(function: str, out: Any, x: Array, *others: Array | None) -> Array:
     """Give an array like x to write to, or check the one that the caller gave."""
     if out is None:
-        return empty(x.shape, x.dtype)
+        return like(x)
     check_out(function, out, x.shape, x.dtype, (x, *others))
     given: Array = out
     return given

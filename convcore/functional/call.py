@@ -8,6 +8,8 @@ import re
 import sys
 import time
 from array import array
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -72,24 +74,35 @@ def apply(
     of_each : int
         Bytes of scratch for each thread.
     """
-    team = threads.team(work)
-    begin = time.perf_counter() if _VERBOSE else 0.0
-    scratch += team * of_each
-    kernel = operation(module, function)
+    kernel = single(module, function)
+    team = 1 if work < threads.SERIAL_MACS else threads.team(work)
     if type(sizes) is tuple:
         sizes = array("q", sizes)
-    if scratch:
-        lent = workspace.lend(scratch)
+    if scratch or of_each:
+        lent = workspace.lend(scratch + team * of_each)
         try:
             kernel(sizes, *buffers, lent, team)
         finally:
             workspace.take_back(lent)
     else:
         kernel(sizes, *buffers, team)
-    if _VERBOSE:
+
+
+def single(module: str, function: str) -> Callable[..., Any]:
+    """Give the kernel of such an operation, or one that tells of its calls, if wanted."""
+    kernel = operation(module, function)
+    return _telling(kernel, f"{module}.{function}") if _VERBOSE else kernel
+
+
+def _telling(kernel: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def told(sizes: "array[int]", *buffers: Any) -> None:
+        begin = time.perf_counter()
+        kernel(sizes, *buffers)
         milliseconds = (time.perf_counter() - begin) * 1e3
-        what = f"{module}.{function} {tuple(sizes)} threads {team}"
+        what = f"{name} {tuple(sizes)} threads {buffers[-1]}"
         print(f"convcore: {what} {milliseconds:.3f} ms", file=sys.stderr)
+
+    return told
 
 
 def _run_again(plan: Plan, lost: bytearray, buffers: tuple[Array | None, ...]) -> None:

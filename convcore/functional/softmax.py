@@ -1,12 +1,14 @@
 """Softmax and its logarithm, along any axis."""
 
+from array import array
+from functools import lru_cache
 from math import prod
 from typing import Any
 
 from convcore.functional._checks import axis
 from convcore.functional._elementwise import check_like, check_place
 from convcore.functional.call import apply
-from convcore.runtime.arrays import Array, checked, empty, flat
+from convcore.runtime.arrays import Array, like, ready
 
 __all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward"]
 
@@ -148,15 +150,14 @@ def log_softmax_backward(
 
 def _forward(function: str, log: bool, x: Any, dim: int, out: Any) -> Array:
     """Check x, its axis and `out`, and write y."""
-    dtype = checked(function, "x", x)
-    sizes = _sizes(function, x.shape, dim)
-    source = flat(x, dtype)
+    source = ready(function, "x", x)
+    sizes = _sizes(function, log, source.shape, dim)
     if out is None:
-        out = empty(x.shape, dtype)
+        out = like(source)
     else:
-        check_place(function, out, x.shape, dtype, (x,))
+        check_place(function, out, source.shape, source.dtype, (x,))
     if source.size:
-        apply("softmax", "forward", (log, *sizes), source, out, work=4 * source.size)
+        apply("softmax", "forward", sizes, source, out, work=4 * source.size)
     result: Array = out
     return result
 
@@ -165,23 +166,34 @@ def _backward(
     function: str, log: bool, grad_output: Any, y: Any, dim: int, out: Any
 ) -> Array:
     """Check gradient, y, its axis and `out`, and write the gradient of x."""
-    dtype = checked(function, "y", y)
-    checked(function, "grad_output", grad_output, dtype)
-    check_like(function, grad_output, "y", y)
-    sizes = _sizes(function, y.shape, dim)
+    source = ready(function, "y", y)
+    gradient = ready(function, "grad_output", grad_output, source.dtype)
+    check_like(function, gradient, "y", source)
+    sizes = _sizes(function, log, source.shape, dim)
     if out is None:
-        out = empty(y.shape, dtype)
+        out = like(source)
     else:
-        check_place(function, out, y.shape, dtype, (grad_output, y))
-    gradient, source = flat(grad_output, dtype), flat(y, dtype)
+        check_place(function, out, source.shape, source.dtype, (grad_output, y))
     work = 2 * source.size
     if source.size:
-        apply("softmax", "backward", (log, *sizes), gradient, source, out, work=work)
+        apply("softmax", "backward", sizes, gradient, source, out, work=work)
     result: Array = out
     return result
 
 
-def _sizes(function: str, shape: tuple[int, ...], dim: int) -> tuple[int, int, int]:
-    """Give the shape as (outer, extent of dim, inner)."""
+def _sizes(function: str, log: bool, shape: tuple[int, ...], dim: int) -> "array[int]":
+    """Give the shape as the kernel takes it: once for all equal calls."""
+    given = _cached_sizes if type(dim) is int else _new_sizes
+    return given(function, log, shape, dim)
+
+
+def _new_sizes(
+    function: str, log: bool, shape: tuple[int, ...], dim: int
+) -> "array[int]":
+    """Check the axis; log, outer, extent of dim, inner."""
     along = axis(function, "dim", dim, len(shape))
-    return prod(shape[:along]), shape[along], prod(shape[along + 1 :])
+    around = prod(shape[:along]), shape[along], prod(shape[along + 1 :])
+    return array("q", (log, *around))
+
+
+_cached_sizes = lru_cache(maxsize=1024)(_new_sizes)

@@ -25,11 +25,11 @@ from convcore.kernels.elements cimport (
     PIECE, first_lanes, keep, lanes_of, past_caches,
 )
 from convcore.kernels.vector cimport (
-    ahead, f32v, f64v, part, pick, put_part, real, scaled, settle, until, vec,
+    ahead, f32v, f64v, loaded, part, pick, put_part, real, scaled, settle, until, vec,
 )
 from convcore.kernels.vector_math cimport (
-    at_least, at_most, by_type, every, exp_of, exp_parts, expm1_of, far_below, log1p_of,
-    magnitude, tail_parts, tanh_of,
+    at_least, at_most, by_type, density_parts, every, exp_of, exp_parts, expm1_of, far_below,
+    log1p_of, magnitude, power_of_two, tail_ratio, tanh_of,
 )
 
 cdef enum Kind:  # numbered as in functional/_elementwise.py
@@ -61,45 +61,46 @@ cdef double CUBIC = 0.07135481627260025  # z = FIRST x + CUBIC x^3; 0.044715 FIR
 cdef double DENSITY = 0.3989422804014327  # 1 / sqrt(2 pi)
 
 
+cdef inline vec one_more(vec z, vec* n) noexcept nogil:
+    """Give (1 + e^-z) / 2^-n, between 1/2 and 2^60; from z = 40 on, it counts as 40."""
+    cdef vec far = by_type(z, 170, 1400)
+    cdef vec power = exp_parts(at_most(at_least(-z, every(z, -40)), far), n)
+    n[0] = -n[0]
+    return power_of_two(at_least(n[0], by_type(z, -126, -1022))) + power
+
+
 cdef inline vec gated(vec x, vec z) noexcept nogil:
-    """Give x sigmoid(z): x e^z / (1 + e^z) below 0, where it is scaled last."""
-    cdef vec n, zero = every(z, 0), one = every(z, 1)
-    cdef vec power = exp_parts(far_below(pick(z, zero, z, -z)), &n)
-    cdef vec q = pick(z, zero, x * power, x) / (one + scaled(power, n))
-    return pick(z, zero, scaled(q, n), q)
+    """Give x sigmoid(z), scaled last: small results are rounded once."""
+    cdef vec n, share = one_more(z, &n)
+    return scaled(x / share, n)
 
 
 cdef inline vec gate_slope(vec x, vec z, vec dz) noexcept nogil:
     """Give the slope of x sigmoid(z): s + x s (1 - s) dz."""
     cdef vec one = every(z, 1), zero = every(z, 0)
-    cdef vec e = exp_of(pick(z, zero, z, -z))
+    cdef vec e = exp_of(-magnitude(z))
     cdef vec large = one / (one + e)
     cdef vec small = e * large
     return pick(z, zero, small, large) + x * (small * large) * dz
 
 
 cdef inline vec sigmoid_of(vec x) noexcept nogil:
-    """Give 1 / (1 + e^-x), by an exponential that cannot overflow."""
-    cdef vec one = every(x, 1), zero = every(x, 0)
-    cdef vec e = exp_of(pick(x, zero, x, -x))
-    return pick(x, zero, e, one) / (one + e)
+    """Give 1 / (1 + e^-x)."""
+    return gated(every(x, 1), x)
 
 
 cdef inline vec gelu_of(vec x) noexcept nogil:
-    """Give x Phi(x); beyond the ends, x or 0."""
-    cdef vec end = by_type(x, 15, 40), zero = every(x, 0), n, power, tail
-    cdef vec near = at_most(at_least(x, -end), end)
-    tail = near * tail_parts(magnitude(near), &n, &power)
-    tail = scaled(tail, n)
-    return pick(x, zero, tail, x - tail)
+    """Give x Phi(x), as max(x, 0) - |x| Phi(-|x|); beyond the ends, x or 0."""
+    cdef vec n, t = at_most(magnitude(x), by_type(x, 15, 40))
+    cdef vec tail = t * density_parts(t, &n) * tail_ratio(t)
+    return at_least(x, every(x, -0.0)) - scaled(tail, n)  # -0: small results keep their sign
 
 
 cdef inline vec gelu_slope(vec x) noexcept nogil:
     """Give Phi(x) + x phi(x)."""
-    cdef vec end = by_type(x, 15, 40), zero = every(x, 0), n, power, tail
-    cdef vec t = at_most(magnitude(x), end)
-    tail = tail_parts(t, &n, &power)
-    tail = scaled(tail - t * (power * every(x, DENSITY)), n)
+    cdef vec zero = every(x, 0), n, t = at_most(magnitude(x), by_type(x, 15, 40))
+    cdef vec tail = density_parts(t, &n) * (tail_ratio(t) - t * every(x, DENSITY))
+    tail = scaled(tail, n)
     return pick(x, zero, tail, every(x, 1) - tail)
 
 
@@ -122,8 +123,8 @@ cdef inline vec gelu_tanh_slope(vec x) noexcept nogil:
 cdef inline vec softplus_of(vec x, const Numbers* k) noexcept nogil:
     """Give log(1 + e^(beta x)) / beta, x above the threshold."""
     cdef vec z = x * every(x, k.a), zero = every(x, 0)
-    cdef vec low = log1p_of(exp_of(pick(z, zero, z, -z)))
-    low = (pick(z, zero, zero, z) + low) * every(x, k.c)
+    cdef vec low = log1p_of(exp_of(-magnitude(z)))
+    low = (at_least(z, zero) + low) * every(x, k.c)
     return pick(every(x, k.b), z, x, low)
 
 
@@ -137,7 +138,7 @@ cdef inline vec value(Kind kind, vec x, const Numbers* k) noexcept nogil:
     elif kind == LEAKY:
         return pick(zero, x, x, x * every(x, k.a))
     elif kind == ELU:
-        near = pick(zero, x, zero, x)
+        near = at_most(x, zero)
         return pick(zero, x, x * every(x, k.b), expm1_of(near) * every(x, k.a))
     elif kind == GELU:
         return gelu_of(x)
@@ -167,7 +168,7 @@ cdef inline vec gradient(Kind kind, vec g, vec v, const Numbers* k) noexcept nog
     elif kind == LEAKY:
         return pick(zero, v, g, g * every(v, k.a))
     elif kind == ELU:
-        near = exp_of(pick(zero, v, zero, v)) * every(v, k.a)
+        near = exp_of(at_most(v, zero)) * every(v, k.a)
         return g * pick(zero, v, every(v, k.b), near)
     elif kind == GELU:
         return g * gelu_slope(v)
@@ -201,7 +202,7 @@ cdef inline void map_values(
     cdef vec rest = part(ahead(x, stop), first_lanes(left))
     while True:
         while i < stop:
-            keep(y, i, value(kind, ahead(x, i)[0], &k), past)
+            keep(y, i, value(kind, loaded(ahead(x, i)[0]), &k), past)
             i += lanes
         if y == &rest or left == 0:
             break
@@ -218,10 +219,11 @@ cdef inline void map_gradients(
     cdef bint past = j.past
     cdef Numbers k = j.numbers
     cdef vec rest = part(ahead(dy, stop), first_lanes(left))
-    cdef vec rest_v = part(ahead(v, stop), first_lanes(left))
+    cdef vec rest_v = part(ahead(v, stop), first_lanes(left)), g
     while True:
         while i < stop:
-            keep(dx, i, gradient(kind, ahead(dy, i)[0], ahead(v, i)[0], &k), past)
+            g = loaded(ahead(dy, i)[0])
+            keep(dx, i, gradient(kind, g, loaded(ahead(v, i)[0]), &k), past)
             i += lanes
         if dx == &rest or left == 0:
             break

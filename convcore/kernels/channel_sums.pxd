@@ -22,7 +22,7 @@ from cython.parallel cimport prange
 
 from convcore.kernels.blocks cimport ROUND_WORK, Rounds, first_piece, rounds
 from convcore.kernels.moments cimport Sums, load, moments, products, store
-from convcore.kernels.vector cimport ahead, f64v, vec
+from convcore.kernels.vector cimport ahead, cc_all_f64, f64v, vec
 from convcore.kernels.wide cimport wide_lanes, wide_or_rest
 
 cdef enum:
@@ -32,6 +32,7 @@ cdef enum:
     PIECE = 16384  # elements of a run, at most
     NARROW = 32  # elements of a channel and sample below which columns are summed
     COLUMNS = 512  # of one task
+    SAMPLES = 4  # whose columns are summed at once
     TASKS = 64  # into which sums of runs are parted, if they are large
 
 cdef struct Shape:
@@ -101,27 +102,47 @@ cdef inline void sum_runs(
         begin += last - first
 
 
+cdef inline void sum_samples(
+    const Shape* s, const vec* g, const vec* x, const double* centre, double* to, Py_ssize_t i,
+    int samples, bint anew, Py_ssize_t first, Py_ssize_t last,
+) noexcept nogil:
+    """Add columns first .. last of some samples from i on, in turn, to the sums."""
+    cdef Py_ssize_t j = first, n, at, lanes = wide_lanes()
+    cdef f64v c, d, e, p, q, zero = cc_all_f64(0)
+    cdef int k
+    while j < last:
+        n = last - j
+        c = load(<const f64v*>(centre + j), n)
+        p = zero if anew else load(<const f64v*>(to + j), n)
+        q = zero if anew else load(<const f64v*>(to + s.units + j), n)
+        for k in range(samples):
+            at = (i + k) * s.columns + j
+            d = wide_or_rest(ahead(x, at), n) - c
+            e = d if g == NULL else wide_or_rest(ahead(g, at), n)
+            p = p + e
+            q = q + e * d
+        store(<f64v*>(to + j), p, n)
+        store(<f64v*>(to + s.units + j), q, n)
+        j += lanes
+
+
 cdef inline void sum_columns(
     const Shape* s, const vec* g, const vec* x, const Room* r, Py_ssize_t chunk,
     Py_ssize_t first, Py_ssize_t last,
 ) noexcept nogil:
-    """Write columns first .. last of a chunk: of x, or of g and x."""
-    cdef Py_ssize_t i, j, n, lanes = wide_lanes()
+    """Write columns first .. last of a chunk: of x, or of g and x.
+
+    The sums of a sample's columns are more bytes than the sample: SAMPLES of them share a
+    look at the sums.
+    """
+    cdef Py_ssize_t begin = chunk * s.chunk, i = begin, end = min(i + s.chunk, s.n)
     cdef double* to = r.sums + 2 * chunk * s.columns
-    cdef f64v d, e
-    for i in range(chunk * s.chunk, min((chunk + 1) * s.chunk, s.n)):
-        j = first
-        while j < last:
-            n = last - j
-            d = wide_or_rest(ahead(x, i * s.columns + j), n) - load(<const f64v*>(r.centre + j), n)
-            e = d if g == NULL else wide_or_rest(ahead(g, i * s.columns + j), n)
-            d = e * d
-            if i > chunk * s.chunk:
-                e = e + load(<const f64v*>(to + j), n)
-                d = d + load(<const f64v*>(to + s.units + j), n)
-            store(<f64v*>(to + j), e, n)
-            store(<f64v*>(to + s.units + j), d, n)
-            j += lanes
+    while end - i >= SAMPLES:
+        sum_samples(s, g, x, r.centre, to, i, SAMPLES, i == begin, first, last)
+        i += SAMPLES
+    while end > i:
+        sum_samples(s, g, x, r.centre, to, i, 1, i == begin, first, last)
+        i += 1
 
 
 cdef inline void sum_task(

@@ -2,14 +2,15 @@
 #
 # What      lanes_of, first_lanes: how many scalars a vector has, which are left over.
 #           past_caches: whether results are stored without a place in the caches.
-#           keep: one vector of results, in either way.
+#           keep: one vector of results, in either way.  load_some, keep_some: whole vectors
+#           as such, which is quicker than by a mask, and what is left of one.
 # Cost      A store into the caches reads the line before: a third of the traffic of an
 #           operation that reads one array and writes one. Past the caches it does not, but
 #           whoever comes next finds nothing there: so only where nothing would be left.
 
 from libc.stdint cimport uintptr_t
 
-from convcore.kernels.vector cimport VEC_BYTES, ahead, f32v, put_part, stream, vec
+from convcore.kernels.vector cimport VEC_BYTES, ahead, f32v, part, put_part, stream, vec
 
 cdef enum:
     PIECE = 8192  # elements; a whole number of lines, so pieces stay aligned
@@ -45,11 +46,18 @@ cdef inline Py_ssize_t lead_of(const vec* to) noexcept nogil:
     return <Py_ssize_t>(-<uintptr_t>to % VEC_BYTES) // (4 if vec is f32v else 8)
 
 
+cdef inline vec load_some(const vec* p, Py_ssize_t n) noexcept nogil:
+    """Load the first n lanes, the others zero, or all."""
+    if n >= lanes_of(p):
+        return p[0]
+    return part(p, first_lanes(n))
+
+
 cdef inline void keep_some(
     vec* to, Py_ssize_t i, vec v, Py_ssize_t n, bint past
 ) noexcept nogil:
     """Store the first n lanes, or all, at the i-th scalar."""
-    if past and n >= lanes_of(to):
-        stream(<vec*>ahead(to, i), v)
+    if n >= lanes_of(to):
+        keep(to, i, v, past)
     else:
         put_part(<vec*>ahead(to, i), v, n)

@@ -10,9 +10,10 @@
 
 from libc.math cimport INFINITY
 
-from convcore.kernels.elements cimport first_lanes, lanes_of
+from convcore.kernels.elements cimport first_lanes, keep_some, lanes_of, load_some
 from convcore.kernels.vector cimport (
-    VEC_BYTES, ahead, cc_fetch, f32v, merge, part, pick, put_part, put_sum, vec,
+    VEC_BYTES, ahead, cc_fetch, cc_most_f32, cc_most_f64, f32v, larger, merge, part, put_part,
+    put_sum, vec,
 )
 from convcore.kernels.vector_math cimport every, exp_of
 
@@ -46,32 +47,24 @@ cdef inline vec spread(const vec* like, vec lane_sums) noexcept nogil:
 cdef inline vec row_maximum(const vec* x, Py_ssize_t n) noexcept nogil:
     """Give the largest element in every lane; NaN counts as none."""
     cdef Py_ssize_t i = 0, lanes = lanes_of(x)
-    cdef vec none = every(part(x, 0), -INFINITY), v
+    cdef vec none = every(load_some(x, n), -INFINITY)
     cdef vec best = none, second = none
-    cdef double most = -INFINITY, lane
     while i + 2 * lanes <= n:
         cc_fetch(ahead(x, i + SOON))
         cc_fetch(ahead(x, i + SOON + lanes))
-        v = ahead(x, i)[0]
-        best = pick(best, v, v, best)
-        v = ahead(x, i + lanes)[0]
-        second = pick(second, v, v, second)
+        best = larger(ahead(x, i)[0], best)
+        second = larger(ahead(x, i + lanes)[0], second)
         i += 2 * lanes
-    best = pick(best, second, second, best)
-    while i + lanes <= n:
-        v = ahead(x, i)[0]
-        best = pick(best, v, v, best)
+    best = larger(second, best)
+    if i + lanes <= n:
+        best = larger(ahead(x, i)[0], best)
         i += lanes
     if i < n:
-        v = merge(none, ahead(x, i), first_lanes(n - i))
-        best = pick(best, v, v, best)
-    for i in range(lanes):
-        if vec is f32v:
-            lane = (<float*>&best)[i]
-        else:
-            lane = (<double*>&best)[i]
-        most = lane if most < lane else most
-    return every(best, most)
+        best = larger(merge(none, ahead(x, i), first_lanes(n - i)), best)
+    if vec is f32v:
+        return every(best, cc_most_f32(best))
+    else:
+        return every(best, cc_most_f64(best))
 
 
 cdef inline vec row_sum(const vec* x, Py_ssize_t n, vec most, vec* to) noexcept nogil:
@@ -97,27 +90,34 @@ cdef inline vec row_sum(const vec* x, Py_ssize_t n, vec most, vec* to) noexcept 
     return spread(x, total + chain)
 
 
+cdef inline Py_ssize_t ask(
+    Py_ssize_t c, Py_ssize_t count, Py_ssize_t step, Py_ssize_t n
+) noexcept nogil:
+    """Tell what to ask for at the c-th element of n columns; at last, of those beside them."""
+    c += EARLY
+    return c * step if c < count else (c - count) * step + n
+
+
 cdef inline void column_maxima(
     const vec* x, Py_ssize_t count, Py_ssize_t step, Py_ssize_t n, vec* most, vec* copy
 ) noexcept nogil:
     """Write the maxima of n columns; copy them, n rounded up apart, if there is a place."""
-    cdef Py_ssize_t c, i, lanes = lanes_of(x)
-    cdef vec best, v
+    cdef Py_ssize_t c, i, soon, lanes = lanes_of(x)
+    cdef vec v
     i = 0
     while i < n:
-        best = every(part(x, 0), -INFINITY)
-        most[i // lanes] = best
+        most[i // lanes] = every(part(x, 0), -INFINITY)
         i += lanes
     for c in range(count):
         i = 0
+        soon = ask(c, count, step, n)
         while i < n:
-            cc_fetch(ahead(x, (c + EARLY) * step + i))
-            v = part(ahead(x, c * step + i), first_lanes(min(n - i, lanes)))
+            cc_fetch(ahead(x, soon + i))
+            v = load_some(ahead(x, c * step + i), n - i)
             if copy != NULL:
                 copy[0] = v
                 copy = copy + 1
-            best = most[i // lanes]
-            most[i // lanes] = pick(best, v, v, best)
+            most[i // lanes] = larger(v, most[i // lanes])
             i += lanes
 
 
@@ -136,10 +136,9 @@ cdef inline void column_sums(
         i = 0
         while i < n:
             k = i // lanes
-            v = part(ahead(x, c * step + i), first_lanes(min(n - i, lanes)))
-            v = exp_of(v - most[k])
+            v = exp_of(load_some(ahead(x, c * step + i), n - i) - most[k])
             if to != NULL:
-                put_part(<vec*>ahead(to, c * step + i), v, n - i)
+                keep_some(to, c * step + i, v, n - i, False)
             chain[k] = chain[k] + v
             i += lanes
             if (c + 1) % CHAIN == 0 or c + 1 == count:

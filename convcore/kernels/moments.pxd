@@ -14,13 +14,22 @@
 # Source    Chan, Golub, LeVeque: Algorithms for Computing the Sample Variance, The American
 #           Statistician 37 (1983), section 3, shifted data.
 
+from convcore.kernels.elements cimport keep_some
 from convcore.kernels.vector cimport (
-    VEC_BYTES, ahead, all_lanes, cc_all_f64, f32v, f64v, part, put_part, vec,
+    VEC_BYTES, ahead, all_lanes, cc_all_f64, cc_fetch_far, f32v, f64v, part, put_part, put_sum, vec,
 )
 from convcore.kernels.wide cimport wide, wide_lanes, wide_or_rest, wide_rest, wide_sum
 
+cdef enum:
+    ABREAST = 4  # rows whose sums are taken at once
+
 cdef struct Sums:
     double first, second
+
+cdef struct Line:  # a row, and its statistics
+    const void* g
+    const void* x
+    double mean, scale
 
 
 cdef inline Py_ssize_t lanes_of(const vec* like) noexcept nogil:
@@ -177,7 +186,7 @@ cdef inline void blend_run(
 
 cdef inline void scale_line(
     vec* y, const vec* x, const vec* weight, const vec* bias, Py_ssize_t n, double mean,
-    double scale, double lost,
+    double scale, double lost, bint past,
 ) noexcept nogil:
     """Write ((x - mean) * scale + lost) * weight + bias; one of the two may be NULL."""
     cdef vec m = all_lanes(x, mean), s = all_lanes(x, scale), c = all_lanes(x, lost), v
@@ -188,24 +197,24 @@ cdef inline void scale_line(
             v = v * load(ahead(weight, i), n - i)
         if bias != NULL:
             v = v + load(ahead(bias, i), n - i)
-        store(<vec*>ahead(y, i), v, n - i)
+        keep_some(y, i, v, n - i, past)
         i += lanes
 
 
 cdef inline void blend_line(
     vec* dx, const vec* g, const vec* x, const vec* weight, Py_ssize_t n,
-    const double* coefficients, double mean,
+    const double* coefficients, double mean, bint past,
 ) noexcept nogil:
     """Write a * g * weight + b * (x - mean) + c."""
     cdef vec a = all_lanes(x, coefficients[0]), b = all_lanes(x, coefficients[1])
     cdef vec c = all_lanes(x, coefficients[2]), m = all_lanes(x, mean)
     cdef Py_ssize_t i = 0, lanes = lanes_of(x)
     while n > i:
-        store(
-            <vec*>ahead(dx, i),
+        keep_some(
+            dx, i,
             a * (load(ahead(g, i), n - i) * load(ahead(weight, i), n - i))
             + (b * (load(ahead(x, i), n - i) - m) + c),
-            n - i,
+            n - i, past,
         )
         i += lanes
 
@@ -218,60 +227,58 @@ cdef inline void add_to(double* sums, f64v v, Py_ssize_t n) noexcept nogil:
         put_part(<f64v*>sums, part(<const f64v*>sums, (1ULL << n) - 1) + v, n)
 
 
-cdef inline void line_step(
-    f64v* s, f64v* q, const vec* g, const vec* x, const vec* weight, Py_ssize_t n, f64v centre,
-    f64v factor, double* first, double* second,
+cdef inline void lines_step(
+    const Line* lines, int rows, const vec* weight, Py_ssize_t i, Py_ssize_t left, f64v* s,
+    f64v* q, double* first, double* second,
 ) noexcept nogil:
-    """Do `line_sums` for one vector, or for its first n lanes."""
-    cdef f64v e = wide_or_rest(g, n), d = wide_or_rest(x, n) - centre
-    if first != NULL:
-        add_to(first, e, n)
-        add_to(second, e * (d * factor), n)
+    """Do `lines_sums` at i for one vector, or for its first lanes."""
+    cdef f64v a = cc_all_f64(0), b = a, w = a, d, e
+    cdef int k
     if weight != NULL:
-        e = e * wide_or_rest(weight, n)
-    s[0] = s[0] + e
-    q[0] = q[0] + e * d
+        w = wide_or_rest(ahead(weight, i), left)
+    for k in range(rows):
+        e = wide_or_rest(ahead(<const vec*>lines[k].g, i), left)
+        d = wide_or_rest(ahead(<const vec*>lines[k].x, i), left) - cc_all_f64(lines[k].mean)
+        a = a + e
+        b = b + e * (d * cc_all_f64(lines[k].scale))
+        if weight != NULL:
+            e = e * w
+        s[k] = s[k] + e
+        q[k] = q[k] + e * d
+    if first != NULL:
+        add_to(first + i, a, left)
+        add_to(second + i, b, left)
 
 
-cdef inline Sums line_sums(
-    const vec* g, const vec* x, const vec* weight, Py_ssize_t n, double mean, double scale,
-    double* first, double* second,
+cdef inline void lines_sums(
+    const Line* lines, int rows, const vec* weight, Py_ssize_t n, Py_ssize_t next, double* first,
+    double* second, Sums* totals,
 ) noexcept nogil:
-    """Sum g * weight, and g * weight * (x - mean).
+    """Sum g * weight, and g * weight * (x - mean), of each of some rows.
+
+    What lies `next` scalars behind is asked for: short rows are many streams of memory.
 
     Unless they are NULL, add g to the first sums, and g * (x - mean) * scale to the second,
-    place by place.
+    place by place: for all rows at once, as the sums are more bytes than a row.
     """
-    cdef f64v[4] s
-    cdef f64v[4] q
-    cdef f64v centre = cc_all_f64(mean), factor = cc_all_f64(scale)
+    cdef f64v[ABREAST] s
+    cdef f64v[ABREAST] q
     cdef Py_ssize_t i = 0, lanes = wide_lanes()
-    cdef const vec* w = weight
-    cdef double* a = first
-    cdef double* b = second
     cdef int k
-    cdef Sums sums
-    for k in range(4):
+    for k in range(rows):
         s[k] = cc_all_f64(0)
         q[k] = cc_all_f64(0)
-    while n - i >= 2 * lanes:
-        for k in range(2):
-            if weight != NULL:
-                w = ahead(weight, i)
-            if first != NULL:
-                a, b = first + i, second + i
-            line_step(&s[k], &q[k], ahead(g, i), ahead(x, i), w, lanes, centre, factor, a, b)
-            i += lanes
-    while n > i:
-        if weight != NULL:
-            w = ahead(weight, i)
-        if first != NULL:
-            a, b = first + i, second + i
-        line_step(&s[0], &q[0], ahead(g, i), ahead(x, i), w, n - i, centre, factor, a, b)
+    while n - i >= lanes:
+        for k in range(rows):
+            cc_fetch_far(ahead(<const vec*>lines[k].g, i + next))
+            cc_fetch_far(ahead(<const vec*>lines[k].x, i + next))
+        lines_step(lines, rows, weight, i, lanes, s, q, first, second)
         i += lanes
-    sums.first = wide_sum(<const f64v*>s)
-    sums.second = wide_sum(<const f64v*>q)
-    return sums
+    if n > i:
+        lines_step(lines, rows, weight, i, n - i, s, q, first, second)
+    for k in range(rows):
+        put_sum(<f64v*>&totals[k].first, s[k], 0)
+        put_sum(<f64v*>&totals[k].second, q[k], 0)
 
 
 cdef inline void multiply_run(vec* dx, const vec* g, Py_ssize_t n, double a) noexcept nogil:

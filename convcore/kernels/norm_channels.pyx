@@ -25,11 +25,11 @@ from convcore.kernels.buffers cimport (
 from convcore.kernels.channel_sums cimport (
     PIECE, Room, Shape, room_for, shape_for, sums_of, take_sums,
 )
+from convcore.kernels.elements cimport keep_some, past_caches
 from convcore.kernels.moments cimport (
     Sums, blend_run, lanes_of, load, multiply_run, put_scalar, rounded, scalar_at, scale_run,
-    store,
 )
-from convcore.kernels.vector cimport ahead, f32v, f64v, real, vec
+from convcore.kernels.vector cimport ahead, f32v, f64v, real, settle, vec
 
 cdef enum:
     FIELDS = 6  # n, c, rest, training, and the bits of eps and momentum
@@ -84,18 +84,21 @@ cdef void scale_rows(
 ) noexcept nogil:
     """Write samples begin .. end of y, column by column."""
     cdef Py_ssize_t i, j, n, at, w = s.columns, lanes = lanes_of(x)
+    cdef bint past = w % lanes == 0 and past_caches(<const vec*>y, s.n * w)
     for i in range(begin, end):
         j = 0
         while j < w:
             n = w - j
             at = i * w + j
-            store(
-                <vec*>ahead(y, at),
+            keep_some(
+                y, at,
                 (load(ahead(x, at), n) - load(ahead(lines, j), n)) * load(ahead(lines, w + j), n)
                 + load(ahead(lines, 2 * w + j), n),
-                n,
+                n, past,
             )
             j += lanes
+    if past:
+        settle()
 
 
 cdef void blend_runs(
@@ -123,6 +126,7 @@ cdef void blend_rows(
 ) noexcept nogil:
     """Write samples begin .. end of dx, column by column."""
     cdef Py_ssize_t i, j, n, at, w = s.columns, lanes = lanes_of(x)
+    cdef bint past = w % lanes == 0 and past_caches(<const vec*>dx, s.n * w)
     cdef vec v
     for i in range(begin, end):
         j = 0
@@ -136,8 +140,10 @@ cdef void blend_rows(
                     * load(ahead(lines, 2 * w + j), n)
                     + load(ahead(lines, 3 * w + j), n)
                 )
-            store(<vec*>ahead(dx, at), v, n)
+            keep_some(dx, at, v, n, past)
             j += lanes
+    if past:
+        settle()
 
 
 cdef void write_task(

@@ -31,11 +31,12 @@ from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport (
     Buffers, call_as, from_bits, geometry_of, reals, reals_or_nothing, room,
 )
+from convcore.kernels.elements cimport lanes_of, past_caches
 from convcore.kernels.moments cimport (
-    Sums, blend_line, blend_run, line_sums, moments, products, put_scalar, rounded, scalar_at,
-    scale_line, scale_run,
+    ABREAST, Line, Sums, blend_line, blend_run, lines_sums, moments, products, put_scalar,
+    rounded, scalar_at, scale_line, scale_run,
 )
-from convcore.kernels.vector cimport ahead, f32v, f64v, real, vec
+from convcore.kernels.vector cimport ahead, f32v, f64v, real, settle, vec
 
 cdef enum:
     FIELDS = 6  # n, groups, m, run, centred, and the bits of eps
@@ -48,6 +49,7 @@ cdef struct Rows:
     Py_ssize_t weights  # of a group
     Py_ssize_t chunks, chunk  # so many chunks, of so many samples
     bint centred
+    bint past  # whether results of lines are stored past the caches
     double eps
 
 
@@ -62,7 +64,7 @@ cdef Rows rows_for(
     chunks = max(1, min(chunks, MOST_SUMS // (groups * s.weights)))
     s.chunk = (n - 1) // chunks + 1 if n else 1
     s.chunks = (n - 1) // s.chunk + 1 if n else 0
-    s.centred = True
+    s.centred, s.past = True, False
     s.eps = 0
     return s
 
@@ -112,7 +114,7 @@ cdef void scale_row(
         scale_run(y, x, s.m, m, rstd, lost)
         return
     if s.run == 1:
-        scale_line(y, x, weight, bias, s.m, m, rstd, lost)
+        scale_line(y, x, weight, bias, s.m, m, rstd, lost, s.past)
         return
     for i in range(s.weights):
         at = i * s.run
@@ -140,6 +142,8 @@ cdef void forward_task(
                 NULL if bias == NULL else ahead(bias, first), <vec*>ahead(y, row * s.m), mean,
                 rstd,
             )
+    if s.past:
+        settle()
 
 
 cdef void forward_tasks(
@@ -159,13 +163,20 @@ cdef void forward_tasks(
         )
 
 
+cdef inline bint lines_past(const Rows* s, const vec* to) noexcept nogil:
+    """Tell whether whole lines of results are better stored past the caches."""
+    cdef Py_ssize_t size = s.n * s.groups * s.m
+    return s.run == 1 and s.m % lanes_of(to) == 0 and past_caches(to, size)
+
+
 cdef int forward_of(
-    const Rows* s, const vec* x, const vec* weight, const vec* bias, vec* y, double* statistics,
+    Rows* s, const vec* x, const vec* weight, const vec* bias, vec* y, double* statistics,
     int threads,
 ) except -1:
     """Write y and the statistics, in rounds."""
     cdef Rounds tasks = rounds(s.n * s.groups, s.m, threads)
     cdef Py_ssize_t begin = 0, end
+    s.past = lines_past(s, <const vec*>y)
     while begin < tasks.tasks:
         end = min(begin + tasks.step, tasks.tasks)
         with nogil:
@@ -217,18 +228,6 @@ cdef Sums add_runs(
     return total
 
 
-cdef Sums row_sums(
-    const Rows* s, const vec* g, const vec* x, const vec* weight, double* sums, double mean,
-    double rstd,
-) noexcept nogil:
-    """Do the same for any row."""
-    if s.run > 1:
-        return add_runs(s, g, x, weight, sums, mean, rstd)
-    if sums == NULL:
-        return line_sums(g, x, weight, s.m, mean, rstd, NULL, NULL)
-    return line_sums(g, x, weight, s.m, mean, rstd, sums, sums + s.groups * s.weights)
-
-
 cdef void blend_row(
     const Rows* s, const vec* g, const vec* x, const vec* weight, vec* dx, double mean,
     double rstd, Sums sums,
@@ -246,7 +245,7 @@ cdef void blend_row(
         blend_run(dx, g, x, s.m, <const double*>f, m)
         return
     if s.run == 1:
-        blend_line(dx, g, x, weight, s.m, <const double*>f, m)
+        blend_line(dx, g, x, weight, s.m, <const double*>f, m, s.past)
         return
     for i in range(s.weights):
         at = i * s.run
@@ -254,15 +253,46 @@ cdef void blend_row(
         blend_run(<vec*>ahead(dx, at), ahead(g, at), ahead(x, at), s.run, <const double*>f, m)
 
 
+cdef inline void some_rows(
+    const Rows* s, const vec* g, const vec* x, const vec* weight, const double* statistics,
+    vec* dx, double* sums, Py_ssize_t row, int rows,
+) noexcept nogil:
+    """Do so many rows of a group, `row` the first of them."""
+    cdef Py_ssize_t at, far = s.n * s.groups
+    cdef Line[ABREAST] lines
+    cdef Sums[ABREAST] totals
+    cdef int k
+    for k in range(rows):
+        at = row + k * s.groups
+        lines[k].g, lines[k].x = ahead(g, at * s.m), ahead(x, at * s.m)
+        lines[k].mean, lines[k].scale = statistics[at], statistics[far + at]
+    if s.run > 1:
+        totals[0] = add_runs(
+            s, <const vec*>lines[0].g, <const vec*>lines[0].x, weight, sums, lines[0].mean,
+            lines[0].scale,
+        )
+    else:
+        lines_sums(
+            lines, rows, weight, s.m, rows * s.groups * s.m, sums,
+            NULL if sums == NULL else sums + s.groups * s.weights, totals,
+        )
+    if dx == NULL:
+        return
+    for k in range(rows):
+        blend_row(
+            s, <const vec*>lines[k].g, <const vec*>lines[k].x, weight,
+            <vec*>ahead(dx, (row + k * s.groups) * s.m), lines[k].mean, lines[k].scale, totals[k],
+        )
+
+
 cdef void backward_task(
     const Rows* s, const vec* g, const vec* x, const vec* weight, const double* statistics,
     vec* dx, double* sums, Py_ssize_t begin, Py_ssize_t end,
 ) noexcept nogil:
     """Do units begin .. end: the rows of a group, of the samples of a chunk."""
-    cdef Py_ssize_t unit, chunk, group, i, j, row, at, rows = s.n * s.groups
+    cdef Py_ssize_t unit, chunk, group, i, j, stop
     cdef double* own
     cdef const vec* w
-    cdef Sums total
     for unit in range(begin, end):
         chunk = unit // s.groups
         group = unit - chunk * s.groups
@@ -273,17 +303,15 @@ cdef void backward_task(
             for j in range(s.weights):
                 own[j] = 0
                 own[s.groups * s.weights + j] = 0
-        for i in range(chunk * s.chunk, min((chunk + 1) * s.chunk, s.n)):
-            row = i * s.groups + group
-            at = row * s.m
-            total = row_sums(
-                s, ahead(g, at), ahead(x, at), w, own, statistics[row], statistics[rows + row]
-            )
-            if dx != NULL:
-                blend_row(
-                    s, ahead(g, at), ahead(x, at), w, <vec*>ahead(dx, at), statistics[row],
-                    statistics[rows + row], total,
-                )
+        i = chunk * s.chunk
+        stop = min(i + s.chunk, s.n)
+        while s.run == 1 and i + ABREAST <= stop:
+            some_rows(s, g, x, w, statistics, dx, own, i * s.groups + group, ABREAST)
+            i += ABREAST
+        for i in range(i, stop):
+            some_rows(s, g, x, w, statistics, dx, own, i * s.groups + group, 1)
+    if s.past:
+        settle()
 
 
 cdef void backward_tasks(
@@ -322,12 +350,13 @@ cdef void add_chunks(
 
 
 cdef int backward_of(
-    const Rows* s, const vec* g, const vec* x, const vec* weight, const double* statistics,
+    Rows* s, const vec* g, const vec* x, const vec* weight, const double* statistics,
     vec* dx, vec* grad_weight, vec* grad_bias, double* sums, int threads,
 ) except -1:
     """Write the gradients, in rounds."""
     cdef Rounds tasks = rounds(s.chunks * s.groups, s.chunk * s.m, threads)
     cdef Py_ssize_t begin = 0, end
+    s.past = lines_past(s, <const vec*>dx)
     if grad_weight == NULL and grad_bias == NULL:
         sums = NULL
     while begin < tasks.tasks:

@@ -24,7 +24,7 @@ from cython.parallel cimport prange
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals
 from convcore.kernels.elements cimport (
-    first_lanes, keep_some, lanes_of, lead_of, past_caches,
+    keep_some, lanes_of, lead_of, load_some, past_caches,
 )
 from convcore.kernels.log_sum cimport (
     ABREAST, CHAIN, EARLY, ROOM, SOON, column_maxima, column_sums, columns_for, row_maximum,
@@ -34,6 +34,9 @@ from convcore.kernels.vector cimport (
     ahead, cc_fetch, f32v, f64v, part, put_part, real, settle, vec,
 )
 from convcore.kernels.vector_math cimport at_most, by_type, every, exp_of, log_of
+
+cdef enum:
+    TOGETHER = 8  # rows of a logarithm
 
 cdef struct Axis:
     bint log, past
@@ -45,26 +48,59 @@ cdef inline vec result(
     bint log, const vec* power, Py_ssize_t i, Py_ssize_t n, vec most, vec total
 ) noexcept nogil:
     """Give n results of a row; `power` is x where the logarithm is wanted."""
-    cdef vec v = part(ahead(power, i), first_lanes(min(n, lanes_of(power))))
+    cdef vec v = load_some(ahead(power, i), n)
     return v - most - total if log else v / total
 
 
-cdef inline void softmax_row(const Axis* a, const vec* x, vec* y) noexcept nogil:
+cdef inline void write_row(
+    const Axis* a, const vec* power, vec* y, vec most, vec total
+) noexcept nogil:
     """Write one row of y; past the caches, from its first whole line on."""
-    cdef Py_ssize_t i = 0, lanes = lanes_of(x), n = a.count
-    cdef vec room[ROOM]
-    cdef vec* power = &room[0] if n <= ROOM * lanes else y
-    cdef const vec* source = x if a.log else <const vec*>power
-    cdef vec most = row_maximum(x, n)
-    cdef vec total = row_sum(x, n, most, <vec*>NULL if a.log else power)
-    if a.log:
-        total = log_of(total)
+    cdef Py_ssize_t i = 0, lanes = lanes_of(y), n = a.count
     if a.past:
         i = min(n, lead_of(<const vec*>y))
-        put_part(y, result(a.log, source, 0, i, most, total), i)
+        put_part(y, result(a.log, power, 0, i, most, total), i)
     while i < n:
-        keep_some(y, i, result(a.log, source, i, n - i, most, total), n - i, a.past)
+        keep_some(y, i, result(a.log, power, i, n - i, most, total), n - i, a.past)
         i += lanes
+
+
+cdef inline void softmax_row(const Axis* a, const vec* x, vec* y) noexcept nogil:
+    """Do one row of a softmax."""
+    cdef Py_ssize_t n = a.count
+    cdef vec room[ROOM]
+    cdef vec* power = &room[0] if n <= ROOM * lanes_of(x) else y
+    cdef vec most = row_maximum(x, n)
+    write_row(a, <const vec*>power, y, most, row_sum(x, n, most, power))
+
+
+cdef inline void log_rows(
+    const Axis* a, const vec* x, vec* y, Py_ssize_t rows
+) noexcept nogil:
+    """Do some rows of its logarithm: while one waits for log(s), the next is summed."""
+    cdef Py_ssize_t i, n = a.count
+    cdef vec most[TOGETHER]
+    cdef vec total[TOGETHER]
+    for i in range(rows):
+        most[i] = row_maximum(ahead(x, i * n), n)
+        total[i] = log_of(row_sum(ahead(x, i * n), n, most[i], <vec*>NULL))
+    for i in range(rows):
+        write_row(a, ahead(x, i * n), <vec*>ahead(y, i * n), most[i], total[i])
+
+
+cdef inline void softmax_rows(
+    const Axis* a, const vec* x, vec* y, Py_ssize_t rows
+) noexcept nogil:
+    """Do so many rows, or those of a logarithm while they are in the cache."""
+    cdef Py_ssize_t i = 0, n = a.count, some
+    cdef Py_ssize_t most = max(1, min(TOGETHER, ROOM * lanes_of(x) // (4 * n))) if a.log else 1
+    while i < rows:
+        some = min(most, rows - i)
+        if a.log:
+            log_rows(a, ahead(x, i * n), <vec*>ahead(y, i * n), some)
+        else:
+            softmax_row(a, ahead(x, i * n), <vec*>ahead(y, i * n))
+        i += some
 
 
 cdef inline void softmax_columns(
@@ -95,7 +131,7 @@ cdef inline void softmax_columns(
         i = 0
         while i < n:
             k = i // lanes
-            v = part(<const vec*>ahead(power, c * step + i), first_lanes(min(n - i, lanes)))
+            v = load_some(<const vec*>ahead(power, c * step + i), n - i)
             v = v - most[k] - total[k] if a.log else v / total[k]
             keep_some(y, c * a.inner + i, v, n - i, past)
             i += lanes
@@ -118,14 +154,14 @@ cdef inline void gradient_row(
 ) noexcept nogil:
     """Write one row of dx."""
     cdef Py_ssize_t i = 0, lanes = lanes_of(g), n = a.count
-    cdef unsigned long long bits
     cdef vec zero = every(part(g, 0), 0)
     cdef vec total = zero, chain = zero, v
     while i < n:
         cc_fetch(ahead(g, i + SOON))
         cc_fetch(ahead(y, i + SOON))
-        bits = first_lanes(min(n - i, lanes))
-        chain = chain + slope_term(a.log, part(ahead(g, i), bits), part(ahead(y, i), bits))
+        chain = chain + slope_term(
+            a.log, load_some(ahead(g, i), n - i), load_some(ahead(y, i), n - i)
+        )
         i += lanes
         if i // lanes % CHAIN == 0:
             total = total + chain
@@ -134,12 +170,9 @@ cdef inline void gradient_row(
     i = 0
     if a.past:
         i = min(n, lead_of(<const vec*>dx))
-        bits = first_lanes(i)
-        v = slope(a.log, part(g, bits), part(y, bits), total)
-        put_part(dx, v, i)
+        put_part(dx, slope(a.log, load_some(g, i), load_some(y, i), total), i)
     while i < n:
-        bits = first_lanes(min(n - i, lanes))
-        v = slope(a.log, part(ahead(g, i), bits), part(ahead(y, i), bits), total)
+        v = slope(a.log, load_some(ahead(g, i), n - i), load_some(ahead(y, i), n - i), total)
         keep_some(dx, i, v, n - i, a.past)
         i += lanes
 
@@ -151,7 +184,6 @@ cdef inline void gradient_columns(
     cdef Py_ssize_t c, i, at, k, lanes = lanes_of(g), step = whole(g, n)
     cdef bint copied = 2 * a.count * step <= ROOM * lanes
     cdef bint past = a.past and n % lanes == 0 and a.inner % lanes == 0
-    cdef unsigned long long bits
     cdef vec room[ROOM]
     cdef vec total[ABREAST]
     cdef vec chain[ABREAST]
@@ -165,11 +197,9 @@ cdef inline void gradient_columns(
         while i < n:
             at = c * a.inner + i
             k = i // lanes
-            bits = first_lanes(min(n - i, lanes))
             cc_fetch(ahead(g, at + EARLY * a.inner))
             cc_fetch(ahead(y, at + EARLY * a.inner))
-            u = part(ahead(g, at), bits)
-            v = part(ahead(y, at), bits)
+            u, v = load_some(ahead(g, at), n - i), load_some(ahead(y, at), n - i)
             if copied:
                 copy[0] = u
                 copy[1] = v
@@ -188,8 +218,7 @@ cdef inline void gradient_columns(
                 u, v = copy[0], copy[1]
                 copy = copy + 2
             else:
-                bits = first_lanes(min(n - i, lanes))
-                u, v = part(ahead(g, at), bits), part(ahead(y, at), bits)
+                u, v = load_some(ahead(g, at), n - i), load_some(ahead(y, at), n - i)
             v = slope(a.log, u, v, total[i // lanes])
             keep_some(dx, at, v, n - i, past)
             i += lanes
@@ -200,15 +229,16 @@ cdef void some_pieces(
 ) noexcept nogil:
     """Do rows, or blocks of columns, begin .. end; of y where there is no dy."""
     cdef Py_ssize_t i, row, at, n
+    if g == NULL and a.inner == 1:
+        at = begin * a.count
+        softmax_rows(a, ahead(x, at), <vec*>ahead(to, at), end - begin)
+        end = begin
     for i in range(begin, end):
         row = i // a.blocks
         n = min(a.columns, a.inner - (i - row * a.blocks) * a.columns)
         at = row * a.count * a.inner + (i - row * a.blocks) * a.columns
         if g == NULL:
-            if a.inner == 1:
-                softmax_row(a, ahead(x, at), <vec*>ahead(to, at))
-            else:
-                softmax_columns(a, ahead(x, at), <vec*>ahead(to, at), n)
+            softmax_columns(a, ahead(x, at), <vec*>ahead(to, at), n)
         elif a.inner == 1:
             gradient_row(a, ahead(g, at), ahead(x, at), <vec*>ahead(to, at))
         else:

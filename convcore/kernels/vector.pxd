@@ -180,7 +180,7 @@ cdef extern from *:
        copy: n scalars, never a byte beyond.
        part: the lanes whose bits are set, the others zero; only the former are read.
        pair: the even and the odd ones of twice as many scalars, a bit for each of them.
-       sum: of all lanes, by halves.  put: n lanes at most.
+       sum: of all lanes, by halves.  most: the largest, without NaN.  put: n lanes at most.
        wide: as many scalars as float64 has lanes, from memory or from the first half of a
        vector, as float64.  narrow: such float64 to memory as float32, rounded.
        zip: n scalars at most, from a and b in turn. */
@@ -282,6 +282,8 @@ cdef extern from *:
           ((cc_f64v)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)(v))))
       #define cc_sum_f32(v) _mm512_reduce_add_ps((__m512)(v))
       #define cc_sum_f64(v) _mm512_reduce_add_pd((__m512d)(v))
+      #define cc_most_f32(v) _mm512_reduce_max_ps((__m512)(v))
+      #define cc_most_f64(v) _mm512_reduce_max_pd((__m512d)(v))
       static inline void cc_put_f32(float *p, cc_f32v v, Py_ssize_t n) {
           __mmask16 m = n >= 16 ? 0xFFFF : (__mmask16)((1u << n) - 1);
           _mm512_mask_storeu_ps(p, m, (__m512)v);
@@ -402,6 +404,12 @@ cdef extern from *:
           for (int n = CC_VEC_BYTES / 16; n; n /= 2) for (int i = 0; i < n; i++) v[i] += v[i + n];
           return v[0];
       }
+      #define CC_MOST(v, lanes) \
+          for (int n = (lanes) / 2; n; n /= 2) \
+              for (int i = 0; i < n; i++) v[i] = v[i] < v[i + n] ? v[i + n] : v[i]; \
+          return v[0]
+      static inline float cc_most_f32(cc_f32v v) { CC_MOST(v, CC_VEC_BYTES / 4); }
+      static inline double cc_most_f64(cc_f64v v) { CC_MOST(v, CC_VEC_BYTES / 8); }
       /* A whole vector as a constant case, the rest scalar by scalar. */
       #define CC_LANES_F32 (CC_VEC_BYTES / 4)
       #define CC_LANES_F64 (CC_VEC_BYTES / 8)
@@ -467,8 +475,20 @@ cdef extern from *:
       #define cc_copy_f64(to, from, n) memcpy(to, from, (size_t)(n) * sizeof(double))
     #endif
 
+    /* loaded: v, in a register from here on; GCC would rather load it again, by masks. */
+    #if defined(__AVX512F__)
+      #define CC_HOLD(v) __asm__("" : "+v"(v))
+    #elif defined(__x86_64__)
+      #define CC_HOLD(v) __asm__("" : "+x"(v))
+    #else
+      #define CC_HOLD(v) ((void)0)
+    #endif
+    static inline cc_f32v cc_loaded_f32(cc_f32v v) { CC_HOLD(v); return v; }
+    static inline cc_f64v cc_loaded_f64(cc_f64v v) { CC_HOLD(v); return v; }
+
     /* pick: lanes of x where a < b, of y elsewhere and where one of them is NaN.
        until: the same where a <= b.
+       smaller, larger: a where a < b (a > b), else b, so b where one of them is NaN.
        scale: v * 2^n for whole n, rounded once where v is about 1, |n| < 2 * 126.
        stream: store to an aligned address, past the caches; settle: after the last one. */
     #if defined(__AVX512F__)
@@ -482,6 +502,10 @@ cdef extern from *:
       #define cc_until_f64(a, b, x, y) ((cc_f64v)_mm512_mask_blend_pd( \\
           _mm512_cmp_pd_mask((__m512d)(a), (__m512d)(b), _CMP_LE_OQ), (__m512d)(y), \\
           (__m512d)(x)))
+      #define cc_smaller_f32(a, b) ((cc_f32v)_mm512_min_ps((__m512)(a), (__m512)(b)))
+      #define cc_smaller_f64(a, b) ((cc_f64v)_mm512_min_pd((__m512d)(a), (__m512d)(b)))
+      #define cc_larger_f32(a, b) ((cc_f32v)_mm512_max_ps((__m512)(a), (__m512)(b)))
+      #define cc_larger_f64(a, b) ((cc_f64v)_mm512_max_pd((__m512d)(a), (__m512d)(b)))
       #define cc_scale_f32(v, n) ((cc_f32v)_mm512_scalef_ps((__m512)(v), (__m512)(n)))
       #define cc_scale_f64(v, n) ((cc_f64v)_mm512_scalef_pd((__m512d)(v), (__m512d)(n)))
       #define cc_stream_f32(p, v) _mm512_stream_ps(p, (__m512)(v))
@@ -500,6 +524,10 @@ cdef extern from *:
           (__m256)(y), (__m256)(x), _mm256_cmp_ps((__m256)(a), (__m256)(b), _CMP_LE_OQ)))
       #define cc_until_f64(a, b, x, y) ((cc_f64v)_mm256_blendv_pd( \\
           (__m256d)(y), (__m256d)(x), _mm256_cmp_pd((__m256d)(a), (__m256d)(b), _CMP_LE_OQ)))
+      #define cc_smaller_f32(a, b) ((cc_f32v)_mm256_min_ps((__m256)(a), (__m256)(b)))
+      #define cc_smaller_f64(a, b) ((cc_f64v)_mm256_min_pd((__m256d)(a), (__m256d)(b)))
+      #define cc_larger_f32(a, b) ((cc_f32v)_mm256_max_ps((__m256)(a), (__m256)(b)))
+      #define cc_larger_f64(a, b) ((cc_f64v)_mm256_max_pd((__m256d)(a), (__m256d)(b)))
       #else
       static inline cc_f32v cc_pick_f32(cc_f32v a, cc_f32v b, cc_f32v x, cc_f32v y) {
           return CC_PICK(cc_u32v, cc_f32v, a < b, x, y);
@@ -513,6 +541,10 @@ cdef extern from *:
       static inline cc_f64v cc_until_f64(cc_f64v a, cc_f64v b, cc_f64v x, cc_f64v y) {
           return CC_PICK(cc_u64v, cc_f64v, a <= b, x, y);
       }
+      #define cc_smaller_f32(a, b) cc_pick_f32(a, b, a, b)
+      #define cc_smaller_f64(a, b) cc_pick_f64(a, b, a, b)
+      #define cc_larger_f32(a, b) cc_pick_f32(b, a, a, b)
+      #define cc_larger_f64(a, b) cc_pick_f64(b, a, a, b)
       #endif
       /* The low bits of n + 1.5 * 2^23 + 127 are the exponent's; two factors reach below
          the smallest normal number. */
@@ -624,6 +656,8 @@ cdef extern from *:
     f64v cc_wide_f32(const float* source) nogil
     void cc_narrow_f32(float* to, f64v v) nogil
     f64v cc_wide_low(f32v v) nogil
+    float cc_most_f32(f32v v) nogil
+    double cc_most_f64(f64v v) nogil
     float cc_sum_f32(f32v v) nogil
     double cc_sum_f64(f64v v) nogil
     void cc_put_f32(float* to, f32v v, Py_ssize_t n) nogil
@@ -634,6 +668,12 @@ cdef extern from *:
     f64v cc_pick_f64(f64v a, f64v b, f64v x, f64v y) nogil
     f32v cc_until_f32(f32v a, f32v b, f32v x, f32v y) nogil
     f64v cc_until_f64(f64v a, f64v b, f64v x, f64v y) nogil
+    f32v cc_loaded_f32(f32v v) nogil
+    f64v cc_loaded_f64(f64v v) nogil
+    f32v cc_smaller_f32(f32v a, f32v b) nogil
+    f64v cc_smaller_f64(f64v a, f64v b) nogil
+    f32v cc_larger_f32(f32v a, f32v b) nogil
+    f64v cc_larger_f64(f64v a, f64v b) nogil
     f32v cc_scale_f32(f32v v, f32v n) nogil
     f64v cc_scale_f64(f64v v, f64v n) nogil
     void cc_stream_f32(float* to, f32v v) nogil
@@ -834,6 +874,30 @@ cdef inline vec until(vec a, vec b, vec x, vec y) noexcept nogil:
         return cc_until_f32(a, b, x, y)
     else:
         return cc_until_f64(a, b, x, y)
+
+
+cdef inline vec loaded(vec v) noexcept nogil:
+    """Give v, which is loaded once, however often it is used."""
+    if vec is f32v:
+        return cc_loaded_f32(v)
+    else:
+        return cc_loaded_f64(v)
+
+
+cdef inline vec smaller(vec a, vec b) noexcept nogil:
+    """Give a where a < b, else b: where one of them is NaN, b."""
+    if vec is f32v:
+        return cc_smaller_f32(a, b)
+    else:
+        return cc_smaller_f64(a, b)
+
+
+cdef inline vec larger(vec a, vec b) noexcept nogil:
+    """Give a where a > b, else b: where one of them is NaN, b."""
+    if vec is f32v:
+        return cc_larger_f32(a, b)
+    else:
+        return cc_larger_f64(a, b)
 
 
 cdef inline vec scaled(vec v, vec n) noexcept nogil:

@@ -8,7 +8,7 @@
 #           tanh    E / (E + 2), E = expm1(2 |x|)
 #           log1p   2 atanh(s), s = e / (2 + e), atanh(s) = s + s^3 P(s^2)
 #           log     m 2^n, sqrt(1/2) <= m < sqrt(2): the same with m - 1, and n ln 2
-#           tail    Phi(-t) = e^(-t^2/2) w P(1 - 8 w), w = 1 / (t + 4), with t^2 exact
+#           tail    Phi(-t) = e^(-t^2/2) P(t) / Q(t), with t^2 exact
 # Bounds    in units in the last place, for float32 and float64 alike, held over all
 #           exponents by tests/test_vector_math.py:
 #               exp 1.0   expm1 1.3   tanh 2.5   log1p(exp) 3.0   log 1.5   x Phi(x) 4.5
@@ -19,7 +19,9 @@
 #           Manual for the Elementary Functions, 1980, chapters 5, 6 and 13 (reductions);
 #           Muller, Elementary Functions, 3rd edition, section 11.2.
 
-from convcore.kernels.vector cimport cc_all_f32, cc_all_f64, f32v, f64v, pick, scaled, vec
+from convcore.kernels.vector cimport (
+    cc_all_f32, cc_all_f64, f32v, f64v, larger, pick, scaled, smaller, vec,
+)
 
 cdef extern from *:
     """
@@ -75,12 +77,12 @@ cdef inline vec by_type(vec like, double single, double double_) noexcept nogil:
 
 cdef inline vec at_least(vec v, vec least) noexcept nogil:
     """Give the larger one; NaN stays NaN."""
-    return pick(v, least, least, v)
+    return larger(least, v)
 
 
 cdef inline vec at_most(vec v, vec most) noexcept nogil:
     """Give the smaller one; NaN stays NaN."""
-    return pick(most, v, most, v)
+    return smaller(most, v)
 
 
 cdef inline vec magnitude(vec v) noexcept nogil:
@@ -117,14 +119,13 @@ cdef inline vec power_of_two(vec n) noexcept nogil:
 
 cdef inline vec exp_rest(vec r) noexcept nogil:
     """Give (e^r - 1 - r) / r^2."""
-    cdef vec p, x2, x4
-    x2 = r * r
-    x4 = x2 * x2
+    cdef vec p, x2 = r * r, x4
     if vec is f32v:
         p = (every(r, 0.00833331093) + every(r, 0.001393365) * r) + every(r, 0.000198909908) * x2
         p = (every(r, 0.166666667) + every(r, 0.0416664649) * r) + p * x2
         p = every(r, 0.500000001) + r * p
     else:
+        x4 = x2 * x2
         p = every(r, 2.5105217004720745e-08) + every(r, 2.0914686968086876e-09) * r
         p = (
             (every(r, 0.00019841269874820627) + every(r, 2.4801587325547743e-05) * r)
@@ -140,14 +141,13 @@ cdef inline vec exp_rest(vec r) noexcept nogil:
 
 cdef inline vec atanh_rest(vec q) noexcept nogil:
     """Give (atanh(s) - s) / s^3 for q = s^2."""
-    cdef vec p, x2, x4
-    x2 = q * q
-    x4 = x2 * x2
+    cdef vec p, x2 = q * q, x4
     if vec is f32v:
-        p = every(q, 0.108532879) + every(q, 0.116121646) * q
-        p = (every(q, 0.199998532) + every(q, 0.14296179) * q) + p * x2
-        p = every(q, 0.333333337) + q * p
+        p = (every(q, 0.333332106) + every(q, 0.200106309) * q) + (
+            every(q, 0.140029698) + every(q, 0.139962868) * q
+        ) * x2
     else:
+        x4 = x2 * x2
         p = every(q, 0.08082022805971766)
         p = (
             (every(q, 0.07692785032479312) + every(q, 0.06657072104827468) * q)
@@ -161,49 +161,43 @@ cdef inline vec atanh_rest(vec q) noexcept nogil:
     return p
 
 
-cdef inline vec tail_rest(vec v) noexcept nogil:
-    """Give (t + 4) e^(t^2/2) Phi(-t) for v = (t - 4) / (t + 4)."""
-    cdef vec p, x2, x4
-    x2 = v * v
-    x4 = x2 * x2
+cdef inline vec tail_ratio(vec t) noexcept nogil:
+    """Give e^(t^2/2) Phi(-t) for 0 <= t <= 15 (40): a quotient of two polynomials."""
+    cdef vec p, q, t2, even, odd
     if vec is f32v:
-        p = every(v, -0.000231798678) + every(v, -5.15565933e-05) * v
-        p = (
-            (every(v, -0.00754526827) + every(v, -0.00348931728) * v)
-            + (every(v, 0.0016452193) + every(v, 0.000171054612) * v) * x2
-        ) + p * x4
-        p = (
-            (every(v, -0.607896659) + every(v, 0.387137368) * v)
-            + (every(v, -0.186521281) + every(v, 0.0603975331) * v) * x2
-        ) + p * x4
-        p = every(v, 0.755285131) + v * p
-    else:
-        p = (
-            (every(v, 1.8806081961039198e-09) + every(v, -2.4285968455796708e-09) * v)
-            + (every(v, -7.021684582417809e-10) + every(v, -5.17586203384346e-12) * v) * x2
-        )
-        p = (
-            (every(v, -1.548194176687571e-07) + every(v, -8.497331815608801e-08) * v)
-            + (every(v, 1.3242017277604494e-08) + every(v, 1.9324197202483575e-08) * v) * x2
-        ) + p * x4
-        p = (
-            (every(v, -5.920078054703549e-06) + every(v, -6.294985912958007e-07) * v)
-            + (every(v, 1.02139357367864e-06) + every(v, 2.714342262065266e-07) * v) * x2
-        ) + p * x4
-        p = (
-            (every(v, -0.00023109492775724412) + every(v, -1.9082430396332306e-06) * v)
-            + (every(v, 3.51446520755692e-05) + every(v, 7.165976930568277e-07) * v) * x2
-        ) + p * x4
-        p = (
-            (every(v, -0.007540188966659294) + every(v, -0.00347969236720852) * v)
-            + (every(v, 0.0016308184566302122) + every(v, 0.00013334431021535788) * v) * x2
-        ) + p * x4
-        p = (
-            (every(v, -0.6078966419718921) + every(v, 0.3871374007422147) * v)
-            + (every(v, -0.18652185795965942) + every(v, 0.06039657489092838) * v) * x2
-        ) + p * x4
-        p = every(v, 0.7552851304157515) + v * p
-    return p
+        p = every(t, 3.81828544) + every(t, 0.398944946) * t
+        p = every(t, 16.8582917) + p * t
+        p = every(t, 39.6294756) + p * t
+        p = every(t, 44.259009) + p * t
+        q = every(t, 9.57141195) + t
+        q = every(t, 43.2476851) + q * t
+        q = every(t, 109.048544) + q * t
+        q = every(t, 149.886201) + q * t
+        q = every(t, 88.5180166) + q * t
+    else:  # two chains of half the length for each
+        t2 = t * t
+        even = every(t, 190.783948709867) + every(t, 0.3989422804015158) * t2
+        even = every(t, 12798.155696289725) + even * t2
+        even = every(t, 237874.47813408074) + even * t2
+        even = every(t, 1226753.402323317) + even * t2
+        even = every(t, 904162.9032482101) + even * t2
+        odd = every(t, 1865.0332702304893) + every(t, 12.45647957057926) * t2
+        odd = every(t, 64176.39865437565) + odd * t2
+        odd = every(t, 644421.5066769192) + odd * t2
+        odd = every(t, 1495815.6470928595) + odd * t2
+        p = even + odd * t
+        even = every(t, 4706.168892532388) + every(t, 31.223763894026863) * t2
+        even = every(t, 165478.87354780769) + even * t2
+        even = every(t, 1767154.1450816393) + even * t2
+        even = every(t, 5087536.285942072) + even * t2
+        even = every(t, 1808325.8064964202) + even * t2
+        odd = every(t, 479.2244401765545) + t2
+        odd = every(t, 32556.443355875024) + odd * t2
+        odd = every(t, 627396.6498636378) + odd * t2
+        odd = every(t, 3611821.4810211346) + odd * t2
+        odd = every(t, 4434466.536090603) + odd * t2
+        q = even + odd * t
+    return p / q
 
 
 cdef inline vec remainder(vec x, vec* n) noexcept nogil:
@@ -223,7 +217,7 @@ cdef inline vec far_below(vec x) noexcept nogil:
 
 
 cdef inline vec exp_parts(vec x, vec* n) noexcept nogil:
-    """Give e^x / 2^n, about 1, for x <= 0 that is `far_below`."""
+    """Give e^x / 2^n, about 1, for |x| <= 170 (1400)."""
     cdef vec r = remainder(x, n)
     return every(x, 1) + (r + r * r * exp_rest(r))
 
@@ -276,14 +270,12 @@ cdef inline vec log_of(vec v) noexcept nogil:
     return pick(top, v, v, s + (v - v))  # Inf as it is; NaN - NaN
 
 
-cdef inline vec tail_parts(vec t, vec* n, vec* power) noexcept nogil:
-    """Give Phi(-t) / 2^n and e^(-t^2/2) / 2^n, for 0 <= t <= 15 (40).
+cdef inline vec density_parts(vec t, vec* n) noexcept nogil:
+    """Give e^(-t^2/2) / 2^n, for 0 <= t <= 15 (40).
 
     t^2 is h^2 + (t - h)(t + h), where h has half of the digits of t.
     """
-    cdef vec h = leading(t), minus_half = every(t, -0.5), w, r
+    cdef vec h = leading(t), minus_half = every(t, -0.5), r
     r = remainder(h * h * minus_half, n)
     r = r + (t - h) * (t + h) * minus_half
-    power[0] = every(t, 1) + (r + r * r * exp_rest(r))
-    w = every(t, 1) / (t + every(t, 4))
-    return power[0] * w * tail_rest(every(t, 1) - every(t, 8) * w)
+    return every(t, 1) + (r + r * r * exp_rest(r))

@@ -1,6 +1,7 @@
 """Activations that learn nothing, and keep the input or the output for backward."""
 
-# ruff: noqa: D102 (__call__ and forward have the docstrings of Layer)
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from convcore import functional as F
 from convcore.arguments import real
@@ -24,7 +25,48 @@ __all__ = [
 ]
 
 
-class ReLU(Layer):
+class _Activation(Layer):
+    """What all of them do: call a function, and keep what its gradient needs.
+
+    Each names the function and its gradient, and its own numbers with their defaults, in
+    the order in which both functions take them; its attributes have the same names.
+    """
+
+    _function: Callable[..., Array]
+    _gradient: Callable[..., Array]
+    _defaults: ClassVar[dict[str, Any]] = {}
+
+    def __call__(self, x: Array) -> Array:
+        return self._function(x, *self._numbers())
+
+    def _numbers(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self._defaults)
+
+    def _backward(self, kept: Array) -> Backward:
+        """Give the function that takes the gradient, for the numbers of now."""
+        gradient, numbers = self._gradient, self._numbers()
+        return lambda grad_y: gradient(grad_y, kept, *numbers)
+
+    def _arguments(self) -> str:
+        return ", ".join(changed(self, **self._defaults))
+
+
+class _OfInput(_Activation):
+    """The gradient needs x."""
+
+    def forward(self, x: Array) -> tuple[Array, Backward]:
+        return self(x), self._backward(x)
+
+
+class _OfOutput(_Activation):
+    """The gradient needs y, which the next layer keeps anyway."""
+
+    def forward(self, x: Array) -> tuple[Array, Backward]:
+        y = self(x)
+        return y, self._backward(y)
+
+
+class ReLU(_OfOutput):
     """Replace what is negative by 0.
 
     See Also
@@ -39,15 +81,11 @@ class ReLU(Layer):
     (array([0., 2.]), array([0., 4.]))
     """
 
-    def __call__(self, x: Array) -> Array:
-        return F.relu(x)
-
-    def forward(self, x: Array) -> tuple[Array, Backward]:
-        y = self(x)
-        return y, lambda grad_y: F.relu_backward(grad_y, y)
+    _function = staticmethod(F.relu)
+    _gradient = staticmethod(F.relu_backward)
 
 
-class LeakyReLU(Layer):
+class LeakyReLU(_OfInput):
     """Multiply what is negative by a small slope.
 
     Parameters
@@ -60,22 +98,15 @@ class LeakyReLU(Layer):
     convcore.functional.leaky_relu
     """
 
+    _function = staticmethod(F.leaky_relu)
+    _gradient = staticmethod(F.leaky_relu_backward)
+    _defaults: ClassVar = {"negative_slope": 0.01}
+
     def __init__(self, negative_slope: float = 0.01) -> None:
         self.negative_slope = real("LeakyReLU", "negative_slope", negative_slope)
 
-    def __call__(self, x: Array) -> Array:
-        return F.leaky_relu(x, self.negative_slope)
 
-    def forward(self, x: Array) -> tuple[Array, Backward]:
-        return self(x), lambda grad_y: F.leaky_relu_backward(
-            grad_y, x, self.negative_slope
-        )
-
-    def _arguments(self) -> str:
-        return ", ".join(changed(self, negative_slope=0.01))
-
-
-class Sigmoid(Layer):
+class Sigmoid(_OfOutput):
     """Squeeze into 0..1.
 
     See Also
@@ -83,15 +114,11 @@ class Sigmoid(Layer):
     convcore.functional.sigmoid
     """
 
-    def __call__(self, x: Array) -> Array:
-        return F.sigmoid(x)
-
-    def forward(self, x: Array) -> tuple[Array, Backward]:
-        y = self(x)
-        return y, lambda grad_y: F.sigmoid_backward(grad_y, y)
+    _function = staticmethod(F.sigmoid)
+    _gradient = staticmethod(F.sigmoid_backward)
 
 
-class Tanh(Layer):
+class Tanh(_OfOutput):
     """Squeeze into -1..1.
 
     See Also
@@ -99,15 +126,11 @@ class Tanh(Layer):
     convcore.functional.tanh
     """
 
-    def __call__(self, x: Array) -> Array:
-        return F.tanh(x)
-
-    def forward(self, x: Array) -> tuple[Array, Backward]:
-        y = self(x)
-        return y, lambda grad_y: F.tanh_backward(grad_y, y)
+    _function = staticmethod(F.tanh)
+    _gradient = staticmethod(F.tanh_backward)
 
 
-class ReLU6(Layer):
+class ReLU6(_OfOutput):
     """Cut off below 0 and above 6.
 
     See Also
@@ -115,15 +138,11 @@ class ReLU6(Layer):
     convcore.functional.relu6
     """
 
-    def __call__(self, x: Array) -> Array:
-        return F.relu6(x)
-
-    def forward(self, x: Array) -> tuple[Array, Backward]:
-        y = self(x)
-        return y, lambda grad_y: F.relu6_backward(grad_y, y)
+    _function = staticmethod(F.relu6)
+    _gradient = staticmethod(F.relu6_backward)
 
 
-class Hardtanh(Layer):
+class Hardtanh(_OfOutput):
     """Cut off below `min_val` and above `max_val`.
 
     Parameters
@@ -143,6 +162,10 @@ class Hardtanh(Layer):
     convcore.functional.hardtanh
     """
 
+    _function = staticmethod(F.hardtanh)
+    _gradient = staticmethod(F.hardtanh_backward)
+    _defaults: ClassVar = {"min_val": -1.0, "max_val": 1.0}
+
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
         self.min_val = real("Hardtanh", "min_val", min_val)
         self.max_val = real("Hardtanh", "max_val", max_val)
@@ -151,20 +174,8 @@ class Hardtanh(Layer):
                 f"Hardtanh: max_val must be above min_val {min_val!r}, got {max_val!r}"
             )
 
-    def __call__(self, x: Array) -> Array:
-        return F.hardtanh(x, self.min_val, self.max_val)
 
-    def forward(self, x: Array) -> tuple[Array, Backward]:
-        y = self(x)
-        return y, lambda grad_y: F.hardtanh_backward(
-            grad_y, y, self.min_val, self.max_val
-        )
-
-    def _arguments(self) -> str:
-        return ", ".join(changed(self, min_val=-1.0, max_val=1.0))
-
-
-class Hardsigmoid(Layer):
+class Hardsigmoid(_OfInput):
     """Climb from 0 to 1 between -3 and 3.
 
     See Also
@@ -172,14 +183,11 @@ class Hardsigmoid(Layer):
     convcore.functional.hardsigmoid
     """
 
-    def __call__(self, x: Array) -> Array:
-        return F.hardsigmoid(x)
-
-    def forward(self, x: Array) -> tuple[Array, Backward]:
-        return self(x), lambda grad_y: F.hardsigmoid_backward(grad_y, x)
+    _function = staticmethod(F.hardsigmoid)
+    _gradient = staticmethod(F.hardsigmoid_backward)
 
 
-class Hardswish(Layer):
+class Hardswish(_OfInput):
     """Multiply the input by its `Hardsigmoid`.
 
     See Also
@@ -187,14 +195,11 @@ class Hardswish(Layer):
     convcore.functional.hardswish
     """
 
-    def __call__(self, x: Array) -> Array:
-        return F.hardswish(x)
-
-    def forward(self, x: Array) -> tuple[Array, Backward]:
-        return self(x), lambda grad_y: F.hardswish_backward(grad_y, x)
+    _function = staticmethod(F.hardswish)
+    _gradient = staticmethod(F.hardswish_backward)
 
 
-class ELU(Layer):
+class ELU(_OfInput):
     """Bend what is negative towards -alpha.
 
     Parameters
@@ -212,20 +217,15 @@ class ELU(Layer):
     convcore.functional.elu
     """
 
+    _function = staticmethod(F.elu)
+    _gradient = staticmethod(F.elu_backward)
+    _defaults: ClassVar = {"alpha": 1.0}
+
     def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = real("ELU", "alpha", alpha)
 
-    def __call__(self, x: Array) -> Array:
-        return F.elu(x, self.alpha)
 
-    def forward(self, x: Array) -> tuple[Array, Backward]:
-        return self(x), lambda grad_y: F.elu_backward(grad_y, x, self.alpha)
-
-    def _arguments(self) -> str:
-        return ", ".join(changed(self, alpha=1.0))
-
-
-class SELU(Layer):
+class SELU(_OfInput):
     """Scale an `ELU` so that mean and variance go towards 0 and 1.
 
     See Also
@@ -233,14 +233,11 @@ class SELU(Layer):
     convcore.functional.selu
     """
 
-    def __call__(self, x: Array) -> Array:
-        return F.selu(x)
-
-    def forward(self, x: Array) -> tuple[Array, Backward]:
-        return self(x), lambda grad_y: F.selu_backward(grad_y, x)
+    _function = staticmethod(F.selu)
+    _gradient = staticmethod(F.selu_backward)
 
 
-class GELU(Layer):
+class GELU(_OfInput):
     """Multiply the input by the share of a normal distribution below it.
 
     Parameters
@@ -258,6 +255,10 @@ class GELU(Layer):
     convcore.functional.gelu
     """
 
+    _function = staticmethod(F.gelu)
+    _gradient = staticmethod(F.gelu_backward)
+    _defaults: ClassVar = {"approximate": "none"}
+
     def __init__(self, approximate: F.Approximate = "none") -> None:
         if approximate not in ("none", "tanh"):
             raise ValueError(
@@ -265,17 +266,8 @@ class GELU(Layer):
             )
         self.approximate: F.Approximate = approximate
 
-    def __call__(self, x: Array) -> Array:
-        return F.gelu(x, self.approximate)
 
-    def forward(self, x: Array) -> tuple[Array, Backward]:
-        return self(x), lambda grad_y: F.gelu_backward(grad_y, x, self.approximate)
-
-    def _arguments(self) -> str:
-        return ", ".join(changed(self, approximate="none"))
-
-
-class SiLU(Layer):
+class SiLU(_OfInput):
     """Multiply the input by its `Sigmoid`.
 
     See Also
@@ -283,14 +275,11 @@ class SiLU(Layer):
     convcore.functional.silu
     """
 
-    def __call__(self, x: Array) -> Array:
-        return F.silu(x)
-
-    def forward(self, x: Array) -> tuple[Array, Backward]:
-        return self(x), lambda grad_y: F.silu_backward(grad_y, x)
+    _function = staticmethod(F.silu)
+    _gradient = staticmethod(F.silu_backward)
 
 
-class Softplus(Layer):
+class Softplus(_OfInput):
     """Smooth a `ReLU`: log(1 + exp(beta * x)) / beta.
 
     Parameters
@@ -310,19 +299,12 @@ class Softplus(Layer):
     convcore.functional.softplus
     """
 
+    _function = staticmethod(F.softplus)
+    _gradient = staticmethod(F.softplus_backward)
+    _defaults: ClassVar = {"beta": 1.0, "threshold": 20.0}
+
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         self.beta = real("Softplus", "beta", beta)
         if self.beta == 0:
             raise ValueError(f"Softplus: beta must not be 0, got {beta!r}")
         self.threshold = real("Softplus", "threshold", threshold)
-
-    def __call__(self, x: Array) -> Array:
-        return F.softplus(x, self.beta, self.threshold)
-
-    def forward(self, x: Array) -> tuple[Array, Backward]:
-        return self(x), lambda grad_y: F.softplus_backward(
-            grad_y, x, self.beta, self.threshold
-        )
-
-    def _arguments(self) -> str:
-        return ", ".join(changed(self, beta=1.0, threshold=20.0))

@@ -19,6 +19,7 @@ Array = npt.NDArray[Any]
 # forgets to write, or reads before writing it, shows.
 POISON = False
 
+_LEAST, _empty = buffers.LEAST, np.empty  # looked up once: small calls feel it
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 DTYPES: dict[str, np.dtype[Any]] = {"float32": _FLOAT32, "float64": _FLOAT64}
@@ -49,7 +50,7 @@ def ready(
             dtype is None or dtype is native
         ):
             flags = array.flags
-            if flags.c_contiguous and flags.aligned:
+            if flags.carray or (flags.c_contiguous and flags.aligned):
                 return array
     return flat(array, checked(function, argument, array, dtype))
 
@@ -102,8 +103,8 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 def like(array: Array) -> Array:
     """Do the same for a result of the shape and dtype of a `ready` array."""
-    if array.nbytes < buffers.LEAST:
-        out = np.empty(array.shape, array.dtype)
+    if array.nbytes < _LEAST:
+        out = _empty(array.shape, array.dtype)
     else:
         out = buffers.empty(array.shape, array.dtype)
     if POISON:
