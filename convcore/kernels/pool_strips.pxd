@@ -25,7 +25,7 @@
 from libc.stdint cimport uintptr_t
 
 from convcore.kernels.blocks cimport taps_at_most, windows_at_most
-from convcore.kernels.pool_sums cimport range_of
+from convcore.kernels.pool_places cimport range_of
 from convcore.kernels.vector cimport (
     cc_evens_f64, cc_fetch, f64v, interleave_high, interleave_low, real, zero_lanes,
 )

@@ -2,7 +2,7 @@
 #
 # What      wide: as many scalars as a vector has doubles, as doubles.  narrow: back, each
 #           rounded once.  keep_first: the first n lanes, and zero in the others, whatever
-#           was there.  within: a mask of the lanes whose number, from `first` on, is one
+#           was there.  more: a mask of the lanes above k.  within: a mask of the lanes whose number, from `first` on, is one
 #           of 0 .. extent - 1; masked: zero in the others.
 # How       GNU vectors: masks need no instruction set by name. GCC 12 converts half a
 #           vector at a time, so conversions stand in vector.pxd.
@@ -28,6 +28,9 @@ cdef extern from *:
     static inline cc_f64v cc_masked(cc_f64v v, cc_f64v mask) {
         return (cc_f64v)((cc_bits64)v & (cc_bits64)mask);
     }
+    static inline cc_f64v cc_more(const double *counts, double k) {
+        return (cc_f64v)(*(const cc_f64v *)counts > k);
+    }
     static inline cc_f64v cc_quotient(cc_f64v a, double b) { return a / b; }
     """
     enum:
@@ -35,6 +38,7 @@ cdef extern from *:
     f64v cc_keep_first(f64v v, Py_ssize_t n) nogil
     f64v cc_within(double first, double extent) nogil
     f64v cc_masked(f64v v, f64v mask) nogil
+    f64v cc_more(const double* counts, double k) nogil
     f64v cc_quotient(f64v a, double b) nogil
 
 cdef struct Scale:  # division of sums
