@@ -29,19 +29,20 @@ from convcore.kernels.pool_long cimport (
     average_by_windows, average_gradient_block, count_in_row,
 )
 from convcore.kernels.pool_places cimport results_at_most
-from convcore.kernels.pool_planes cimport FILL, means_of_planes, shares_of_planes
+from convcore.kernels.pool_planes cimport FILL, divide_each, means_of_planes, shares_of_planes
 from convcore.kernels.pool_rows cimport Line, line_of, means_of_rows, shares_of_rows
 from convcore.kernels.pool_strips cimport (
     Band, Strips, bands_of, fits, set_band, strips_of, write_band,
 )
+from convcore.kernels.pool_turned cimport is_small, turned_task
 from convcore.kernels.vector cimport real
-from convcore.kernels.vector_wide cimport Scale, scale_by
+from convcore.kernels.vector_wide cimport WIDE_LANES, Scale, scale_by
 from convcore.kernels.windows cimport (
     Axis, Pool, cells, elements_of, first_of, pool_of, stop_of, windows_of,
 )
 
 cdef enum Mode:
-    PLANE, IN_STRIPS, IN_ROWS, BY_WINDOWS
+    SAME, PLANE, TURNED, IN_STRIPS, IN_ROWS, BY_WINDOWS
 
 cdef struct Means:  # one direction of one problem
     Pool p
@@ -108,10 +109,14 @@ cdef void average_task(
     const Means* m, const real* x, real* y, Py_ssize_t begin, Py_ssize_t end
 ) noexcept nogil:
     """Write blocks begin .. end of the result."""
-    if m.mode == PLANE and m.back:
+    if m.mode == SAME:
+        divide_each(m.common, x, y, begin * FILL, min(end * FILL, elements_of(&m.p)))
+    elif m.mode == PLANE and m.back:
         shares_of_planes(&m.b, m.common, x, y, begin, end)
     elif m.mode == PLANE:
         means_of_planes(&m.p, m.common, x, y, begin, end)
+    elif m.mode == TURNED:
+        turned_task(&m.p, m.back, m.common, x, y, begin, end)
     elif m.mode == IN_STRIPS:
         strips_task(m, x, y, begin, end)
     elif m.mode == BY_WINDOWS:
@@ -128,6 +133,11 @@ cdef inline void space_evenly(Axis* a) noexcept nogil:
         a.kernel = a.stride = a.extent // a.out
         a.lo = a.hi = 0
         a.dilation = 1
+
+
+cdef inline bint is_single(const Axis* a) noexcept nogil:
+    """Tell whether each window is one element, and each element a window."""
+    return a.kernel == 1 and a.stride == 1 and a.out == a.extent
 
 
 cdef inline bint is_whole(const Axis* a) noexcept nogil:
@@ -162,6 +172,11 @@ cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogi
     space_evenly(&p.y)
     space_evenly(&p.x)
     m.common = common_divisor(p)
+    if m.common and p.planes and is_single(&p.z) and is_single(&p.y) and is_single(&p.x):
+        m.mode = SAME
+        m.b = cut((elements_of(p) - 1) // FILL + 1, 1, 1, 1, 1)
+        m.b.work = FILL
+        return m
     if is_whole(&p.z) and is_whole(&p.y) and is_whole(&p.x) and p.planes:
         m.mode = PLANE
         if m.common == 0:
@@ -174,6 +189,11 @@ cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogi
         else:
             m.b = cut(p.planes, 1, 1, 1, 1)
             m.b.work = p.x.extent
+        return m
+    if p.planes and is_small(p):
+        m.mode = TURNED
+        m.b = cut((p.planes - 1) // WIDE_LANES + 1, 1, 1, 1, 1)
+        m.b.work = WIDE_LANES * (p.z.extent * p.y.extent * p.x.extent + p.z.out * p.y.out * p.x.out)
         return m
     if m.common and fits(p) and p.planes and p.x.stride < 3 and overlap(p):
         m.mode = IN_STRIPS

@@ -4,6 +4,8 @@
 # Order     of a sum: four vectors of partial sums, then by halves; by the size of a plane.
 # Assumes   a plane is one row: only p.x is more than 1.
 
+from libc.string cimport memcpy
+
 from convcore.kernels.blocks cimport Block, Blocks, block_at
 from convcore.kernels.vector cimport cc_sum_f64, f64v, real, zero_lanes
 from convcore.kernels.vector_wide cimport (
@@ -78,3 +80,16 @@ cdef inline void shares_of_planes(
             dx[k] = share
             k += 1
         next_part(b, &i)
+
+
+cdef inline void divide_each(
+    double divisor, const real* x, real* y, Py_ssize_t begin, Py_ssize_t end
+) noexcept nogil:
+    """Divide elements begin .. end: what is left where a window is one of them."""
+    cdef Scale by = scale_by(divisor)
+    cdef Py_ssize_t i
+    if divisor == 1:
+        memcpy(y + begin, x + begin, (end - begin) * sizeof(real))
+        return
+    for i in range(begin, end):
+        y[i] = quotient(x[i], &by, y)

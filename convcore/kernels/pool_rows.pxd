@@ -20,14 +20,14 @@ from convcore.kernels.pool_shares cimport (
     add_each_share, add_shares, fill_shares, move_shares, round_shares,
 )
 from convcore.kernels.pool_sums cimport Rows, Way, fill_line, way_of, write_line
-from convcore.kernels.vector cimport real
+from convcore.kernels.vector cimport VEC_BYTES, copy, f64v, real
 from convcore.kernels.vector_wide cimport WIDE_LANES, Scale, scale_by
 from convcore.kernels.windows cimport Axis, Pool
 
 cdef enum:
     LINES = 2560  # scalars of a group of lines
     GROUP = 8  # lines of a group
-    AHEAD = 64  # rows of a table of rows
+    ROWS = 64  # of a table of rows
 
 cdef struct Line:  # of one direction of a pooling
     bint back  # elements take from windows
@@ -37,9 +37,10 @@ cdef struct Line:  # of one direction of a pooling
     Py_ssize_t depth, height, width, total  # of a plane of the source; scalars of all
     Py_ssize_t group, pitch  # lines of a group; from one to the next
 
-cdef struct Cursor:  # what a task knows of the row where it is
-    Places y
-    Py_ssize_t plane, z, nz, row, ny, of_z  # of_z: the z that nz belongs to
+cdef struct Run:  # blocks of one plane, and one z: neighbouring rows, or a part of one
+    Py_ssize_t n, source  # rows of the result; the first scalar of the plane's first row
+    Py_ssize_t z, nz  # slabs of the source
+    Py_ssize_t begin  # the first of them in the table of rows
 
 
 cdef inline Line line_of(const Pool* p, const Blocks* b, bint back, bint common) noexcept nogil:
@@ -82,72 +83,46 @@ cdef inline Block row_at(const Line* f, const Blocks* b, Py_ssize_t i) noexcept 
     return at
 
 
-cdef inline void next_row(const Line* f, const Blocks* b, Block* o) noexcept nogil:
-    """Go to the next block."""
-    if f.outer:
-        o.offset += b.width
-    else:
-        o.offset += o.n
-        o.x += o.n
-        if o.x < b.width:
-            o.n = min(b.block, b.width - o.x)
-            return
-        o.x = 0
-        o.n = min(b.block, b.width)
-    o.y += 1
-    if o.y < b.height:
-        return
-    o.y = 0
-    o.z += 1
-    if o.z < b.depth:
-        return
-    o.z = 0
-    o.plane += 1
-    if f.outer and o.offset >= b.count // b.per_row * b.width:
-        o.offset -= b.count // b.per_row * b.width
-        o.plane = 0
-        o.offset += o.n
-        o.x += o.n
-        o.n = min(b.block, b.width - o.x)
-
-
-cdef inline void start(Cursor* at) noexcept nogil:
-    """Know nothing yet."""
-    at.y.n, at.y.begin, at.y.inside, at.of_z, at.plane = 0, 0, False, -1, -1
-
-
-cdef inline Py_ssize_t rows_of(
-    const Pool* p, const Line* f, bint back, const Block* o, Cursor* at, Rows* s
+cdef inline void set_run(
+    const Pool* p, const Line* f, const Blocks* b, bint back, const Block* o,
+    Py_ssize_t left, Places* rows, Run* r,
 ) noexcept nogil:
-    """Find the rows of the source for a block, and give the first scalar of the first."""
-    cdef Py_ssize_t j = o.y - at.y.begin, z, first
-    if o.z != at.of_z:
-        range_of(&p.z, o.z, back, &at.z, &at.nz)
-        at.of_z = o.z
-    if j < 0 or j >= at.y.n:
-        at.y.back = back
-        set_places(&p.y, o.y, min(AHEAD, (p.y.extent if back else p.y.out) - o.y), &at.y)
-        j = 0
-    at.row, at.ny, at.plane = at.y.origin + at.y.first[j], at.y.count[j], o.plane
-    s.slabs, s.rows = at.nz, at.ny
-    s.slab, s.row = f.height * f.width, f.width
-    return ((o.plane * f.depth + at.z) * f.height + at.row) * f.width
+    """Find a run of at most `left` blocks, whose rows are in the table."""
+    r.n = min(left, b.height - o.y) if f.outer or b.per_row == 1 else 1
+    r.begin = o.y - rows.begin
+    if rows.n == 0 or r.begin < 0 or r.begin >= rows.n:
+        rows.back = back
+        set_places(&p.y, o.y, min(ROWS, b.height - o.y), rows)
+        r.begin = 0
+    r.n = min(r.n, rows.n - r.begin)
+    range_of(&p.z, o.z, back, &r.z, &r.nz)
+    r.source = ((o.plane * f.depth + r.z) * f.height + rows.origin) * f.width
 
 
 cdef inline void use_places(
     const Line* f, const Axis* a, bint count_pad, const Block* o, Py_ssize_t lanes,
-    Places* t, Lanes* l, Cells* c, bint* moved,
+    Places* t, Lanes* l, Cells* c,
 ) noexcept nogil:
     """Have the tables of a block ready."""
-    moved[0] = t.begin != o.x or t.n != o.n
-    if not moved[0]:
-        return
     if set_places(&f.x, o.x, o.n, t):
         set_lanes(t, lanes, l)
         if c != NULL:
             set_cells(a, t, count_pad, c)
-    elif c != NULL and f.x.kernel == 0:
-        set_cells(a, t, count_pad, c)
+
+
+cdef inline void row_scales(
+    const Pool* p, double common, const Cells* c, Py_ssize_t z, Py_ssize_t y, Py_ssize_t n,
+    Scale* by,
+) noexcept nogil:
+    """Prepare to divide the means of n rows."""
+    cdef Py_ssize_t j
+    cdef double divisor, before = common
+    if common:
+        return
+    for j in range(n):
+        divisor = count_in_row(p, z, y + j) * (c.count[0] if c.alike else 1)
+        by[j] = by[j - 1] if j and divisor == before else scale_by(divisor)
+        before = divisor
 
 
 cdef inline void means_of_rows(
@@ -156,51 +131,61 @@ cdef inline void means_of_rows(
 ) noexcept nogil:
     """Write blocks begin .. end of y, or of a dx that is as if it were one."""
     cdef double[LINES] lines
-    cdef Places t
+    cdef Places t, rows
     cdef Lanes l
     cdef Cells c
-    cdef Block[GROUP] o
     cdef Scale[GROUP] by
-    cdef Cursor at
     cdef Rows s
-    cdef bint moved
-    cdef Block block = row_at(f, b, begin), last = row_at(f, b, end - 1)
-    cdef Py_ssize_t stop = last.offset + last.n, j, n, first, room
-    cdef double divisor, before = 0
-    cdef Scale scale = scale_by(common if common else 1)
+    cdef Run r
+    cdef Block o = row_at(f, b, end - 1)
+    cdef Py_ssize_t stop = o.offset + o.n, i, j, n, first, skip, length, to
+    cdef const double* line
     memset(lines, 0, sizeof(lines))
-    start(&at)
     t.back, t.inside, t.begin, t.n = False, False, 0, 0
-    c.alike = True
+    rows.inside, rows.begin, rows.n, c.alike = False, 0, 0, True
+    for j in range(GROUP):
+        by[j] = scale_by(common if common else 1)
+    s.slab, s.row = f.height * f.width, f.width
     while begin < end:
-        n = min(f.group, end - begin)
-        begin += n
-        for j in range(n):
-            o[j] = block
-            use_places(
-                f, &p.x, p.count_pad, &block, WIDE_LANES, &t, &l, NULL if common else &c, &moved
-            )
-            first = rows_of(p, f, back, &block, &at, &s) + t.origin
-            fill_line(
-                x + first, &s, t.origin - (block.x * f.x.stride - f.x.lo) if f.x.kernel else 0,
-                t.span, f.total - first, lines + j * f.pitch,
-                (block.n - 1) * f.x.stride + f.x.kernel if f.x.kernel else t.span,
-            )
-            if common == 0:
-                divisor = count_in_row(p, block.z, block.y)
-                if c.alike:
-                    divisor *= c.count[0]
-                if divisor != before:
-                    scale = scale_by(divisor)
-                    before = divisor
-            by[j] = scale
-            next_row(f, b, &block)
-        for j in range(n):
-            room = o[j].n if f.outer else stop - o[j].offset
-            write_line(
-                f.way, <const double*>lines + j * f.pitch, &f.x, &t, &l, &by[j],
-                NULL if c.alike else &c, y + o[j].offset, o[j].n, room,
-            )
+        o = row_at(f, b, begin)
+        use_places(f, &p.x, p.count_pad, &o, WIDE_LANES, &t, &l, NULL if common else &c)
+        set_run(p, f, b, back, &o, end - begin, &rows, &r)
+        begin += r.n
+        s.slabs, skip, length = r.nz, 0, t.span
+        if f.x.kernel:
+            skip = t.origin - (o.x * f.x.stride - f.x.lo)
+            length = (o.n - 1) * f.x.stride + f.x.kernel
+        i = 0
+        while i < r.n:
+            n = min(f.group, r.n - i)
+            for j in range(n):
+                s.rows = rows.count[r.begin + i + j]
+                first = r.source + rows.first[r.begin + i + j] * f.width + t.origin
+                fill_line(
+                    x + first, &s, skip, t.span, f.total - first, lines + j * f.pitch, length
+                )
+            row_scales(p, common, &c, o.z, o.y + i, n, by)
+            for j in range(n):
+                to = o.offset + (i + j) * b.width
+                line = lines + j * f.pitch
+                write_line(
+                    f.way, line, &f.x, &t, &l, &by[j], NULL if c.alike else &c, y + to, o.n,
+                    o.n if f.outer else stop - to,
+                )
+            i += n
+
+
+cdef inline void copy_row(
+    const real* row, Py_ssize_t n, Py_ssize_t room, real* to
+) noexcept nogil:
+    """Copy n scalars that were written before; `room` may be written."""
+    cdef Py_ssize_t j = 0
+    if n + SLACK // 4 > room:
+        copy(to, row, n)
+        return
+    while j < n:
+        (<f64v*>(to + j))[0] = (<const f64v*>(row + j))[0]
+        j += VEC_BYTES // <Py_ssize_t>sizeof(real)
 
 
 cdef inline void shares_of_rows(
@@ -210,46 +195,55 @@ cdef inline void shares_of_rows(
     """Write blocks begin .. end of dx."""
     cdef double[SPAN + 2 * SLACK] line
     cdef real[SPAN + 2 * SLACK] shares
-    cdef Places t
+    cdef Places t, rows
     cdef Lanes l
     cdef Cells c
-    cdef Cursor at
     cdef Rows s
-    cdef bint moved
-    cdef Block o = row_at(f, b, begin), last = row_at(f, b, end - 1)
-    cdef Py_ssize_t stop = last.offset + last.n, first, room, source = -1, nz = 0, ny = 0
+    cdef Run r
+    cdef Block o = row_at(f, b, end - 1)
+    cdef Py_ssize_t stop = o.offset + o.n, first, room, row, count, i, to
     cdef Py_ssize_t each = windows_over(&p.x)
     cdef Py_ssize_t lanes = WIDE_LANES * (8 // <Py_ssize_t>sizeof(real) if each == 1 else 1)
+    cdef bint moved, gaps = 0 < p.x.kernel < p.x.stride
     cdef Scale by = scale_by(common if common else 1)
     memset(line, 0, sizeof(line))
     memset(shares, 0, sizeof(shares))
-    start(&at)
     t.back, t.inside, t.begin, t.n = True, False, 0, 0
-    for _ in range(begin, end):
-        use_places(f, &p.x, p.count_pad, &o, lanes, &t, &l, NULL if common else &c, &moved)
-        first = rows_of(p, f, True, &o, &at, &s) + t.origin
-        if moved or first != source or at.nz != nz or at.ny != ny:
-            source, nz, ny = first, at.nz, at.ny
-            if nz > 0 and ny > 0 and t.span > 0:
-                fill_shares(
-                    p, dy + first, &s, at.z, at.row, t.span, f.total - first,
-                    NULL if common else &c, line,
-                )
-            else:
-                memset(line, 0, t.span * sizeof(double))
+    rows.inside, rows.begin, rows.n = False, 0, 0
+    s.slab, s.row = f.height * f.width, f.width
+    while begin < end:
+        o = row_at(f, b, begin)
+        use_places(f, &p.x, p.count_pad, &o, lanes, &t, &l, NULL if common else &c)
+        set_run(p, f, b, True, &o, end - begin, &rows, &r)
+        begin += r.n
+        s.slabs, row, count = r.nz, -1, 0
+        for i in range(r.n):
+            s.rows = rows.count[r.begin + i]
+            moved = rows.first[r.begin + i] != row or s.rows != count
+            if moved:
+                row, count = rows.first[r.begin + i], s.rows
+                first = r.source + row * f.width + t.origin
+                if r.nz > 0 and count > 0 and t.span > 0:
+                    fill_shares(
+                        p, dy + first, &s, r.z, rows.origin + row, t.span, f.total - first,
+                        NULL if common else &c, line,
+                    )
+                else:
+                    memset(line, 0, t.span * sizeof(double))
+                if each == 1:
+                    round_shares(<const double*>line, t.span, &by, shares)
+                if t.least < 1:  # cells behind the last window take the next share
+                    memset(shares + t.span, 0, SLACK * sizeof(real))
+            to = o.offset + i * b.width
+            room = o.n if b.per_row > 1 else stop - to
             if each == 1:
-                round_shares(<const double*>line, t.span, &by, shares)
-                memset(shares + t.span, 0, 2 * WIDE_LANES * sizeof(real))
-        room = o.n if b.per_row > 1 else stop - o.offset
-        if each == 1:
-            move_shares(
-                <const real*>shares, &l, 0 < p.x.kernel < p.x.stride, dx + o.offset, o.n, room
-            )
-        elif l.widest < WIDE_LANES:
-            add_shares(<const double*>line, &t, &l, &by, dx + o.offset, o.n, room)
-        else:
-            add_each_share(<const double*>line, &t, &by, dx + o.offset, o.n)
-        next_row(f, b, &o)
+                move_shares(<const real*>shares, &l, gaps, dx + to, o.n, room)
+            elif not moved:
+                copy_row(dx + to - b.width, o.n, room, dx + to)
+            elif l.widest < WIDE_LANES:
+                add_shares(<const double*>line, &t, &l, &by, dx + to, o.n, room)
+            else:
+                add_each_share(<const double*>line, &t, &by, dx + to, o.n)
 
 
 cdef inline Py_ssize_t windows_over(const Axis* a) noexcept nogil:

@@ -17,7 +17,7 @@ from convcore.kernels.pool_long cimport count_in_row
 from convcore.kernels.pool_places cimport SLACK, Cells, Lanes, Places
 from convcore.kernels.pool_sums cimport Rows, some, sum_few_columns
 from convcore.kernels.vector cimport (
-    cc_take_f32, cc_take_f64, f32v, f64v, put_part, real, zero_lanes,
+    cc_take_f32, cc_take_f64, f32v, f64v, put_part, real,
 )
 from convcore.kernels.vector_wide cimport (
     WIDE_LANES, Scale, cc_masked, cc_more, divided, narrow, narrow_part, quotient, wide,
