@@ -157,21 +157,18 @@ cdef inline Py_ssize_t work_of(const Pool* p, Py_ssize_t block, bint back) noexc
     return <Py_ssize_t>min(rows * along + block, 16777216)
 
 
-cdef inline bint overlap(const Pool* p) noexcept nogil:
-    """Tell whether windows share elements along some axis."""
-    return p.x.kernel > p.x.stride or p.y.kernel > p.y.stride or p.z.kernel > p.z.stride
-
-
 cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogil:
     """Choose the way of a direction, by the shape of a plane."""
     cdef Means m
     cdef Pool* p = &m.p
     cdef Py_ssize_t block
+    cdef bint in_strips
     m.p, m.back = given[0], back
     space_evenly(&p.z)
     space_evenly(&p.y)
     space_evenly(&p.x)
     m.common = common_divisor(p)
+    in_strips = m.common and p.planes and fits(p) and p.x.stride < 3 and p.y.extent > 1
     if m.common and p.planes and is_single(&p.z) and is_single(&p.y) and is_single(&p.x):
         m.mode = SAME
         m.b = cut((elements_of(p) - 1) // FILL + 1, 1, 1, 1, 1)
@@ -190,21 +187,26 @@ cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogi
             m.b = cut(p.planes, 1, 1, 1, 1)
             m.b.work = p.x.extent
         return m
-    if p.planes and is_small(p):
+    if p.planes and is_small(p) and not in_strips:
         m.mode = TURNED
         m.b = cut((p.planes - 1) // WIDE_LANES + 1, 1, 1, 1, 1)
         m.b.work = WIDE_LANES * (p.z.extent * p.y.extent * p.x.extent + p.z.out * p.y.out * p.x.out)
         return m
-    if m.common and fits(p) and p.planes and p.x.stride < 3 and overlap(p):
+    if in_strips:
         m.mode = IN_STRIPS
         m.strips = strips_of(p, back, item)
         m.b = cut(bands_of(&m.strips), 1, 1, 1, 1)
         m.b.work = m.strips.group * m.strips.held * m.strips.width
         m.b.work += m.strips.group * m.strips.band * m.strips.wide
         return m
+    if is_single(&p.z) and is_single(&p.y):  # all rows are alike: those of one plane
+        p.y.extent = p.y.out = p.planes * p.z.out * p.y.out
+        p.z.extent = p.z.out = p.planes = 1
     m.b = element_blocks(p) if back else window_blocks(p)
     block = results_at_most(&p.x, back)
     m.mode = IN_ROWS if block else BY_WINDOWS
+    if back and block > 16 * p.x.stride:  # each block begins with the same phase
+        block -= block % (16 * p.x.stride)
     if block:
         m.b = cut(p.planes, m.b.depth, m.b.height, m.b.width, block)
         m.b.work = work_of(p, m.b.block, back)

@@ -21,7 +21,7 @@ cdef enum:
 
 cdef struct Places:
     bint back, inside  # inside: none of them is cut off at an end
-    Py_ssize_t begin, n  # results
+    Py_ssize_t begin, n, known  # results; those that the tables tell about
     Py_ssize_t origin, span  # of the source
     Py_ssize_t least, most  # of all counts
     int[SPAN] first, count
@@ -88,8 +88,21 @@ cdef inline bint are_inside(const Axis* a, Py_ssize_t begin, Py_ssize_t n, bint 
     if a.kernel == 0:
         return False
     if back:
-        return begin + a.lo >= a.kernel and (begin + n - 1 + a.lo) // a.stride < a.out
+        return begin + a.lo + a.stride >= a.kernel and (begin + n - 1 + a.lo) // a.stride < a.out
     return begin * a.stride >= a.lo and (begin + n - 1) * a.stride - a.lo + a.kernel <= a.extent
+
+
+cdef inline bint set_stretch(
+    const Axis* a, Py_ssize_t begin, Py_ssize_t n, Places* t
+) noexcept nogil:
+    """Do `set_places` for the elements of strided windows, without the tables."""
+    cdef bint before = t.inside
+    if t.begin == begin and t.n == n:
+        return False
+    t.begin, t.n, t.inside = begin, n, are_inside(a, begin, n, False)
+    t.origin = max(0, begin * a.stride - a.lo)
+    t.span = min((begin + n - 1) * a.stride - a.lo + a.kernel, a.extent) - t.origin
+    return n > t.known or not (before and t.inside)
 
 
 cdef inline bint set_places(
@@ -101,11 +114,12 @@ cdef inline bint set_places(
     if t.begin == begin and t.n == n:
         return False
     inside = are_inside(a, begin, n, t.back)
-    if inside and t.inside and t.n == n and (not t.back or (begin - t.begin) % a.stride == 0):
+    if inside and t.inside and n <= t.known and not (t.back and (begin - t.begin) % a.stride):
         t.origin += (begin - t.begin) // a.stride if t.back else (begin - t.begin) * a.stride
-        t.begin = begin
+        t.begin, t.n = begin, n
+        t.span = t.first[n - 1] + t.count[n - 1]
         return False
-    t.begin, t.n, t.inside = begin, n, inside
+    t.begin, t.n, t.known, t.inside = begin, n, n, inside
     if a.kernel:
         strided_places(a, t)
     else:

@@ -14,7 +14,8 @@ from libc.string cimport memset
 from convcore.kernels.blocks cimport SPAN, Block, Blocks
 from convcore.kernels.pool_long cimport count_in_row
 from convcore.kernels.pool_places cimport (
-    SLACK, Cells, Lanes, Places, range_of, results_at_most, set_cells, set_lanes, set_places,
+    SLACK, Cells, Lanes, Places, are_inside, range_of, set_cells, set_lanes, set_places,
+    set_stretch,
 )
 from convcore.kernels.pool_shares cimport (
     add_each_share, add_shares, fill_shares, move_shares, round_shares,
@@ -58,9 +59,11 @@ cdef inline Line line_of(const Pool* p, const Blocks* b, bint back, bint common)
     f.way = way_of(&f.x)
     f.total = p.planes * f.depth * f.height * f.width
     f.outer = b.per_row > 1 and (back or p.x.kernel == 0)
+    if f.outer and are_inside(&p.x, 0, b.width, back):
+        f.outer = False
     length = (b.block - 1) * f.x.stride + f.x.kernel if f.x.kernel else f.width
     f.pitch = (min(length, SPAN) + 2 * SLACK + 7) // 8 * 8
-    f.group = 1 if b.per_row > 1 else max(1, min(GROUP, LINES // f.pitch))
+    f.group = 1 if b.per_row > 1 and not f.outer else max(1, min(GROUP, LINES // f.pitch))
     return f
 
 
@@ -104,10 +107,18 @@ cdef inline void use_places(
     Places* t, Lanes* l, Cells* c,
 ) noexcept nogil:
     """Have the tables of a block ready."""
-    if set_places(&f.x, o.x, o.n, t):
+    cdef bint moved = t.begin != o.x or t.n != o.n, anew
+    if f.x.kernel and not t.back:
+        if set_stretch(&f.x, o.x, o.n, t):
+            t.known = t.n
+            if c != NULL:
+                set_cells(a, t, count_pad, c)
+        return
+    anew = set_places(&f.x, o.x, o.n, t)
+    if anew:
         set_lanes(t, lanes, l)
-        if c != NULL:
-            set_cells(a, t, count_pad, c)
+    if c != NULL and (anew or (moved and t.back)):
+        set_cells(a, t, count_pad, c)
 
 
 cdef inline void row_scales(
@@ -141,7 +152,7 @@ cdef inline void means_of_rows(
     cdef Py_ssize_t stop = o.offset + o.n, i, j, n, first, skip, length, to
     cdef const double* line
     memset(lines, 0, sizeof(lines))
-    t.back, t.inside, t.begin, t.n = False, False, 0, 0
+    t.back, t.inside, t.begin, t.n, t.known = False, False, 0, 0, 0
     rows.inside, rows.begin, rows.n, c.alike = False, 0, 0, True
     for j in range(GROUP):
         by[j] = scale_by(common if common else 1)
@@ -235,7 +246,7 @@ cdef inline void shares_of_rows(
                 if t.least < 1:  # cells behind the last window take the next share
                     memset(shares + t.span, 0, SLACK * sizeof(real))
             to = o.offset + i * b.width
-            room = o.n if b.per_row > 1 else stop - to
+            room = o.n if f.outer else stop - to
             if each == 1:
                 move_shares(<const real*>shares, &l, gaps, dx + to, o.n, room)
             elif not moved:
