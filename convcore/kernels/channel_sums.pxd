@@ -23,7 +23,7 @@ from cython.parallel cimport prange
 from convcore.kernels.blocks cimport ROUND_WORK, Rounds, first_piece, rounds
 from convcore.kernels.moments cimport Sums, load, moments, products, store
 from convcore.kernels.vector cimport ahead, f64v, vec
-from convcore.kernels.wide cimport wide_lanes, wide_or_rest
+from convcore.kernels.vector_wide cimport WIDE_LANES, wide_or_rest
 
 cdef enum:
     CHUNKS = 16  # at most, of the batch
@@ -106,7 +106,7 @@ cdef inline void sum_columns(
     Py_ssize_t first, Py_ssize_t last,
 ) noexcept nogil:
     """Write columns first .. last of a chunk: of x, or of g and x."""
-    cdef Py_ssize_t i, j, n, lanes = wide_lanes()
+    cdef Py_ssize_t i, j, n, lanes = WIDE_LANES
     cdef double* to = r.sums + 2 * chunk * s.columns
     cdef f64v d, e
     for i in range(chunk * s.chunk, min((chunk + 1) * s.chunk, s.n)):

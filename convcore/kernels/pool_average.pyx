@@ -2,16 +2,16 @@
 #
 # What      y[o] = (sum of x[i] over i in window(o)) / divisor(o)
 #           dx[i] = sum of dy[o] / divisor(o) over windows o that hold i
-# Layout    by shape: a window of the whole plane is one sum; small windows with one divisor
-#           go down strips of columns (pool_strips.pxd); others rows first, into lines, then
-#           along them (pool_sums.pxd), by a table where windows are not evenly apart; what
-#           is too long for a line, window by window.
+# Layout    by shape: windows of the whole plane are one sum (pool_planes.pxd); small windows
+#           with one divisor go down strips of columns (pool_strips.pxd); other windows of
+#           small planes have a plane in each lane (pool_turned.pxd); the rest go row by row
+#           (pool_rows.pxd); what is too long for a line, window by window (pool_long.pxd).
 # Assumes   buffers of the sizes that the geometry tells; windows.pxd.
 # Parallel  over blocks of y, for the gradient over blocks of dx: each is written by one
 #           task, which looks at all windows over its cells. Stores may spill into the next
 #           block of a task before that is written. The order of every sum depends on the
 #           shape of one plane alone.
-# Scratch   on the stack: 30 KB.
+# Scratch   on the stack: 100 KB.
 # Cost      memory: one read of x (dy), one write of y (dx). Sums are of doubles, and are
 #           rounded once.
 # Why not   A running sum along W: its bits would depend on where a block starts, and an
@@ -38,7 +38,7 @@ from convcore.kernels.pool_turned cimport is_small, turned_task
 from convcore.kernels.vector cimport real
 from convcore.kernels.vector_wide cimport WIDE_LANES, Scale, scale_by
 from convcore.kernels.windows cimport (
-    Axis, Pool, cells, elements_of, first_of, pool_of, stop_of, windows_of,
+    Axis, Pool, cells, elements_of, is_whole, pool_of, windows_of,
 )
 
 cdef enum Mode:
@@ -52,6 +52,7 @@ cdef struct Means:  # one direction of one problem
     Mode mode
     bint back
     double common  # divisor of all windows; 0: they differ
+
 
 cdef double common_divisor(const Pool* p) noexcept nogil:
     """Give the divisor that all windows have; 0 if they differ."""
@@ -138,11 +139,6 @@ cdef inline void space_evenly(Axis* a) noexcept nogil:
 cdef inline bint is_single(const Axis* a) noexcept nogil:
     """Tell whether each window is one element, and each element a window."""
     return a.kernel == 1 and a.stride == 1 and a.out == a.extent
-
-
-cdef inline bint is_whole(const Axis* a) noexcept nogil:
-    """Tell whether the only window of an axis holds all of it."""
-    return a.out == 1 and first_of(a, 0) <= 0 and stop_of(a, 0) >= a.extent
 
 
 cdef inline Py_ssize_t work_of(const Pool* p, Py_ssize_t block, bint back) noexcept nogil:

@@ -83,13 +83,17 @@ cdef inline void strided_places(const Axis* a, Places* t) noexcept nogil:
         t.count[j] = <int>count
 
 
-cdef inline bint are_inside(const Axis* a, Py_ssize_t begin, Py_ssize_t n, bint back) noexcept nogil:
+cdef inline bint are_inside(
+    const Axis* a, Py_ssize_t begin, Py_ssize_t n, bint back
+) noexcept nogil:
     """Tell whether no end of the axis cuts into the windows of results, or over them."""
     if a.kernel == 0:
         return False
     if back:
         return begin + a.lo + a.stride >= a.kernel and (begin + n - 1 + a.lo) // a.stride < a.out
-    return begin * a.stride >= a.lo and (begin + n - 1) * a.stride - a.lo + a.kernel <= a.extent
+    if begin * a.stride < a.lo:
+        return False
+    return (begin + n - 1) * a.stride - a.lo + a.kernel <= a.extent
 
 
 cdef inline bint set_stretch(
@@ -127,7 +131,8 @@ cdef inline bint set_places(
     t.span, t.least, t.most = 0, t.count[0], 0
     for j in range(n):
         t.span = max(t.span, <Py_ssize_t>t.first[j] + t.count[j])
-        t.least, t.most = min(t.least, <Py_ssize_t>t.count[j]), max(t.most, <Py_ssize_t>t.count[j])
+        t.least = min(t.least, <Py_ssize_t>t.count[j])
+        t.most = max(t.most, <Py_ssize_t>t.count[j])
     return True
 
 
@@ -165,7 +170,9 @@ cdef struct Cells:  # what each window of a block divides by, along the axis
     double[SPAN + SLACK] count, inverse
 
 
-cdef inline void set_cells(const Axis* a, const Places* t, bint count_pad, Cells* c) noexcept nogil:
+cdef inline void set_cells(
+    const Axis* a, const Places* t, bint count_pad, Cells* c
+) noexcept nogil:
     """Count the cells of the windows of a block: its results, backward its sources."""
     cdef Py_ssize_t j, n = t.span if t.back else t.n, begin = t.origin if t.back else t.begin
     c.alike = True

@@ -44,7 +44,7 @@ cdef inline void sum_columns(
     double* line,
 ) noexcept nogil:
     """Write the sums of n columns to a line, and more; `left` scalars may be read."""
-    cdef Py_ssize_t j = 0, z, y
+    cdef Py_ssize_t j = 0, z
     cdef Py_ssize_t whole = left - ((s.slabs - 1) * s.slab + (rows - 1) * s.row)
     cdef const real* at
     cdef f64v a, b, c, d
@@ -53,7 +53,7 @@ cdef inline void sum_columns(
         b, c, d = a, a, a
         for z in range(s.slabs):
             at = x + j + z * s.slab
-            for y in range(rows):
+            for _ in range(rows):
                 cc_fetch(<const char*>at + NEAR)
                 a = a + wide(at)
                 b = b + wide(at + WIDE_LANES)
@@ -70,7 +70,7 @@ cdef inline void sum_columns(
         b = a
         for z in range(s.slabs):
             at = x + j + z * s.slab
-            for y in range(rows):
+            for _ in range(rows):
                 cc_fetch(<const char*>at + NEAR)
                 a = a + wide(at)
                 b = b + wide(at + WIDE_LANES)
@@ -82,7 +82,7 @@ cdef inline void sum_columns(
         a = zero_lanes(&a)
         for z in range(s.slabs):
             at = x + j + z * s.slab
-            for y in range(rows):
+            for _ in range(rows):
                 if j + WIDE_LANES <= whole:
                     a = a + wide(at)
                 else:
