@@ -165,6 +165,8 @@ cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogi
     space_evenly(&p.x)
     m.common = common_divisor(p)
     in_strips = m.common and p.planes and fits(p) and p.x.stride < 3 and p.y.extent > 1
+    if back and p.x.kernel <= p.x.stride and p.y.kernel <= p.y.stride:
+        in_strips = False
     if m.common and p.planes and is_single(&p.z) and is_single(&p.y) and is_single(&p.x):
         m.mode = SAME
         m.b = cut((elements_of(p) - 1) // FILL + 1, 1, 1, 1, 1)
@@ -183,7 +185,7 @@ cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogi
             m.b = cut(p.planes, 1, 1, 1, 1)
             m.b.work = p.x.extent
         return m
-    if p.planes and is_small(p) and not in_strips:
+    if p.planes and is_small(p) and not in_strips and not (back and p.x.kernel == p.x.stride == 2):
         m.mode = TURNED
         m.b = cut((p.planes - 1) // WIDE_LANES + 1, 1, 1, 1, 1)
         m.b.work = WIDE_LANES * (p.z.extent * p.y.extent * p.x.extent + p.z.out * p.y.out * p.x.out)

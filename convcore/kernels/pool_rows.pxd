@@ -18,7 +18,7 @@ from convcore.kernels.pool_places cimport (
     set_stretch,
 )
 from convcore.kernels.pool_shares cimport (
-    add_each_share, add_shares, fill_shares, move_shares, round_shares,
+    add_each_share, add_shares, fill_shares, move_shares, round_shares, share_row,
 )
 from convcore.kernels.pool_sums cimport Rows, Way, fill_line, way_of, write_line
 from convcore.kernels.vector cimport VEC_BYTES, copy, f64v, real
@@ -234,15 +234,20 @@ cdef inline void shares_of_rows(
             if moved:
                 row, count = rows.first[r.begin + i], s.rows
                 first = r.source + row * f.width + t.origin
-                if r.nz > 0 and count > 0 and t.span > 0:
+                if each == 1 and common and r.nz == 1 and count == 1 and (
+                    first + t.span + WIDE_LANES <= f.total
+                ):
+                    share_row(dy + first, t.span, &by, shares)
+                elif r.nz > 0 and count > 0 and t.span > 0:
                     fill_shares(
                         p, dy + first, &s, r.z, rows.origin + row, t.span, f.total - first,
                         NULL if common else &c, line,
                     )
                 else:
                     memset(line, 0, t.span * sizeof(double))
-                if each == 1:
-                    round_shares(<const double*>line, t.span, &by, shares)
+                    memset(shares, 0, t.span * sizeof(real))
+                    if each == 1:
+                        round_shares(<const double*>line, t.span, &by, shares)
                 if t.least < 1:  # cells behind the last window take the next share
                     memset(shares + t.span, 0, SLACK * sizeof(real))
             to = o.offset + i * b.width

@@ -15,9 +15,9 @@
 from convcore.kernels.blocks cimport SPAN
 from convcore.kernels.pool_long cimport count_in_row
 from convcore.kernels.pool_places cimport SLACK, Cells, Lanes, Places
-from convcore.kernels.pool_sums cimport Rows, some, sum_few_columns
+from convcore.kernels.pool_sums cimport NEAR, Rows, some, sum_few_columns
 from convcore.kernels.vector cimport (
-    cc_take_f32, cc_take_f64, f32v, f64v, put_part, real,
+    cc_fetch_to_write, cc_take_f32, cc_take_f64, f32v, f64v, put_part, real, zero_lanes,
 )
 from convcore.kernels.vector_wide cimport (
     WIDE_LANES, Scale, cc_masked, cc_more, divided, narrow, narrow_part, quotient, wide,
@@ -96,6 +96,17 @@ cdef inline void round_shares(
         j += WIDE_LANES
 
 
+cdef inline void share_row(
+    const real* dy, Py_ssize_t n, const Scale* by, real* shares
+) noexcept nogil:
+    """Do both for one row, of which a vector more may be read."""
+    cdef Py_ssize_t j = 0
+    cdef f64v zeros = zero_lanes(&zeros)
+    while j < n:  # a sum is never -0
+        narrow(shares + j, divided(zeros + wide(dy + j), by, shares))
+        j += WIDE_LANES
+
+
 cdef inline void move_shares(
     const real* shares, const Lanes* l, bint gaps, real* dx, Py_ssize_t n, Py_ssize_t room
 ) noexcept nogil:
@@ -109,6 +120,7 @@ cdef inline void move_shares(
         return
     while j < n:
         if real is float:
+            cc_fetch_to_write(<const char*>(dx + j) + NEAR)
             v = cc_take_f32(shares + l.base[j // (2 * WIDE_LANES)], &l.near[j])
             if j + 2 * WIDE_LANES <= room:
                 (<f32v*>(dx + j))[0] = v
@@ -116,6 +128,7 @@ cdef inline void move_shares(
                 put_part(<f32v*>(dx + j), v, n - j)
             j += 2 * WIDE_LANES
         else:
+            cc_fetch_to_write(<const char*>(dx + j) + NEAR)
             w = cc_take_f64(shares + l.base[j // WIDE_LANES], &l.near[j])
             if j + WIDE_LANES <= room:
                 (<f64v*>(dx + j))[0] = w
