@@ -7,7 +7,10 @@
 from libc.string cimport memcpy
 
 from convcore.kernels.blocks cimport Block, Blocks, block_at
-from convcore.kernels.vector cimport cc_sum_f64, f64v, real, zero_lanes
+from convcore.kernels.pool_sums cimport NEAR
+from convcore.kernels.vector cimport (
+    cc_fetch_to_write, cc_sum_f64, f64v, real, zero_lanes,
+)
 from convcore.kernels.vector_wide cimport (
     WIDE_LANES, Scale, cc_keep_first, narrow, quotient, scale_by, wide, wide_part,
 )
@@ -74,6 +77,7 @@ cdef inline void shares_of_planes(
         v = zero_lanes(&v) + <double>share
         k = i.offset
         while k < i.offset + i.n and k + WIDE_LANES <= stop:
+            cc_fetch_to_write(<const char*>(dx + k) + NEAR)
             narrow(dx + k, v)
             k += WIDE_LANES
         while k < i.offset + i.n:

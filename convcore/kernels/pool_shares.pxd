@@ -146,6 +146,7 @@ cdef inline void add_shares(
     cdef f64v v, term
     cdef const double* at
     while j < n:
+        cc_fetch_to_write(<const char*>(dx + j) + NEAR)
         at = line + l.base[j // WIDE_LANES]
         v = cc_take_f64(at, &l.near[j])
         if t.least < 1:

@@ -20,7 +20,7 @@ from convcore.kernels.blocks cimport SPAN
 from convcore.kernels.pool_long cimport count_in_row
 from convcore.kernels.pool_places cimport Places, set_places
 from convcore.kernels.vector cimport (
-    cc_fetch, f64v, interleave_high, interleave_low, real, zero_lanes,
+    cc_fetch, cc_fetch_to_write, f64v, interleave_high, interleave_low, real, zero_lanes,
 )
 from convcore.kernels.vector_wide cimport (
     WIDE_LANES, Scale, cc_quotient, divided, narrow, narrow_part, scale_by, wide, wide_part,
@@ -110,6 +110,8 @@ cdef inline void turn_out(
         if planes == WIDE_LANES and n >= WIDE_LANES:
             for i in range(WIDE_LANES):
                 narrow(y + i * n + j, w[i])
+            for i in range(WIDE_LANES):  # of the next group
+                cc_fetch_to_write(y + (WIDE_LANES + i) * n + j)
         else:
             for i in range(planes):
                 narrow_part(y + i * n + j, w[i], n)
