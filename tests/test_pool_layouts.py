@@ -72,7 +72,9 @@ def test_strided_windows(shape: Any, window: Any, dtype: Any, isa: str) -> None:
         )
         check(
             f("avg_pool_backward", ndim)(grad_y, shape, *window, **rule),
-            reference.avg_pool_backward(problem, grad_y.astype(wider(dtype)), count_pad),
+            reference.avg_pool_backward(
+                problem, grad_y.astype(wider(dtype)), count_pad
+            ),
             dtype,
         )
 

@@ -244,11 +244,11 @@ cdef inline void shares_of_rows(
                         p, dy + first, &s, r.z, rows.origin + row, t.span, f.total - first,
                         NULL if common else &c, line,
                     )
+                    if each == 1:
+                        round_shares(<const double*>line, t.span, &by, shares)
                 else:
                     memset(line, 0, t.span * sizeof(double))
                     memset(shares, 0, t.span * sizeof(real))
-                    if each == 1:
-                        round_shares(<const double*>line, t.span, &by, shares)
                 if t.least < 1:  # cells behind the last window take the next share
                     memset(shares + t.span, 0, SLACK * sizeof(real))
             to = o.offset + i * b.width
