@@ -26,7 +26,7 @@ from convcore.kernels.blocks cimport (
 )
 from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals
 from convcore.kernels.pool_spread cimport PHASES, spread_shares
-from convcore.kernels.vector cimport f64v, pair, real, zero_lanes
+from convcore.kernels.vector cimport cc_fetch, f64v, pair, real, zero_lanes
 from convcore.kernels.vector_wide cimport WIDE_LANES, narrow_part, wide, wide_part
 
 cdef enum:
@@ -34,6 +34,7 @@ cdef enum:
     LIST = 48  # sources of one place: at most as many as taps and reflected taps
     ENDS = 16  # results at each end of a row whose sources are noted
     FIELDS = 14
+    FAR = 512  # scalars from what is read to what is asked for
     ROOM = 32  # scalars behind a line that may be read or written
     ZEROS = 0
     REFLECT = 1
@@ -165,6 +166,8 @@ cdef void fill_line(
             for j in range(y.count):
                 row = x + (z.place[i] * height + y.place[j]) * width + first + at
                 weight = z.weight[i] * y.weight[j]
+                cc_fetch(row + FAR)
+                cc_fetch(row + FAR + WIDE_LANES)
                 if at + 2 * WIDE_LANES <= n:
                     a = a + weight * wide(row)
                     b = b + weight * wide(row + WIDE_LANES)
