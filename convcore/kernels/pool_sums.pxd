@@ -29,6 +29,7 @@ from convcore.kernels.vector_wide cimport (
 from convcore.kernels.windows cimport Axis
 
 cdef enum:
+    LINE = 64  # bytes that are asked for at once
     NEAR = 4096  # bytes from what is read to what is asked for
 
 cdef enum Way:
@@ -37,6 +38,13 @@ cdef enum Way:
 cdef struct Rows:  # what a row of results needs of the source
     Py_ssize_t slabs, rows  # how many
     Py_ssize_t slab, row  # from one to the next
+
+
+cdef inline void fetch_vectors(const real* x, Py_ssize_t n) noexcept nogil:
+    """Ask for what is NEAR, as many scalars as n vectors of doubles have lanes."""
+    cdef Py_ssize_t i
+    for i in range(n * WIDE_LANES * <Py_ssize_t>sizeof(real) // LINE):
+        cc_fetch(<const char*>x + NEAR + i * LINE)
 
 
 cdef inline void sum_columns(
@@ -54,7 +62,7 @@ cdef inline void sum_columns(
         for z in range(s.slabs):
             at = x + j + z * s.slab
             for _ in range(rows):
-                cc_fetch(<const char*>at + NEAR)
+                fetch_vectors(at, 4)
                 a = a + wide(at)
                 b = b + wide(at + WIDE_LANES)
                 c = c + wide(at + 2 * WIDE_LANES)
@@ -71,7 +79,7 @@ cdef inline void sum_columns(
         for z in range(s.slabs):
             at = x + j + z * s.slab
             for _ in range(rows):
-                cc_fetch(<const char*>at + NEAR)
+                fetch_vectors(at, 2)
                 a = a + wide(at)
                 b = b + wide(at + WIDE_LANES)
                 at += s.row
