@@ -108,6 +108,14 @@ from convcore.functional.gated_activation import (
     silu,
     silu_backward,
 )
+from convcore.functional.global_lp_pool import (
+    global_lp_pool1d,
+    global_lp_pool1d_backward,
+    global_lp_pool2d,
+    global_lp_pool2d_backward,
+    global_lp_pool3d,
+    global_lp_pool3d_backward,
+)
 from convcore.functional.group_norm import (
     group_norm,
     group_norm_backward,
@@ -137,12 +145,6 @@ from convcore.functional.local_norm import (
 )
 from convcore.functional.loss import Reduction, mse_loss, mse_loss_backward
 from convcore.functional.lp_pool import (
-    global_lp_pool1d,
-    global_lp_pool1d_backward,
-    global_lp_pool2d,
-    global_lp_pool2d_backward,
-    global_lp_pool3d,
-    global_lp_pool3d_backward,
     lp_pool1d,
     lp_pool1d_backward,
     lp_pool2d,

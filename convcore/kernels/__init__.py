@@ -22,8 +22,11 @@
     fft_weights.pxd spectra of weights
     vector_compare.pxd  maxima and their labels, lane by lane
     pool_flat.pxd   planes in which each tap of a pooling is one address offset
-    pool_strips.pxd sums of small windows            pool_sums.pxd    of others
-    vector_wide.pxd sums in doubles                  pool_spread.pxd  their transpose
+    vector_wide.pxd lanes of float64 from either type
+    pool_planes.pxd means of whole planes            pool_strips.pxd  of small windows
+    pool_turned.pxd of small planes, in the lanes    pool_rows.pxd    of others, by rows
+    pool_places.pxd which elements a mean takes      pool_sums.pxd    sums along lines
+    pool_shares.pxd what windows give back           pool_spread.pxd  the same, by phases
     pool_long.pxd   sums of large windows
     elements.pxd    going through arrays element by element
     vector_math.pxd exp, log, tanh and the normal distribution in lanes
@@ -36,7 +39,6 @@
     norm_*.pyx      normalisation: of channels, of rows, by neighbours
     moments.pxd     its sums of runs, and the lines that normalise
     channel_sums.pxd  sums over a batch, in parts
-    wide.pxd        lanes of float64 from either type
     powers.pxd      t to the power -3/4 without roots
     activations.pyx functions of one element              prelu.pyx    learned slopes
     softmax.pyx, cross_entropy.pyx                        dropout.pyx  zeros at random

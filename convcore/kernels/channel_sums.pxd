@@ -23,7 +23,7 @@ from cython.parallel cimport prange
 from convcore.kernels.blocks cimport ROUND_WORK, Rounds, first_piece, rounds
 from convcore.kernels.moments cimport Sums, load, moments, products, store
 from convcore.kernels.vector cimport ahead, cc_all_f64, f64v, vec
-from convcore.kernels.wide cimport wide_lanes, wide_or_rest
+from convcore.kernels.vector_wide cimport WIDE_LANES, wide_or_rest
 
 cdef enum:
     CHUNKS = 16  # at most, of the batch
@@ -107,7 +107,7 @@ cdef inline void sum_samples(
     int samples, bint anew, Py_ssize_t first, Py_ssize_t last,
 ) noexcept nogil:
     """Add columns first .. last of some samples from i on, in turn, to the sums."""
-    cdef Py_ssize_t j = first, n, at, lanes = wide_lanes()
+    cdef Py_ssize_t j = first, n, at, lanes = WIDE_LANES
     cdef f64v c, d, e, p, q, zero = cc_all_f64(0)
     cdef int k
     while j < last:

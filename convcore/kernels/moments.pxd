@@ -18,7 +18,9 @@ from convcore.kernels.elements cimport keep_some
 from convcore.kernels.vector cimport (
     VEC_BYTES, ahead, all_lanes, cc_all_f64, cc_fetch_far, f32v, f64v, part, put_part, put_sum, vec,
 )
-from convcore.kernels.wide cimport wide, wide_lanes, wide_or_rest, wide_rest, wide_sum
+from convcore.kernels.vector_wide cimport (
+    WIDE_LANES, rest_of, wide_of, wide_or_rest, wide_sum,
+)
 
 cdef enum:
     ABREAST = 4  # rows whose sums are taken at once
@@ -86,7 +88,7 @@ cdef inline Sums moments(const vec* x, Py_ssize_t n, double shift) noexcept nogi
     cdef f64v[4] s
     cdef f64v[4] q
     cdef f64v d, centre = cc_all_f64(shift)
-    cdef Py_ssize_t i = 0, lanes = wide_lanes()
+    cdef Py_ssize_t i = 0, lanes = WIDE_LANES
     cdef int k
     cdef Sums sums
     for k in range(4):
@@ -94,17 +96,17 @@ cdef inline Sums moments(const vec* x, Py_ssize_t n, double shift) noexcept nogi
         q[k] = cc_all_f64(0)
     while n - i >= 4 * lanes:
         for k in range(4):
-            d = wide(ahead(x, i + k * lanes)) - centre
+            d = wide_of(ahead(x, i + k * lanes)) - centre
             s[k] = s[k] + d
             q[k] = q[k] + d * d
         i += 4 * lanes
     while n - i >= lanes:
-        d = wide(ahead(x, i)) - centre
+        d = wide_of(ahead(x, i)) - centre
         s[0] = s[0] + d
         q[0] = q[0] + d * d
         i += lanes
     if n > i:
-        d = wide_rest(ahead(x, i), n - i, shift) - centre
+        d = rest_of(ahead(x, i), n - i, shift) - centre
         s[1] = s[1] + d
         q[1] = q[1] + d * d
     sums.first = wide_sum(<const f64v*>s)
@@ -119,7 +121,7 @@ cdef inline Sums products(
     cdef f64v[4] s
     cdef f64v[4] q
     cdef f64v e, centre = cc_all_f64(mean)
-    cdef Py_ssize_t i = 0, lanes = wide_lanes()
+    cdef Py_ssize_t i = 0, lanes = WIDE_LANES
     cdef int k
     cdef Sums sums
     for k in range(4):
@@ -127,19 +129,19 @@ cdef inline Sums products(
         q[k] = cc_all_f64(0)
     while n - i >= 4 * lanes:
         for k in range(4):
-            e = wide(ahead(g, i + k * lanes))
+            e = wide_of(ahead(g, i + k * lanes))
             s[k] = s[k] + e
-            q[k] = q[k] + e * (wide(ahead(x, i + k * lanes)) - centre)
+            q[k] = q[k] + e * (wide_of(ahead(x, i + k * lanes)) - centre)
         i += 4 * lanes
     while n - i >= lanes:
-        e = wide(ahead(g, i))
+        e = wide_of(ahead(g, i))
         s[0] = s[0] + e
-        q[0] = q[0] + e * (wide(ahead(x, i)) - centre)
+        q[0] = q[0] + e * (wide_of(ahead(x, i)) - centre)
         i += lanes
     if n > i:
-        e = wide_rest(ahead(g, i), n - i, 0)
+        e = rest_of(ahead(g, i), n - i, 0)
         s[1] = s[1] + e
-        q[1] = q[1] + e * (wide_rest(ahead(x, i), n - i, rounded(x, mean)) - centre)
+        q[1] = q[1] + e * (rest_of(ahead(x, i), n - i, rounded(x, mean)) - centre)
     sums.first = wide_sum(<const f64v*>s)
     sums.second = wide_sum(<const f64v*>q)
     return sums
@@ -221,7 +223,7 @@ cdef inline void blend_line(
 
 cdef inline void add_to(double* sums, f64v v, Py_ssize_t n) noexcept nogil:
     """Add to the first n sums, or as many as fit."""
-    if n >= wide_lanes():
+    if n >= WIDE_LANES:
         (<f64v*>sums)[0] = (<f64v*>sums)[0] + v
     else:
         put_part(<f64v*>sums, part(<const f64v*>sums, (1ULL << n) - 1) + v, n)
@@ -263,7 +265,7 @@ cdef inline void lines_sums(
     """
     cdef f64v[ABREAST] s
     cdef f64v[ABREAST] q
-    cdef Py_ssize_t i = 0, lanes = wide_lanes()
+    cdef Py_ssize_t i = 0, lanes = WIDE_LANES
     cdef int k
     for k in range(rows):
         s[k] = cc_all_f64(0)

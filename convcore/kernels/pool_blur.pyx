@@ -26,13 +26,16 @@ from convcore.kernels.blocks cimport (
 )
 from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals
 from convcore.kernels.pool_spread cimport PHASES, spread_shares
-from convcore.kernels.vector cimport real
+from convcore.kernels.vector cimport cc_fetch, f64v, pair, real, zero_lanes
+from convcore.kernels.vector_wide cimport WIDE_LANES, narrow_part, wide, wide_part
 
 cdef enum:
     MOST = 15  # taps along an axis
     LIST = 48  # sources of one place: at most as many as taps and reflected taps
     ENDS = 16  # results at each end of a row whose sources are noted
     FIELDS = 14
+    FAR = 512  # scalars from what is read to what is asked for
+    ROOM = 32  # scalars behind a line that may be read or written
     ZEROS = 0
     REFLECT = 1
     REPLICATE = 2
@@ -120,15 +123,6 @@ cdef inline bint is_inside(const Axis* a, Py_ssize_t i, bint back) noexcept nogi
     return i * a.stride >= a.lo and i * a.stride - a.lo + a.kernel <= a.extent
 
 
-cdef inline void add_row(
-    double* sums, const real* v, Py_ssize_t n, double weight
-) noexcept nogil:
-    """Add n neighbours with a weight."""
-    cdef Py_ssize_t j
-    for j in range(n):
-        sums[j] += weight * v[j]
-
-
 cdef inline void add_columns(
     double* sums, const double* v, Py_ssize_t n, Py_ssize_t step, double weight
 ) noexcept nogil:
@@ -161,14 +155,73 @@ cdef void fill_line(
     Py_ssize_t width, Py_ssize_t first, Py_ssize_t n, double* line,
 ) noexcept nogil:
     """Sum n columns from `first` on over the rows, each with its weight."""
-    cdef Py_ssize_t i, j
-    memset(line, 0, n * sizeof(double))
-    for i in range(z.count):
-        for j in range(y.count):
-            add_row(
-                line, x + (z.place[i] * height + y.place[j]) * width + first, n,
-                z.weight[i] * y.weight[j],
-            )
+    cdef Py_ssize_t i, j, at = 0
+    cdef double weight
+    cdef f64v a, b
+    cdef const real* row
+    while at < n:
+        a = zero_lanes(&a)
+        b = a
+        for i in range(z.count):
+            for j in range(y.count):
+                row = x + (z.place[i] * height + y.place[j]) * width + first + at
+                weight = z.weight[i] * y.weight[j]
+                cc_fetch(row + FAR)
+                cc_fetch(row + FAR + WIDE_LANES)
+                if at + 2 * WIDE_LANES <= n:
+                    a = a + weight * wide(row)
+                    b = b + weight * wide(row + WIDE_LANES)
+                else:
+                    a = a + weight * wide_part(row, min(n - at, WIDE_LANES))
+                    if at + WIDE_LANES < n:
+                        b = b + weight * wide_part(row + WIDE_LANES, n - at - WIDE_LANES)
+        (<f64v*>(line + at))[0] = a
+        (<f64v*>(line + at + WIDE_LANES))[0] = b
+        at += 2 * WIDE_LANES
+
+
+cdef inline f64v weighted(const Axis* a, const double* line, Py_ssize_t kernel) noexcept nogil:
+    """Sum neighbours with their weights, from each lane on; by two where that is the stride."""
+    cdef unsigned long long all_bits = (1 << (2 * WIDE_LANES)) - 1
+    cdef f64v v, even, odd
+    cdef Py_ssize_t k
+    v = zero_lanes(&v)
+    if a.stride == 1:
+        for k in range(kernel):
+            v = v + a.weight[k] * (<const f64v*>(line + k))[0]
+        return v
+    for k in range(0, kernel - 1, 2):
+        pair(<const f64v*>(line + k), all_bits, &even, &odd)
+        v = v + a.weight[k] * even
+        v = v + a.weight[k + 1] * odd
+    if kernel % 2:
+        pair(<const f64v*>(line + kernel - 1), all_bits, &even, &odd)
+        v = v + a.weight[kernel - 1] * even
+    return v
+
+
+cdef inline void put_along(
+    const Axis* a, const double* line, Py_ssize_t kernel, real* y, Py_ssize_t n
+) noexcept nogil:
+    """Write n results along a line, for a stride of 1 or 2."""
+    cdef Py_ssize_t j = 0
+    while j < n:
+        narrow_part(y + j, weighted(a, line + j * a.stride, kernel), n - j)
+        j += WIDE_LANES
+
+
+cdef void put_few_along(
+    const Axis* a, const double* line, real* y, Py_ssize_t n
+) noexcept nogil:
+    """Do `put_along`, with the usual kernels as constants."""
+    if a.kernel == 3:
+        put_along(a, line, 3, y, n)
+    elif a.kernel == 4:
+        put_along(a, line, 4, y, n)
+    elif a.kernel == 5:
+        put_along(a, line, 5, y, n)
+    else:
+        put_along(a, line, a.kernel, y, n)
 
 
 cdef void note_ends(const Blur* p, Ends* e) noexcept nogil:
@@ -186,10 +239,10 @@ cdef void blur_block(
     const Blur* p, const Ends* e, const real* x, real* y, const Block* o
 ) noexcept nogil:
     """Write one block of the result."""
-    cdef double[SPAN] line
+    cdef double[SPAN + ROOM] line
     cdef double[SPAN + PHASES] sums, cells
-    cdef const double* result
-    cdef double[1] one
+    cdef const double* result = NULL
+    cdef double[ROOM] one
     cdef Sources sz, sy, other
     cdef const Sources* sx
     cdef Py_ssize_t last = (p.x.extent if p.back else p.x.out) - 1
@@ -214,13 +267,15 @@ cdef void blur_block(
             n = (stop - 1 - i) * a.stride + a.kernel
         n = max(n, 0)
         fill_line(x, &sz, &sy, height, width, first, n, line)
-        result = sums
-        if p.back and a.stride <= PHASES:
+        if not p.back and a.stride <= 2:
+            put_few_along(a, line, y + i - o.x, stop - i)
+        elif p.back and a.stride <= PHASES:
             place = first * a.stride - a.lo - i
             result = spread_shares(
                 line, n, place, a.stride, a.kernel, a.weight, sums, cells, stop - i
             )
         else:
+            result = sums
             memset(sums, 0, (stop - i) * sizeof(double))
             for k in range(a.kernel):
                 if p.back:  # the last tap first: windows in order
@@ -228,7 +283,7 @@ cdef void blur_block(
                     spread_far(sums, line, n, first * a.stride - a.lo + j - i, stop - i, a, j)
                 else:
                     add_columns(sums, line + k, stop - i, a.stride, a.weight[k])
-        for j in range(stop - i):
+        for j in range(stop - i if result != NULL else 0):
             y[i - o.x + j] = <real>result[j]
     j = 0
     while j < o.n:

@@ -27,9 +27,13 @@ from convcore.kernels.buffers cimport Buffers, call, integers, reals
 from convcore.kernels.pool_spread cimport PHASES, spread_shares
 from convcore.kernels.vector cimport real
 from convcore.kernels.windows cimport (
-    Pool, elements_of, first_of, over_first, over_stop, pool_of, start_of, stop_of,
+    Pool, elements_of, first_of, is_whole, over_first, over_stop, pool_of, start_of, stop_of,
     windows_of,
 )
+
+cdef enum:
+    LANES = 64  # partial sums of a window that is summed alone
+
 
 cdef struct Norm:
     Pool p
@@ -160,28 +164,35 @@ cdef void norms_by_columns(const Norm* m, const real* x, real* y, const Block* o
             y[j] = <real>root(sums[j], m.power)
 
 
+cdef inline double sum_of(double* lane) noexcept nogil:
+    """Add up the partial sums of a window, by halves."""
+    cdef Py_ssize_t n = LANES // 2, k
+    while n:
+        for k in range(n):
+            lane[k] += lane[n + k]
+        n //= 2
+    return lane[0]
+
+
 cdef void norms_by_windows(const Norm* m, const real* x, real* y, const Block* o) noexcept nogil:
-    """Write one block of y, window by window."""
+    """Write one block of y, window by window, LANES neighbours at a time."""
     cdef const Pool* p = &m.p
-    cdef double[SPAN] sums
-    cdef double total
-    cdef Py_ssize_t j, k, n, part = 0, iz, iy, x0, x1
+    cdef double[LANES] lane
+    cdef Py_ssize_t j, iz, iy, ix, x0, x1
     cdef const real* row
     for j in range(o.n):
-        total = 0
+        memset(lane, 0, sizeof(lane))
         x0, x1 = first_of(&p.x, o.x + j), stop_of(&p.x, o.x + j)
-        part = 0
-        while part < x1 - x0:
-            n = min(x1 - x0 - part, SPAN)
-            memset(sums, 0, n * sizeof(double))
-            for iz in range(first_of(&p.z, o.z), stop_of(&p.z, o.z)):
-                for iy in range(first_of(&p.y, o.y), stop_of(&p.y, o.y)):
-                    row = x + (iz * p.y.extent + iy) * p.x.extent + x0 + part
-                    add_powers(sums, row, n, m.power)
-            for k in range(n):
-                total += sums[k]
-            part += SPAN
-        y[j] = <real>root(total, m.power)
+        for iz in range(first_of(&p.z, o.z), stop_of(&p.z, o.z)):
+            for iy in range(first_of(&p.y, o.y), stop_of(&p.y, o.y)):
+                row = x + (iz * p.y.extent + iy) * p.x.extent
+                ix = x0
+                while ix + LANES <= x1:
+                    add_powers(lane, row + ix, LANES, m.power)
+                    ix += LANES
+                if ix < x1:
+                    add_powers(lane, row + ix, x1 - ix, m.power)
+        y[j] = <real>root(sum_of(lane), m.power)
 
 
 cdef void norms_task(
@@ -303,6 +314,10 @@ cdef Norm norm_of(const Buffers* held) except *:
     """Read the geometry, and the power: the bits of the second array."""
     cdef Norm m
     m.p = pool_of(held)
+    if m.p.planes and is_whole(&m.p.z) and is_whole(&m.p.y) and is_whole(&m.p.x):
+        m.p.x.extent = elements_of(&m.p) // m.p.planes  # the plane is one row
+        m.p.z.extent = m.p.y.extent = 1
+        m.p.z.kernel = m.p.y.kernel = m.p.x.kernel = 0
     memcpy(&m.power, integers(held, 1, 1), sizeof(double))
     return m
 

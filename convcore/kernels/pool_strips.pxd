@@ -25,7 +25,7 @@
 from libc.stdint cimport uintptr_t
 
 from convcore.kernels.blocks cimport taps_at_most, windows_at_most
-from convcore.kernels.pool_sums cimport range_of
+from convcore.kernels.pool_places cimport range_of
 from convcore.kernels.vector cimport (
     cc_evens_f64, cc_fetch, f64v, interleave_high, interleave_low, real, zero_lanes,
 )
@@ -46,7 +46,7 @@ cdef struct Run:  # rows of a band, `step` apart, that add the same number of ro
     Py_ssize_t rows, first, step, count  # first, step: of h
 
 cdef struct Strips:  # of one direction of a pooling
-    bint back
+    bint back, inside  # inside: no window reaches beyond an end of a row
     Py_ssize_t phases, step  # vectors; columns of the result
     Py_ssize_t depth, height, width, total  # of a plane of the source; of all
     Py_ssize_t deep, high, wide, planes  # of a plane of the result; planes of all
@@ -81,6 +81,7 @@ cdef inline Strips strips_of(const Pool* p, bint back, Py_ssize_t item) noexcept
     cdef Strips s
     cdef Py_ssize_t rows
     s.back = back
+    s.inside = not back and p.x.lo == 0 and (p.x.out - 1) * p.x.stride + p.x.kernel <= p.x.extent
     s.phases = p.x.stride
     s.step = WIDE_LANES * (s.phases if back else 1)
     s.planes = p.planes
@@ -263,7 +264,7 @@ cdef inline void sum_phase(
     else:
         at = column * p.x.stride - p.x.lo + phase * WIDE_LANES
         taps = p.x.kernel
-    if at >= 0 and at + taps - 1 + WIDE_LANES <= s.width:
+    if s.inside or (at >= 0 and at + taps - 1 + WIDE_LANES <= s.width):
         sum_taps(s, b, x, at, taps, NULL, h + phase)
         return
     for k in range(taps):

@@ -1,247 +1,136 @@
-# Sums over rectangular windows, and over the windows that hold an element.
+# Sums over rectangular windows: over their rows into a line, then along the line.
 #
-# What      Both are the same two passes. A line gets the sums of the rows of the source
-#           that belong to a row of the result, column by column; then each result is the
-#           sum of `kernel` neighbours of the line:
+# What      columns   line[c] = sum of x[row][c] over some rows of some slabs
+#           along     y[j] = sum of `kernel` neighbours of the line, divided
 #
-#               forward     line: columns of x, zeros where there is padding
-#               backward    line: windows over the row, `stride` apart, zeros between
+#               line      0 0 | c0 c1 c2 ... | 0 0          (lo zeros, columns, zeros)
+#               result    [_______] [_______]               every stride-th
 #
-#           line      0 0 | c0 c1 c2 ... | 0 0          (lo zeros, columns, zeros)
-#           result    [_______] [_______]               every stride-th, forward
-#
-# Assumes   a kernel of at most SPAN / 2, a stride of at most MOST_STRIDE (`in_lines`).
-# Parallel  the caller's. Bits depend on the shape of a plane alone: each sum goes
-#           through its rows, then through its columns, in order, alone in its lane.
-# Scratch   lines of a group of rows on the stack: 20 KB. The first pass of all of them
-#           comes before the second, so that no load waits for a store just done.
-# Cost      20 ns a row beside its vectors: wide rows are bound by memory, narrow ones not.
+# Ways      along a line, by the shape: neighbours from every lane on (stride 1, and small
+#           strides, of which every stride-th is taken); pairs (stride 2); halves of halves,
+#           where windows of 2, 4 or 8 lie side by side; from two vectors by places, where
+#           windows differ; one by one else. Terms are added in order, but for the halves.
+# Assumes   places of at most SPAN columns (pool_places.pxd); SLACK behind them.
+# Scratch   the caller's lines. A group of lines is written before the first is read, so
+#           that no load waits for a store just done.
+# Cost      a load, a conversion and an addition for each vector of x; rows of less than a
+#           vector take as long as whole ones.
 # Why not   Sums in float32: a mean of large numbers would overflow.
 
-from libc.string cimport memset
-
-from convcore.kernels.blocks cimport SPAN, Block, Blocks
+from convcore.kernels.blocks cimport SPAN
+from convcore.kernels.pool_places cimport SLACK, Cells, Lanes, Places
 from convcore.kernels.vector cimport (
-    all_lanes, f64v, interleave_high, interleave_low, pair, real, zero_lanes,
+    cc_fetch, cc_fold_f64, cc_take_far_f64, cc_take_f64, f64v, pair, real, zero_lanes,
 )
 from convcore.kernels.vector_wide cimport (
-    WIDE_LANES, Scale, divided, narrow, narrow_part, quotient, wide, wide_part,
+    WIDE_LANES, Scale, cc_masked, cc_more, divided, narrow, narrow_part, quotient, wide,
+    wide_part,
 )
-from convcore.kernels.windows cimport Axis, Pool
+from convcore.kernels.windows cimport Axis
 
 cdef enum:
-    MOST_STRIDE = 8  # above it few columns belong to two windows
-    SLACK = 32  # scalars behind a line that may be written: four vectors of 64 bytes
-    LINES = 2048  # scalars of a group of lines
-    GROUP = 8  # rows of a group
+    LINE = 64  # bytes that are asked for at once
+    NEAR = 4096  # bytes from what is read to what is asked for
 
-cdef struct Part:  # what one block of results needs
-    Py_ssize_t z, nz, y, ny  # rows of the source
-    Py_ssize_t x, n  # its columns
-    Py_ssize_t skip  # zeros before them in the line
+cdef enum Way:
+    NEIGHBOURS, BY_TWO, HALVES, FAR, EACH
 
-cdef struct Frame:  # of one direction of a pooling
-    Py_ssize_t depth, height, width  # of a plane of the source
-    Py_ssize_t total  # scalars of the source
-    Py_ssize_t step  # from one column of the source to the next in the line
-    Py_ssize_t pitch, group  # from line to line; lines of a group
-    bint back
+cdef struct Rows:  # what a row of results needs of the source
+    Py_ssize_t slabs, rows  # how many
+    Py_ssize_t slab, row  # from one to the next
 
 
-cdef inline bint in_lines(const Axis* a) noexcept nogil:
-    """Tell whether sums along an axis are taken in lines."""
-    return 0 < a.kernel <= SPAN // 2 and a.stride <= MOST_STRIDE
-
-
-cdef inline Py_ssize_t steps(Py_ssize_t n, Py_ssize_t step) noexcept nogil:
-    """Give n // step for n >= 0, without a division where that is easy."""
-    return n if step == 1 else n >> 1 if step == 2 else n // step
-
-
-cdef inline Py_ssize_t line_of(const Axis* a, Py_ssize_t n, bint back) noexcept nogil:
-    """Give the length of the line for n results."""
-    return (n - 1) * (1 if back else a.stride) + a.kernel
-
-
-cdef inline Py_ssize_t results_in_line(const Axis* a, bint back) noexcept nogil:
-    """Give how many results a line of SPAN allows for."""
-    return (SPAN - a.kernel) // (1 if back else a.stride) + 1
-
-
-cdef inline Frame frame_of(const Pool* p, const Blocks* b, bint back) noexcept nogil:
-    """Lay out the lines of a direction."""
-    cdef Frame f
-    f.back = back
-    if back:
-        f.depth, f.height, f.width = p.z.out, p.y.out, p.x.out
-    else:
-        f.depth, f.height, f.width = p.z.extent, p.y.extent, p.x.extent
-    f.total = p.planes * f.depth * f.height * f.width
-    f.step = p.x.stride if back else 1
-    f.pitch = (line_of(&p.x, b.block, back) + SLACK + 7) // 8 * 8
-    f.group = min(GROUP, LINES // f.pitch)
-    return f
-
-
-cdef inline void range_of(
-    const Axis* a, Py_ssize_t i, bint back, Py_ssize_t* first, Py_ssize_t* count
-) noexcept nogil:
-    """Give the elements of window i, backward the windows over element i."""
-    cdef Py_ssize_t start, stop
-    if a.kernel == 0:
-        if back:
-            start, stop = i * a.out // a.extent, ((i + 1) * a.out - 1) // a.extent + 1
-        else:
-            start, stop = i * a.extent // a.out, ((i + 1) * a.extent - 1) // a.out + 1
-    elif back:
-        start = i + a.lo - a.kernel
-        start = 0 if start < 0 else steps(start, a.stride) + 1
-        stop = min(steps(i + a.lo, a.stride) + 1, a.out)
-    else:
-        start = i * a.stride - a.lo
-        stop = min(start + a.kernel, a.extent)
-        start = max(start, 0)
-    first[0], count[0] = start, stop - start
-
-
-cdef inline Part part_of(const Pool* p, const Frame* f, const Block* o) noexcept nogil:
-    """Find the rows and columns that a block of results needs."""
-    cdef Part s
-    cdef Py_ssize_t stop, last
-    range_of(&p.z, o.z, f.back, &s.z, &s.nz)
-    range_of(&p.y, o.y, f.back, &s.y, &s.ny)
-    range_of(&p.x, o.x, f.back, &s.x, &s.n)
-    if o.n > 1:
-        range_of(&p.x, o.x + o.n - 1, f.back, &last, &stop)
-        s.n = last + stop - s.x
-    s.n = max(s.n, 0)
-    if f.back:
-        s.skip = s.x * p.x.stride - (o.x + p.x.lo - p.x.kernel + 1)
-    else:
-        s.skip = s.x - (o.x * p.x.stride - p.x.lo)
-    return s
-
-
-cdef inline void next_block(const Blocks* b, Block* o) noexcept nogil:
-    """Go to the next block."""
-    o.offset += o.n
-    o.x += o.n
-    if o.x == b.width:
-        o.x = 0
-        o.y += 1
-        if o.y == b.height:
-            o.y = 0
-            o.z += 1
-            if o.z == b.depth:
-                o.z = 0
-                o.plane += 1
-    o.n = min(b.block, b.width - o.x)
-
-
-cdef inline f64v rows_at(
-    const real* x, Py_ssize_t nz, Py_ssize_t slab, Py_ssize_t ny, Py_ssize_t row
-) noexcept nogil:
-    """Sum a vector of columns over the rows."""
-    cdef f64v v
-    cdef Py_ssize_t z, y
-    v = zero_lanes(&v)
-    for z in range(nz):
-        for y in range(ny):
-            v = v + wide(x + z * slab + y * row)
-    return v
-
-
-cdef inline f64v rows_at_end(
-    const real* x, Py_ssize_t nz, Py_ssize_t slab, Py_ssize_t ny, Py_ssize_t row,
-    Py_ssize_t n,
-) noexcept nogil:
-    """Do the same with n columns, and read no others."""
-    cdef f64v v
-    cdef Py_ssize_t z, y
-    v = zero_lanes(&v)
-    for z in range(nz):
-        for y in range(ny):
-            v = v + wide_part(x + z * slab + y * row, n)
-    return v
-
-
-cdef inline void put_line(
-    double* line, Py_ssize_t j, Py_ssize_t step, f64v v, Py_ssize_t n
-) noexcept nogil:
-    """Put the columns from j on into a line: whole vectors, or n scalars far apart."""
-    cdef f64v zeros = zero_lanes(&v)
-    cdef double[8] lane  # WIDE_LANES at most
+cdef inline void fetch_vectors(const real* x, Py_ssize_t n) noexcept nogil:
+    """Ask for what is NEAR, as many scalars as n vectors of doubles have lanes."""
     cdef Py_ssize_t i
-    if step == 1:
-        (<f64v*>(line + j))[0] = v
-    elif step == 2:
-        (<f64v*>(line + 2 * j))[0] = interleave_low(v, zeros)
-        (<f64v*>(line + 2 * j + WIDE_LANES))[0] = interleave_high(v, zeros)
-    else:
-        (<f64v*>lane)[0] = v
-        for i in range(min(n, WIDE_LANES)):
-            line[(j + i) * step] = lane[i]
+    for i in range(n * WIDE_LANES * <Py_ssize_t>sizeof(real) // LINE):
+        cc_fetch(<const char*>x + NEAR + i * LINE)
 
 
-cdef inline void sum_rows(
-    const Frame* f, const Part* s, const real* x, Py_ssize_t left, double* line,
-    Py_ssize_t ny, Py_ssize_t step,
+cdef inline void sum_columns(
+    const real* x, const Rows* s, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t left,
+    double* line,
 ) noexcept nogil:
-    """Put the sums of n columns over the rows into a line; `left` scalars may be read."""
-    cdef Py_ssize_t j = 0, row = f.width, slab = f.height * f.width
-    cdef Py_ssize_t whole = left - ((s.nz - 1) * slab + (ny - 1) * row)
-    cdef f64v a, b
-    while j + WIDE_LANES < s.n and j + 2 * WIDE_LANES <= whole:
-        a = rows_at(x + j, s.nz, slab, ny, row)
-        b = rows_at(x + j + WIDE_LANES, s.nz, slab, ny, row)
-        put_line(line, j, step, a, s.n - j)
-        put_line(line, j + WIDE_LANES, step, b, s.n - j - WIDE_LANES)
+    """Write the sums of n columns to a line, and more; `left` scalars may be read."""
+    cdef Py_ssize_t j = 0, z
+    cdef Py_ssize_t whole = left - ((s.slabs - 1) * s.slab + (rows - 1) * s.row)
+    cdef const real* at
+    cdef f64v a, b, c, d
+    while j < n and j + 4 * WIDE_LANES <= whole and n - j > 2 * WIDE_LANES:
+        a = zero_lanes(&a)
+        b, c, d = a, a, a
+        for z in range(s.slabs):
+            at = x + j + z * s.slab
+            for _ in range(rows):
+                fetch_vectors(at, 4)
+                a = a + wide(at)
+                b = b + wide(at + WIDE_LANES)
+                c = c + wide(at + 2 * WIDE_LANES)
+                d = d + wide(at + 3 * WIDE_LANES)
+                at += s.row
+        (<f64v*>(line + j))[0] = a
+        (<f64v*>(line + j + WIDE_LANES))[0] = b
+        (<f64v*>(line + j + 2 * WIDE_LANES))[0] = c
+        (<f64v*>(line + j + 3 * WIDE_LANES))[0] = d
+        j += 4 * WIDE_LANES
+    while j < n and j + 2 * WIDE_LANES <= whole and n - j > WIDE_LANES:
+        a = zero_lanes(&a)
+        b = a
+        for z in range(s.slabs):
+            at = x + j + z * s.slab
+            for _ in range(rows):
+                fetch_vectors(at, 2)
+                a = a + wide(at)
+                b = b + wide(at + WIDE_LANES)
+                at += s.row
+        (<f64v*>(line + j))[0] = a
+        (<f64v*>(line + j + WIDE_LANES))[0] = b
         j += 2 * WIDE_LANES
-    while j < s.n:
-        if j + WIDE_LANES <= whole:
-            a = rows_at(x + j, s.nz, slab, ny, row)
-        else:
-            a = rows_at_end(x + j, s.nz, slab, ny, row, min(s.n - j, WIDE_LANES))
-        put_line(line, j, step, a, s.n - j)
+    while j < n:
+        a = zero_lanes(&a)
+        for z in range(s.slabs):
+            at = x + j + z * s.slab
+            for _ in range(rows):
+                if j + WIDE_LANES <= whole:
+                    a = a + wide(at)
+                else:
+                    a = a + wide_part(at, min(n - j, WIDE_LANES))
+                at += s.row
+        (<f64v*>(line + j))[0] = a
         j += WIDE_LANES
 
 
-cdef inline void sum_few_rows(
-    const Frame* f, const Part* s, const real* x, Py_ssize_t left, double* line,
-    Py_ssize_t step,
+cdef inline void sum_few_columns(
+    const real* x, const Rows* s, Py_ssize_t n, Py_ssize_t left, double* line
 ) noexcept nogil:
-    """Do `sum_rows`, with the usual numbers of rows as constants."""
-    if s.nz == 1 and s.ny == 1:
-        sum_rows(f, s, x, left, line, 1, step)
-    elif s.nz == 1 and s.ny == 2:
-        sum_rows(f, s, x, left, line, 2, step)
-    elif s.nz == 1 and s.ny == 3:
-        sum_rows(f, s, x, left, line, 3, step)
+    """Do `sum_columns`, with the usual numbers of rows as constants."""
+    if s.rows == 1:
+        sum_columns(x, s, 1, n, left, line)
+    elif s.rows == 2:
+        sum_columns(x, s, 2, n, left, line)
+    elif s.rows == 3:
+        sum_columns(x, s, 3, n, left, line)
     else:
-        sum_rows(f, s, x, left, line, s.ny, step)
+        sum_columns(x, s, s.rows, n, left, line)
 
 
 cdef inline void fill_line(
-    const Frame* f, const Part* s, const real* x, Py_ssize_t left, double* line,
-    Py_ssize_t length,
+    const real* x, const Rows* s, Py_ssize_t skip, Py_ssize_t n, Py_ssize_t left,
+    double* line, Py_ssize_t length,
 ) noexcept nogil:
-    """Write a line: zeros, the sums of columns over the rows, zeros."""
-    cdef Py_ssize_t j, end = s.skip + s.n * f.step
+    """Write a line: `skip` zeros, the sums of n columns, zeros up to `length`, and more."""
+    cdef Py_ssize_t j
     cdef f64v zeros = zero_lanes(&zeros)
-    if f.step > 2:
-        memset(line, 0, (length + SLACK) * sizeof(double))
-    for j in range(min(s.skip, length)):
+    for j in range(min(skip, length)):
         line[j] = 0
-    if s.n:
-        if f.step == 1:
-            sum_few_rows(f, s, x, left, line + s.skip, 1)
-        elif f.step == 2:
-            sum_few_rows(f, s, x, left, line + s.skip, 2)
-        else:
-            sum_rows(f, s, x, left, line + s.skip, s.ny, f.step)
-    while end < length:
-        (<f64v*>(line + end))[0] = zeros
-        end += WIDE_LANES
+    if s.slabs <= 0 or s.rows <= 0:
+        n = 0
+    if n > 0:
+        sum_few_columns(x, s, n, left, line + skip)
+    j = skip + max(n, 0)
+    while j < length:
+        (<f64v*>(line + j))[0] = zeros
+        j += WIDE_LANES
 
 
 cdef inline f64v neighbours(const double* line, Py_ssize_t k) noexcept nogil:
@@ -258,10 +147,9 @@ cdef inline f64v neighbours_by_two(const double* line, Py_ssize_t k) noexcept no
     cdef f64v v, even, odd
     cdef unsigned long long all_bits = (1 << (2 * WIDE_LANES)) - 1
     cdef Py_ssize_t i
-    if k == 1:
-        pair(<const f64v*>line, all_bits, &even, &odd)
-        return even
     pair(<const f64v*>line, all_bits, &even, &odd)
+    if k == 1:
+        return even
     v = even + odd
     for i in range(2, k - 1, 2):
         pair(<const f64v*>(line + i), all_bits, &even, &odd)
@@ -273,16 +161,123 @@ cdef inline f64v neighbours_by_two(const double* line, Py_ssize_t k) noexcept no
     return v
 
 
-cdef inline void sum_line(
-    const double* line, Py_ssize_t k, Py_ssize_t step, const Scale* by, real* y,
-    Py_ssize_t n, Py_ssize_t room,
+cdef inline f64v halves(const double* line, Py_ssize_t k) noexcept nogil:
+    """Sum each k neighbours, side by side: k is 2, 4 or 8."""
+    cdef const f64v* v = <const f64v*>line
+    if k == 2:
+        return cc_fold_f64(v[0], v[1])
+    if k == 4:
+        return cc_fold_f64(cc_fold_f64(v[0], v[1]), cc_fold_f64(v[2], v[3]))
+    return cc_fold_f64(
+        cc_fold_f64(cc_fold_f64(v[0], v[1]), cc_fold_f64(v[2], v[3])),
+        cc_fold_f64(cc_fold_f64(v[4], v[5]), cc_fold_f64(v[6], v[7])),
+    )
+
+
+cdef inline f64v by_places(
+    const double* line, const Lanes* l, Py_ssize_t j, Py_ssize_t least, Py_ssize_t most
 ) noexcept nogil:
-    """Write n sums of k neighbours, divided; `room` scalars may be written."""
+    """Sum the terms of a vector of results, whose first is result j."""
+    cdef f64v v, t
+    cdef Py_ssize_t k
+    line += l.base[j // WIDE_LANES]
+    v = cc_take_far_f64(line, &l.near[j])
+    if least < 1:
+        v = cc_masked(v, cc_more(<const double*>&l.counts[j], 0))
+    for k in range(1, most):
+        t = cc_take_far_f64(line + k, &l.near[j])
+        if k >= least:
+            t = cc_masked(t, cc_more(<const double*>&l.counts[j], k))
+        v = v + t
+    return v
+
+
+cdef inline f64v by_near_places(
+    const double* line, const Lanes* l, Py_ssize_t j, Py_ssize_t least, Py_ssize_t most
+) noexcept nogil:
+    """Do the same where all terms are in one vector."""
+    cdef f64v v, t
+    cdef Py_ssize_t k
+    line += l.base[j // WIDE_LANES]
+    v = cc_take_f64(line, &l.near[j])
+    if least < 1:
+        v = cc_masked(v, cc_more(<const double*>&l.counts[j], 0))
+    for k in range(1, most):
+        t = cc_take_f64(line + k, &l.near[j])
+        if k >= least:
+            t = cc_masked(t, cc_more(<const double*>&l.counts[j], k))
+        v = v + t
+    return v
+
+
+cdef inline double some(const double* line, Py_ssize_t k) noexcept nogil:
+    """Sum k neighbours; many, in parts."""
+    cdef double v = 0
+    cdef Py_ssize_t i = 1, j
+    cdef double[4] part
+    if k <= 0:
+        return 0
+    if k < 16:
+        v = line[0]
+        for i in range(1, k):
+            v += line[i]
+        return v
+    for j in range(4):
+        part[j] = line[j]
+    i = 4
+    while i + 4 <= k:
+        for j in range(4):
+            part[j] += line[i + j]
+        i += 4
+    for j in range(k - i):
+        part[j] += line[i + j]
+    return (part[0] + part[1]) + (part[2] + part[3])
+
+
+cdef inline Way way_of(const Axis* a) noexcept nogil:
+    """Choose how windows are summed along a line."""
+    if a.kernel == 0:
+        return FAR
+    if a.stride == a.kernel and (a.kernel == 2 or a.kernel == 4 or a.kernel == 8):
+        return HALVES
+    if a.stride == 2:
+        return BY_TWO
+    if 2 * a.stride <= WIDE_LANES or a.stride == 1:
+        return NEIGHBOURS
+    return EACH
+
+
+cdef inline f64v mean(
+    f64v v, Py_ssize_t j, const Scale* by, const Cells* c, const real* like
+) noexcept nogil:
+    """Divide the sums from result j on; c: `by` is of the rows alone."""
+    if c == NULL:
+        return divided(v, by, like)
+    if real is float:
+        return v * ((<const f64v*>&c.inverse[j])[0] * by.factor)
+    else:
+        return v / ((<const f64v*>&c.count[j])[0] * by.divisor)
+
+
+cdef inline void put_means(
+    Way way, const double* line, Py_ssize_t k, const Places* t, const Lanes* l,
+    const Scale* by, const Cells* c, real* y, Py_ssize_t n, Py_ssize_t room,
+) noexcept nogil:
+    """Write n means of a line; `room` scalars may be written."""
     cdef Py_ssize_t j = 0
     cdef f64v v
     while j < n:
-        v = neighbours_by_two(line + 2 * j, k) if step == 2 else neighbours(line + j, k)
-        v = divided(v, by, y)
+        if way == BY_TWO:
+            v = neighbours_by_two(line + 2 * j, k)
+        elif way == HALVES:
+            v = halves(line + k * j, k)
+        elif way == FAR and l.widest < WIDE_LANES:
+            v = by_near_places(line, l, j, t.least, t.most)
+        elif way == FAR:
+            v = by_places(line, l, j, t.least, t.most)
+        else:
+            v = neighbours(line + j, k)
+        v = mean(v, j, by, c, y)
         if j + WIDE_LANES <= room:
             narrow(y + j, v)
         else:
@@ -290,40 +285,66 @@ cdef inline void sum_line(
         j += WIDE_LANES
 
 
-cdef inline void sum_few(
-    const double* line, Py_ssize_t k, Py_ssize_t step, const Scale* by, real* y,
-    Py_ssize_t n, Py_ssize_t room,
+cdef inline void put_each_mean(
+    const double* line, const Axis* a, const Places* t, const Scale* by, const Cells* c,
+    real* y, Py_ssize_t n,
 ) noexcept nogil:
-    """Do `sum_line`, with the usual kernels as constants."""
-    if k == 3:
-        sum_line(line, 3, step, by, y, n, room)
-    elif k == 2:
-        sum_line(line, 2, step, by, y, n, room)
-    else:
-        sum_line(line, k, step, by, y, n, room)
+    """Do the same one by one."""
+    cdef Py_ssize_t j
+    cdef double v
+    for j in range(n):
+        v = some(line + j * a.stride, a.kernel) if a.kernel else some(line + t.first[j], t.count[j])
+        if c == NULL:
+            y[j] = quotient(v, by, y)
+        elif real is float:
+            y[j] = <float>(v * (c.inverse[j] * by.factor))
+        else:
+            y[j] = v / (c.count[j] * by.divisor)
 
 
-cdef inline void read_line(
-    const Pool* p, bint back, const double* line, const Scale* by, real* y, Py_ssize_t n,
-    Py_ssize_t room,
+cdef inline void put_every(
+    const double* line, const Axis* a, const Scale* by, const Cells* c, real* y, Py_ssize_t n
 ) noexcept nogil:
-    """Write n results of a line; up to `room` scalars, those behind n with anything."""
-    cdef real[SPAN + SLACK] every
-    cdef Py_ssize_t j, step = 1 if back else p.x.stride
-    if step == 1:
-        sum_few(line, p.x.kernel, 1, by, y, n, room)
-    elif step == 2:
-        sum_few(line, p.x.kernel, 2, by, y, n, room)
+    """Sum neighbours from every lane on, and take every stride-th."""
+    cdef double[SPAN + SLACK] every
+    cdef Py_ssize_t j = 0, k = a.kernel, last = (n - 1) * a.stride
+    while j <= last:
+        (<f64v*>(every + j))[0] = neighbours(line + j, k)
+        j += WIDE_LANES
+    for j in range(n):
+        if c == NULL:
+            y[j] = quotient(every[j * a.stride], by, y)
+        elif real is float:
+            y[j] = <float>(every[j * a.stride] * (c.inverse[j] * by.factor))
+        else:
+            y[j] = every[j * a.stride] / (c.count[j] * by.divisor)
+
+
+cdef inline void write_line(
+    Way way, const double* line, const Axis* a, const Places* t, const Lanes* l,
+    const Scale* by, const Cells* c, real* y, Py_ssize_t n, Py_ssize_t room,
+) noexcept nogil:
+    """Write the means of a line, the usual kernels as constants."""
+    cdef Py_ssize_t k = a.kernel
+    if way == FAR and (l.widest >= 2 * WIDE_LANES or t.most > 15):
+        put_each_mean(line, a, t, by, c, y, n)
+    elif way == FAR:
+        put_means(FAR, line, k, t, l, by, c, y, n, room)
+    elif way == EACH:
+        put_each_mean(line, a, t, by, c, y, n)
+    elif way == HALVES and k == 2:
+        put_means(HALVES, line, 2, t, l, by, c, y, n, room)
+    elif way == HALVES and k == 4:
+        put_means(HALVES, line, 4, t, l, by, c, y, n, room)
+    elif way == HALVES:
+        put_means(HALVES, line, 8, t, l, by, c, y, n, room)
+    elif way == BY_TWO and k == 3:
+        put_means(BY_TWO, line, 3, t, l, by, c, y, n, room)
+    elif way == BY_TWO:
+        put_means(BY_TWO, line, k, t, l, by, c, y, n, room)
+    elif a.stride > 1:
+        put_every(line, a, by, c, y, n)
+    elif k == 3:
+        put_means(NEIGHBOURS, line, 3, t, l, by, c, y, n, room)
     else:
-        sum_line(line, p.x.kernel, 1, by, <real*>every, (n - 1) * step + 1, SPAN + SLACK)
-        for j in range(n):
-            y[j] = every[j * step]
-
-
-cdef inline double neighbours_of_one(const double* line, Py_ssize_t k) noexcept nogil:
-    """Do `neighbours` with one scalar, in the same order."""
-    cdef double v = line[0]
-    cdef Py_ssize_t i
-    for i in range(1, k):
-        v += line[i]
-    return v
+        put_means(NEIGHBOURS, line, k, t, l, by, c, y, n, room)

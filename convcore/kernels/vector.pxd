@@ -183,7 +183,9 @@ cdef extern from *:
        sum: of all lanes, by halves.  most: the largest, without NaN.  put: n lanes at most.
        wide: as many scalars as float64 has lanes, from memory or from the first half of a
        vector, as float64.  narrow: such float64 to memory as float32, rounded.
-       zip: n scalars at most, from a and b in turn. */
+       zip: n scalars at most, from a and b in turn.
+       take: lane i is p[at[i]], for numbers below that of lanes; take_far: below twice
+       that of lanes. All of p below that may be read. */
     #if defined(__AVX512F__)
       #include <immintrin.h>
       static inline cc_f32v cc_later_f32(cc_f32v v, cc_f32v best) {
@@ -292,6 +294,13 @@ cdef extern from *:
           __mmask8 m = n >= 8 ? 0xFF : (__mmask8)((1u << n) - 1);
           _mm512_mask_storeu_pd(p, m, (__m512d)v);
       }
+      #define cc_take_f32(p, at) ((cc_f32v)_mm512_permutexvar_ps( \\
+          _mm512_loadu_si512(at), _mm512_loadu_ps(p)))
+      #define CC_AT_8(at) _mm512_cvtepi32_epi64(_mm256_loadu_si256((const __m256i *)(at)))
+      #define cc_take_f64(p, at) \\
+          ((cc_f64v)_mm512_permutexvar_pd(CC_AT_8(at), _mm512_loadu_pd(p)))
+      #define cc_take_far_f64(p, at) ((cc_f64v)_mm512_permutex2var_pd( \\
+          _mm512_loadu_pd(p), CC_AT_8(at), _mm512_loadu_pd((p) + 8)))
       static inline void cc_zip_f32(float *p, cc_f32v a, cc_f32v b, Py_ssize_t n) {
           __m512i low = _mm512_setr_epi32(
               0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
@@ -447,6 +456,22 @@ cdef extern from *:
           return v;
       }
       #endif
+      static inline cc_f32v cc_take_f32(const float *p, const int *at) {
+      #if defined(__AVX2__)
+          return (cc_f32v)_mm256_permutevar8x32_ps(
+              _mm256_loadu_ps(p), _mm256_loadu_si256((const __m256i *)at));
+      #else
+          cc_f32v v;
+          for (int i = 0; i < CC_LANES_F32; i++) v[i] = p[at[i]];
+          return v;
+      #endif
+      }
+      static inline cc_f64v cc_take_f64(const double *p, const int *at) {
+          cc_f64v v;
+          for (int i = 0; i < CC_LANES_F64; i++) v[i] = p[at[i]];
+          return v;
+      }
+      #define cc_take_far_f64 cc_take_f64
       #define cc_pair_f32(p, b, even, odd) \\
           (*(even) = cc_even_f32(p, b), *(odd) = cc_even_f32((p) + 1, (b) >> 1))
       #define cc_pair_f64(p, b, even, odd) \\
@@ -653,6 +678,9 @@ cdef extern from *:
     f64v cc_part_f64(const double* source, unsigned long long lanes) nogil
     void cc_pair_f32(const float* source, unsigned long long lanes, f32v* a, f32v* b) nogil
     void cc_pair_f64(const double* source, unsigned long long lanes, f64v* a, f64v* b) nogil
+    f32v cc_take_f32(const float* source, const int* places) nogil
+    f64v cc_take_f64(const double* source, const int* places) nogil
+    f64v cc_take_far_f64(const double* source, const int* places) nogil
     f64v cc_wide_f32(const float* source) nogil
     void cc_narrow_f32(float* to, f64v v) nogil
     f64v cc_wide_low(f32v v) nogil

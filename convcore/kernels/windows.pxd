@@ -55,6 +55,11 @@ cdef inline Py_ssize_t stop_of(const Axis* a, Py_ssize_t o) noexcept nogil:
     return min(start_of(a, o) + (a.kernel - 1) * a.dilation + 1, a.extent)
 
 
+cdef inline bint is_whole(const Axis* a) noexcept nogil:
+    """Tell whether the only window of an axis holds all of it."""
+    return a.out == 1 and first_of(a, 0) <= 0 and stop_of(a, 0) >= a.extent
+
+
 cdef inline bint is_empty(const Axis* a, Py_ssize_t o) noexcept nogil:
     """Whether a dilated window steps over the whole axis."""
     return first_of(a, o) >= stop_of(a, o)
