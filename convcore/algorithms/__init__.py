@@ -17,6 +17,7 @@ from convcore.algorithms.conv_taps import ConvTaps
 from convcore.algorithms.conv_winograd import ConvWinograd
 from convcore.algorithms.pool_max_flat import PoolMaxFlat
 from convcore.algorithms.pool_max_same import PoolMaxSame
+from convcore.algorithms.pool_max_scatter import PoolMaxScatter
 from convcore.algorithms.pool_window import PoolWindow
 
 CONV: tuple[ConvAlgorithm, ...] = (
@@ -32,4 +33,9 @@ CONV: tuple[ConvAlgorithm, ...] = (
     ConvDirect(),
     ConvGemm(),
 )
-POOL: tuple[PoolAlgorithm, ...] = (PoolMaxSame(), PoolMaxFlat(), PoolWindow())
+POOL: tuple[PoolAlgorithm, ...] = (
+    PoolMaxScatter(),
+    PoolMaxSame(),
+    PoolMaxFlat(),
+    PoolWindow(),
+)

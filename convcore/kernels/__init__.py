@@ -20,6 +20,7 @@
     fft_tasks.pxd   how convolutions by them are split, fft_weight_tasks.pxd the gradients
     fft_weights.pxd spectra of weights
     vector_compare.pxd  maxima and their labels, lane by lane
+    words.pxd       32-bit integers in lanes
     pool_flat.pxd   planes in which each tap of a pooling is one address offset
     pool_strips.pxd sums of small windows            pool_sums.pxd    of others
     vector_wide.pxd sums in doubles                  pool_spread.pxd  their transpose
