@@ -75,7 +75,7 @@ def label_type(
     """Give the smallest type of labels that a layer can keep: a byte where it fits."""
     dtype = checked(function, "x", x)
     task = job(function, ndim, "max_fprop", (x.shape, dtype), window)
-    return _BYTE if task.plan.algorithm == "flat" else _INDEX
+    return _INDEX if task.plan.algorithm == "window" else _BYTE
 
 
 def gradient_of_labels(

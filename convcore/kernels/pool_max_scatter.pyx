@@ -147,9 +147,13 @@ cdef inline void add_run(
     const unsigned int* cell, const real* source, Py_ssize_t n, real* to
 ) noexcept nogil:
     """Add the values of a run to their cells, in order."""
-    cdef Py_ssize_t o
-    for o in range(n):
-        to[cell[o]] += source[o]
+    cdef Py_ssize_t o = 0, end
+    while o < n:
+        cc_fetch(<const char*>(source + o) + AHEAD)
+        end = min(o + LINE // <Py_ssize_t>sizeof(real), n)
+        while o < end:
+            to[cell[o]] += source[o]
+            o += 1
 
 
 cdef inline Py_ssize_t length_of(const Axis* a, Py_ssize_t x) noexcept nogil:
