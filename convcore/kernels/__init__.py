@@ -22,6 +22,7 @@
     vector_compare.pxd  maxima and their labels, lane by lane
     words.pxd       32-bit integers in lanes
     pool_flat.pxd   planes in which each tap of a pooling is one address offset
+    pool_image.pxd  images of x that are laid out so
     pool_strips.pxd sums of small windows            pool_sums.pxd    of others
     vector_wide.pxd sums in doubles                  pool_spread.pxd  their transpose
     pool_long.pxd   sums of large windows
