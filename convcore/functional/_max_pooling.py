@@ -13,6 +13,7 @@ from convcore.functional._pooling import (
     job,
 )
 from convcore.functional.call import run
+from convcore.runtime import buffers
 from convcore.runtime.arrays import Array, check_out, checked, empty, flat
 
 _BYTE, _INDEX = np.dtype(np.uint8), np.dtype(np.int64)
@@ -33,7 +34,7 @@ def max_pool(
     direction = "max_values" if labels is None else _DIRECTIONS[labels.char]
     task = job(function, ndim, direction, (x.shape, dtype), window, adaptive)
     y = result_array(function, out, task.result, dtype, (x,))
-    found = None if labels is None else np.empty(task.result, labels)
+    found = None if labels is None else buffers.empty(task.result, labels)
     run(task.plan, flat(x, dtype), y, found)
     return y, found
 
