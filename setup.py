@@ -42,6 +42,8 @@ ISAS = (
 
 REQUIRED = ("-g0",)
 FAST, SMALL = "-O3", "-O2"
+# What only one instruction set is asked for (`isas` of its card).
+ONLY = {"pool_max_rows": "x86_64_v4"}
 # Tiles that are compiled into many loops: the baseline beside others, for processors from
 # before 2013, may be slower there, and is a tenth smaller so.
 MANY_LOOPS = ("conv_planes", "conv_planes_weight")
@@ -105,6 +107,7 @@ def extensions() -> list[Extension]:
             )
             for source in sources
             if source.stem not in ONCE
+            and ONLY.get(source.stem, isa.package) == isa.package
         ]
     built += [
         Extension(

@@ -144,8 +144,9 @@ def test_stubs_name_what_is_compiled(file: Path) -> None:
 
 @pytest.mark.parametrize("isa", cpu.available())
 def test_every_kernel_is_there_for_every_instruction_set(isa: str) -> None:
+    asked = {"pool_max_rows": "x86_64_v4"}  # by one alone
     for file in KERNELS.glob("*.pyx"):
-        if file.stem not in ("probe", "memory"):
+        if file.stem not in ("probe", "memory") and asked.get(file.stem, isa) == isa:
             assert (
                 load(file.stem, isa).__name__ == f"convcore.kernels.{isa}.{file.stem}"
             )

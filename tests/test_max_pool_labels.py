@@ -109,9 +109,9 @@ def test_layers_keep_bytes_where_they_fit() -> None:
 
 
 def test_what_flat_leaves_to_windows() -> None:
-    for window in ((17, 1), (2, 9), (3, 1, 0, 200)):
+    for window in ((17, 1), (9, 9), (3, 1, 0, 200)):
         problem = PoolProblem.pool("pool", (1, 1, 600, 600), *window)
-        for direction in ("max_values", "max_fprop", "max_dgrad"):
+        for direction in ("max_values", "max_fprop"):
             assert plan.select(problem, direction, "float32").algorithm == "window"
 
 
@@ -171,6 +171,61 @@ def test_out_of_the_functions_that_share_it() -> None:
     x = np.ones((1, 1, 4), np.float32)
     with pytest.raises(TypeError, match="max_pool1d: out must be a NumPy array"):
         F.max_pool1d(x, 2, out=[0.0])
+
+
+ROWS = {
+    "one block of a row": ((2, 3, 13, 13), 3, 2, 0),
+    "one column": ((2, 3, 9, 1), 3, 2, 1),
+    "two blocks, the second short": ((2, 3, 5, 35), 3, 2, 1),
+    "stride 1": ((2, 3, 9, 28), 3, 1, 1),
+    "three axes": ((2, 2, 5, 6, 20), (2, 3, 4), (2, 1, 3), (1, 1, 2)),
+    "a long row": ((2, 3, 3000), 3, 2, 1),
+    "stride above the kernel": ((2, 3, 40, 70), 2, 8, 1),
+    "the widest window": ((2, 3, 40, 70), 8, 1, 4),
+    "256 taps": ((1, 1, 40, 40, 40), (8, 4, 8), 3, (4, 2, 4)),
+    "uneven padding": ((2, 3, 17, 18), 4, 2, ((2, 1), (1, 0))),
+}
+
+
+def test_rows_wants_registers_that_take_a_row() -> None:
+    problem = PoolProblem.pool("pool", (1, 1, 13, 13), 3, 2)
+    for isa in cpu.available():
+        with cpu.use(isa):
+            chosen = plan.select(problem, "max_fprop", "float32").algorithm
+        assert chosen == ("rows" if isa == "x86_64_v4" else "flat")
+
+
+@pytest.mark.skipif("x86_64_v4" not in cpu.available(), reason="no AVX-512 here")
+@dtypes
+@pytest.mark.parametrize(
+    ("shape", "kernel", "stride", "padding"), ROWS.values(), ids=ROWS
+)
+def test_rows_have_the_bits_of_flat(
+    shape: Any, kernel: Any, stride: Any, padding: Any, dtype: Any
+) -> None:
+    problem = PoolProblem.pool("pool", shape, kernel, stride, padding, 1, True)
+    rng, size = np.random.default_rng(3), int(np.prod(problem.y_shape))
+    signs = rng.choice(np.array([-1, -0.0, 0.0, 1, -np.inf, np.nan], dtype), shape)
+    with cpu.use("x86_64_v4"):
+        for x in (signs, special(rng, shape, dtype)):
+            for direction, kind in (
+                ("max_values", None),
+                ("max_labels", np.uint8),
+                ("max_fprop", np.int64),
+            ):
+                results = []
+                for name, team in (("flat", 1), ("rows", 1), ("rows", 2)):
+                    chosen = plan.select(problem, direction, x.dtype.name, name)
+                    y = np.full(size + 64, 77.0, dtype)
+                    found = None if kind is None else np.full(size + 64, 99, kind)
+                    labels = None if found is None else found[:size]
+                    chosen.kernel(chosen.geometry, x, y[:size], labels, None, team)
+                    assert (y[size:] == 77).all()
+                    assert found is None or (found[size:] == 99).all()
+                    results.append((y, found))
+                for y, found in results[1:]:
+                    assert y.tobytes() == results[0][0].tobytes()
+                    assert np.array_equal(found, results[0][1])
 
 
 @dtypes

@@ -471,7 +471,9 @@ def test_explain_says_why_nothing_transforms() -> None:
 
 
 def test_explain_of_a_pooling_has_no_times() -> None:
-    text = plan.explain(PoolProblem.pool("f", (1, 1, 4), 2), "max_fprop", measure=True)
+    text = plan.explain(
+        PoolProblem.pool("f", (1, 1, 4), 2, 1), "max_fprop", measure=True
+    )
     assert "\n* flat " in text
     assert " ms" not in text
 

@@ -16,7 +16,9 @@ from convcore.algorithms.conv_scatter import ConvScatter
 from convcore.algorithms.conv_taps import ConvTaps
 from convcore.algorithms.conv_winograd import ConvWinograd
 from convcore.algorithms.pool_max_flat import PoolMaxFlat
+from convcore.algorithms.pool_max_rows import PoolMaxRows
 from convcore.algorithms.pool_max_same import PoolMaxSame
+from convcore.algorithms.pool_max_scatter import PoolMaxScatter
 from convcore.algorithms.pool_window import PoolWindow
 
 CONV: tuple[ConvAlgorithm, ...] = (
@@ -32,4 +34,10 @@ CONV: tuple[ConvAlgorithm, ...] = (
     ConvDirect(),
     ConvGemm(),
 )
-POOL: tuple[PoolAlgorithm, ...] = (PoolMaxSame(), PoolMaxFlat(), PoolWindow())
+POOL: tuple[PoolAlgorithm, ...] = (
+    PoolMaxScatter(),
+    PoolMaxRows(),
+    PoolMaxSame(),
+    PoolMaxFlat(),
+    PoolWindow(),
+)

@@ -31,7 +31,8 @@ class Kernel:
     tells how many scalars that is, 0 if these weights are never packed. They do not depend
     on the batch, and of extents only on what `tile_lengths(geometry, direction, itemsize)`
     tells, if the module has that.
-    `options` are integers that the geometry ends with.
+    `options` are integers that the geometry ends with; `isas` are the instruction sets for
+    which it is meant, if not for all.
 
     A kernel that transforms its operands gives back None, or a byte for each sample (one
     for a gradient of weight), set where a result is not finite: a transform spreads that,
@@ -42,6 +43,7 @@ class Kernel:
     function: str
     pack: str | None = None
     options: tuple[int, ...] = ()
+    isas: tuple[str, ...] = ()
 
 
 class ConvAlgorithm(Protocol):

@@ -34,7 +34,6 @@ class PoolMaxFlat:
     kernels: Mapping[str, Kernel] = {
         "max_values": Kernel("pool_max_flat", "fprop"),
         "max_fprop": Kernel("pool_max_flat", "fprop"),
-        "max_dgrad": Kernel("pool_max_flat_gradient", "dgrad"),
         "max_labels": Kernel("pool_max_flat", "fprop"),
         "max_labels_dgrad": Kernel("pool_max_flat_gradient", "dgrad"),
     }

@@ -25,6 +25,7 @@ class PoolWindow:
         "max_fprop": Kernel("pool_max", "fprop"),
         "max_check": Kernel("pool_max", "check"),
         "max_dgrad": Kernel("pool_max", "dgrad"),
+        "max_checked_dgrad": Kernel("pool_max", "checked_dgrad"),
         "average_fprop": Kernel("pool_average", "fprop"),
         "average_dgrad": Kernel("pool_average", "dgrad"),
         "power_fprop": Kernel("pool_power", "fprop"),

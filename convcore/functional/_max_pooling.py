@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from convcore import plan
 from convcore.functional._pooling import (
-    Job,
     Shape,
     check_gradient,
     index_array,
@@ -13,6 +13,7 @@ from convcore.functional._pooling import (
     job,
 )
 from convcore.functional.call import run
+from convcore.runtime import buffers
 from convcore.runtime.arrays import Array, check_out, checked, empty, flat
 
 _BYTE, _INDEX = np.dtype(np.uint8), np.dtype(np.int64)
@@ -33,7 +34,7 @@ def max_pool(
     direction = "max_values" if labels is None else _DIRECTIONS[labels.char]
     task = job(function, ndim, direction, (x.shape, dtype), window, adaptive)
     y = result_array(function, out, task.result, dtype, (x,))
-    found = None if labels is None else np.empty(task.result, labels)
+    found = None if labels is None else buffers.empty(task.result, labels)
     run(task.plan, flat(x, dtype), y, found)
     return y, found
 
@@ -50,13 +51,22 @@ def max_pool_backward(
     grad_output, indices, input_shape = gradient
     shape = input_shape_of(function, input_shape, ndim)
     dtype = checked(function, "grad_output", grad_output)
-    check = job(function, ndim, "max_check", (shape, dtype), window, adaptive)
-    check_gradient(function, grad_output, check.result)
+    # What nobody has seen yet may be given up: then indices are checked on the way.
+    direction = "max_checked_dgrad" if out is None else "max_dgrad"
+    task = job(function, ndim, direction, (shape, dtype), window, adaptive)
+    check_gradient(function, grad_output, task.result)
     indices = index_array(function, indices, grad_output)
-    refuse_indices(function, check, indices, shape[-ndim:])
-    grad_x = result_array(function, out, shape, dtype, (grad_output, indices))
-    task = job(function, ndim, "max_dgrad", (shape, dtype), window, adaptive)
-    run(task.plan, flat(grad_output, dtype), indices, grad_x)
+    channel = shape[-ndim:]
+    if out is not None:
+        check = job(function, ndim, "max_check", (shape, dtype), window, adaptive)
+        refuse_indices(function, check.plan, indices, channel)
+        check_out(function, out, shape, dtype, (grad_output, indices))
+        run(task.plan, flat(grad_output, dtype), indices, out)
+        return out
+    grad_x, found = empty(shape, dtype), np.empty(1, np.int64)
+    run(task.plan, flat(grad_output, dtype), indices, grad_x, found)
+    if found[0] >= 0:
+        raise outside(function, task.plan, indices, channel)
     return grad_x
 
 
@@ -66,7 +76,7 @@ def label_type(
     """Give the smallest type of labels that a layer can keep: a byte where it fits."""
     dtype = checked(function, "x", x)
     task = job(function, ndim, "max_fprop", (x.shape, dtype), window)
-    return _BYTE if task.plan.algorithm == "flat" else _INDEX
+    return _INDEX if task.plan.algorithm == "window" else _BYTE
 
 
 def gradient_of_labels(
@@ -86,16 +96,28 @@ def gradient_of_labels(
     return grad_x
 
 
-def refuse_indices(function: str, check: Job, indices: Array, channel: Shape) -> None:
+def refuse_indices(
+    function: str, check: plan.Plan, indices: Array, channel: Shape
+) -> None:
     """Raise if an index is not in its own window."""
     found = np.empty(1, np.int64)
-    run(check.plan, indices, found)
+    run(check, indices, found)
     if found[0] >= 0:
-        where = tuple(map(int, np.unravel_index(found[0], indices.shape)))
-        raise ValueError(
-            f"{function}: indices must each lie in their own window of a channel "
-            f"{channel}, got {indices[where]} at {where}"
-        )
+        raise outside(function, check, indices, channel)
+
+
+def outside(
+    function: str, asked: plan.Plan, indices: Array, channel: Shape
+) -> ValueError:
+    """Find the first index that is not in its own window: kernels tell only that."""
+    search = plan.select(asked.problem, "max_check", asked.dtype, "window")
+    found = np.empty(1, np.int64)
+    run(search, indices, found)
+    where = tuple(map(int, np.unravel_index(max(found[0], 0), indices.shape)))
+    return ValueError(
+        f"{function}: indices must each lie in their own window of a channel "
+        f"{channel}, got {indices[where]} at {where}"
+    )
 
 
 def result_array(

@@ -323,7 +323,7 @@ def max_pool2d_backward(
     ------
     ValueError
         For a value or shape that does not fit, and when an index is not in its own
-        window: checked before anything is written, and no gradient is ever lost.
+        window: checked before anything is written to `out`; no gradient is ever lost.
     TypeError
         For a type or dtype that does not fit.
 
@@ -331,7 +331,8 @@ def max_pool2d_backward(
     -----
     The gradients of an element that won several windows are added in the dtype of
     grad_output, in the row-major order of the windows, whatever the number of threads.
-    Memory: grad_output and twice the indices are read, grad_x is written.
+    Memory: grad_output and the indices are read, those twice with `out`; grad_x is
+    written.
 
     Examples
     --------

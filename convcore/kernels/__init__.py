@@ -21,12 +21,14 @@
     fft_tasks.pxd   how convolutions by them are split, fft_weight_tasks.pxd the gradients
     fft_weights.pxd spectra of weights
     vector_compare.pxd  maxima and their labels, lane by lane
+    words.pxd       32-bit integers in lanes
     pool_flat.pxd   planes in which each tap of a pooling is one address offset
     vector_wide.pxd lanes of float64 from either type
     pool_planes.pxd means of whole planes            pool_strips.pxd  of small windows
     pool_turned.pxd of small planes, in the lanes    pool_rows.pxd    of others, by rows
     pool_places.pxd which elements a mean takes      pool_sums.pxd    sums along lines
     pool_shares.pxd what windows give back           pool_spread.pxd  the same, by phases
+    pool_image.pxd  images of x that are laid out so
     pool_long.pxd   sums of large windows
     elements.pxd    going through arrays element by element
     vector_math.pxd exp, log, tanh and the normal distribution in lanes

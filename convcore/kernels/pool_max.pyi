@@ -28,3 +28,12 @@ def dgrad(
     scratch: None,
     threads: int,
 ) -> None: ...
+def checked_dgrad(
+    geometry: _Geometry,
+    dy: _Real,
+    index: _Index,
+    dx: _Real,
+    found: _Index,
+    scratch: None,
+    threads: int,
+) -> None: ...

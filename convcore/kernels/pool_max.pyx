@@ -472,3 +472,10 @@ def dgrad(geometry, dy, index, dx, scratch, int threads):
         (geometry, dy, index), (dx, scratch), threads, max_gradient[float],
         max_gradient[double],
     )
+
+
+def checked_dgrad(geometry, dy, index, dx, found, scratch, int threads):
+    """Do `check`, and `dgrad` if that has found nothing."""
+    check(geometry, index, found, scratch, threads)
+    if found[0] < 0:
+        dgrad(geometry, dy, index, dx, scratch, threads)

@@ -14,7 +14,7 @@
 # Parallel  over pieces of dx: each writes its own rows, once, zeros included. The windows
 #           over an element are added in row-major order.
 # Scratch   on the stack: dy and labels, 8 KB each of float32, all phases of dx, 16 KB.
-# Cost      memory: one read of dy and of a byte a label (8 for indices), one write of dx.
+# Cost      memory: one read of dy and of a byte a label, one write of dx.
 # Why not   Scatter over windows: one at a time, after a pass of zeros.
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -22,7 +22,7 @@ from cython.parallel cimport prange
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport (
-    Buffers, call, flags_of, has_integers, integers, reals, refuse,
+    Buffers, call, flags_of, reals, refuse,
 )
 from convcore.kernels.pool_flat cimport (
     GAP, IMAGES, TAPS, Flat, Piece, divide, fetch, fetch_to_write, fill, has_few_taps,
@@ -33,7 +33,7 @@ from convcore.kernels.vector cimport (
 )
 from convcore.kernels.vector_compare cimport all_labels, gather, widened
 from convcore.kernels.windows cimport (
-    Axis, Pool, elements_of, pool_of, start_of, windows_of,
+    Axis, Pool, elements_of, pool_of, windows_of,
 )
 
 cdef enum:
@@ -52,45 +52,23 @@ cdef struct Job:
     Gather g
     Py_ssize_t[3] outputs  # cells of a phase, along each axis
     Py_ssize_t[3] shifts
-    bint flat
 
-cdef struct Source:  # dy, and the labels as bytes or as indices
+cdef struct Source:
     const unsigned char* tap
-    const long long* index
     Py_ssize_t count
 
 
-cdef inline void distances(
-    const long long* index, long long start, Py_ssize_t step, vec* to
-) noexcept nogil:
-    """Make a vector of labels of as many indices; the first window begins at `start`."""
-    cdef Py_ssize_t j
-    for j in range(lanes_of(to)):
-        if vec is f32v:
-            (<int*>to)[j] = <int>(index[j] - start - j * step)
-        else:
-            (<long long*>to)[j] = index[j] - start - j * step
-
-
 cdef inline void read_labels(
-    const Job* job, const Source* s, Py_ssize_t at, long long start, Py_ssize_t n, vec* to
+    const Source* s, Py_ssize_t at, Py_ssize_t n, vec* to
 ) noexcept nogil:
-    """Read n labels; the window of the first begins at element `start`."""
-    cdef Py_ssize_t j = 0, lanes = lanes_of(to), step = job.p.x.stride
+    """Read n labels."""
+    cdef Py_ssize_t j = 0, lanes = lanes_of(to)
     cdef Py_ssize_t whole = min(n, s.count - at - lanes + 1)  # no byte beyond the array
-    if job.flat:
-        while j < whole:
-            distances(s.index + at + j, start + j * step, step, <vec*>ahead(to, j))
-            j += lanes
-    else:
-        while j < whole:
-            (<vec*>ahead(to, j))[0] = widened(to, s.tap + at + j)
-            j += lanes
+    while j < whole:
+        (<vec*>ahead(to, j))[0] = widened(to, s.tap + at + j)
+        j += lanes
     while j < n:
-        if job.flat:
-            put_lane(to, j, s.index[at + j] - start - j * step)
-        else:
-            put_lane(to, j, s.tap[at + j])
+        put_lane(to, j, s.tap[at + j])
         j += 1
 
 
@@ -103,19 +81,16 @@ cdef inline void put_lane(vec* to, Py_ssize_t i, long long n) noexcept nogil:
 
 
 cdef inline void read_row(
-    const Job* job, const Source* s, const vec* dy, Py_ssize_t at, long long start,
-    Py_ssize_t left, Py_ssize_t right, vec* image, vec* label,
+    const Job* job, const Source* s, const vec* dy, Py_ssize_t at, Py_ssize_t left,
+    Py_ssize_t right, vec* image, vec* label,
 ) noexcept nogil:
     """Copy a row of dy and of the labels to cells left .. right of a row."""
     cdef vec none = all_labels(dy, -1)
     fill(label, none, 0, left)
     fetch(<const char*>ahead(dy, at), (right - left) * VEC_BYTES // lanes_of(dy))
-    if job.flat:
-        fetch(<const char*>(s.index + at), (right - left) * sizeof(long long))
-    else:
-        fetch(<const char*>(s.tap + at), right - left)
+    fetch(<const char*>(s.tap + at), right - left)
     load_row(ahead(dy, at), right - left, <vec*>ahead(image, left))
-    read_labels(job, s, at, start, right - left, <vec*>ahead(label, left))
+    read_labels(s, at, right - left, <vec*>ahead(label, left))
     fill(label, none, max(left, right), job.f.pitch)
 
 
@@ -126,7 +101,7 @@ cdef void read_windows(
     """Copy dy and the labels of all windows over a piece."""
     cdef const Pool* p = &job.p
     cdef const Flat* f = &job.f
-    cdef Py_ssize_t b, z, y, oz, oy, to, row, start, plane, stop
+    cdef Py_ssize_t b, z, y, oz, oy, to, row, plane, stop
     cdef Py_ssize_t x0 = at.x - job.shifts[2]
     cdef Py_ssize_t left = max(0, -x0), right = min(at.columns + job.shifts[2], p.x.out - x0)
     for b in range(at.planes):
@@ -140,16 +115,14 @@ cdef void read_windows(
                 if oz < 0 or oz >= p.z.out or oy < 0 or oy >= p.y.out:
                     stop = left
                 row = ((plane * p.z.out + oz) * p.y.out + oy) * p.x.out + x0 + left
-                start = start_of(&p.z, oz) * p.y.extent + start_of(&p.y, oy)
-                start = start * p.x.extent + start_of(&p.x, x0 + left)
                 if real is float:
                     read_row(
-                        job, s, <f32v*>dy, row, start, left, stop, <f32v*>(image + to),
+                        job, s, <f32v*>dy, row, left, stop, <f32v*>(image + to),
                         <f32v*>(label + to),
                     )
                 else:
                     read_row(
-                        job, s, <f64v*>dy, row, start, left, stop, <f64v*>(image + to),
+                        job, s, <f64v*>dy, row, left, stop, <f64v*>(image + to),
                         <f64v*>(label + to),
                     )
 
@@ -336,7 +309,7 @@ cdef void find_taps(Job* job) noexcept nogil:
                             shift = job.shifts[1] - ky * p.y.dilation // p.y.stride
                             g.offset[n] += shift * job.f.pitch
                             g.offset[n] += job.shifts[2] - kx * p.x.dilation // p.x.stride
-                            g.label[n] = tap_label(p, kz, ky, kx, job.flat)
+                            g.label[n] = tap_label(p, kz, ky, kx, False)
                             n += 1
                             kx = last_tap(&p.x, rx, kx - 1)
                         ky = last_tap(&p.y, ry, ky - 1)
@@ -353,14 +326,8 @@ cdef int gradient(const Buffers* held, int threads, real* like) except -1:
     job.p = pool_of(held)
     cdef const real* dy = reals(held, 1, windows_of(&job.p), like)
     cdef real* dx = reals(held, 3, elements_of(&job.p), like)
-    s.tap = NULL
-    s.index = NULL
     s.count = windows_of(&job.p)
-    job.flat = has_integers(held, 2)
-    if job.flat:
-        s.index = integers(held, 2, windows_of(&job.p))
-    else:
-        s.tap = flags_of(held, 2, windows_of(&job.p))
+    s.tap = flags_of(held, 2, s.count)
     if job.p.planes == 0:
         return 0
     if not has_few_taps(&job.p):
@@ -392,6 +359,6 @@ def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
 def dgrad(geometry, dy, label, dx, scratch, int threads):
     """Write the gradient of x from labels as `pool_max_flat.fprop` gives them.
 
-    Bytes that are no tap, and indices that are not in their windows, get nothing.
+    Bytes that are no tap get nothing.
     """
     call((geometry, dy, label), (dx, scratch), threads, gradient[float], gradient[double])

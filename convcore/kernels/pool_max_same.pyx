@@ -26,7 +26,7 @@ from libc.string cimport memcpy, memset
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport (
-    Buffers, call, flags_of, has_integers, integers, is_nothing, reals, refuse,
+    Buffers, call, flags_of, is_nothing, reals, refuse,
 )
 from convcore.kernels.pool_flat cimport AHEAD, first_bits, lanes_of
 from convcore.kernels.vector cimport (
@@ -191,10 +191,10 @@ cdef inline Py_ssize_t first_tap(const Line* s, Py_ssize_t place) noexcept nogil
 
 cdef inline void write_labels(
     const Line* s, const real* y, Py_ssize_t begin, Py_ssize_t end, unsigned char* found,
-    unsigned char* tap, long long* index,
+    unsigned char* tap,
 ) noexcept nogil:
     """Bring the labels of a piece to their array; of nothing but -inf, the first wins."""
-    cdef Py_ssize_t i, place = begin % s.cells, t
+    cdef Py_ssize_t i
     cdef bint low = False
     for i in range(begin, end):
         low = low | (y[i] == -INFINITY)
@@ -202,13 +202,7 @@ cdef inline void write_labels(
         for i in range(begin, end):
             if y[i] == -INFINITY:
                 found[i - begin] = <unsigned char>first_tap(s, i % s.cells)
-    if tap != NULL:
-        memcpy(tap + begin, found, end - begin)
-        return
-    for i in range(begin, end):
-        t = found[i - begin]
-        index[i] = place + s.row[t // s.columns] + s.column[t % s.columns]
-        place = moved(s, place, 1)
+    memcpy(tap + begin, found, end - begin)
 
 
 cdef inline void gather_piece(
@@ -251,13 +245,13 @@ cdef void gather_ends(
 
 
 cdef void max_range(
-    const Line* s, const real* x, real* y, unsigned char* tap, long long* index,
-    Py_ssize_t begin, Py_ssize_t end,
+    const Line* s, const real* x, real* y, unsigned char* tap, Py_ssize_t begin,
+    Py_ssize_t end,
 ) noexcept nogil:
     """Write elements begin .. end of y, a piece at most."""
     cdef real[PIECE + MARGIN] spare
     cdef unsigned char[PIECE + MARGIN] found
-    if tap == NULL and index == NULL:
+    if tap == NULL:
         if real is float:
             max_piece(s, <f32v*>x, begin, end, <f32v*>y, <f32v*>spare)
         else:
@@ -267,7 +261,7 @@ cdef void max_range(
         argmax_piece(s, <f32v*>x, begin, end, <f32v*>y, <unsigned char*>found)
     else:
         argmax_piece(s, <f64v*>x, begin, end, <f64v*>y, <unsigned char*>found)
-    write_labels(s, y, begin, end, <unsigned char*>found, tap, index)
+    write_labels(s, y, begin, end, <unsigned char*>found, tap)
 
 
 cdef void gather_range(
@@ -292,8 +286,8 @@ cdef void gather_range(
 
 
 cdef void do_pieces(
-    const Line* s, const real* x, real* y, unsigned char* tap, long long* index,
-    bint backward, Py_ssize_t begin, Py_ssize_t end,
+    const Line* s, const real* x, real* y, unsigned char* tap, bint backward,
+    Py_ssize_t begin, Py_ssize_t end,
 ) noexcept nogil:
     """Do pieces begin .. end of y, or of dx."""
     cdef Py_ssize_t i, stop
@@ -302,29 +296,24 @@ cdef void do_pieces(
         if backward:
             gather_range(s, x, tap, y, i * PIECE, stop)
         else:
-            max_range(s, x, y, tap, index, i * PIECE, stop)
+            max_range(s, x, y, tap, i * PIECE, stop)
 
 
 cdef void do_tasks(
     const Line* s, const Rounds* r, const real* x, real* y, unsigned char* tap,
-    long long* index, bint backward, Py_ssize_t begin, Py_ssize_t end, int threads,
+    bint backward, Py_ssize_t begin, Py_ssize_t end, int threads,
 ) noexcept nogil:
     """Do tasks begin .. end; OpenMP takes 0.6 us even for one thread."""
     cdef Py_ssize_t i
     if threads == 1:
-        do_pieces(
-            s, x, y, tap, index, backward, first_piece(r, begin), first_piece(r, end)
-        )
+        do_pieces(s, x, y, tap, backward, first_piece(r, begin), first_piece(r, end))
         return
     for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
-        do_pieces(
-            s, x, y, tap, index, backward, first_piece(r, i), first_piece(r, i + 1)
-        )
+        do_pieces(s, x, y, tap, backward, first_piece(r, i), first_piece(r, i + 1))
 
 
 cdef int all_pieces(
-    const Line* s, const real* x, real* y, unsigned char* tap, long long* index,
-    bint backward, int threads,
+    const Line* s, const real* x, real* y, unsigned char* tap, bint backward, int threads,
 ) except -1:
     """Do all pieces, in rounds between which Ctrl-C is looked for."""
     cdef Rounds r = rounds(
@@ -334,7 +323,7 @@ cdef int all_pieces(
     while begin < r.tasks:
         end = min(begin + r.step, r.tasks)
         with nogil:
-            do_tasks(s, &r, x, y, tap, index, backward, begin, end, threads)
+            do_tasks(s, &r, x, y, tap, backward, begin, end, threads)
         PyErr_CheckSignals()
         begin = end
     return 0
@@ -367,17 +356,14 @@ cdef int maxima(const Buffers* held, int threads, real* like) except -1:
     cdef Line s
     cdef Pool p = pool_of(held)
     cdef unsigned char* tap = NULL
-    cdef long long* index = NULL
     cdef real* x = reals(held, 1, elements_of(&p), like)
     cdef real* y = reals(held, 2, windows_of(&p), like)
-    if has_integers(held, 3):
-        index = integers(held, 3, windows_of(&p))
-    elif not is_nothing(held, 3):
+    if not is_nothing(held, 3):
         tap = flags_of(held, 3, windows_of(&p))
     if p.planes == 0:
         return 0
     prepare(&s, &p)
-    return all_pieces(&s, x, y, tap, index, False, threads)
+    return all_pieces(&s, x, y, tap, False, threads)
 
 
 cdef int gradient(const Buffers* held, int threads, real* like) except -1:
@@ -390,7 +376,7 @@ cdef int gradient(const Buffers* held, int threads, real* like) except -1:
     if p.planes == 0:
         return 0
     prepare(&s, &p)
-    return all_pieces(&s, dy, dx, tap, NULL, True, threads)
+    return all_pieces(&s, dy, dx, tap, True, threads)
 
 
 def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
@@ -399,7 +385,7 @@ def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
 
 
 def fprop(geometry, x, y, label, scratch, int threads):
-    """Write the maxima of x to y, and labels, as `pool_max_flat.fprop`."""
+    """Write the maxima of x to y, and labels that are bytes, as `pool_max_flat.fprop`."""
     call((geometry, x), (y, label, scratch), threads, maxima[float], maxima[double])
 
 

@@ -75,13 +75,30 @@ cdef extern from *:
     #define cc_fetch_far(p) __builtin_prefetch(p, 0, 2)
     #define cc_fetch_to_write(p) __builtin_prefetch(p, 1, 3)
 
-    /* mix: lanes of a, then of b, by their numbers. */
+    /* mix: lanes of a, then of b, by their numbers.  at: the same, by integers as wide as
+       the scalars, which are kept in a vector of the same type. */
     #if defined(__clang__)
       #define CC_MIX(i, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+      static inline cc_f32v cc_at_f32(cc_f32v a, cc_f32v b, cc_f32v at) {
+          float held[CC_VEC_BYTES / 2]; int i[CC_VEC_BYTES / 4];
+          memcpy(held, &a, sizeof(a)), memcpy(held + CC_VEC_BYTES / 4, &b, sizeof(b));
+          memcpy(i, &at, sizeof(at));
+          for (int j = 0; j < CC_VEC_BYTES / 4; j++) a[j] = held[i[j]];
+          return a;
+      }
+      static inline cc_f64v cc_at_f64(cc_f64v a, cc_f64v b, cc_f64v at) {
+          double held[CC_VEC_BYTES / 4]; long long i[CC_VEC_BYTES / 8];
+          memcpy(held, &a, sizeof(a)), memcpy(held + CC_VEC_BYTES / 8, &b, sizeof(b));
+          memcpy(i, &at, sizeof(at));
+          for (int j = 0; j < CC_VEC_BYTES / 8; j++) a[j] = held[i[j]];
+          return a;
+      }
     #else
       typedef int cc_i32v __attribute__((vector_size(CC_VEC_BYTES)));
       typedef long long cc_i64v __attribute__((vector_size(CC_VEC_BYTES)));
       #define CC_MIX(i, a, b, ...) __builtin_shuffle(a, b, (i){__VA_ARGS__})
+      #define cc_at_f32(a, b, at) __builtin_shuffle(a, b, (cc_i32v)(at))
+      #define cc_at_f64(a, b, at) __builtin_shuffle(a, b, (cc_i64v)(at))
     #endif
     /* low: a0 b0 a1 b1 ..., as many as fit; high: the ones after them. */
     #define CC_LOW_16(i, a, b) \
@@ -658,6 +675,8 @@ cdef extern from *:
     f32v cc_odds_f32(f32v a, f32v b) nogil
     f64v cc_evens_f64(f64v a, f64v b) nogil
     f64v cc_odds_f64(f64v a, f64v b) nogil
+    f32v cc_at_f32(f32v a, f32v b, f32v at) nogil
+    f64v cc_at_f64(f64v a, f64v b, f64v at) nogil
     f32v cc_fold_f32(f32v a, f32v b) nogil
     f64v cc_fold_f64(f64v a, f64v b) nogil
     f32v cc_later_f32(f32v v, f32v best) nogil
@@ -820,6 +839,14 @@ cdef inline vec odds(vec a, vec b) noexcept nogil:
         return cc_odds_f32(a, b)
     else:
         return cc_odds_f64(a, b)
+
+
+cdef inline vec lanes_at(vec a, vec b, vec at) noexcept nogil:
+    """Give lanes of a, and then of b, by their numbers: integers as wide as scalars."""
+    if vec is f32v:
+        return cc_at_f32(a, b, at)
+    else:
+        return cc_at_f64(a, b, at)
 
 
 cdef inline vec fold(vec a, vec b) noexcept nogil:

@@ -179,11 +179,12 @@ def _packing(problem: Problem, *how: str) -> tuple[Any, ...]:
 
 
 def cards_of(problem: Problem, direction: str) -> Sequence[Any]:
-    """List the cards of a kind of problem that have the direction."""
+    """List the cards of a kind of problem that have the direction, on this processor."""
     ranked: Sequence[ConvAlgorithm] | Sequence[PoolAlgorithm] = (
         algorithms.CONV if isinstance(problem, ConvProblem) else algorithms.POOL
     )
-    cards = [card for card in ranked if direction in card.kernels]
+    found = [(card, card.kernels.get(direction)) for card in ranked]  # type: ignore[call-overload]
+    cards = [c for c, k in found if k and (not k.isas or cpu.isa() in k.isas)]
     if not cards:
         raise ValueError(f"plan: no algorithm has the direction {direction!r}")
     return cards

@@ -1,0 +1,65 @@
+"""Max pooling row by row, where the rows lie: taps are picked out of two registers.
+
+Nothing is copied first, which is most of the time for narrow planes, for single rows, and
+where there are few taps. It takes what AVX-512 has: loads that leave out padding, and one
+instruction that picks any lanes of two vectors; elsewhere `flat` is as fast. The bits of
+all results are those of `flat`.
+"""
+
+from collections.abc import Mapping
+from math import prod
+
+from convcore.algorithms.base import Kernel, Verdict
+from convcore.problem import PoolProblem
+
+_COLUMNS = 8  # most columns of a window: half of two vectors of float64
+_TAPS = 256
+
+# What was measured to be faster than `flat`, with AVX-512.
+_WIDTH = 64  # columns of x, of values alone
+_BLOCK = 15  # windows of a row of labels
+_FEW = 4  # taps
+
+_KERNEL = Kernel("pool_max_rows", "fprop", isas=("x86_64_v4",))
+
+
+class PoolMaxRows:
+    """The card of `kernels/pool_max_rows.pyx`."""
+
+    name = "rows"
+    transforms = False
+    kernels: Mapping[str, Kernel] = {
+        "max_values": _KERNEL,
+        "max_fprop": _KERNEL,
+        "max_labels": _KERNEL,
+    }
+
+    def accepts(self, problem: PoolProblem, direction: str) -> Verdict:
+        """Accept dense windows of few columns."""
+        if 0 in problem.kernel:
+            return Verdict(False, "windows of an adaptive pooling differ")
+        numbers = problem.geometry[1:]  # seven for each axis, clipped to the input
+        kernels, dilations = numbers[2::7], numbers[6::7]
+        if set(dilations) != {1}:
+            return Verdict(False, "the dilation is not 1")
+        if kernels[2] > _COLUMNS or prod(kernels) > _TAPS:
+            return Verdict(False, "large windows")
+        if prod(problem.in_extent) >= 2**31:
+            return Verdict(False, "indices beyond 32 bits")
+        return Verdict(True, "dense windows of few columns")
+
+    def prefers(self, problem: PoolProblem, direction: str) -> Verdict:
+        """Prefer what takes longer to copy than to pool."""
+        kernels = problem.geometry[1:][2::7]
+        if problem.stride[2] == 1 or kernels[0] > 1:
+            return Verdict(False, "windows that share rows or slabs")
+        if problem.in_extent[:2] == (1, 1):
+            return Verdict(True, "single rows")
+        if direction == "max_values":
+            if problem.in_extent[2] <= _WIDTH:
+                return Verdict(True, "narrow planes")
+        elif problem.out_extent[2] <= _BLOCK:
+            return Verdict(True, "narrow planes")
+        elif direction == "max_fprop" and prod(kernels) <= _FEW:
+            return Verdict(True, "few taps")
+        return Verdict(False, "wide planes")

@@ -1,0 +1,50 @@
+"""The gradient of max pooling from flat indices: each window adds where its index tells.
+
+The indices are looked at, many at once, before they are used, so that those that a caller
+gives need no pass of their own. An addition takes 3 cycles a window, however narrow the
+planes are; a gather looks at every tap of every window.
+"""
+
+from collections.abc import Mapping
+from math import prod
+
+from convcore.algorithms.base import Kernel, Verdict
+from convcore.problem import PoolProblem
+
+# As in kernels/pool_max_scatter.pyx.
+_RUN = 1024
+_PIECE = 512
+
+_PLANES = 8  # enough for the threads of a machine
+_CELLS = 65536  # of a plane that `window` does not cut either
+
+
+class PoolMaxScatter:
+    """The card of `kernels/pool_max_scatter.pyx`."""
+
+    name = "scatter"
+    transforms = False
+    kernels: Mapping[str, Kernel] = {
+        "max_check": Kernel("pool_max_scatter", "check"),
+        "max_dgrad": Kernel("pool_max_scatter", "dgrad"),
+        "max_checked_dgrad": Kernel("pool_max_scatter", "checked_dgrad"),
+    }
+
+    def accepts(self, problem: PoolProblem, direction: str) -> Verdict:
+        """Accept dense windows in planes that 32 bits address."""
+        if 0 in problem.kernel:
+            return Verdict(False, "windows of an adaptive pooling differ")
+        numbers = problem.geometry[1:]  # seven for each axis, clipped to the input
+        if set(numbers[6::7]) != {1}:
+            return Verdict(False, "the dilation is not 1")
+        if prod(problem.in_extent) >= 2**31:
+            return Verdict(False, "indices beyond 32 bits")
+        if problem.out_extent[2] > _RUN and numbers[2::7][2] > _PIECE:
+            return Verdict(False, "long windows in long rows")
+        return Verdict(True, "dense windows")
+
+    def prefers(self, problem: PoolProblem, direction: str) -> Verdict:
+        """Prefer small planes, and many."""
+        if problem.n * problem.c < _PLANES and prod(problem.in_extent) > _CELLS:
+            return Verdict(False, "few large planes")
+        return Verdict(True, "an addition a window")
