@@ -36,8 +36,6 @@ class ConvDepthwise:
 
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:
         """Accept one channel a group, two axes, strides 1 and 2, and bounded scratch."""
-        if problem.border != "zeros":
-            return Verdict(False, "TODO border")
         if problem.ic != problem.g or problem.oc != problem.g:
             return Verdict(False, "several channels a group")
         if problem.in_extent[0] > 1 or problem.kernel[0] > 1 or any(problem.padding[0]):
