@@ -34,7 +34,8 @@ from convcore.kernels.geometry cimport (
     CONV_FIELDS, Axis, Conv, Window, conv_of, forward_axis, forward_window,
 )
 from convcore.kernels.planes cimport (
-    FIVE_APART, THREE_APART, Rows, cut_rows, halves_of, list_rows, point, point_halves, span,
+    FIVE_APART, THREE_APART, Halves, Rows, cut_rows, fill_nothing, halves_of, list_rows, point,
+    point_copies, span,
 )
 from convcore.kernels.planes_sums cimport Columns, add_block, low, shape, single, tall
 from convcore.kernels.rounds cimport ROUND_MACS, add_tree, aligned, round_of
@@ -94,8 +95,8 @@ cdef inline void cut_plane(Job* job, Py_ssize_t item) noexcept nogil:
     job.rest = job.y.extent - job.per_unit * r.rows * r.unit
     addresses = job.z.taps * r.blocks * r.loads + 1
     job.band = min(ADDRESSES // addresses, UNIT)
-    if job.columns.split:
-        job.band = min(job.band, SPLIT // item // (addresses * 2 * job.columns.halves.odd))
+    if job.columns.halves.used:
+        job.band = min(job.band, SPLIT // item // (addresses * job.columns.halves.room))
     job.band = max(job.band, 1)
     job.records = job.tiles * addresses + job.z.extent * job.rest * (
         job.z.taps * r.blocks * r.taps + 1
@@ -115,9 +116,7 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     job.kernel = p.kernel[0] * p.kernel[1] * p.kernel[2]
     job.weights = p.ocg * p.icg * job.kernel
     job.lanes = VEC_BYTES // item
-    job.columns.split = job.x.advance == 2
-    if job.columns.split:
-        job.columns.halves = halves_of(&job.x, job.x.extent, job.lanes)
+    job.columns.halves = halves_of(&job.x, job.x.extent, job.lanes, job.w.value)
     cut_plane(&job, item)
     job.columns.column, job.columns.x = job.rows.column, job.x
     job.columns.pitch = job.rows.unit * job.x.extent
@@ -137,16 +136,16 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     job.tasks = ((p.g - 1) // job.each + 1) * job.chunks
     job.macs = macs * job.each // job.chunks + 1
     job.zeros = aligned(p.in_extent[2])
-    if job.columns.split:
-        job.zeros = aligned(2 * job.columns.halves.odd)
+    if job.columns.halves.used:
+        job.zeros = aligned(job.columns.halves.room + max(job.x.off0, 0))
     job.masks = aligned(job.vectors * (job.x.taps + 1))
     job.partial = job.zeros + job.masks + aligned(job.records * ADDRESS // item)
     job.shared = job.partial
     if job.chunks > 1:
         job.shared += aligned(job.weights * p.g * job.chunks)
     job.sums = aligned(job.table * ADDRESS // item)
-    if job.columns.split:
-        job.sums += aligned(job.table * 2 * job.columns.halves.odd)
+    if job.columns.halves.used:
+        job.sums += aligned(job.table * job.columns.halves.room)
     job.table = aligned(job.table * ADDRESS // item)
     job.private = job.sums + aligned(2 * job.weights * job.lanes)
     return job
@@ -172,17 +171,17 @@ cdef void list_tiles(const Job* job, long long* record) noexcept nogil:
 
 
 cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
-    """Write the row of zeros, the tiles, and for each vector the masks of dy and of x."""
+    """Write the row outside of x, the tiles, and for each vector masks of dy and of x."""
     cdef unsigned int* masks = <unsigned int*>(scratch + job.zeros)
     cdef Py_ssize_t i, kx, at, count
-    memset(scratch, 0, job.zeros * sizeof(real))
+    fill_nothing(&job.columns.halves, job.x.border, scratch, job.zeros)
     for i in range(job.vectors):
         count = min(job.lanes, job.x.extent - i * job.lanes)
         masks[0] = span(0, count)
         for kx in range(job.x.taps):
             at = job.x.advance * i * job.lanes + job.x.off0 + job.x.off_step * kx
             masks[1 + kx] = masks[0]
-            if not job.columns.split:
+            if not job.columns.halves.used:
                 masks[1 + kx] = span(-at, min(job.x.source - at, count))
         masks += 1 + job.x.taps
     list_tiles(job, <long long*>(scratch + job.zeros + job.masks))
@@ -190,7 +189,7 @@ cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
 
 cdef inline void add_unit(
     const Job* job, const long long* record, Py_ssize_t tiles, const vec* x, const vec* dy,
-    const vec* zeros, const unsigned int* masks, const vec** table, vec* sums, shape* tile,
+    const vec* nothing, const unsigned int* masks, const vec** table, vec* sums, shape* tile,
 ) noexcept nogil:
     """Add some tiles of one group of one sample, for every o and c."""
     cdef int loads = job.rows.taps if shape is single else job.rows.loads
@@ -202,14 +201,14 @@ cdef inline void add_unit(
         to = <vec*>ahead(<const vec*>table, job.table)
         plane = ahead(x, c * job.w.source_plane)
         for t in range(tiles):
-            if job.columns.split:
-                point_halves(
+            if job.columns.halves.used:
+                point_copies(
                     &job.columns.halves, &job.x, 0, record + t * (apart + 1) + 1, apart, plane,
-                    zeros, table + t * apart, &to,
+                    nothing, table + t * apart, &to,
                 )
             else:
                 point(
-                    table + t * apart, record + t * (apart + 1) + 1, apart, plane, zeros
+                    table + t * apart, record + t * (apart + 1) + 1, apart, plane, nothing
                 )
         for o in range(job.p.ocg):
             rows = table
@@ -236,6 +235,8 @@ cdef inline void add_units(
     cdef const unsigned int* masks = <const unsigned int*>ahead(zeros, job.zeros)
     cdef const long long* record = <const long long*>ahead(zeros, job.zeros + job.masks)
     cdef const long long* rest = record + job.tiles * size
+    cdef const Halves* h = &job.columns.halves
+    cdef const vec* nothing = ahead(zeros, h.nothing if h.used else 0)
     cdef const vec* xs
     cdef const vec* dys
     for _unit in range(unit0, unit1):
@@ -244,20 +245,20 @@ cdef inline void add_units(
         if i >= job.bands:
             tiles = min(job.band, job.z.extent * job.rest - (i - job.bands) * job.band)
             add_unit(
-                job, rest + (i - job.bands) * job.band * rest_size, tiles, xs, dys, zeros,
-                masks, table, sums, <single*>NULL,
+                job, rest + (i - job.bands) * job.band * rest_size, tiles, xs, dys,
+                nothing, masks, table, sums, <single*>NULL,
             )
         else:
             tiles = min(job.band, job.tiles - i * job.band)
             if job.rows.rows == ROWS:
                 add_unit(
-                    job, record + i * job.band * size, tiles, xs, dys, zeros, masks, table,
-                    sums, <tall*>NULL,
+                    job, record + i * job.band * size, tiles, xs, dys, nothing, masks,
+                    table, sums, <tall*>NULL,
                 )
             else:
                 add_unit(
-                    job, record + i * job.band * size, tiles, xs, dys, zeros, masks, table,
-                    sums, <low*>NULL,
+                    job, record + i * job.band * size, tiles, xs, dys, nothing, masks,
+                    table, sums, <low*>NULL,
                 )
         i += 1
         if i == per_sample:
