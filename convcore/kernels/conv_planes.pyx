@@ -41,8 +41,11 @@ from convcore.kernels.geometry cimport (
     gradient_window, phases,
 )
 from convcore.kernels.planes cimport (
-    OUTSIDE, Halves, Rows, ascending, cut_rows, fill_nothing, halves_of, list_masks,
-    list_rows, point, point_copies,
+    OUTSIDE, Halves, Rows, ascending, cut_rows, fill_nothing, halves_of,
+    list_masks, list_rows, point, point_copies,
+)
+from convcore.kernels.planes_ends cimport (
+    LANES, Ends, Patch, ends_of, list_patches, room_of_patches, run_ends,
 )
 from convcore.kernels.planes_tile cimport Head, Reach, Span, Terms, run_channels
 from convcore.kernels.rounds cimport ROUND_MACS, aligned, round_of
@@ -52,7 +55,8 @@ from convcore.kernels.vector cimport ROWS, VEC_BYTES, f32v, f64v, real, vec, ahe
 cdef enum:
     SWEEPS = 16  # most phases along z and y together
     ADDRESS = 8  # bytes of an address, at most
-    ALL = 0xFFFF  # lanes
+    MANY = 99  # channels, so that the ends of a long line are copied
+    PATCHED = 6  # tiles: their ends are summed in a pass of their own
     BATCH = 16384  # bytes of addresses, or of split rows, but for one tile
     TASKS_PER_THREAD = 8  # so that no thread waits long for the last task
     TASK_MACS = 200000  # fewest of a task: some 5 us
@@ -78,7 +82,7 @@ cdef struct Job:
     Py_ssize_t tasks, macs         # macs of a task
     Py_ssize_t batch               # tiles of which the rows are found at once
     Py_ssize_t[2] masks            # entries of each phase along x
-    Py_ssize_t masks_at            # where they are in scratch
+    Py_ssize_t masks_at, patches_at  # where they are in scratch; patches of loads
     Py_ssize_t zeros, shared       # scratch: the zeros; all that is shared;
     Py_ssize_t table, rows, private  # a thread's: where its table is, its rows; all of it
 
@@ -127,7 +131,8 @@ cdef inline void reach_taps(Job* job, Py_ssize_t lanes) noexcept nogil:
         r.taps, r.at, r.tap0, r.tap_step = x.taps, x.off0, x.tap0, x.tap_step
         r.steps[0] = r.steps[1] = x.off_step
     job.halves = halves_of(
-        &job.x[0], job.line if job.line else job.x[0].extent, lanes, job.w.value
+        &job.x[0], job.line if job.line else job.x[0].extent, lanes,
+        MANY if job.line else job.w.m, job.w.value,
     )
     if job.halves.used:
         r = &job.reach[0]
@@ -147,7 +152,7 @@ cdef inline void mask_taps(
         list_masks(&job.x[phase], x, masks)
         return
     for kx in range(job.x[phase].taps):
-        masks[kx] = ALL
+        masks[kx] = LANES
 
 
 cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) noexcept nogil:
@@ -197,11 +202,15 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
         if not job.line:
             job.masks[i] *= (job.x[0].extent - 1) // lanes + 1
         job.shared += aligned(job.masks[i])
+    job.patches_at = job.shared
+    job.shared += aligned(room_of_patches(&job.halves, &job.x[0]) // item)
     job.table = aligned(job.x[0].taps + job.x[job.x_count - 1].taps)
     rows = table * job.halves.room if job.halves.used else 0
     job.batch = BATCH // (ADDRESS * table + sizeof(Head))
     if rows:
         job.batch = min(job.batch, BATCH // item // rows)
+    if job.halves.patched:
+        job.batch = min(job.batch, PATCHED)
     job.batch = 1 if job.line else max(job.batch, 1)
     job.rows = job.table + aligned(
         (job.batch * (ADDRESS * table + sizeof(Head)) + terms * ADDRESS) // item
@@ -241,8 +250,9 @@ cdef void list_tiles(const Job* job, const Sweep* s, long long* record) noexcept
 
 cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
     """Write the row outside of the source, the tiles of a plane and the masks of a row."""
-    cdef Py_ssize_t x, lanes = VEC_BYTES // sizeof(real)
+    cdef Py_ssize_t x, lanes = VEC_BYTES // sizeof(real), number = 1
     cdef unsigned int* masks
+    cdef Patch* patches = <Patch*>(scratch + job.patches_at)
     cdef int i
     fill_nothing(&job.halves, job.x[0].border, scratch, job.zeros)
     for i in range(job.sweep_count):
@@ -252,6 +262,10 @@ cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
         x = 0
         while x < job.x[0].extent:
             mask_taps(job, i, x, masks)
+            if job.halves.patched:
+                number = list_patches(
+                    &job.x[0], x, min(lanes, job.x[0].extent - x), masks, patches, number
+                )
             masks += job.x[i].taps
             x += lanes
 
@@ -296,6 +310,23 @@ cdef inline void run_line(
         where.x, where.x_end, head.count = x, min(x + lanes, x_end), count
         run_channels(t, <const vec* const*>table, &head, weight, bias, &where, to)
         x += count * lanes
+
+
+cdef inline void run_rows(
+    const Job* job, const Terms* t, const Ends* ends, const vec* const* table,
+    const Head* heads, const vec* weights, const vec* biases, const Span* where, vec* out,
+) noexcept nogil:
+    """Compute a batch of tiles: their rows but for the ends that need patches, then these."""
+    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    cdef Span middle = where[0]
+    if job.halves.patched:
+        middle.x = ends.left * lanes
+        middle.x_end = min(ends.right * lanes, where.x_end)
+        middle.masks += ends.left * t.reach[0].taps
+    if middle.x < middle.x_end:
+        run_channels(t, table, heads, weights, biases, &middle, out)
+    if job.halves.patched:  # what they read is near by now
+        run_ends(t, ends, table, heads, weights, biases, where, out)
 
 
 cdef inline void list_offsets(
@@ -358,6 +389,8 @@ cdef void run_tiles(
     cdef Head* head
     cdef Span where
     cdef Terms t
+    cdef Ends ends = ends_of(&job.x[0], &s.rows, VEC_BYTES // (4 if vec is f32v else 8))
+    ends.patches, ends.constant = <const Patch*>ahead(zeros, job.patches_at), zeros
     t.column, t.high = s.rows.column, s.rows.rows == ROWS
     t.blocks = job.w.c * s.blocks
     t.run = run_of(job, s)
@@ -395,8 +428,9 @@ cdef void run_tiles(
                         <unsigned int*>private, out,
                     )
                 else:
-                    run_channels(
-                        &t, <const vec* const*>table, heads, weights, biases, &where, out
+                    run_rows(
+                        job, &t, &ends, <const vec* const*>table, heads, weights, biases,
+                        &where, out,
                     )
                 count = 0
                 rows = <vec*>ahead(private, job.rows)

@@ -13,7 +13,8 @@
 # Columns   A vector is loaded where it lies, at any address; what is left and right of a
 #           row is masked, so that nothing beyond a row is read or multiplied. With a stride
 #           of 2, a tile's rows are first split into even and odd scalars: then all is dense.
-#           Rows with a border that is no zeros are copied, too, and get their ends there.
+#           Where the border is no zeros, planes_ends.pxd sums what sees it; if many results
+#           look at the same row, it is copied instead, and gets its ends there.
 # Rows      Outputs of a tile are `unit` rows apart so that with a dilation, too, they share
 #           rows: of a dilation of 2, the even rows are one tile and the odd ones another.
 
@@ -30,6 +31,9 @@ cdef enum:
     FAR = 8192  # bytes from what is read to what is asked for
     BITS = 32  # scalars of one load at most, every second one of them used
     ALL_BITS = 0xFFFFFFFF
+    MOST_PATCHED = 8  # scalars on either side of a row
+    MOST_PATCHED_TAPS = 64
+    FEW_RESULTS = 4  # channels: with more, copies of rows cost less than patches
 
 cdef struct one:
     char _
@@ -75,7 +79,7 @@ cdef enum Column:
     ONE, TWO, THREE, FIVE, SEVEN, THREE_APART, FIVE_APART
 
 cdef struct Halves:  # rows that are copied; of stride 2, even scalars, then odd ones
-    bint used, split            # whether rows are copied; into halves
+    bint used, split, patched   # whether rows are copied; into halves; loads are patched
     Py_ssize_t first            # of the source's scalars or pairs, for output 0
     Py_ssize_t filled, vectors  # of a half or row: those that are written; all
     Py_ssize_t seen             # scalars of the source that the outputs look at
@@ -222,20 +226,22 @@ cdef inline void load(
         v[j] = part(ahead(table[j], at), bits)
 
 
-cdef inline bint leaves(const Axis* x) noexcept nogil:
-    """Tell whether a window sees what lies left or right of the source."""
-    cdef Py_ssize_t last = x.off0 + x.off_step * (x.taps - 1)
-    return x.off0 < 0 or x.advance * (x.extent - 1) + last >= x.source
-
-
 cdef inline Halves halves_of(
-    const Axis* x, Py_ssize_t outputs, Py_ssize_t lanes, double value
+    const Axis* x, Py_ssize_t outputs, Py_ssize_t lanes, Py_ssize_t results, double value
 ) noexcept nogil:
-    """Describe the copies of what some outputs of an axis read, if it has any."""
+    """Describe the copies of what some outputs of an axis read, if it has any.
+
+    So many results, channels, look at each scalar.
+    """
     cdef Halves h
     cdef Py_ssize_t reach = x.off_step * (x.taps - 1), first
+    cdef Py_ssize_t right = x.advance * (x.extent - 1) + x.off0 + reach + 1 - x.source
+    cdef bint leaves = x.border != ZEROS and (x.off0 < 0 or right > 0)
     h.split = x.advance == 2
-    h.used = h.split or (x.border != ZEROS and leaves(x))
+    h.patched = leaves and not h.split and results <= FEW_RESULTS
+    h.patched = h.patched and max(-x.off0, right) <= MOST_PATCHED
+    h.patched = h.patched and x.taps <= MOST_PATCHED_TAPS
+    h.used = h.split or (leaves and not h.patched)
     h.value = value
     h.steps[0] = h.steps[1] = x.off_step
     h.first = h.at = x.off0
