@@ -9,10 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convcore import algorithms
+from convcore import algorithms, reference
 from convcore.problem import ConvProblem
 from convcore.problem.border import BORDERS
-from convcore.reference import conv as reference
 from convcore.runtime import threads
 from tests import oracle
 from tests.conv_helpers import compute

@@ -16,9 +16,9 @@
 # Parallel  over tasks = groups of samples, or parts of one: each writes rows that no other
 #           task writes. Every output is one sum in the order (c, kz, block of ky, kx, ky),
 #           so its bits depend on nothing else.
-# Scratch   shared: one row of zeros or of the border's constant, where the rows of each tile of a plane are, the masks
-#           of a row. Per thread the addresses of the rows of a batch of tiles and, with a
-#           stride of 2, those rows, split.
+# Scratch   shared: one row of zeros or of the border's constant, where the rows of each tile
+#           of a plane are, the masks of a row. Per thread the addresses of the rows of a
+#           batch of tiles and, with a stride of 2 or a border, those rows, copied.
 # Cost      2 * outputs * terms FLOPs; for K taps a column, N loads for R * K multiply-adds
 #           of each channel. x and y pass once through the caches; as tiles go along 7 rows
 #           at once, the processor does not see a stream, and lines are asked for early
@@ -316,7 +316,7 @@ cdef inline void run_rows(
     const Job* job, const Terms* t, const Ends* ends, const vec* const* table,
     const Head* heads, const vec* weights, const vec* biases, const Span* where, vec* out,
 ) noexcept nogil:
-    """Compute a batch of tiles: their rows but for the ends that need patches, then these."""
+    """Compute a batch of tiles: rows but for the ends that need patches, then these."""
     cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8)
     cdef Span middle = where[0]
     if job.halves.patched:
