@@ -20,6 +20,9 @@ MOST_VECTORS = 4096  # of the rows that one row of the result reads: 256 KB
 FEW_GROUPS = 16  # fewer leave lanes empty
 SMALL = {"fprop": 12, "dgrad": 12, "wgrad": 20}  # columns, for dense rows
 STRIDED = {"fprop": 64, "dgrad": 64, "wgrad": 128}  # and for stride 2
+BORDERED = (
+    40  # the same with a border: here it is pixels of the band, there a second loop
+)
 DILATED = 28  # and for stride 2, dilated
 
 
@@ -36,8 +39,6 @@ class ConvDepthwise:
 
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:
         """Accept one channel a group, two axes, strides 1 and 2, and bounded scratch."""
-        if problem.border != "zeros":
-            return Verdict(False, "TODO border")
         if problem.ic != problem.g or problem.oc != problem.g:
             return Verdict(False, "several channels a group")
         if problem.in_extent[0] > 1 or problem.kernel[0] > 1 or any(problem.padding[0]):
@@ -58,6 +59,12 @@ class ConvDepthwise:
             return Verdict(False, "few channels in the lanes")
         columns = max(problem.in_extent[2], problem.out_extent[2])
         most = (SMALL if problem.stride[2] == 1 else STRIDED)[direction]
+        if (
+            problem.stride[2] == 1
+            and problem.border != "zeros"
+            and direction != "dgrad"
+        ):
+            most = BORDERED
         if problem.stride[2] > 1 and problem.dilation[2] > 1:
             most = DILATED
         if columns > most:

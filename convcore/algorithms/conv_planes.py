@@ -63,8 +63,6 @@ class ConvPlanes:
 
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:
         """Accept strides 1 and 2 along the last axis, up to bounds on scratch."""
-        if problem.border != "zeros":
-            return Verdict(False, "TODO border")
         if problem.stride[2] > 2:
             return Verdict(False, "a stride above 2 along the last axis")
         if prod(problem.stride[:2]) > MOST_PHASES:
@@ -89,8 +87,10 @@ class ConvPlanes:
             return Verdict(False, f"tiles with more than {MOST_TERMS} terms a column")
         if ic * oc * problem.taps > MOST_WEIGHTS:
             return Verdict(False, f"groups of more than {MOST_WEIGHTS} weights")
-        if problem.stride[2] == 2 and direction != "dgrad":
-            # Rows of a tile are split, each into two of these.
+        copied = problem.stride[2] == 2 or problem.border != "zeros"
+        if copied and direction != "dgrad":
+            # Rows of a tile are split, each into two of these; those with a border are
+            # copied as they are.
             half = problem.out_extent[2]
             if direction == "fprop" and rows == max(problem.out_extent[:2]) == 1:
                 half = min(half, LINE)

@@ -16,6 +16,7 @@
     rounds.pxd      rounds of tasks, parts of scratch, sums of chunks
     winograd.pxd    transforms that save multiplications, and their tiles
     planes.pxd      tiles of rows and columns, for few channels a group
+    planes_ends.pxd the ends of their rows, where a border is no zeros
     fft.pxd         Fourier transforms of tiles, channels in the lanes
     fft_tiles.pxd   their lengths, and where they lie in images
     fft_tasks.pxd   how convolutions by them are split, fft_weight_tasks.pxd the gradients

@@ -30,8 +30,9 @@ cdef inline Py_ssize_t source_at(
         return 0 if i < 0 else extent - 1
     period = extent
     if border != CIRCULAR:
-        period = 2 * extent if border == SYMMETRIC else 2 * (extent - 1)
-    i = i % period  # as C has it: of the sign of i
+        period = 2 * extent if border == SYMMETRIC else max(2 * (extent - 1), 1)
+    if i < -period or i >= period:
+        i = i % period  # as C has it: of the sign of i
     if i < 0:
         i += period
     if i >= extent:

@@ -16,9 +16,9 @@
 # Parallel  over tasks = groups of samples, or parts of one: each writes rows that no other
 #           task writes. Every output is one sum in the order (c, kz, block of ky, kx, ky),
 #           so its bits depend on nothing else.
-# Scratch   shared: one row of zeros, where the rows of each tile of a plane are, the masks
-#           of a row. Per thread the addresses of the rows of a batch of tiles and, with a
-#           stride of 2, those rows, split.
+# Scratch   shared: one row of zeros or of the border's constant, where the rows of each tile
+#           of a plane are, the masks of a row. Per thread the addresses of the rows of a
+#           batch of tiles and, with a stride of 2 or a border, those rows, copied.
 # Cost      2 * outputs * terms FLOPs; for K taps a column, N loads for R * K multiply-adds
 #           of each channel. x and y pass once through the caches; as tiles go along 7 rows
 #           at once, the processor does not see a stream, and lines are asked for early
@@ -33,8 +33,6 @@
 
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
-from libc.string cimport memset
-
 from convcore.kernels.buffers cimport (
     Buffers, call, geometry_of, reals, reals_or_nothing, room,
 )
@@ -43,8 +41,11 @@ from convcore.kernels.geometry cimport (
     gradient_window, phases,
 )
 from convcore.kernels.planes cimport (
-    Halves, Rows, ascending, cut_rows, halves_of, list_masks, list_rows, point,
-    point_halves,
+    OUTSIDE, Halves, Rows, ascending, cut_rows, fill_nothing, halves_of,
+    list_masks, list_rows, point, point_copies,
+)
+from convcore.kernels.planes_ends cimport (
+    LANES, Ends, Patch, ends_of, list_patches, room_of_patches, run_ends,
 )
 from convcore.kernels.planes_tile cimport Head, Reach, Span, Terms, run_channels
 from convcore.kernels.rounds cimport ROUND_MACS, aligned, round_of
@@ -54,7 +55,8 @@ from convcore.kernels.vector cimport ROWS, VEC_BYTES, f32v, f64v, real, vec, ahe
 cdef enum:
     SWEEPS = 16  # most phases along z and y together
     ADDRESS = 8  # bytes of an address, at most
-    ALL = 0xFFFF  # lanes
+    MANY = 99  # channels, so that the ends of a long line are copied
+    PATCHED = 6  # tiles: their ends are summed in a pass of their own
     BATCH = 16384  # bytes of addresses, or of split rows, but for one tile
     TASKS_PER_THREAD = 8  # so that no thread waits long for the last task
     TASK_MACS = 200000  # fewest of a task: some 5 us
@@ -71,8 +73,7 @@ cdef struct Job:
     Py_ssize_t sweep_count         # phases along z and y
     Sweep[SWEEPS] sweeps
     Axis[2] x                      # phases along x
-    bint split                     # every second column is read: rows are split
-    Halves halves
+    Halves halves                  # rows that are copied: split, or with their borders
     Reach[2] reach                 # of each phase along x
     Py_ssize_t x_count, line       # of them; outputs of a tile if rows are one long line
     Py_ssize_t weight_m, weight_c  # weights from one output, input to the next
@@ -81,7 +82,7 @@ cdef struct Job:
     Py_ssize_t tasks, macs         # macs of a task
     Py_ssize_t batch               # tiles of which the rows are found at once
     Py_ssize_t[2] masks            # entries of each phase along x
-    Py_ssize_t masks_at            # where they are in scratch
+    Py_ssize_t masks_at, patches_at  # where they are in scratch; patches of loads
     Py_ssize_t zeros, shared       # scratch: the zeros; all that is shared;
     Py_ssize_t table, rows, private  # a thread's: where its table is, its rows; all of it
 
@@ -124,32 +125,34 @@ cdef inline void reach_taps(Job* job, Py_ssize_t lanes) noexcept nogil:
     cdef int i
     cdef const Axis* x
     cdef Reach* r
-    job.split = job.x[0].advance == 2
     for i in range(2):
         x = &job.x[min(i, job.x_count - 1)]
         r = &job.reach[i]
         r.taps, r.at, r.tap0, r.tap_step = x.taps, x.off0, x.tap0, x.tap_step
         r.steps[0] = r.steps[1] = x.off_step
-    if job.split:
-        job.halves = halves_of(
-            &job.x[0], job.line if job.line else job.x[0].extent, lanes
-        )
+    job.halves = halves_of(
+        &job.x[0], job.line if job.line else job.x[0].extent, lanes,
+        MANY if job.line else job.w.m, job.w.value,
+    )
+    if job.halves.used:
         r = &job.reach[0]
         r.at = job.halves.at
         r.steps[0], r.steps[1] = job.halves.steps[0], job.halves.steps[1]
-        job.zeros = max(job.zeros, job.x[0].extent + 2 * job.halves.odd)
+        job.zeros = max(
+            job.zeros, job.x[0].extent + job.halves.room + max(r.at, job.halves.nothing)
+        )
 
 
 cdef inline void mask_taps(
     const Job* job, int phase, Py_ssize_t x, unsigned int* masks
 ) noexcept nogil:
-    """Tell for each tap which lanes of column x are in the row: split rows have them all."""
+    """Tell for each tap which lanes of column x are in the row: copies have them all."""
     cdef Py_ssize_t kx
-    if job.x[phase].advance == 1:
+    if not job.halves.used:
         list_masks(&job.x[phase], x, masks)
         return
     for kx in range(job.x[phase].taps):
-        masks[kx] = ALL
+        masks[kx] = LANES
 
 
 cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) noexcept nogil:
@@ -199,11 +202,15 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
         if not job.line:
             job.masks[i] *= (job.x[0].extent - 1) // lanes + 1
         job.shared += aligned(job.masks[i])
+    job.patches_at = job.shared
+    job.shared += aligned(room_of_patches(&job.halves, &job.x[0]) // item)
     job.table = aligned(job.x[0].taps + job.x[job.x_count - 1].taps)
-    rows = table * 2 * job.halves.odd if job.split else 0
+    rows = table * job.halves.room if job.halves.used else 0
     job.batch = BATCH // (ADDRESS * table + sizeof(Head))
     if rows:
         job.batch = min(job.batch, BATCH // item // rows)
+    if job.halves.patched:
+        job.batch = min(job.batch, PATCHED)
     job.batch = 1 if job.line else max(job.batch, 1)
     job.rows = job.table + aligned(
         (job.batch * (ADDRESS * table + sizeof(Head)) + terms * ADDRESS) // item
@@ -221,7 +228,7 @@ cdef inline unsigned int* masks_of(const Job* job, const real* scratch, int phas
 
 cdef void list_tiles(const Job* job, const Sweep* s, long long* record) noexcept nogil:
     """Write for each tile of a plane its place in `out`, its rows and what they read."""
-    cdef Py_ssize_t z, residue, i, first, row
+    cdef Py_ssize_t z, residue, i, j, first, row
     for z in range(s.z.extent):
         for residue in range(s.rows.tiles // s.rows.per_unit):
             for i in range(s.rows.per_unit):
@@ -235,15 +242,19 @@ cdef void list_tiles(const Job* job, const Sweep* s, long long* record) noexcept
                 list_rows(
                     &s.rows, &s.z, &s.y, job.x[0].source, z, first, s.rows.loads, record + 2
                 )
+                for j in range(s.blocks * s.rows.loads if job.line else 0):
+                    if j % s.rows.loads:  # `run_line` looks for these
+                        record[2 + j] = OUTSIDE
                 record += record_of(s)
 
 
 cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
-    """Write the row of zeros, the tiles of a plane and the masks of a row."""
-    cdef Py_ssize_t x, lanes = VEC_BYTES // sizeof(real)
+    """Write the row outside of the source, the tiles of a plane and the masks of a row."""
+    cdef Py_ssize_t x, lanes = VEC_BYTES // sizeof(real), number = 1
     cdef unsigned int* masks
+    cdef Patch* patches = <Patch*>(scratch + job.patches_at)
     cdef int i
-    memset(scratch, 0, job.zeros * sizeof(real))
+    fill_nothing(&job.halves, job.x[0].border, scratch, job.zeros)
     for i in range(job.sweep_count):
         list_tiles(job, &job.sweeps[i], <long long*>(scratch + job.sweeps[i].records))
     for i in range(job.x_count if not job.line else 0):
@@ -251,6 +262,10 @@ cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
         x = 0
         while x < job.x[0].extent:
             mask_taps(job, i, x, masks)
+            if job.halves.patched:
+                number = list_patches(
+                    &job.x[0], x, min(lanes, job.x[0].extent - x), masks, patches, number
+                )
             masks += job.x[i].taps
             x += lanes
 
@@ -258,7 +273,7 @@ cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
 cdef inline bint inside(const Job* job, Py_ssize_t x, Py_ssize_t length) noexcept nogil:
     """Tell whether a piece of a line reads and writes nothing outside of it."""
     cdef Py_ssize_t i, first, last
-    for i in range(job.x_count if not job.split else 0):
+    for i in range(job.x_count):
         first = job.x[i].advance * x + job.x[i].off0
         last = first + job.x[i].advance * length + job.x[i].off_step * (job.x[i].taps - 1)
         if first < 0 or last > job.x[i].source or x + length > job.x[i].extent:
@@ -268,7 +283,7 @@ cdef inline bint inside(const Job* job, Py_ssize_t x, Py_ssize_t length) noexcep
 
 cdef inline void run_line(
     const Job* job, const Terms* t, Py_ssize_t piece, const vec** table, const Head* first,
-    const vec* weight, const vec* bias, const vec* zeros, unsigned int* masks, vec* to,
+    const vec* weight, const vec* bias, const vec* nothing, unsigned int* masks, vec* to,
 ) noexcept nogil:
     """Compute a piece of a single row: its vectors are the rows of the tile."""
     cdef Py_ssize_t x = piece * job.line, lanes = VEC_BYTES // (4 if vec is f32v else 8)
@@ -281,13 +296,13 @@ cdef inline void run_line(
     while x < x_end:
         # As many vectors as need no masks; or one, which has masks of its own.
         count = (x_end - x) // lanes
-        while count > 1 and not inside(job, x, count * lanes):
+        while count > 1 and not job.halves.used and not inside(job, x, count * lanes):
             count -= 1
         count = max(count, 1)
         for i in range(t.blocks):
             for j in range(1, ROWS):
                 table[i * ROWS + j] = table[i * ROWS]
-                if j < count and table[i * ROWS] != zeros:
+                if j < count and table[i * ROWS] != nothing:
                     table[i * ROWS + j] = ahead(table[i * ROWS], j * lanes)
         mask_taps(job, 0, x, masks)
         if job.x_count == 2:
@@ -295,6 +310,23 @@ cdef inline void run_line(
         where.x, where.x_end, head.count = x, min(x + lanes, x_end), count
         run_channels(t, <const vec* const*>table, &head, weight, bias, &where, to)
         x += count * lanes
+
+
+cdef inline void run_rows(
+    const Job* job, const Terms* t, const Ends* ends, const vec* const* table,
+    const Head* heads, const vec* weights, const vec* biases, const Span* where, vec* out,
+) noexcept nogil:
+    """Compute a batch of tiles: rows but for the ends that need patches, then these."""
+    cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    cdef Span middle = where[0]
+    if job.halves.patched:
+        middle.x = ends.left * lanes
+        middle.x_end = min(ends.right * lanes, where.x_end)
+        middle.masks += ends.left * t.reach[0].taps
+    if middle.x < middle.x_end:
+        run_channels(t, table, heads, weights, biases, &middle, out)
+    if job.halves.patched:  # what they read is near by now
+        run_ends(t, ends, table, heads, weights, biases, where, out)
 
 
 cdef inline void list_offsets(
@@ -313,18 +345,20 @@ cdef inline void list_offsets(
 
 cdef inline void point_tile(
     const Job* job, const Sweep* s, const long long* record, const vec* planes,
-    const vec* zeros, const vec** table, vec** to,
+    const vec* nothing, const vec** table, vec** to,
 ) noexcept nogil:
     """Give the addresses of the rows that a tile reads."""
-    cdef Py_ssize_t _c, count = s.blocks * s.rows.loads
+    cdef Py_ssize_t _c, count = s.blocks * s.rows.loads, x = record[1] * job.line
+    cdef bint copied = job.halves.used
+    if job.line and not job.halves.split:  # of a line only the ends
+        copied = copied and not inside(job, x, job.line)
     for _c in range(job.w.c):
-        if job.split:
-            point_halves(
-                &job.halves, &job.x[0], record[1] * job.line, record + 2, count, planes,
-                zeros, table, to,
+        if copied:
+            point_copies(
+                &job.halves, &job.x[0], x, record + 2, count, planes, nothing, table, to
             )
         else:
-            point(table, record + 2, count, planes, zeros)
+            point(table, record + 2, count, planes, nothing)
         table += count
         planes = ahead(planes, job.w.source_plane)
 
@@ -350,10 +384,13 @@ cdef void run_tiles(
     cdef Head* heads = <Head*>ahead(private, job.table)
     cdef const vec** table = <const vec**>(heads + job.batch)
     cdef vec* rows = <vec*>ahead(private, job.rows)
+    cdef const vec* nothing = ahead(zeros, job.halves.nothing if job.halves.used else 0)
     cdef const long long* record
     cdef Head* head
     cdef Span where
     cdef Terms t
+    cdef Ends ends = ends_of(&job.x[0], &s.rows, VEC_BYTES // (4 if vec is f32v else 8))
+    ends.patches, ends.constant = <const Patch*>ahead(zeros, job.patches_at), zeros
     t.column, t.high = s.rows.column, s.rows.rows == ROWS
     t.blocks = job.w.c * s.blocks
     t.run = run_of(job, s)
@@ -378,7 +415,7 @@ cdef void run_tiles(
             head.out = plane * job.w.m * job.w.plane + record[0]
             head.count = record[1]
             point_tile(
-                job, s, record, ahead(source, plane * job.w.c * job.w.source_plane), zeros,
+                job, s, record, ahead(source, plane * job.w.c * job.w.source_plane), nothing,
                 table + count * t.loads, &rows,
             )
             record += size
@@ -387,12 +424,13 @@ cdef void run_tiles(
                 where.tiles = count
                 if job.line:
                     run_line(
-                        job, &t, head.count, table, head, weights, biases, zeros,
+                        job, &t, head.count, table, head, weights, biases, nothing,
                         <unsigned int*>private, out,
                     )
                 else:
-                    run_channels(
-                        &t, <const vec* const*>table, heads, weights, biases, &where, out
+                    run_rows(
+                        job, &t, &ends, <const vec* const*>table, heads, weights, biases,
+                        &where, out,
                     )
                 count = 0
                 rows = <vec*>ahead(private, job.rows)

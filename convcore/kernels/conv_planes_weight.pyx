@@ -34,7 +34,11 @@ from convcore.kernels.geometry cimport (
     CONV_FIELDS, Axis, Conv, Window, conv_of, forward_axis, forward_window,
 )
 from convcore.kernels.planes cimport (
-    FIVE_APART, THREE_APART, Rows, cut_rows, halves_of, list_rows, point, point_halves, span,
+    FIVE_APART, THREE_APART, Halves, Rows, cut_rows, fill_nothing, halves_of, list_rows,
+    point, point_copies, span,
+)
+from convcore.kernels.planes_ends cimport (
+    Ends, Patch, add_ends, between_ends, ends_of, list_patches, room_of_patches,
 )
 from convcore.kernels.planes_sums cimport Columns, add_block, low, shape, single, tall
 from convcore.kernels.rounds cimport ROUND_MACS, add_tree, aligned, round_of
@@ -58,7 +62,8 @@ cdef struct Job:
     Window w
     Axis z, y, x
     Rows rows                           # of the tiles
-    Columns columns
+    Columns columns, middle             # all of them; those that look at no border
+    Ends ends                           # the others
     Py_ssize_t kernel, weights          # of one o and c; of a group
     Py_ssize_t per_unit, tiles, rest    # tiles of a residue, of a plane; rows without one
     Py_ssize_t band, bands, rest_bands  # tiles of a unit; units of tiles, of single rows
@@ -66,7 +71,7 @@ cdef struct Job:
     Py_ssize_t each, chunk, chunks      # groups of a task; units of a chunk
     Py_ssize_t tasks, macs              # macs of a task
     Py_ssize_t records                  # integers that tell of all tiles
-    Py_ssize_t zeros, masks, partial    # scratch in scalars: parts, and where chunks begin,
+    Py_ssize_t zeros, masks, patches, partial  # scratch in scalars: parts, and where chunks begin,
     Py_ssize_t shared, table, private   # all of it; of a thread, parts and all
     Py_ssize_t sums                     # where the sums of a thread are
 
@@ -94,8 +99,8 @@ cdef inline void cut_plane(Job* job, Py_ssize_t item) noexcept nogil:
     job.rest = job.y.extent - job.per_unit * r.rows * r.unit
     addresses = job.z.taps * r.blocks * r.loads + 1
     job.band = min(ADDRESSES // addresses, UNIT)
-    if job.columns.split:
-        job.band = min(job.band, SPLIT // item // (addresses * 2 * job.columns.halves.odd))
+    if job.columns.halves.used:
+        job.band = min(job.band, SPLIT // item // (addresses * job.columns.halves.room))
     job.band = max(job.band, 1)
     job.records = job.tiles * addresses + job.z.extent * job.rest * (
         job.z.taps * r.blocks * r.taps + 1
@@ -115,16 +120,20 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     job.kernel = p.kernel[0] * p.kernel[1] * p.kernel[2]
     job.weights = p.ocg * p.icg * job.kernel
     job.lanes = VEC_BYTES // item
-    job.columns.split = job.x.advance == 2
-    if job.columns.split:
-        job.columns.halves = halves_of(&job.x, job.x.extent, job.lanes)
+    job.columns.halves = halves_of(
+        &job.x, job.x.extent, job.lanes, p.ocg, job.w.value
+    )
     cut_plane(&job, item)
     job.columns.column, job.columns.x = job.rows.column, job.x
     job.columns.pitch = job.rows.unit * job.x.extent
     job.columns.kernel_row = p.kernel[2]
     job.vectors = (job.x.extent - 1) // job.lanes + 1
     job.columns.vectors = job.vectors
+    job.ends = ends_of(&job.x, &job.rows, job.lanes)
     job.columns.longest = max(chain(p.n * job.w.plane) // (ROWS * UNIT), 32)
+    job.middle = job.columns
+    if job.columns.halves.patched:
+        job.middle = between_ends(&job.columns, &job.ends, job.lanes)
     units = p.n * (job.bands + job.rest_bands)
     macs = job.weights * job.w.plane * p.n
     job.each = max(min(TASK_MACS // max(macs, 1), p.g // TASKS), 1)
@@ -137,16 +146,17 @@ cdef Job make_job(const Conv* p, Py_ssize_t item) noexcept nogil:
     job.tasks = ((p.g - 1) // job.each + 1) * job.chunks
     job.macs = macs * job.each // job.chunks + 1
     job.zeros = aligned(p.in_extent[2])
-    if job.columns.split:
-        job.zeros = aligned(2 * job.columns.halves.odd)
+    if job.columns.halves.used:
+        job.zeros = aligned(job.columns.halves.room + max(job.x.off0, 0))
     job.masks = aligned(job.vectors * (job.x.taps + 1))
-    job.partial = job.zeros + job.masks + aligned(job.records * ADDRESS // item)
+    job.patches = aligned(room_of_patches(&job.columns.halves, &job.x) // item)
+    job.partial = job.zeros + job.masks + job.patches + aligned(job.records * ADDRESS // item)
     job.shared = job.partial
     if job.chunks > 1:
         job.shared += aligned(job.weights * p.g * job.chunks)
     job.sums = aligned(job.table * ADDRESS // item)
-    if job.columns.split:
-        job.sums += aligned(job.table * 2 * job.columns.halves.odd)
+    if job.columns.halves.used:
+        job.sums += aligned(job.table * job.columns.halves.room)
     job.table = aligned(job.table * ADDRESS // item)
     job.private = job.sums + aligned(2 * job.weights * job.lanes)
     return job
@@ -172,25 +182,30 @@ cdef void list_tiles(const Job* job, long long* record) noexcept nogil:
 
 
 cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
-    """Write the row of zeros, the tiles, and for each vector the masks of dy and of x."""
+    """Write the row outside of x, the tiles, and for each vector masks of dy and of x."""
     cdef unsigned int* masks = <unsigned int*>(scratch + job.zeros)
-    cdef Py_ssize_t i, kx, at, count
-    memset(scratch, 0, job.zeros * sizeof(real))
+    cdef Patch* patches = <Patch*>(scratch + job.zeros + job.masks)
+    cdef Py_ssize_t i, kx, at, count, number = 1
+    fill_nothing(&job.columns.halves, job.x.border, scratch, job.zeros)
     for i in range(job.vectors):
         count = min(job.lanes, job.x.extent - i * job.lanes)
         masks[0] = span(0, count)
         for kx in range(job.x.taps):
             at = job.x.advance * i * job.lanes + job.x.off0 + job.x.off_step * kx
             masks[1 + kx] = masks[0]
-            if not job.columns.split:
+            if not job.columns.halves.used:
                 masks[1 + kx] = span(-at, min(job.x.source - at, count))
+        if job.columns.halves.patched:
+            number = list_patches(
+                &job.x, i * job.lanes, count, masks + 1, patches, number
+            )
         masks += 1 + job.x.taps
-    list_tiles(job, <long long*>(scratch + job.zeros + job.masks))
+    list_tiles(job, <long long*>(scratch + job.zeros + job.masks + job.patches))
 
 
 cdef inline void add_unit(
     const Job* job, const long long* record, Py_ssize_t tiles, const vec* x, const vec* dy,
-    const vec* zeros, const unsigned int* masks, const vec** table, vec* sums, shape* tile,
+    const vec* nothing, const unsigned int* masks, const vec** table, vec* sums, shape* tile,
 ) noexcept nogil:
     """Add some tiles of one group of one sample, for every o and c."""
     cdef int loads = job.rows.taps if shape is single else job.rows.loads
@@ -198,27 +213,34 @@ cdef inline void add_unit(
     cdef const vec** rows
     cdef const vec* plane
     cdef vec* to
+    cdef Py_ssize_t first = job.middle.x.off0 - job.x.off0  # the first column without a patch
     for c in range(job.p.icg):
         to = <vec*>ahead(<const vec*>table, job.table)
         plane = ahead(x, c * job.w.source_plane)
         for t in range(tiles):
-            if job.columns.split:
-                point_halves(
+            if job.columns.halves.used:
+                point_copies(
                     &job.columns.halves, &job.x, 0, record + t * (apart + 1) + 1, apart, plane,
-                    zeros, table + t * apart, &to,
+                    nothing, table + t * apart, &to,
                 )
             else:
                 point(
-                    table + t * apart, record + t * (apart + 1) + 1, apart, plane, zeros
+                    table + t * apart, record + t * (apart + 1) + 1, apart, plane, nothing
                 )
         for o in range(job.p.ocg):
             rows = table
             to = <vec*>sums + (o * job.p.icg + c) * job.kernel
             for _kz in range(job.z.taps):
                 for _block in range(job.rows.blocks):
+                    if job.columns.halves.patched:
+                        add_ends(
+                            &job.columns, &job.ends, <const vec* const*>rows,
+                            ahead(dy, o * job.w.plane), record, tiles, apart, masks, to, tile,
+                        )
                     add_block(
-                        &job.columns, <const vec* const*>rows, ahead(dy, o * job.w.plane), record,
-                        tiles, apart, c == 0 or o == 0, masks, to, tile,
+                        &job.middle, <const vec* const*>rows,
+                        ahead(dy, o * job.w.plane + first), record, tiles, apart,
+                        c == 0 or o == 0, masks + first // job.lanes * (1 + job.x.taps), to, tile,
                     )
                     rows += loads
                     to += job.rows.taps * job.p.kernel[2]
@@ -234,8 +256,12 @@ cdef inline void add_units(
     cdef Py_ssize_t size = job.z.taps * job.rows.blocks * job.rows.loads + 1
     cdef Py_ssize_t rest_size = job.z.taps * job.rows.blocks * job.rows.taps + 1
     cdef const unsigned int* masks = <const unsigned int*>ahead(zeros, job.zeros)
-    cdef const long long* record = <const long long*>ahead(zeros, job.zeros + job.masks)
+    cdef const long long* record = <const long long*>ahead(
+        zeros, job.zeros + job.masks + job.patches
+    )
     cdef const long long* rest = record + job.tiles * size
+    cdef const Halves* h = &job.columns.halves
+    cdef const vec* nothing = ahead(zeros, h.nothing if h.used else 0)
     cdef const vec* xs
     cdef const vec* dys
     for _unit in range(unit0, unit1):
@@ -244,20 +270,20 @@ cdef inline void add_units(
         if i >= job.bands:
             tiles = min(job.band, job.z.extent * job.rest - (i - job.bands) * job.band)
             add_unit(
-                job, rest + (i - job.bands) * job.band * rest_size, tiles, xs, dys, zeros,
-                masks, table, sums, <single*>NULL,
+                job, rest + (i - job.bands) * job.band * rest_size, tiles, xs, dys,
+                nothing, masks, table, sums, <single*>NULL,
             )
         else:
             tiles = min(job.band, job.tiles - i * job.band)
             if job.rows.rows == ROWS:
                 add_unit(
-                    job, record + i * job.band * size, tiles, xs, dys, zeros, masks, table,
-                    sums, <tall*>NULL,
+                    job, record + i * job.band * size, tiles, xs, dys, nothing, masks,
+                    table, sums, <tall*>NULL,
                 )
             else:
                 add_unit(
-                    job, record + i * job.band * size, tiles, xs, dys, zeros, masks, table,
-                    sums, <low*>NULL,
+                    job, record + i * job.band * size, tiles, xs, dys, nothing, masks,
+                    table, sums, <low*>NULL,
                 )
         i += 1
         if i == per_sample:
@@ -364,6 +390,8 @@ cdef int weight_gradient(const Buffers* held, int threads, real* like) except -1
     cdef const real* dy = reals(held, 2, p.n * p.g * p.ocg * job.w.plane, like)
     cdef real* dw = reals(held, 3, p.g * job.weights, like)
     cdef real* scratch = room(held, 4, job.shared + threads * job.private, like)
+    job.ends.patches = <const Patch*>(scratch + job.zeros + job.masks)
+    job.ends.constant = scratch
     if p.n:
         return run(&job, x, dy, dw, scratch, threads)
     memset(dw, 0, p.g * job.weights * sizeof(real))

@@ -1,7 +1,8 @@
 # Planes with channels in the lanes: what conv_depthwise.pyx and its weight gradient share.
 #
 # What      A band is some rows of as many planes as a vector has lanes, transposed: one
-#           vector for each pixel, real zeros where windows leave the planes.
+#           vector for each pixel, real zeros where windows leave the planes, or what the
+#           border says: other pixels of the same row, other rows, its constant.
 #
 #               plane 0  [ x x x x ]              0 0 0 0 0 0     one vector for each
 #               plane 1  [ x x x x ]    -->       0 * * * * 0     x, pitch of them a row
@@ -14,10 +15,11 @@
 #           a plane alone.
 # Cost      A load, log2(L) shuffles and a store for each vector of the source.
 
+from convcore.kernels.border cimport ZEROS, source_at
 from convcore.kernels.geometry cimport Axis, Conv, forward_axis, gradient_axis, phases
 from convcore.kernels.rounds cimport ceil_div
 from convcore.kernels.transpose cimport put_pixels
-from convcore.kernels.vector cimport vec, ahead, zero_lanes
+from convcore.kernels.vector cimport vec, ahead, all_lanes, zero_lanes
 
 cdef enum:
     BAND = 600  # vectors of a band and its sums, but for one row: a fraction of L2
@@ -32,6 +34,7 @@ cdef struct Frame:
     Py_ssize_t left, pitch             # the first column of a band, counted in the source
     Py_ssize_t band_rows               # at most
     Py_ssize_t source_height, source_width
+    double value                       # of a constant border
 
 cdef struct Slice:                     # what a box reads
     Py_ssize_t first, count            # rows of its band, counted in the source
@@ -69,6 +72,7 @@ cdef inline Frame frame_of(const Conv* p, bint gradient) noexcept nogil:
     cdef Slice s
     f.y[0], f.x[0] = forward_axis(p, 1), forward_axis(p, 2)
     f.x_phases = 1
+    f.value = p.value
     f.height, f.width = p.out_extent[1], p.out_extent[2]
     if gradient:
         f.height, f.width = p.in_extent[1], p.in_extent[2]
@@ -123,26 +127,75 @@ cdef inline void list_places(const Frame* f, int* places) noexcept nogil:
             places += 1
 
 
+cdef inline void put_rows(
+    const Frame* f, const vec* source, Py_ssize_t y, Py_ssize_t count, Py_ssize_t rows,
+    const int* places, vec* to,
+) noexcept nogil:
+    """Transpose some rows of the source, from y on."""
+    put_pixels(
+        ahead(source, y * f.source_width), f.source_height * f.source_width, rows,
+        count * f.source_width, places, to,
+    )
+
+
+cdef inline void fill_ends(const Frame* f, Py_ssize_t count, vec* band) noexcept nogil:
+    """Write what lies left and right of the source in some rows of a band."""
+    cdef Py_ssize_t x = f.left, at, i
+    cdef vec value = all_lanes(band, f.value)
+    while x < f.left + f.pitch:
+        if x == 0:
+            x = f.source_width
+            continue
+        at = source_at(f.x[0].border, x, f.source_width) - f.left
+        for i in range(count):
+            band[i * f.pitch + x - f.left] = value if at < -f.left else band[i * f.pitch + at]
+        x += 1
+
+
+cdef inline void fill_border(
+    const Frame* f, const Slice* s, const vec* source, Py_ssize_t rows, const int* places,
+    vec* band,
+) noexcept nogil:
+    """Write what lies around the rows of the source in a band."""
+    cdef Py_ssize_t i, j, y
+    cdef vec* to
+    if s.filled:
+        fill_ends(f, s.filled, band + (s.inside - s.first) * f.pitch)
+    for i in range(s.kept, s.count):
+        if 0 <= s.first + i < f.source_height:
+            continue
+        y = source_at(f.y[0].border, s.first + i, f.source_height)
+        to = band + i * f.pitch
+        if y < 0:
+            for j in range(f.pitch):
+                to[j] = all_lanes(source, f.value)
+        elif 0 <= y - s.first < s.count:
+            for j in range(f.pitch):
+                to[j] = band[(y - s.first) * f.pitch + j]
+        else:
+            put_rows(f, source, y, 1, rows, places, to)
+            fill_ends(f, 1, to)
+
+
 cdef inline void fill_band(
     const Frame* f, const Slice* s, const vec* source, Py_ssize_t rows, const int* places,
     vec* band,
 ) noexcept nogil:
-    """Fill the band of a box: rows that are there, rows of the source, and zeros.
+    """Fill the band of a box: rows that are there, rows of the source, and the border.
 
     The columns left and right of the source have to be zero already.
     """
-    cdef Py_ssize_t plane = f.source_height * f.source_width, i
-    cdef Py_ssize_t kept = s.kept * f.pitch, all_rows = s.count * f.pitch
+    cdef Py_ssize_t i, kept = s.kept * f.pitch, all_rows = s.count * f.pitch
     cdef Py_ssize_t top = min(max((s.inside - s.first) * f.pitch, kept), all_rows)
     cdef Py_ssize_t bottom = top + s.filled * f.pitch
     for i in range(kept):
         band[i] = band[s.skip * f.pitch + i]
+    if s.filled:
+        put_rows(f, source, s.inside, s.filled, rows, places, band + top)
+    if f.y[0].border != ZEROS:
+        fill_border(f, s, source, rows, places, band)
+        return
     for i in range(kept, top):
         band[i] = zero_lanes(source)
-    if s.filled:
-        put_pixels(
-            ahead(source, s.inside * f.source_width), plane, rows,
-            s.filled * f.source_width, places, band + top,
-        )
     for i in range(bottom, all_rows):
         band[i] = zero_lanes(source)

@@ -6,18 +6,23 @@
 #
 #               source row 0 --k0-- output row 0      A table holds the addresses of the N
 #               source row 1 <      output row 1      rows; one that is outside of the plane
-#               source row 2 ...                      is a row of zeros in scratch.
+#               source row 2 ...                      is a row of zeros in scratch, or
+#                                                     what the border says: another row of
+#                                                     the source, a row of its constant.
 #
 # Columns   A vector is loaded where it lies, at any address; what is left and right of a
 #           row is masked, so that nothing beyond a row is read or multiplied. With a stride
 #           of 2, a tile's rows are first split into even and odd scalars: then all is dense.
+#           Where the border is no zeros, planes_ends.pxd sums what sees it; if many results
+#           look at the same row, it is copied instead, and gets its ends there.
 # Rows      Outputs of a tile are `unit` rows apart so that with a dilation, too, they share
 #           rows: of a dilation of 2, the even rows are one tile and the odd ones another.
 
+from convcore.kernels.border cimport CONSTANT, ZEROS, source_at
 from convcore.kernels.geometry cimport Axis, gcd
 from convcore.kernels.rounds cimport ceil_div
 from convcore.kernels.vector cimport (
-    ROWS, ROWS_HALF, VEC_BYTES, f32v, vec, ahead, cc_fetch, pair, part,
+    ROWS, ROWS_HALF, VEC_BYTES, f32v, real, vec, ahead, cc_fetch, pair, part,
 )
 
 cdef enum:
@@ -26,6 +31,9 @@ cdef enum:
     FAR = 8192  # bytes from what is read to what is asked for
     BITS = 32  # scalars of one load at most, every second one of them used
     ALL_BITS = 0xFFFFFFFF
+    MOST_PATCHED = 8  # scalars on either side of a row
+    MOST_PATCHED_TAPS = 64
+    FEW_RESULTS = 4  # channels: with more, copies of rows cost less than patches
 
 cdef struct one:
     char _
@@ -70,12 +78,17 @@ ctypedef fused along:  # the columns: as they lie; two phases written in turns
 cdef enum Column:
     ONE, TWO, THREE, FIVE, SEVEN, THREE_APART, FIVE_APART
 
-cdef struct Halves:  # rows of a source that is read with stride 2: even scalars, then odd ones
-    Py_ssize_t first            # of the source's pairs, for output 0
-    Py_ssize_t filled, vectors  # of a half: those that are written; all
+cdef struct Halves:  # rows that are copied; of stride 2, even scalars, then odd ones
+    bint used, split, patched   # whether rows are copied; into halves; loads are patched
+    Py_ssize_t first            # of the source's scalars or pairs, for output 0
+    Py_ssize_t filled, vectors  # of a half or row: those that are written; all
+    Py_ssize_t seen             # scalars of the source that the outputs look at
+    Py_ssize_t room             # scalars of a copy
     Py_ssize_t odd              # scalars from one half to the other
     Py_ssize_t at               # where the first tap of output 0 is
     Py_ssize_t[2] steps         # from tap to tap, alternating
+    Py_ssize_t nothing          # where the row outside of the source begins in its room
+    double value                # of a constant border
 
 cdef struct Rows:  # how the rows of a phase are cut into tiles
     Column column
@@ -162,15 +175,16 @@ cdef inline Py_ssize_t list_rows(
 
     Rows of `row` scalars, counted from the start of a channel; OUTSIDE for the others.
     """
-    cdef Py_ssize_t kz, ky, _j, iz, iy, count = 0
+    cdef Py_ssize_t kz, ky, _j, iz, iy, at, count = 0
     for kz in range(z.taps):
-        iz = z.advance * at_z + z.off0 + z.off_step * kz
+        iz = source_at(z.border, z.advance * at_z + z.off0 + z.off_step * kz, z.source)
         for ky in range(r.blocks):
             iy = y.advance * first + y.off0 + y.off_step * ky * r.taps
             for _j in range(loads):
+                at = source_at(y.border, iy, y.source)
                 rows[count] = OUTSIDE
-                if iz >= 0 and iz < z.source and iy >= 0 and iy < y.source:
-                    rows[count] = (iz * y.source + iy) * row
+                if iz >= 0 and at >= 0:
+                    rows[count] = (iz * y.source + at) * row
                 count += 1
                 iy += r.between
     return count
@@ -178,12 +192,12 @@ cdef inline Py_ssize_t list_rows(
 
 cdef inline void point(
     const vec** table, const long long* rows, Py_ssize_t count, const vec* plane,
-    const vec* zeros,
+    const vec* nothing,
 ) noexcept nogil:
     """Turn rows into addresses."""
     cdef Py_ssize_t j
     for j in range(count):
-        table[j] = zeros if rows[j] < 0 else ahead(plane, rows[j])
+        table[j] = nothing if rows[j] < 0 else ahead(plane, rows[j])
 
 
 cdef inline unsigned int span(Py_ssize_t low, Py_ssize_t high) noexcept nogil:
@@ -212,20 +226,77 @@ cdef inline void load(
         v[j] = part(ahead(table[j], at), bits)
 
 
-cdef inline Halves halves_of(const Axis* x, Py_ssize_t outputs, Py_ssize_t lanes) noexcept nogil:
-    """Describe the halves of what some outputs of an axis with stride 2 read."""
+cdef inline Halves halves_of(
+    const Axis* x, Py_ssize_t outputs, Py_ssize_t lanes, Py_ssize_t results, double value
+) noexcept nogil:
+    """Describe the copies of what some outputs of an axis read, if it has any.
+
+    So many results, channels, look at each scalar.
+    """
     cdef Halves h
-    cdef Py_ssize_t last = (x.off0 + x.off_step * (x.taps - 1)) >> 1, first = x.off0 >> 1
-    h.first = first
-    h.filled = ceil_div(outputs + last - first, lanes)
+    cdef Py_ssize_t reach = x.off_step * (x.taps - 1), first
+    cdef Py_ssize_t right = x.advance * (x.extent - 1) + x.off0 + reach + 1 - x.source
+    cdef bint leaves = x.border != ZEROS and (x.off0 < 0 or right > 0)
+    h.split = x.advance == 2
+    h.patched = leaves and not h.split and results <= FEW_RESULTS
+    h.patched = h.patched and max(-x.off0, right) <= MOST_PATCHED
+    h.patched = h.patched and x.taps <= MOST_PATCHED_TAPS
+    h.used = h.split or (leaves and not h.patched)
+    h.value = value
+    h.steps[0] = h.steps[1] = x.off_step
+    h.first = h.at = x.off0
+    h.seen = x.advance * (outputs - 1) + reach + 1
+    h.filled, h.odd, h.nothing = ceil_div(h.seen, lanes), 0, max(-x.off0, 0)
+    if h.split:
+        h.first = first = x.off0 >> 1
+        h.seen += x.off0 & 1
+        h.filled = ceil_div(outputs + ((x.off0 + reach) >> 1) - first, lanes)
+        h.odd = (h.filled + 1) * lanes
+        h.at = (x.off0 & 1) * h.odd
+        h.steps[0] = h.steps[1] = x.off_step // 2
+        if x.off_step % 2:
+            h.steps[x.off0 & 1] += h.odd  # from an even scalar to an odd one
+            h.steps[1 - (x.off0 & 1)] += 1 - h.odd
+        h.nothing = 0
     h.vectors = h.filled + 1  # loads go beyond what any output needs
-    h.odd = h.vectors * lanes
-    h.at = (x.off0 & 1) * h.odd
-    h.steps[0] = h.steps[1] = x.off_step // 2
-    if x.off_step % 2:
-        h.steps[x.off0 & 1] += h.odd  # from an even scalar to an odd one
-        h.steps[1 - (x.off0 & 1)] += 1 - h.odd
+    h.room = h.vectors * lanes + h.odd
     return h
+
+
+cdef inline void fill_nothing(
+    const Halves* h, Py_ssize_t border, real* to, Py_ssize_t count
+) noexcept nogil:
+    """Write the row that is outside of the source."""
+    cdef Py_ssize_t i
+    cdef real value = <real>h.value if border == CONSTANT else 0
+    for i in range(count):
+        to[i] = value
+
+
+cdef inline void put_one(
+    vec* to, Py_ssize_t i, const vec* row, Py_ssize_t j, double value
+) noexcept nogil:
+    """Write scalar j of a row, or a constant."""
+    if vec is f32v:
+        (<float*>to)[i] = (<const float*>row)[j] if j >= 0 else <float>value
+    else:
+        (<double*>to)[i] = (<const double*>row)[j] if j >= 0 else value
+
+
+cdef inline void put_ends(
+    const Halves* h, const Axis* x, Py_ssize_t first, const vec* row, vec* to
+) noexcept nogil:
+    """Write what lies left and right of the source into the copy of a row."""
+    cdef Py_ssize_t at = first, end = first + h.seen, place
+    while at < end:
+        if 0 <= at < x.source:
+            at = x.source
+            continue
+        place = at - first
+        if h.split:
+            place = (place >> 1) + (place & 1) * h.odd
+        put_one(to, place, row, source_at(x.border, at, x.source), h.value)
+        at += 1
 
 
 cdef inline void split(
@@ -244,15 +315,34 @@ cdef inline void split(
         at += scalars
 
 
-cdef inline void point_halves(
-    const Halves* h, const Axis* x, Py_ssize_t column, const long long* rows,
-    Py_ssize_t count, const vec* plane, const vec* zeros, const vec** table, vec** to,
+cdef inline void copy_row(
+    const Halves* h, Py_ssize_t x, Py_ssize_t source, const vec* row, vec* to
 ) noexcept nogil:
-    """Split rows for outputs from a column on, and give their addresses."""
-    cdef Py_ssize_t i
+    """Write the scalars of a row that outputs from x on read; zeros outside."""
+    cdef Py_ssize_t i, at = x + h.first, lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    for i in range(h.filled):
+        cc_fetch(<const char*>ahead(row, at) + FAR)
+        if at >= 0 and at + lanes <= source:
+            to[i] = ahead(row, at)[0]
+        else:
+            to[i] = part(ahead(row, at), span(-at, source - at))
+        at += lanes
+
+
+cdef inline void point_copies(
+    const Halves* h, const Axis* x, Py_ssize_t column, const long long* rows,
+    Py_ssize_t count, const vec* plane, const vec* nothing, const vec** table, vec** to,
+) noexcept nogil:
+    """Copy rows for outputs from a column on, and give their addresses."""
+    cdef Py_ssize_t i, first = x.advance * (column + h.first)
     for i in range(count):
-        table[i] = zeros
+        table[i] = nothing
         if rows[i] >= 0:
-            split(h, column, x.source, ahead(plane, rows[i]), to[0])
-            table[i] = ahead(<const vec*>to[0], -column)
-            to[0] += 2 * h.vectors
+            if h.split:
+                split(h, column, x.source, ahead(plane, rows[i]), to[0])
+            else:
+                copy_row(h, column, x.source, ahead(plane, rows[i]), to[0])
+            if x.border != ZEROS:
+                put_ends(h, x, first, ahead(plane, rows[i]), to[0])
+            table[i] = ahead(<const vec*>to[0], -column if h.split else -first)
+            to[0] = <vec*>ahead(<const vec*>to[0], h.room)

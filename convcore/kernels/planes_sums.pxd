@@ -49,8 +49,7 @@ ctypedef fused width:  # the kernel's columns that share the loads of dy
 cdef struct Columns:  # what all tiles share
     Column column                # taps that share loads
     Axis x
-    bint split                   # every second column of the source is read: rows are split
-    Halves halves
+    Halves halves                # rows that are copied: split, or with their borders
     Py_ssize_t pitch             # scalars of dy from row to row of a tile
     Py_ssize_t vectors, longest  # of a row; that are summed at a time
     Py_ssize_t kernel_row        # weights
@@ -130,7 +129,7 @@ cdef inline void end_column(
 cdef inline Py_ssize_t place_of(const Columns* c, Py_ssize_t kx) noexcept nogil:
     """Give the scalar of a row, split or not, that tap kx of output 0 meets."""
     cdef Py_ssize_t at = c.x.off0 + kx * c.x.off_step
-    if c.split:
+    if c.halves.split:
         return (at & 1) * c.halves.odd + (at >> 1) - c.halves.first
     return at
 

@@ -528,12 +528,17 @@ cdef extern from *:
     static inline cc_f32v cc_loaded_f32(cc_f32v v) { CC_HOLD(v); return v; }
     static inline cc_f64v cc_loaded_f64(cc_f64v v) { CC_HOLD(v); return v; }
 
-    /* pick: lanes of x where a < b, of y elsewhere and where one of them is NaN.
+    /* patch: the lanes whose bits are set become one scalar from memory.
+       pick: lanes of x where a < b, of y elsewhere and where one of them is NaN.
        until: the same where a <= b.
        smaller, larger: a where a < b (a > b), else b, so b where one of them is NaN.
        scale: v * 2^n for whole n, rounded once where v is about 1, |n| < 2 * 126.
        stream: store to an aligned address, past the caches; settle: after the last one. */
     #if defined(__AVX512F__)
+      #define cc_patch_f32(v, p, b) ((cc_f32v)_mm512_mask_broadcastss_ps( \\
+          (__m512)(v), (__mmask16)(b), _mm_load_ss(p)))
+      #define cc_patch_f64(v, p, b) ((cc_f64v)_mm512_mask_broadcastsd_pd( \\
+          (__m512d)(v), (__mmask8)(b), _mm_load_sd(p)))
       #define cc_pick_f32(a, b, x, y) ((cc_f32v)_mm512_mask_blend_ps( \\
           _mm512_cmp_ps_mask((__m512)(a), (__m512)(b), _CMP_LT_OQ), (__m512)(y), (__m512)(x)))
       #define cc_pick_f64(a, b, x, y) ((cc_f64v)_mm512_mask_blend_pd( \\
@@ -557,6 +562,17 @@ cdef extern from *:
       typedef unsigned long long cc_u64v __attribute__((vector_size(CC_VEC_BYTES)));
       #define CC_PICK(u, f, test, x, y) \\
           ((f)(((u)(test) & (u)(x)) | (~(u)(test) & (u)(y))))
+      #if CC_VEC_BYTES == 32
+        #define CC_LANE_BITS_F32 1, 2, 4, 8, 16, 32, 64, 128
+        #define CC_LANE_BITS_F64 1, 2, 4, 8
+      #else
+        #define CC_LANE_BITS_F32 1, 2, 4, 8
+        #define CC_LANE_BITS_F64 1, 2
+      #endif
+      #define cc_patch_f32(v, p, b) CC_PICK(cc_u32v, cc_f32v, \\
+          ((cc_u32v){CC_LANE_BITS_F32} & (unsigned)(b)) != 0, cc_all_f32(*(p)), v)
+      #define cc_patch_f64(v, p, b) CC_PICK(cc_u64v, cc_f64v, \\
+          ((cc_u64v){CC_LANE_BITS_F64} & (unsigned long long)(b)) != 0, cc_all_f64(*(p)), v)
       #if defined(__AVX2__)
       #define cc_pick_f32(a, b, x, y) ((cc_f32v)_mm256_blendv_ps( \\
           (__m256)(y), (__m256)(x), _mm256_cmp_ps((__m256)(a), (__m256)(b), _CMP_LT_OQ)))
@@ -711,6 +727,8 @@ cdef extern from *:
     void cc_put_f64(double* to, f64v v, Py_ssize_t n) nogil
     void cc_zip_f32(float* to, f32v a, f32v b, Py_ssize_t n) nogil
     void cc_zip_f64(double* to, f64v a, f64v b, Py_ssize_t n) nogil
+    f32v cc_patch_f32(f32v v, const float* scalar, unsigned int lanes) nogil
+    f64v cc_patch_f64(f64v v, const double* scalar, unsigned int lanes) nogil
     f32v cc_pick_f32(f32v a, f32v b, f32v x, f32v y) nogil
     f64v cc_pick_f64(f64v a, f64v b, f64v x, f64v y) nogil
     f32v cc_until_f32(f32v a, f32v b, f32v x, f32v y) nogil
@@ -823,6 +841,14 @@ cdef inline vec merge(
         return cc_merge_f32(v, <const float*>source, lanes)
     else:
         return cc_merge_f64(v, <const double*>source, lanes)
+
+
+cdef inline vec patch(vec v, const vec* scalar, unsigned int lanes) noexcept nogil:
+    """Replace the lanes whose bits are set by one scalar in memory."""
+    if vec is f32v:
+        return cc_patch_f32(v, <const float*>scalar, lanes)
+    else:
+        return cc_patch_f64(v, <const double*>scalar, lanes)
 
 
 cdef inline vec evens(vec a, vec b) noexcept nogil:
