@@ -215,6 +215,28 @@ TABLE: dict[str, tuple[Callable[..., Any], int, bool]] = {
         1,
         True,
     ),
+    "locally_connected1d": (
+        lambda x: F.locally_connected1d(
+            x, weights(x, (C, 4, 2, 4)), weights(x, (4, 4))
+        ),
+        1,
+        True,
+    ),
+    "locally_connected1d_backward x": (
+        lambda g, x: F.locally_connected1d_backward(g, x, weights(x, (C, C, 1, 5)))[0],
+        2,
+        True,
+    ),
+    "locally_connected1d_backward weight": (
+        lambda g, x: F.locally_connected1d_backward(g, x, weights(x, (C, C, 1, 5)))[1],
+        2,
+        False,
+    ),
+    "locally_connected1d_backward bias": (
+        lambda g, x: F.locally_connected1d_backward(g, x, weights(x, (C, C, 1, 5)))[2],
+        2,
+        False,
+    ),
     "mse_loss": (F.mse_loss, 2, False),
     "mse_loss none": (lambda x, t: F.mse_loss(x, t, "none"), 2, True),
     "mse_loss_backward": (lambda x, t: F.mse_loss_backward(x, t, "sum"), 2, True),

@@ -131,6 +131,12 @@ from convcore.functional.layer_norm import (
     rms_norm_backward,
 )
 from convcore.functional.linear import linear, linear_backward
+from convcore.functional.local import (
+    locally_connected1d,
+    locally_connected1d_backward,
+    locally_connected2d,
+    locally_connected2d_backward,
+)
 from convcore.functional.local_norm import (
     local_response_norm,
     local_response_norm_backward,
@@ -304,6 +310,10 @@ __all__ = [
     "linear_backward",
     "local_response_norm",
     "local_response_norm_backward",
+    "locally_connected1d",
+    "locally_connected1d_backward",
+    "locally_connected2d",
+    "locally_connected2d_backward",
     "log_softmax",
     "log_softmax_backward",
     "lp_pool1d",

@@ -30,6 +30,7 @@
     truth.pxd       what a target says about each class
     philox.pxd      random numbers of a key and a place
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
+    conv_local.pyx  weights that are not shared between places
     update.pyx      steps of optimisers, in place
     norm_*.pyx      normalisation: of channels, of rows, by neighbours
     moments.pxd     its sums of runs, and the lines that normalise

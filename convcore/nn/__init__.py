@@ -69,6 +69,7 @@ from convcore.nn.dropout import Dropout
 from convcore.nn.folding import fold_batch_norm
 from convcore.nn.layer import Backward, Layer, accumulate
 from convcore.nn.linear import Linear
+from convcore.nn.local import LocallyConnected1d, LocallyConnected2d
 from convcore.nn.loss import CrossEntropyLoss, LossBackward, MSELoss
 from convcore.nn.max_pool import MaxPool1d, MaxPool2d, MaxPool3d
 from convcore.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
@@ -168,6 +169,8 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "LocalResponseNorm",
+    "LocallyConnected1d",
+    "LocallyConnected2d",
     "LogSoftmax",
     "LossBackward",
     "MSELoss",

@@ -108,6 +108,12 @@ from convcore.reference.conv import (
 )
 from convcore.reference.dropout import dropout, dropout_backward, dropout_mask, philox
 from convcore.reference.linear import linear, linear_backward
+from convcore.reference.local import (
+    local,
+    local_backward,
+    sparse_linear,
+    sparse_linear_backward,
+)
 from convcore.reference.loss import (
     cross_entropy,
     cross_entropy_backward,
@@ -189,6 +195,8 @@ __all__ = [
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local",
+    "local_backward",
     "local_response_norm",
     "local_response_norm_backward",
     "log_softmax",
@@ -218,6 +226,8 @@ __all__ = [
     "softmax_backward",
     "softplus",
     "softplus_backward",
+    "sparse_linear",
+    "sparse_linear_backward",
     "stochastic_pool",
     "tanh",
     "tanh_backward",

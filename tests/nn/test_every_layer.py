@@ -141,11 +141,25 @@ def ranked(n: int) -> dict[str, Row]:
     return {f"{name}{n}d": row for name, row in table.items()}
 
 
+def local(n: int) -> Row:
+    """A locally connected layer with n axes."""
+    how = (2, 1, 2)
+    make = partial(getattr(nn, f"LocallyConnected{n}d"), 4, 3, SPACE[n], 2, *how, **F64)
+    function = getattr(F, f"locally_connected{n}d")
+    return (
+        make,
+        (2, 4, *SPACE[n]),
+        lambda layer, x: function(x, layer.weight.value, layer.bias.value, *how),
+    )
+
+
 X = (3, 5)
 TABLE: dict[str, Row] = {
     **ranked(1),
     **ranked(2),
     **ranked(3),
+    "LocallyConnected1d": local(1),
+    "LocallyConnected2d": local(2),
     "Linear": (lambda: nn.Linear(5, 4, **F64), X, conv(F.linear)),
     "LayerNorm": (lambda: nn.LayerNorm(5, **F64), (2, 3, 5), layer_norm),
     "RMSNorm": (
