@@ -237,6 +237,23 @@ TABLE: dict[str, tuple[Callable[..., Any], int, bool]] = {
         2,
         False,
     ),
+    "partial_conv1d": (
+        lambda x: F.partial_conv1d(
+            x, weights(x, (4, C, 3)), weights(x, (4,)), padding=1
+        ),
+        1,
+        True,
+    ),
+    "partial_conv1d_backward x": (
+        lambda g, x: F.partial_conv1d_backward(g, x, weights(x, (C, C, 3)), 1, 1)[0],
+        2,
+        True,
+    ),
+    "partial_conv1d_backward weight": (
+        lambda g, x: F.partial_conv1d_backward(g, x, weights(x, (C, C, 3)), 1, 1)[1],
+        2,
+        False,
+    ),
     "mse_loss": (F.mse_loss, 2, False),
     "mse_loss none": (lambda x, t: F.mse_loss(x, t, "none"), 2, True),
     "mse_loss_backward": (lambda x, t: F.mse_loss_backward(x, t, "sum"), 2, True),

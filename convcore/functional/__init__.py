@@ -173,6 +173,14 @@ from convcore.functional.max_unpool import (
     max_unpool3d_backward,
 )
 from convcore.functional.norm import batch_norm, batch_norm_backward
+from convcore.functional.partial_conv import (
+    partial_conv1d,
+    partial_conv1d_backward,
+    partial_conv2d,
+    partial_conv2d_backward,
+    partial_conv3d,
+    partial_conv3d_backward,
+)
 from convcore.functional.prelu import prelu, prelu_backward
 from convcore.functional.shape import flatten, flatten_backward
 from convcore.functional.smooth_activation import (
@@ -336,6 +344,12 @@ __all__ = [
     "max_unpool3d_backward",
     "mse_loss",
     "mse_loss_backward",
+    "partial_conv1d",
+    "partial_conv1d_backward",
+    "partial_conv2d",
+    "partial_conv2d_backward",
+    "partial_conv3d",
+    "partial_conv3d_backward",
     "prelu",
     "prelu_backward",
     "relu",

@@ -74,6 +74,7 @@ from convcore.nn.loss import CrossEntropyLoss, LossBackward, MSELoss
 from convcore.nn.max_pool import MaxPool1d, MaxPool2d, MaxPool3d
 from convcore.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from convcore.nn.parameter import Parameter
+from convcore.nn.partial_conv import PartialConv1d, PartialConv2d, PartialConv3d
 from convcore.nn.pool import (
     BlurPool1d,
     BlurPool2d,
@@ -179,6 +180,9 @@ __all__ = [
     "MaxPool3d",
     "PReLU",
     "Parameter",
+    "PartialConv1d",
+    "PartialConv2d",
+    "PartialConv3d",
     "RMSNorm",
     "ReLU",
     "ReLU6",

@@ -130,6 +130,7 @@ from convcore.reference.norm import (
     local_response_norm,
     local_response_norm_backward,
 )
+from convcore.reference.partial import partial_conv, partial_conv_backward
 from convcore.reference.pool import (
     adaptive_avg_pool,
     adaptive_avg_pool_backward,
@@ -209,6 +210,8 @@ __all__ = [
     "max_unpool_backward",
     "mse_loss",
     "mse_loss_backward",
+    "partial_conv",
+    "partial_conv_backward",
     "philox",
     "prelu",
     "prelu_backward",

@@ -73,6 +73,11 @@ def ranked(n: int) -> dict[str, Row]:
             x,
             conv(function("conv_transpose"), **spread),
         ),
+        "PartialConv": (
+            layer("PartialConv", 4, 6, 2, **strided, **F64),
+            x,
+            conv(function("partial_conv"), **strided),
+        ),
         "MaxPool": (
             layer("MaxPool", *window, ceil_mode=True),
             x,
