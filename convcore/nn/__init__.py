@@ -71,6 +71,12 @@ from convcore.nn.layer import Backward, Layer, accumulate
 from convcore.nn.linear import Linear
 from convcore.nn.local import LocallyConnected1d, LocallyConnected2d
 from convcore.nn.loss import CrossEntropyLoss, LossBackward, MSELoss
+from convcore.nn.masked_conv import (
+    MaskedConv1d,
+    MaskedConv2d,
+    MaskedConv3d,
+    lenet5_connections,
+)
 from convcore.nn.max_pool import MaxPool1d, MaxPool2d, MaxPool3d
 from convcore.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from convcore.nn.parameter import Parameter
@@ -110,6 +116,17 @@ from convcore.nn.row_norm import (
 )
 from convcore.nn.serialize import load_npz, save_npz
 from convcore.nn.shape import Flatten
+from convcore.nn.shared_conv import (
+    SeparableConv1d,
+    SeparableConv2d,
+    SeparableConv3d,
+    SharedDepthwiseConv1d,
+    SharedDepthwiseConv2d,
+    SharedDepthwiseConv3d,
+    SharedKernelConv1d,
+    SharedKernelConv2d,
+    SharedKernelConv3d,
+)
 from convcore.nn.softmax import LogSoftmax, Softmax
 
 __all__ = [
@@ -175,6 +192,9 @@ __all__ = [
     "LogSoftmax",
     "LossBackward",
     "MSELoss",
+    "MaskedConv1d",
+    "MaskedConv2d",
+    "MaskedConv3d",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
@@ -188,7 +208,16 @@ __all__ = [
     "ReLU6",
     "Residual",
     "SELU",
+    "SeparableConv1d",
+    "SeparableConv2d",
+    "SeparableConv3d",
     "Sequential",
+    "SharedDepthwiseConv1d",
+    "SharedDepthwiseConv2d",
+    "SharedDepthwiseConv3d",
+    "SharedKernelConv1d",
+    "SharedKernelConv2d",
+    "SharedKernelConv3d",
     "SiLU",
     "Sigmoid",
     "Softmax",
@@ -202,6 +231,7 @@ __all__ = [
     "Tanh",
     "accumulate",
     "fold_batch_norm",
+    "lenet5_connections",
     "load_npz",
     "save_npz",
 ]
