@@ -254,6 +254,16 @@ TABLE: dict[str, tuple[Callable[..., Any], int, bool]] = {
         2,
         False,
     ),
+    "border_passthrough1d": (
+        lambda x: F.border_passthrough1d(x, weights(x, (*np.shape(x)[:2], 2))),
+        1,
+        False,
+    ),
+    "border_passthrough1d_backward": (
+        lambda g: F.border_passthrough1d_backward(g, (*np.shape(g)[:2], 2))[0],
+        1,
+        True,
+    ),
     "mse_loss": (F.mse_loss, 2, False),
     "mse_loss none": (lambda x, t: F.mse_loss(x, t, "none"), 2, True),
     "mse_loss_backward": (lambda x, t: F.mse_loss_backward(x, t, "sum"), 2, True),

@@ -63,6 +63,14 @@ from convcore.functional.blur_pool import (
     blur_pool3d,
     blur_pool3d_backward,
 )
+from convcore.functional.border_passthrough import (
+    border_passthrough1d,
+    border_passthrough1d_backward,
+    border_passthrough2d,
+    border_passthrough2d_backward,
+    border_passthrough3d,
+    border_passthrough3d_backward,
+)
 from convcore.functional.channel_max_pool import (
     channel_max_pool,
     channel_max_pool_backward,
@@ -246,6 +254,12 @@ __all__ = [
     "blur_pool2d_backward",
     "blur_pool3d",
     "blur_pool3d_backward",
+    "border_passthrough1d",
+    "border_passthrough1d_backward",
+    "border_passthrough2d",
+    "border_passthrough2d_backward",
+    "border_passthrough3d",
+    "border_passthrough3d_backward",
     "channel_avg_pool",
     "channel_avg_pool_backward",
     "channel_max_pool",

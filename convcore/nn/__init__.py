@@ -56,6 +56,11 @@ from convcore.nn.adaptive_pool import (
     GlobalAvgPool3d,
 )
 from convcore.nn.avg_pool import AvgPool1d, AvgPool2d, AvgPool3d
+from convcore.nn.border_passthrough import (
+    BorderPassthrough1d,
+    BorderPassthrough2d,
+    BorderPassthrough3d,
+)
 from convcore.nn.container import Concat, Residual, Sequential
 from convcore.nn.conv import (
     Conv1d,
@@ -146,6 +151,9 @@ __all__ = [
     "BlurPool1d",
     "BlurPool2d",
     "BlurPool3d",
+    "BorderPassthrough1d",
+    "BorderPassthrough2d",
+    "BorderPassthrough3d",
     "ChannelAvgPool",
     "ChannelMaxPool",
     "Concat",

@@ -87,6 +87,10 @@ from convcore.reference.activation import (
     tanh,
     tanh_backward,
 )
+from convcore.reference.border import (
+    border_passthrough,
+    border_passthrough_backward,
+)
 from convcore.reference.choices import (
     adaptive_max_pool,
     choice_backward,
@@ -160,6 +164,8 @@ __all__ = [
     "blur_matrix",
     "blur_pool",
     "blur_pool_backward",
+    "border_passthrough",
+    "border_passthrough_backward",
     "choice_backward",
     "conv",
     "conv_grad_bias",

@@ -55,6 +55,7 @@ def ranked(n: int) -> dict[str, Row]:
     strided = {"stride": 2, "padding": 1, "dilation": 2, "groups": 2}
     spread = {**strided, "output_padding": 1}
     window, few = (3, 2, 1), (2, 1, 2)
+    passing = getattr(nn, f"BorderPassthrough{n}d")
 
     def layer(name: str, *args: Any, **options: Any) -> Callable[[], nn.Layer]:
         return partial(getattr(nn, f"{name}{n}d"), *args, **options)
@@ -84,6 +85,13 @@ def ranked(n: int) -> dict[str, Row]:
             x,
             lambda layer, x: function("conv")(
                 x, layer._masked(layer.weight.value), layer.bias.value, **strided
+            ),
+        ),
+        "BorderPassthrough": (
+            lambda: passing(layer("Conv", 4, 6, 2, 1, 0, 2, groups=2, **F64)()),
+            x,
+            lambda layer, x: function("border_passthrough")(
+                layer.projection(x), layer.layer(x)
             ),
         ),
         "SharedDepthwiseConv": (
