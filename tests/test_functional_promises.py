@@ -13,6 +13,8 @@ from convcore import functional as F
 from tests import oracle
 
 C = 6  # classes, channels, features
+CHOSEN = np.array([[0, 2, 4], [1, 1, 3], [4, 0, 1], [2, 2, 2]])
+CHOSEN5 = np.array([[0, 2, 4], [1, 1, 3], [4, 0, 1], [2, 2, 2], [3, 1, 0]])
 
 # Operation on (N, 6, 5) arrays, how many it takes, whether samples are independent.
 TABLE: dict[str, tuple[Callable[..., Any], int, bool]] = {
@@ -263,6 +265,21 @@ TABLE: dict[str, tuple[Callable[..., Any], int, bool]] = {
         lambda g: F.border_passthrough1d_backward(g, (*np.shape(g)[:2], 2))[0],
         1,
         True,
+    ),
+    "sparse_linear": (
+        lambda x: F.sparse_linear(x, weights(x, (4, 3)), CHOSEN, weights(x, (4,))),
+        1,
+        True,
+    ),
+    "sparse_linear_backward x": (
+        lambda g, x: F.sparse_linear_backward(g, x, weights(x, (5, 3)), CHOSEN5)[0],
+        2,
+        True,
+    ),
+    "sparse_linear_backward weight": (
+        lambda g, x: F.sparse_linear_backward(g, x, weights(x, (5, 3)), CHOSEN5)[1],
+        2,
+        False,
     ),
     "mse_loss": (F.mse_loss, 2, False),
     "mse_loss none": (lambda x, t: F.mse_loss(x, t, "none"), 2, True),

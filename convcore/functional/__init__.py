@@ -205,6 +205,11 @@ from convcore.functional.softmax import (
     softmax,
     softmax_backward,
 )
+from convcore.functional.sparse_linear import (
+    Connections,
+    sparse_linear,
+    sparse_linear_backward,
+)
 from convcore.functional.stochastic_pool import (
     stochastic_pool1d,
     stochastic_pool1d_backward,
@@ -227,6 +232,7 @@ from convcore.functional.sum_pool import (
 
 __all__ = [
     "Approximate",
+    "Connections",
     "Reduction",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool1d_backward",
@@ -382,6 +388,8 @@ __all__ = [
     "softmax_backward",
     "softplus",
     "softplus_backward",
+    "sparse_linear",
+    "sparse_linear_backward",
     "stochastic_pool1d",
     "stochastic_pool1d_backward",
     "stochastic_pool1d_mean",

@@ -72,6 +72,7 @@ from convcore.nn.conv import (
 )
 from convcore.nn.dropout import Dropout
 from convcore.nn.folding import fold_batch_norm
+from convcore.nn.global_connections import GloballyConnected2d
 from convcore.nn.layer import Backward, Layer, accumulate
 from convcore.nn.linear import Linear
 from convcore.nn.local import LocallyConnected1d, LocallyConnected2d
@@ -180,6 +181,7 @@ __all__ = [
     "GlobalMaxPool1d",
     "GlobalMaxPool2d",
     "GlobalMaxPool3d",
+    "GloballyConnected2d",
     "GroupNorm",
     "Hardsigmoid",
     "Hardswish",

@@ -206,6 +206,13 @@ TABLE: dict[str, Row] = {
     **ranked(1),
     **ranked(2),
     **ranked(3),
+    "GloballyConnected2d": (
+        lambda: nn.GloballyConnected2d(2, 3, 4, (4, 3), (3, 5), rng=0, **F64),
+        (2, 2, 4, 3),
+        lambda layer, x: F.sparse_linear(
+            x.reshape(2, -1), layer.weight.value, layer.connections, layer.bias.value
+        ).reshape(2, 3, 3, 5),
+    ),
     "LocallyConnected1d": local(1),
     "LocallyConnected2d": local(2),
     "Linear": (lambda: nn.Linear(5, 4, **F64), X, conv(F.linear)),
