@@ -31,6 +31,7 @@ __all__ = [
 
 Grads = tuple[Array | None, Array | None, Array | None]
 _MODULE = "conv_local"
+_FPROP, _DGRAD, _WGRAD = range(3)  # as in kernels/conv_local.pyx
 
 
 class Job(NamedTuple):
@@ -226,7 +227,7 @@ def _forward(
         out = empty(job.result, dtype)
     else:
         check_out(function, out, job.result, dtype, (x, weight, bias))
-    _run("fprop", job, flat(x, dtype), flat(weight, dtype), bias, out)
+    _run(_FPROP, job, flat(x, dtype), flat(weight, dtype), bias, out)
     return out
 
 
@@ -252,10 +253,10 @@ def _backward(
     dy = flat(grad_output, dtype)
     if needs_x:
         grad_x = empty(x.shape, dtype)
-        _run("dgrad", job, dy, flat(weight, dtype), grad_x)
+        _run(_DGRAD, job, dy, flat(weight, dtype), None, grad_x)
     if needs_weight:
         grad_weight = empty(weight.shape, dtype)
-        _run("wgrad", job, flat(x, dtype), dy, grad_weight)
+        _run(_WGRAD, job, flat(x, dtype), dy, None, grad_weight)
     if needs_bias:
         grad_bias = _over_samples(dy.reshape(-1, *job.result[-ndim - 1 :]))
     return grad_x, grad_weight, grad_bias
@@ -271,14 +272,14 @@ def _over_samples(grads: Array) -> Array:
     return total
 
 
-def _run(direction: str, job: Job, *buffers: Array | None) -> None:
+def _run(direction: int, job: Job, *buffers: Array | None) -> None:
     """Call the kernel with scratch."""
     first = buffers[0]
     assert first is not None
     apply(
         _MODULE,
-        direction,
-        job.problem.geometry,
+        "run",
+        (*job.problem.geometry, direction),
         *buffers,
         work=job.problem.macs,
         scratch=workspace.ALIGNMENT,

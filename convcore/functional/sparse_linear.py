@@ -197,11 +197,9 @@ def sparse_linear_backward(
         source = _lanes(x, dtype)
         grad_weight = empty(weight.shape, dtype)
         sizes = (table.outputs, table.inputs, source.shape[1], weight.size)
-        entries = (table.start, table.index)
-        work = weight.size * (source.shape[1] + 1)
-        apply(
-            "sparse", "weights", sizes, *entries, source, grads, grad_weight, work=work
-        )
+        entries = (table.start, table.index, None)
+        arrays = (*entries, None, source, grads, grad_weight)
+        apply("sparse", "run", sizes, *arrays, work=weight.size * (source.shape[1] + 1))
     if needs_bias:
         with np.errstate(all="ignore"):
             grad_bias = grads.sum(axis=1)
@@ -219,7 +217,7 @@ def _gather(
     """Call the kernel."""
     sizes = (*extents, source.shape[1], weight.size)
     work = weight.size * (source.shape[1] + 1)
-    apply("sparse", "gather", sizes, *entries, weight, source, bias, sums, work=work)
+    apply("sparse", "run", sizes, *entries, weight, source, bias, sums, work=work)
 
 
 def _lanes(x: Array, dtype: np.dtype[Any]) -> Array:

@@ -2,28 +2,17 @@ from typing import Any
 
 import numpy as np
 
-_Sizes = Any  # a buffer of int64: ConvProblem.geometry
+_Sizes = Any  # a buffer of int64: ConvProblem.geometry, and for `run` a direction
 _Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
 _Bytes = Any  # a writeable buffer
 
 def scratch_scalars(geometry: _Sizes) -> int: ...
-def fprop(
+def run(
     geometry: _Sizes,
-    x: _Real,
-    weight: _Real,
+    first: _Real,
+    second: _Real,
     bias: _Real | None,
-    y: _Real,
-    scratch: _Bytes,
-    threads: int,
-) -> None: ...
-def wgrad(
-    geometry: _Sizes, x: _Real, dy: _Real, dw: _Real, scratch: _Bytes, threads: int
-) -> None: ...
-def dgrad(
-    geometry: _Sizes,
-    dy: _Real,
-    weight: _Real,
-    dx: _Real,
+    to: _Real,
     scratch: _Bytes,
     threads: int,
 ) -> None: ...

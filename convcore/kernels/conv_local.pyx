@@ -11,7 +11,7 @@
 #               right   (channels of y, samples, columns)        sums of y; rows of dy
 #
 #           A vector of weights is loaded once for all samples of a block.
-# Assumes   the geometry of a ConvProblem with one group and a depth of 1.
+# Assumes   the geometry of a ConvProblem with one group and a depth of 1, and a direction.
 # Parallel  over rows of y, columns, and channels of y; dx over rows and channels of x:
 #           each weight is read (written) by one task, and by none twice.
 # Scratch   3 MB at most.
@@ -33,6 +33,10 @@ from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, ceil_div, odd_li
 from convcore.kernels.vector cimport (
     ahead, cc_fetch, copy, f32v, f64v, part, put_part, real, vec, zero_lanes,
 )
+
+cdef enum:  # directions; 0 is y
+    DGRAD = 1
+    WGRAD = 2
 
 cdef enum:
     SAMPLES = 32  # of a block, at most
@@ -583,14 +587,6 @@ cdef inline Local local_of(Conv c) noexcept nogil:
     return p
 
 
-cdef Local problem_of(const Buffers* held) except *:
-    """Read the geometry."""
-    cdef const Conv* c = <const Conv*>geometry_of(held, CONV_FIELDS)
-    if c.g != 1 or c.out_extent[0] != 1 or c.kernel[0] != 1 or c.in_extent[0] != 1:
-        raise ValueError("kernel: not the geometry of a locally connected layer")
-    return local_of(c[0])
-
-
 cdef inline Py_ssize_t spread_over(
     Py_ssize_t extent, Py_ssize_t size, Py_ssize_t others, int threads
 ) noexcept nogil:
@@ -599,46 +595,39 @@ cdef inline Py_ssize_t spread_over(
     return min(size, block(extent, ceil_div(extent, wanted)))
 
 
-cdef int run_forward(const Buffers* held, int threads, real* like) except -1:
-    """Check x, weight, bias and y, and write y."""
-    cdef Local p = problem_of(held)
-    cdef const real* x = reals(held, 1, p.c.n * p.ic * p.ih * p.iw, like)
-    cdef const real* w = reals(held, 2, weight_at(&p, p.oh, 0, 0, 0), like)
+cdef int run_one(const Buffers* held, int threads, real* like) except -1:
+    """Check the arrays of a direction, and write its result."""
+    cdef const long long* sizes = geometry_of(held, CONV_FIELDS + 1)
+    cdef Local p = local_of((<const Conv*>sizes)[0])
+    cdef int direction = sizes[CONV_FIELDS]
+    cdef Py_ssize_t x_size = p.c.n * p.ic * p.ih * p.iw
+    cdef Py_ssize_t y_size = p.c.n * p.oc * p.oh * p.ow
+    cdef Py_ssize_t w_size = weight_at(&p, p.oh, 0, 0, 0)
+    cdef const real* first = reals(held, 1, y_size if direction == DGRAD else x_size, like)
+    cdef const real* second = reals(held, 2, y_size if direction == WGRAD else w_size, like)
     cdef const real* bias = reals_or_nothing(held, 3, p.oc * p.oh * p.ow, like)
-    cdef real* y = reals(held, 4, p.c.n * p.oc * p.oh * p.ow, like)
     cdef real* scratch = room(held, 5, threads * (p.left + p.right), like)
+    cdef real* to
+    if p.c.g != 1 or p.c.out_extent[0] * p.c.kernel[0] * p.c.in_extent[0] != 1:
+        raise ValueError("kernel: not the geometry of a locally connected layer")
+    if direction == DGRAD:
+        to = reals(held, 4, x_size, like)
+        if threads > 1:
+            p.inputs = spread_over(p.ic, p.inputs, p.ih, threads)
+        return input_tasks(&p, first, second, to, scratch, threads)
+    to = reals(held, 4, w_size if direction == WGRAD else y_size, like)
     if threads > 1:
         p.outputs = spread_over(p.oc, p.outputs, p.oh, threads)
-    return output_tasks(&p, x, w, bias, y, <real*>NULL, <real*>NULL, scratch, threads)
-
-
-cdef int run_weight(const Buffers* held, int threads, real* like) except -1:
-    """Check x, dy and dw, and write dw."""
-    cdef Local p = problem_of(held)
-    cdef const real* x = reals(held, 1, p.c.n * p.ic * p.ih * p.iw, like)
-    cdef const real* dy = reals(held, 2, p.c.n * p.oc * p.oh * p.ow, like)
-    cdef real* dw = reals(held, 3, weight_at(&p, p.oh, 0, 0, 0), like)
-    cdef real* scratch = room(held, 4, threads * (p.left + p.right), like)
-    if p.c.n == 0:
-        memset(dw, 0, weight_at(&p, p.oh, 0, 0, 0) * sizeof(real))
+    if direction == WGRAD and p.c.n == 0:
+        memset(to, 0, w_size * sizeof(real))
         return 0
-    if threads > 1:
-        p.outputs = spread_over(p.oc, p.outputs, p.oh, threads)
+    if direction == WGRAD:
+        return output_tasks(
+            &p, first, <real*>NULL, <real*>NULL, <real*>NULL, second, to, scratch, threads
+        )
     return output_tasks(
-        &p, x, <real*>NULL, <real*>NULL, <real*>NULL, dy, dw, scratch, threads
+        &p, first, second, bias, to, <real*>NULL, <real*>NULL, scratch, threads
     )
-
-
-cdef int run_input(const Buffers* held, int threads, real* like) except -1:
-    """Check dy, weight and dx, and write dx."""
-    cdef Local p = problem_of(held)
-    cdef const real* dy = reals(held, 1, p.c.n * p.oc * p.oh * p.ow, like)
-    cdef const real* w = reals(held, 2, weight_at(&p, p.oh, 0, 0, 0), like)
-    cdef real* dx = reals(held, 3, p.c.n * p.ic * p.ih * p.iw, like)
-    cdef real* scratch = room(held, 4, threads * (p.left + p.right), like)
-    if threads > 1:
-        p.inputs = spread_over(p.ic, p.inputs, p.ih, threads)
-    return input_tasks(&p, dy, w, dx, scratch, threads)
 
 
 def scratch_scalars(geometry):
@@ -647,22 +636,13 @@ def scratch_scalars(geometry):
     return p.left + p.right
 
 
-def fprop(geometry, x, weight, bias, y, scratch, int threads):
-    """Write y; a bias of None is 0."""
+def run(geometry, first, second, bias, to, scratch, int threads):
+    """Write y from x and weight, dx from dy and weight, or dw from x and dy.
+
+    The last integer behind the geometry is the direction: 0, 1 or 2. One function for all:
+    what Cython makes of a list of arguments is as long as the loops.
+    """
     call(
-        (geometry, x, weight, bias), (y, scratch), threads, run_forward[float],
-        run_forward[double],
-    )
-
-
-def wgrad(geometry, x, dy, dw, scratch, int threads):
-    """Write the gradient of the weights."""
-    call((geometry, x, dy), (dw, scratch), threads, run_weight[float], run_weight[double])
-
-
-def dgrad(geometry, dy, weight, dx, scratch, int threads):
-    """Write the gradient of x."""
-    call(
-        (geometry, dy, weight), (dx, scratch), threads, run_input[float],
-        run_input[double],
+        (geometry, first, second, bias), (to, scratch), threads, run_one[float],
+        run_one[double],
     )

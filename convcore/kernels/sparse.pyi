@@ -6,23 +6,14 @@ _Sizes = Any  # a buffer of int64: rows, columns, samples, entries
 _Integers = np.ndarray[Any, np.dtype[np.int64]]
 _Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
-def gather(
+def run(
     sizes: _Sizes,
     start: _Integers,
     column: _Integers,
     place: _Integers | None,
-    weight: _Real,
+    weight: _Real | None,
     source: _Real,
-    bias: _Real | None,
+    other: _Real | None,
     to: _Real,
-    threads: int,
-) -> None: ...
-def weights(
-    sizes: _Sizes,
-    start: _Integers,
-    column: _Integers,
-    x: _Real,
-    dy: _Real,
-    dw: _Real,
     threads: int,
 ) -> None: ...

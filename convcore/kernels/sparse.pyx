@@ -126,50 +126,32 @@ cdef int all_rows(
         )
 
 
-cdef Matrix matrix_of(const Buffers* held) except *:
-    """Read the sizes, and the entries."""
+cdef int run_one(const Buffers* held, int threads, real* like) except -1:
+    """Check the arrays, and write sums, or without weights their gradients."""
     cdef const long long* sizes = geometry_of(held, 4)
     cdef Matrix m
     m.rows, m.columns, m.n, m.entries = sizes[0], sizes[1], sizes[2], sizes[3]
     m.start = integers(held, 1, m.rows + 1)
     m.column = integers(held, 2, m.entries)
-    m.place = NULL
+    m.place = integers_or_nothing(held, 3, m.entries)
+    cdef const real* w = reals_or_nothing(held, 4, m.entries, like)
+    cdef const real* source = reals(held, 5, m.columns * m.n, like)
+    cdef Py_ssize_t sums = m.rows * m.n
+    cdef const real* other = reals_or_nothing(held, 6, sums if w == NULL else m.rows, like)
+    cdef real* to = reals(held, 7, m.entries if w == NULL else sums, like)
     if m.start[0] != 0 or m.start[m.rows] != m.entries:
         raise ValueError("kernel: not the rows of a sparse matrix")
-    return m
+    if w == NULL and m.n > 0 and other == NULL:
+        raise ValueError("kernel: no gradients")
+    return all_rows(&m, w, source, other, to, threads)
 
 
-cdef int run_gather(const Buffers* held, int threads, real* like) except -1:
-    """Check places, weights, source, bias and sums, and write the last."""
-    cdef Matrix m = matrix_of(held)
-    cdef const real* w = reals(held, 4, m.entries, like)
-    cdef const real* source = reals(held, 5, m.columns * m.n, like)
-    cdef const real* bias = reals_or_nothing(held, 6, m.rows, like)
-    m.place = integers_or_nothing(held, 3, m.entries)
-    return all_rows(&m, w, source, bias, reals(held, 7, m.rows * m.n, like), threads)
+def run(sizes, start, column, place, weight, source, other, to, int threads):
+    """Write sums, of which `other` is the bias; or without weights dw, and `other` is dy.
 
-
-cdef int run_weights(const Buffers* held, int threads, real* like) except -1:
-    """Check x, dy and dw, and write dw."""
-    cdef Matrix m = matrix_of(held)
-    cdef const real* x = reals(held, 3, m.columns * m.n, like)
-    cdef const real* dy = reals(held, 4, m.rows * m.n, like)
-    return all_rows(
-        &m, <const real*>NULL, x, dy, reals(held, 5, m.entries, like), threads
-    )
-
-
-def gather(sizes, start, column, place, weight, source, bias, to, int threads):
-    """Write the sums; a bias of None is 0, and without places weights lie as entries."""
+    A bias of None is 0, and without places weights lie as the entries do.
+    """
     call(
-        (sizes, start, column, place, weight, source, bias), (to,), threads,
-        run_gather[float], run_gather[double],
-    )
-
-
-def weights(sizes, start, column, x, dy, dw, int threads):
-    """Write the gradients of the weights."""
-    call(
-        (sizes, start, column, x, dy), (dw,), threads, run_weights[float],
-        run_weights[double],
+        (sizes, start, column, place, weight, source, other), (to,), threads,
+        run_one[float], run_one[double],
     )
