@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from convcore import functional as F
 from convcore import nn, reference
-from convcore.functional._border import around, border_ratio
+from convcore.functional._border import around, border_scale
 from convcore.problem import ConvProblem
 from tests import oracle
 
@@ -116,10 +116,12 @@ def test_windows_over_nothing_are_0_without_a_bias() -> None:
 def test_the_ratio_is_kept() -> None:
     problem = ConvProblem.conv("test", (1, 1, 9, 8), (1, 1, 3, 3), padding=1)
     other = ConvProblem.conv("test", (5, 2, 9, 8), (7, 2, 3, 3), padding=1)
-    ratio, box = border_ratio(problem)
-    assert border_ratio(other)[0] is ratio
-    assert box == ((1, 8), (1, 7))
-    assert not ratio.flags.writeable
+    scale = border_scale(problem, np.dtype(np.float32))
+    assert border_scale(other, np.dtype(np.float32)) is scale
+    assert scale.box == ((1, 8), (1, 7))
+    assert not scale.holes
+    assert scale.ratio.dtype == np.float32
+    assert not scale.ratio.flags.writeable
 
 
 @given(

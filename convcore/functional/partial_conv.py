@@ -1,12 +1,12 @@
 """Partial convolution: only what is real counts, and sums are scaled up to all taps."""
 
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from convcore.functional import _convolution
-from convcore.functional._border import Box, around, border_ratio
+from convcore.functional._border import Scale, around, border_scale
 from convcore.functional._checks import GRADIENTS, needed
 from convcore.functional._convolution import Grads
 from convcore.problem import ConvProblem, Padding, Size
@@ -22,24 +22,6 @@ __all__ = [
 ]
 
 Result = Any  # y; with a mask, y and the new mask
-
-
-class Scale(NamedTuple):
-    """By what the sums of a partial convolution are multiplied.
-
-    Attributes
-    ----------
-    ratio : float64, broadcast over (N, C_out, *spatial)
-        All taps over those that count; 0 where there is none.
-    box : (begin, end) along each spatial axis
-        Where the ratio is known to be 1.
-    holes : bool
-        Whether there is a window in which no tap counts.
-    """
-
-    ratio: Array
-    box: Box
-    holes: bool
 
 
 def partial_conv1d(
@@ -286,7 +268,7 @@ def _forward(
         check_out(function, out, shape, dtype, (x, weight, bias))
     seen = x if real is None else _hidden(x, real)
     y = _convolution.forward(function, ndim, (seen, weight, None, out), how, flip)
-    scale = scale_of(problem, real)
+    scale = scale_of(problem, dtype, real)
     apply_scale(y.reshape(problem.y_shape), scale, bias)
     if mask is None or real is None:
         return y
@@ -312,13 +294,14 @@ def _backward(
     shape = problem.y_shape[problem.ndim + 2 - x.ndim :]
     _convolution._check_gradient(function, grad_output, x, shape)
     seen = x if real is None else _hidden(x, real)
-    scale = scale_of(problem, real)
+    scale = scale_of(problem, dtype, real)
     scaled = empty(problem.y_shape, dtype)
     np.copyto(scaled, grad_output.reshape(problem.y_shape))
     grad_bias = None
     if needs_bias:  # of what the bias was added to
-        summed = scaled.copy()
+        summed = grad_output
         if scale.holes:
+            summed = scaled.copy()
             np.copyto(summed, 0, where=scale.ratio == 0)
         operands = (summed.reshape(shape), seen, weight, ["bias"])
         grad_bias = _convolution.backward(function, ndim, operands, how, flip)[2]
@@ -333,35 +316,41 @@ def _backward(
     return grad_x, grad_weight, grad_bias
 
 
-def scale_of(problem: ConvProblem, real: Array | None = None) -> Scale:
+def scale_of(
+    problem: ConvProblem, dtype: np.dtype[Any], real: Array | None = None
+) -> Scale:
     """Give what the sums of a problem are multiplied by.
 
     Parameters
     ----------
     problem : ConvProblem
+    dtype : float32 or float64
+        Of y.
     real : (N or 1, ic or 1, *spatial) of bool, optional
         Which elements count; without it all do, and the padding does not.
     """
     if real is None:
-        ratio, box = border_ratio(problem)
-        return Scale(ratio, box, bool((ratio == 0).any()))
+        return border_scale(problem, dtype)
     counts, most = _counted(problem, real)
     ratio = np.zeros(counts.shape)
     np.divide(float(most), counts, out=ratio, where=counts > 0)
-    return Scale(ratio, ((0, 0),) * problem.ndim, bool((counts == 0).any()))
+    holes = bool((counts == 0).any())
+    return Scale(ratio.astype(dtype), ((0, 0),) * problem.ndim, holes)
 
 
 @np.errstate(all="ignore")
 def apply_scale(y: Array, scale: Scale, bias: Array | None) -> None:
-    """Scale sums in place, and add the bias; 0 where nothing counts."""
-    ratio = np.asarray(scale.ratio, y.dtype)
+    """Scale sums in place, and add the bias; 0 where nothing counts.
+
+    Of the gradient of y, without a bias, it makes that of the convolution's result.
+    """
     for slab in around(scale.box, y.shape[2:]):
         place: tuple[Any, ...] = (..., *slab)
-        y[place] *= ratio[place]
+        y[place] *= scale.ratio[place]
     if bias is not None:
         y += bias.reshape(-1, *(1,) * (y.ndim - 2))
     if scale.holes:
-        np.copyto(y, 0, where=ratio == 0)
+        np.copyto(y, 0, where=scale.ratio == 0)
 
 
 def _counted(problem: ConvProblem, real: Array) -> tuple[Array, int]:
