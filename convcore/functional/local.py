@@ -87,7 +87,7 @@ def locally_connected2d(
     weight : (OH, KH, C_in, C_out, KW, OW), dtype of x
         `weight[oy, ky, c, o, kx, ox]` is what `conv2d` would share as
         `weight[o, c, ky, kx]`: in an order in which it is read from its first to its last
-        byte, once, for y and for the gradient of x.
+        byte, once for 16 samples, for y and for the gradient of x.
     bias : (C_out, OH, OW), dtype of x, optional
         One for each output.
     stride, padding, dilation
@@ -188,8 +188,8 @@ def locally_connected2d_backward(
 
     Notes
     -----
-    The weights are read once for grad_x, and grad_weight is written once. Bits do not
-    depend on threads.
+    The weights are read once for grad_x, and grad_weight is written once, for each 16
+    samples. Bits do not depend on threads.
 
     Examples
     --------

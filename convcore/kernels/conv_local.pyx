@@ -13,10 +13,10 @@
 #           A vector of weights is loaded once for all samples of a block.
 # Assumes   the geometry of a ConvProblem with one group and a depth of 1, and a direction.
 # Parallel  over rows of y, columns, and channels of y; dx over rows and channels of x:
-#           each weight is read (written) by one task, and by none twice.
+#           each weight is read (written) by one task, once for a block of samples.
 # Scratch   3 MB at most.
-# Cost      the weights, once: they are the largest array by far. With 32 samples sums and
-#           memory take about as long as each other.
+# Cost      the weights, once for 16 samples: they are the largest array by far. Up to 8
+#           samples memory takes most of the time, with 16 the sums do.
 # Why not   Weights (oh, ow, oc, ic kh kw) and dot products: dx then adds where other rows
 #           add, too, and lanes are empty for few channels.
 
@@ -39,7 +39,7 @@ cdef enum:  # directions; 0 is y
     WGRAD = 2
 
 cdef enum:
-    SAMPLES = 32  # of a block, at most
+    SAMPLES = 16  # of a block, at most: their sums stay near; weights are read for each
     COLUMNS = 256
     TAPS = 16
     LEFT = 32768  # scalars, about: with those on the right they fit the second cache
