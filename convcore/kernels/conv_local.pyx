@@ -31,7 +31,7 @@ from convcore.kernels.elements cimport first_lanes, lanes_of
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, conv_of
 from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, ceil_div, odd_lines, round_of
 from convcore.kernels.vector cimport (
-    ahead, cc_fetch, copy, f32v, f64v, part, put_part, real, vec, zero_lanes,
+    ahead, cc_fetch, cc_fetch_to_write, copy, f32v, f64v, part, put_part, real, vec, zero_lanes,
 )
 
 cdef enum:  # directions; 0 is y
@@ -159,6 +159,13 @@ cdef inline void sum_column(
     cdef Py_ssize_t _i, row = p.seen, second = p.tap, third = 2 * second, last = 3 * second
     cdef Py_ssize_t apart = p.row
     cdef vec g, a = zero_lanes(v), b = a, c = a, d = a
+    cc_fetch_to_write(ahead(dw, SOON))
+    if terms > 1:
+        cc_fetch_to_write(ahead(dw, p.ow + SOON))
+    if terms > 2:
+        cc_fetch_to_write(ahead(dw, 2 * p.ow + SOON))
+    if terms > 3:
+        cc_fetch_to_write(ahead(dw, 3 * p.ow + SOON))
     if more:
         a = some(dw, left)
         if terms > 1:
