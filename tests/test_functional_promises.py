@@ -13,6 +13,8 @@ from convcore import functional as F
 from tests import oracle
 
 C = 6  # classes, channels, features
+CHOSEN = np.array([[0, 2, 4], [1, 1, 3], [4, 0, 1], [2, 2, 2]])
+CHOSEN5 = np.array([[0, 2, 4], [1, 1, 3], [4, 0, 1], [2, 2, 2], [3, 1, 0]])
 
 # Operation on (N, 6, 5) arrays, how many it takes, whether samples are independent.
 TABLE: dict[str, tuple[Callable[..., Any], int, bool]] = {
@@ -214,6 +216,70 @@ TABLE: dict[str, tuple[Callable[..., Any], int, bool]] = {
         lambda g: F.blur_pool1d_backward(g, (*(np.shape(g)[:1] or (7,)), C, 10)),
         1,
         True,
+    ),
+    "locally_connected1d": (
+        lambda x: F.locally_connected1d(
+            x, weights(x, (C, 4, 2, 4)), weights(x, (4, 4))
+        ),
+        1,
+        True,
+    ),
+    "locally_connected1d_backward x": (
+        lambda g, x: F.locally_connected1d_backward(g, x, weights(x, (C, C, 1, 5)))[0],
+        2,
+        True,
+    ),
+    "locally_connected1d_backward weight": (
+        lambda g, x: F.locally_connected1d_backward(g, x, weights(x, (C, C, 1, 5)))[1],
+        2,
+        False,
+    ),
+    "locally_connected1d_backward bias": (
+        lambda g, x: F.locally_connected1d_backward(g, x, weights(x, (C, C, 1, 5)))[2],
+        2,
+        False,
+    ),
+    "partial_conv1d": (
+        lambda x: F.partial_conv1d(
+            x, weights(x, (4, C, 3)), weights(x, (4,)), padding=1
+        ),
+        1,
+        True,
+    ),
+    "partial_conv1d_backward x": (
+        lambda g, x: F.partial_conv1d_backward(g, x, weights(x, (C, C, 3)), 1, 1)[0],
+        2,
+        True,
+    ),
+    "partial_conv1d_backward weight": (
+        lambda g, x: F.partial_conv1d_backward(g, x, weights(x, (C, C, 3)), 1, 1)[1],
+        2,
+        False,
+    ),
+    "border_passthrough1d": (
+        lambda x: F.border_passthrough1d(x, weights(x, (*np.shape(x)[:2], 2))),
+        1,
+        False,
+    ),
+    "border_passthrough1d_backward": (
+        lambda g: F.border_passthrough1d_backward(g, (*np.shape(g)[:2], 2))[0],
+        1,
+        True,
+    ),
+    "sparse_linear": (
+        lambda x: F.sparse_linear(x, weights(x, (4, 3)), CHOSEN, weights(x, (4,))),
+        1,
+        True,
+    ),
+    "sparse_linear_backward x": (
+        lambda g, x: F.sparse_linear_backward(g, x, weights(x, (5, 3)), CHOSEN5)[0],
+        2,
+        True,
+    ),
+    "sparse_linear_backward weight": (
+        lambda g, x: F.sparse_linear_backward(g, x, weights(x, (5, 3)), CHOSEN5)[1],
+        2,
+        False,
     ),
     "mse_loss": (F.mse_loss, 2, False),
     "mse_loss none": (lambda x, t: F.mse_loss(x, t, "none"), 2, True),

@@ -63,6 +63,14 @@ from convcore.functional.blur_pool import (
     blur_pool3d,
     blur_pool3d_backward,
 )
+from convcore.functional.border_passthrough import (
+    border_passthrough1d,
+    border_passthrough1d_backward,
+    border_passthrough2d,
+    border_passthrough2d_backward,
+    border_passthrough3d,
+    border_passthrough3d_backward,
+)
 from convcore.functional.channel_max_pool import (
     channel_max_pool,
     channel_max_pool_backward,
@@ -139,6 +147,12 @@ from convcore.functional.layer_norm import (
     rms_norm_backward,
 )
 from convcore.functional.linear import linear, linear_backward
+from convcore.functional.local import (
+    locally_connected1d,
+    locally_connected1d_backward,
+    locally_connected2d,
+    locally_connected2d_backward,
+)
 from convcore.functional.local_norm import (
     local_response_norm,
     local_response_norm_backward,
@@ -170,6 +184,14 @@ from convcore.functional.max_unpool import (
 )
 from convcore.functional.norm import batch_norm, batch_norm_backward
 from convcore.functional.pad import pad, pad_backward
+from convcore.functional.partial_conv import (
+    partial_conv1d,
+    partial_conv1d_backward,
+    partial_conv2d,
+    partial_conv2d_backward,
+    partial_conv3d,
+    partial_conv3d_backward,
+)
 from convcore.functional.prelu import prelu, prelu_backward
 from convcore.functional.shape import flatten, flatten_backward
 from convcore.functional.smooth_activation import (
@@ -185,6 +207,11 @@ from convcore.functional.softmax import (
     log_softmax_backward,
     softmax,
     softmax_backward,
+)
+from convcore.functional.sparse_linear import (
+    Connections,
+    sparse_linear,
+    sparse_linear_backward,
 )
 from convcore.functional.stochastic_pool import (
     stochastic_pool1d,
@@ -208,6 +235,7 @@ from convcore.functional.sum_pool import (
 
 __all__ = [
     "Approximate",
+    "Connections",
     "Reduction",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool1d_backward",
@@ -235,6 +263,12 @@ __all__ = [
     "blur_pool2d_backward",
     "blur_pool3d",
     "blur_pool3d_backward",
+    "border_passthrough1d",
+    "border_passthrough1d_backward",
+    "border_passthrough2d",
+    "border_passthrough2d_backward",
+    "border_passthrough3d",
+    "border_passthrough3d_backward",
     "channel_avg_pool",
     "channel_avg_pool_backward",
     "channel_max_pool",
@@ -307,6 +341,10 @@ __all__ = [
     "linear_backward",
     "local_response_norm",
     "local_response_norm_backward",
+    "locally_connected1d",
+    "locally_connected1d_backward",
+    "locally_connected2d",
+    "locally_connected2d_backward",
     "log_softmax",
     "log_softmax_backward",
     "lp_pool1d",
@@ -331,6 +369,12 @@ __all__ = [
     "mse_loss_backward",
     "pad",
     "pad_backward",
+    "partial_conv1d",
+    "partial_conv1d_backward",
+    "partial_conv2d",
+    "partial_conv2d_backward",
+    "partial_conv3d",
+    "partial_conv3d_backward",
     "prelu",
     "prelu_backward",
     "relu",
@@ -349,6 +393,8 @@ __all__ = [
     "softmax_backward",
     "softplus",
     "softplus_backward",
+    "sparse_linear",
+    "sparse_linear_backward",
     "stochastic_pool1d",
     "stochastic_pool1d_backward",
     "stochastic_pool1d_mean",

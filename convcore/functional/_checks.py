@@ -64,13 +64,9 @@ def needed(
     function: str, needs: Iterable[str], names: tuple[str, ...] = GRADIENTS
 ) -> tuple[bool, ...]:
     """Tell for each of the names whether its gradient is asked for."""
-<<<<<<< HEAD
-    if isinstance(needs, (str, np.ndarray)) or not isinstance(needs, Iterable):
-=======
     if type(needs) is tuple and needs == names:  # the usual case: all of them
         return (True,) * len(names)
-    if isinstance(needs, str) or not isinstance(needs, Iterable):
->>>>>>> 5743ca4865f1154e06f90c35ac68c8afcc4abb4b
+    if isinstance(needs, (str, np.ndarray)) or not isinstance(needs, Iterable):
         raise TypeError(
             f"{function}: needs must be a collection of names from {names}, got "
             f"{needs!r}"

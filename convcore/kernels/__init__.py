@@ -38,6 +38,8 @@
     philox.pxd      random numbers of a key and a place
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
     pad.pyx         an array with what lies around it
+    conv_local.pyx  weights that are not shared between places
+    sparse.pyx      sums over chosen inputs
     update.pyx      steps of optimisers, in place
     norm_*.pyx      normalisation: of channels, of rows, by neighbours
     moments.pxd     its sums of runs, and the lines that normalise

@@ -56,6 +56,11 @@ from convcore.nn.adaptive_pool import (
     GlobalAvgPool3d,
 )
 from convcore.nn.avg_pool import AvgPool1d, AvgPool2d, AvgPool3d
+from convcore.nn.border_passthrough import (
+    BorderPassthrough1d,
+    BorderPassthrough2d,
+    BorderPassthrough3d,
+)
 from convcore.nn.container import Concat, Residual, Sequential
 from convcore.nn.conv import (
     Conv1d,
@@ -67,14 +72,23 @@ from convcore.nn.conv import (
 )
 from convcore.nn.dropout import Dropout
 from convcore.nn.folding import fold_batch_norm
+from convcore.nn.global_connections import GloballyConnected2d
 from convcore.nn.instance_norm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from convcore.nn.layer import Backward, Layer, accumulate
 from convcore.nn.linear import Linear
+from convcore.nn.local import LocallyConnected1d, LocallyConnected2d
 from convcore.nn.local_response_norm import LocalResponseNorm
 from convcore.nn.loss import CrossEntropyLoss, LossBackward, MSELoss
+from convcore.nn.masked_conv import (
+    MaskedConv1d,
+    MaskedConv2d,
+    MaskedConv3d,
+    lenet5_connections,
+)
 from convcore.nn.max_pool import MaxPool1d, MaxPool2d, MaxPool3d
 from convcore.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from convcore.nn.parameter import Parameter
+from convcore.nn.partial_conv import PartialConv1d, PartialConv2d, PartialConv3d
 from convcore.nn.pool import (
     BlurPool1d,
     BlurPool2d,
@@ -102,6 +116,17 @@ from convcore.nn.random_pool import (
 from convcore.nn.row_norm import GroupNorm, LayerNorm, RMSNorm
 from convcore.nn.serialize import load_npz, save_npz
 from convcore.nn.shape import Flatten
+from convcore.nn.shared_conv import (
+    SeparableConv1d,
+    SeparableConv2d,
+    SeparableConv3d,
+    SharedDepthwiseConv1d,
+    SharedDepthwiseConv2d,
+    SharedDepthwiseConv3d,
+    SharedKernelConv1d,
+    SharedKernelConv2d,
+    SharedKernelConv3d,
+)
 from convcore.nn.softmax import LogSoftmax, Softmax
 
 __all__ = [
@@ -121,6 +146,9 @@ __all__ = [
     "BlurPool1d",
     "BlurPool2d",
     "BlurPool3d",
+    "BorderPassthrough1d",
+    "BorderPassthrough2d",
+    "BorderPassthrough3d",
     "ChannelAvgPool",
     "ChannelMaxPool",
     "Concat",
@@ -147,6 +175,7 @@ __all__ = [
     "GlobalMaxPool1d",
     "GlobalMaxPool2d",
     "GlobalMaxPool3d",
+    "GloballyConnected2d",
     "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
@@ -162,20 +191,37 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "LocalResponseNorm",
+    "LocallyConnected1d",
+    "LocallyConnected2d",
     "LogSoftmax",
     "LossBackward",
     "MSELoss",
+    "MaskedConv1d",
+    "MaskedConv2d",
+    "MaskedConv3d",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
     "PReLU",
     "Parameter",
+    "PartialConv1d",
+    "PartialConv2d",
+    "PartialConv3d",
     "RMSNorm",
     "ReLU",
     "ReLU6",
     "Residual",
     "SELU",
+    "SeparableConv1d",
+    "SeparableConv2d",
+    "SeparableConv3d",
     "Sequential",
+    "SharedDepthwiseConv1d",
+    "SharedDepthwiseConv2d",
+    "SharedDepthwiseConv3d",
+    "SharedKernelConv1d",
+    "SharedKernelConv2d",
+    "SharedKernelConv3d",
     "SiLU",
     "Sigmoid",
     "Softmax",
@@ -189,6 +235,7 @@ __all__ = [
     "Tanh",
     "accumulate",
     "fold_batch_norm",
+    "lenet5_connections",
     "load_npz",
     "save_npz",
 ]

@@ -101,6 +101,20 @@ class Layer(ABC):
         """Give what is learned, in order, each once."""
         return [parameter for _, parameter in self.named_parameters()]
 
+    def parameter_count(self) -> int:
+        """Count the scalars that are learned, each once.
+
+        Those that a connection table holds at 0 are not learned.
+
+        Examples
+        --------
+        >>> from convcore import nn
+        >>> nn.Conv2d(6, 16, 5).parameter_count() == 16 * (6 * 5 * 5 + 1)
+        True
+        """
+        stored = sum(parameter.read().size for parameter in self.parameters())
+        return stored - sum(layer._fixed_count() for layer in self.layers())
+
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for layer in self.layers():
@@ -215,6 +229,10 @@ class Layer(ABC):
 
     def _reset(self, rng: np.random.Generator) -> None:  # noqa: B027 (optional)
         """Draw this layer's own random values anew; children are reset after it."""
+
+    def _fixed_count(self) -> int:
+        """Count the scalars of this layer's own parameters that never change."""
+        return 0
 
     def _state(self) -> dict[str, Parameter | Array]:
         """Name all parameters and buffers, in torch's order: own ones first."""

@@ -87,6 +87,10 @@ from convcore.reference.activation import (
     tanh,
     tanh_backward,
 )
+from convcore.reference.border import (
+    border_passthrough,
+    border_passthrough_backward,
+)
 from convcore.reference.choices import (
     adaptive_max_pool,
     choice_backward,
@@ -108,6 +112,12 @@ from convcore.reference.conv import (
 )
 from convcore.reference.dropout import dropout, dropout_backward, dropout_mask, philox
 from convcore.reference.linear import linear, linear_backward
+from convcore.reference.local import (
+    local,
+    local_backward,
+    sparse_linear,
+    sparse_linear_backward,
+)
 from convcore.reference.loss import (
     cross_entropy,
     cross_entropy_backward,
@@ -124,6 +134,7 @@ from convcore.reference.norm import (
     local_response_norm,
     local_response_norm_backward,
 )
+from convcore.reference.partial import partial_conv, partial_conv_backward
 from convcore.reference.pool import (
     adaptive_avg_pool,
     adaptive_avg_pool_backward,
@@ -153,6 +164,8 @@ __all__ = [
     "blur_matrix",
     "blur_pool",
     "blur_pool_backward",
+    "border_passthrough",
+    "border_passthrough_backward",
     "choice_backward",
     "conv",
     "conv_grad_bias",
@@ -189,6 +202,8 @@ __all__ = [
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local",
+    "local_backward",
     "local_response_norm",
     "local_response_norm_backward",
     "log_softmax",
@@ -201,6 +216,8 @@ __all__ = [
     "max_unpool_backward",
     "mse_loss",
     "mse_loss_backward",
+    "partial_conv",
+    "partial_conv_backward",
     "philox",
     "prelu",
     "prelu_backward",
@@ -218,6 +235,8 @@ __all__ = [
     "softmax_backward",
     "softplus",
     "softplus_backward",
+    "sparse_linear",
+    "sparse_linear_backward",
     "stochastic_pool",
     "tanh",
     "tanh_backward",

@@ -1,0 +1,336 @@
+"""Locally connected layers: convolutions whose weights are not shared between places."""
+
+from collections.abc import Collection
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from convcore.arguments import exact
+from convcore.functional._checks import GRADIENTS, needed
+from convcore.functional.call import apply
+from convcore.plan import operation
+from convcore.problem import ConvProblem, Padding, Size
+from convcore.runtime import cpu, workspace
+from convcore.runtime.arrays import (
+    Array,
+    batched_shape,
+    check_out,
+    checked,
+    empty,
+    flat,
+    ready,
+)
+
+__all__ = [
+    "locally_connected1d",
+    "locally_connected1d_backward",
+    "locally_connected2d",
+    "locally_connected2d_backward",
+]
+
+Grads = tuple[Array | None, Array | None, Array | None]
+_MODULE = "conv_local"
+_FPROP, _DGRAD, _WGRAD = range(3)  # as in kernels/conv_local.pyx
+
+
+class Job(NamedTuple):
+    """What the shapes of a call decide."""
+
+    problem: ConvProblem
+    result: tuple[int, ...]  # shape of y, without a batch where x has none
+    scalars: int  # of scratch, for each thread
+
+
+def locally_connected1d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Apply a kernel of its own to every window along one axis.
+
+    As `locally_connected2d`, with x (N, C_in, W), weight (C_in, C_out, KW, OW) and bias
+    (C_out, OW).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, weight = np.array([[[1.0, 2.0, 4.0]]]), np.array([[[[1.0, 0.0], [0.0, 10.0]]]])
+    >>> locally_connected1d(x, weight)
+    array([[[ 1., 40.]]])
+    """
+    how = (stride, padding, dilation)
+    return _forward("locally_connected1d", 1, (x, weight, bias, out), how)
+
+
+def locally_connected2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Apply a kernel of its own to every window along two axes.
+
+    Parameters
+    ----------
+    x : (N, C_in, H, W) or (C_in, H, W), float32 or float64
+        Input; copied once if it is not C-contiguous. N may be 0.
+    weight : (OH, KH, C_in, C_out, KW, OW), dtype of x
+        `weight[oy, ky, c, o, kx, ox]` is what `conv2d` would share as
+        `weight[o, c, ky, kx]`: in an order in which it is read from its first to its last
+        byte, once for 16 samples, for y and for the gradient of x.
+    bias : (C_out, OH, OW), dtype of x, optional
+        One for each output.
+    stride, padding, dilation
+        As for `conv2d`.
+    out : (N, C_out, OH, OW), dtype of x, optional
+        Where to write; C-contiguous, and not overlapping an input.
+
+    Returns
+    -------
+    y : (N, C_out, OH, OW), dtype of x
+        Extents as for `conv2d`; without N when x came without it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When a value, shape, type or dtype does not fit; the message names the argument.
+
+    Notes
+    -----
+    Where a convolution has OH * OW terms for the gradient of each weight, this has one:
+    what is learned at one place, say at the border, is of no use at another. The weights
+    are the largest array by far, and reading them is what takes the time up to a batch of
+    some tens. Sums, bits and errors are as those of `conv2d`; padding is of real zeros.
+
+    References
+    ----------
+    .. [1] LeCun, Generalization and network design strategies, 1989, section 4.
+    .. [2] Taigman, Yang, Ranzato and Wolf, DeepFace, CVPR 2014, section 3.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weight = np.ones((2, 2, 1, 1, 2, 2))
+    >>> weight[0, :, :, :, :, 1] = 0
+    >>> locally_connected2d(np.ones((1, 1, 3, 3)), weight)
+    array([[[[4., 0.],
+             [4., 4.]]]])
+    """
+    how = (stride, padding, dilation)
+    return _forward("locally_connected2d", 2, (x, weight, bias, out), how)
+
+
+def locally_connected1d_backward(
+    grad_output: Array,
+    x: Array,
+    weight: Array,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    *,
+    needs: Collection[str] = GRADIENTS,
+) -> Grads:
+    """Compute the gradients of `locally_connected1d`: see that for two axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, weight = np.array([[[1.0, 2.0, 4.0]]]), np.array([[[[1.0, 0.0], [0.0, 10.0]]]])
+    >>> locally_connected1d_backward(np.ones((1, 1, 2)), x, weight, needs=["x"])[0]
+    array([[[ 1.,  0., 10.]]])
+    """
+    operands = (grad_output, x, weight, needs)
+    how = (stride, padding, dilation)
+    return _backward("locally_connected1d_backward", 1, operands, how)
+
+
+def locally_connected2d_backward(
+    grad_output: Array,
+    x: Array,
+    weight: Array,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    *,
+    needs: Collection[str] = GRADIENTS,
+) -> Grads:
+    """Compute the gradients of `locally_connected2d` with respect to x, weight and bias.
+
+    Parameters
+    ----------
+    grad_output : (N, C_out, OH, OW) or (C_out, OH, OW), float32 or float64
+        Gradient of the loss with respect to the result.
+    x, weight, stride, padding, dilation
+        What `locally_connected2d` was called with.
+    needs : collection of "x", "weight", "bias"
+        Which gradients to compute.
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : arrays of the shapes of x, weight, bias, or None
+        None where not needed.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `locally_connected2d`, and when grad_output does not have the shape of the
+        result.
+
+    Notes
+    -----
+    The weights are read once for grad_x, and grad_weight is written once, for each 16
+    samples. Bits do not depend on threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, weight = np.ones((1, 1, 3, 3)), np.ones((2, 2, 1, 1, 2, 2))
+    >>> locally_connected2d_backward(np.ones((1, 1, 2, 2)), x, weight)[0]
+    array([[[[1., 2., 1.],
+             [2., 4., 2.],
+             [1., 2., 1.]]]])
+    """
+    operands = (grad_output, x, weight, needs)
+    how = (stride, padding, dilation)
+    return _backward("locally_connected2d_backward", 2, operands, how)
+
+
+def _forward(
+    function: str,
+    ndim: int,
+    operands: tuple[Array, Array, Array | None, Array | None],
+    how: tuple[Any, ...],
+) -> Array:
+    """Write y."""
+    x, weight, bias, out = operands
+    dtype = checked(function, "x", x)
+    checked(function, "weight", weight, dtype)
+    job = _job_of(function, ndim, x.shape, weight.shape, how)
+    if bias is not None:
+        bias = ready(function, "bias", bias, dtype)
+        if bias.shape != job.result[-ndim - 1 :]:
+            raise ValueError(
+                f"{function}: bias must have shape {job.result[-ndim - 1 :]}, one for "
+                f"each output, got {bias.shape}"
+            )
+    if out is None:
+        out = empty(job.result, dtype)
+    else:
+        check_out(function, out, job.result, dtype, (x, weight, bias))
+    _run(_FPROP, job, flat(x, dtype), flat(weight, dtype), bias, out)
+    return out
+
+
+def _backward(
+    function: str,
+    ndim: int,
+    operands: tuple[Array, Array, Array, Collection[str]],
+    how: tuple[Any, ...],
+) -> Grads:
+    """Write the gradients that are needed."""
+    grad_output, x, weight, needs = operands
+    needs_x, needs_weight, needs_bias = needed(function, needs)
+    dtype = checked(function, "x", x)
+    checked(function, "weight", weight, dtype)
+    checked(function, "grad_output", grad_output, dtype)
+    job = _job_of(function, ndim, x.shape, weight.shape, how)
+    if grad_output.shape != job.result:
+        raise ValueError(
+            f"{function}: grad_output must have the result's shape {job.result}, got "
+            f"{grad_output.shape}"
+        )
+    grad_x = grad_weight = grad_bias = None
+    dy = flat(grad_output, dtype)
+    if needs_x:
+        grad_x = empty(x.shape, dtype)
+        _run(_DGRAD, job, dy, flat(weight, dtype), None, grad_x)
+    if needs_weight:
+        grad_weight = empty(weight.shape, dtype)
+        _run(_WGRAD, job, flat(x, dtype), dy, None, grad_weight)
+    if needs_bias:
+        grad_bias = _over_samples(dy.reshape(-1, *job.result[-ndim - 1 :]))
+    return grad_x, grad_weight, grad_bias
+
+
+@np.errstate(all="ignore")
+def _over_samples(grads: Array) -> Array:
+    """Add up the samples, in order."""
+    total = empty(grads.shape[1:], grads.dtype)
+    total.fill(0)
+    for grad in grads:
+        np.add(total, grad, out=total)
+    return total
+
+
+def _run(direction: int, job: Job, *buffers: Array | None) -> None:
+    """Call the kernel with scratch."""
+    first = buffers[0]
+    assert first is not None
+    apply(
+        _MODULE,
+        "run",
+        (*job.problem.geometry, direction),
+        *buffers,
+        work=job.problem.macs,
+        scratch=workspace.ALIGNMENT,
+        of_each=job.scalars * first.itemsize,
+    )
+
+
+def _job_of(
+    function: str,
+    ndim: int,
+    x_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    how: tuple[Any, ...],
+) -> Job:
+    """Check shapes and arguments: once for all equal calls."""
+    make = _cached_job if exact(how) else _new_job
+    return make(function, ndim, x_shape, weight_shape, how, cpu.isa())
+
+
+def _new_job(
+    function: str,
+    ndim: int,
+    x_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    how: tuple[Any, ...],
+    isa: str,
+) -> Job:
+    """Do `_job_of`; the instruction set is a part of the key."""
+    shape, single = batched_shape(function, "x", x_shape, ndim)
+    if len(weight_shape) != (6 if ndim == 2 else 4):
+        axes = "(OH, KH, in, out, KW, OW)" if ndim == 2 else "(in, out, KW, OW)"
+        raise ValueError(
+            f"{function}: weight must have the axes {axes}, got shape {weight_shape}"
+        )
+    *rows, inputs, outputs, width, columns = weight_shape
+    shared = (outputs, inputs, *rows[1:], width)
+    problem = ConvProblem.conv(function, shape, shared, *how)
+    places = (*rows[:1], columns)
+    if problem.y_shape[2:] != places:
+        raise ValueError(
+            f"{function}: weight must have kernels for the outputs "
+            f"{problem.y_shape[2:]} of x {x_shape}, got those for {places}; weight "
+            f"{weight_shape}"
+        )
+    scalars = operation(_MODULE, "scratch_scalars")(_integers(problem))
+    result = problem.y_shape[1:] if single else problem.y_shape
+    return Job(problem, result, scalars)
+
+
+_cached_job = lru_cache(maxsize=1024)(_new_job)
+
+
+def _integers(problem: ConvProblem) -> Any:
+    return np.array(problem.geometry, np.int64)

@@ -1,0 +1,419 @@
+"""Partial convolution: only what is real counts, and sums are scaled up to all taps."""
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from convcore.functional import _convolution
+from convcore.functional._border import Scale, around, border_scale
+from convcore.functional._checks import GRADIENTS, needed
+from convcore.functional._convolution import Grads
+from convcore.problem import ConvProblem, Padding, Size
+from convcore.runtime.arrays import Array, batched_shape, check_out, checked, empty
+
+__all__ = [
+    "partial_conv1d",
+    "partial_conv1d_backward",
+    "partial_conv2d",
+    "partial_conv2d_backward",
+    "partial_conv3d",
+    "partial_conv3d_backward",
+]
+
+Result = Any  # y; with a mask, y and the new mask
+
+
+def partial_conv1d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    *,
+    mask: Array | None = None,
+    flip: bool = False,
+    out: Array | None = None,
+    algorithm: str = "auto",
+) -> Result:
+    """Convolve what is real along one axis: see `partial_conv2d`.
+
+    Examples
+    --------
+    >>> partial_conv1d(np.ones((1, 1, 4)), np.ones((1, 1, 3)), padding=1)
+    array([[[3., 3., 3., 3.]]])
+    """
+    how = (stride, padding, dilation, groups, "zeros", 0, None, algorithm)
+    return _forward("partial_conv1d", 1, (x, weight, bias, out), how, flip, mask)
+
+
+def partial_conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    *,
+    mask: Array | None = None,
+    flip: bool = False,
+    out: Array | None = None,
+    algorithm: str = "auto",
+) -> Result:
+    """Convolve what is real along two axes, and scale each sum up to all taps.
+
+    Where a window sees padding, or elements that the mask hides, a convolution sums
+    fewer terms, and its output is smaller: at borders, or beside holes. Here::
+
+        y = conv(x * mask) * (taps / taps on real elements) + bias,   0 where there is none
+
+    Parameters
+    ----------
+    x, weight, bias, stride, padding, dilation, groups, flip, out, algorithm
+        As for `conv2d`.
+    mask : (N or 1, C_in or 1, H, W), bool or dtype of x, optional
+        What is real: everything but 0; without N when x comes without it. Without a mask
+        all of x is, and only padding is not. With a mask for each channel, the taps of
+        all channels of a group are counted together.
+
+    Returns
+    -------
+    y : (N, C_out, OH, OW), dtype of x
+    new_mask : (N or 1, C_out or 1, OH, OW), dtype of mask
+        Only where there is a mask: 1 where a tap was real, the mask for the next layer.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `conv2d`, and when the mask has another shape or dtype.
+
+    Notes
+    -----
+    Without a mask the factors are products of counts along each axis, kept from call to
+    call, and only outputs that see padding are multiplied: the cost is that of `conv2d`.
+    With one, the mask is convolved, too: one channel, in float64, so that counts are
+    exact. What the mask hides is never read into a sum, NaN or not.
+
+    References
+    ----------
+    .. [1] Liu, Reda, Shih, Wang, Tao and Catanzaro, Image inpainting for irregular holes
+       using partial convolutions, arXiv:1804.07723, equations 1 and 2.
+    .. [2] Liu, Shih, Wang, Reda, Sapra, Yu, Tao and Catanzaro, Partial convolution based
+       padding, arXiv:1811.11718, section 3.
+
+    Examples
+    --------
+    >>> x, weight = np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3))
+    >>> partial_conv2d(x, weight, padding=1)
+    array([[[[9., 9., 9.],
+             [9., 9., 9.],
+             [9., 9., 9.]]]])
+    >>> mask = np.eye(3)[None, None]
+    >>> y, new = partial_conv2d(x, weight[..., :2], mask=mask)
+    >>> y, new
+    (array([[[[6., 6.]]]]), array([[[[1., 1.]]]]))
+    """
+    how = (stride, padding, dilation, groups, "zeros", 0, None, algorithm)
+    return _forward("partial_conv2d", 2, (x, weight, bias, out), how, flip, mask)
+
+
+def partial_conv3d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    *,
+    mask: Array | None = None,
+    flip: bool = False,
+    out: Array | None = None,
+    algorithm: str = "auto",
+) -> Result:
+    """Convolve what is real along three axes: see `partial_conv2d`.
+
+    Examples
+    --------
+    >>> y = partial_conv3d(np.ones((1, 1, 2, 2, 2)), np.ones((1, 1, 3, 3, 3)), padding=1)
+    >>> y.min().item(), y.max().item()
+    (27.0, 27.0)
+    """
+    how = (stride, padding, dilation, groups, "zeros", 0, None, algorithm)
+    return _forward("partial_conv3d", 3, (x, weight, bias, out), how, flip, mask)
+
+
+def partial_conv1d_backward(
+    grad_output: Array,
+    x: Array,
+    weight: Array,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    *,
+    mask: Array | None = None,
+    flip: bool = False,
+    needs: Collection[str] = GRADIENTS,
+    algorithm: str = "auto",
+) -> Grads:
+    """Compute the gradients of `partial_conv1d`: see those for two axes.
+
+    Examples
+    --------
+    >>> x, weight = np.ones((1, 1, 4)), np.ones((1, 1, 3))
+    >>> partial_conv1d_backward(x, x, weight, padding=1, needs=["x"])[0]
+    array([[[2.5, 3.5, 3.5, 2.5]]])
+    """
+    how = (stride, padding, dilation, groups, "zeros", 0, None, algorithm)
+    operands = (grad_output, x, weight, needs)
+    return _backward("partial_conv1d_backward", 1, operands, how, flip, mask)
+
+
+def partial_conv2d_backward(
+    grad_output: Array,
+    x: Array,
+    weight: Array,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    *,
+    mask: Array | None = None,
+    flip: bool = False,
+    needs: Collection[str] = GRADIENTS,
+    algorithm: str = "auto",
+) -> Grads:
+    """Compute the gradients of `partial_conv2d` with respect to x, weight and bias.
+
+    Parameters
+    ----------
+    grad_output : (N, C_out, OH, OW) or (C_out, OH, OW), float32 or float64
+        Gradient of the loss with respect to y.
+    x, weight, stride, padding, dilation, groups, mask, flip, algorithm
+        What `partial_conv2d` was called with.
+    needs : collection of "x", "weight", "bias"
+        Which gradients to compute.
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : arrays of the shapes of x, weight, (C_out,), or None
+        None where not needed. That of x is 0 where the mask hides it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `conv2d_backward`, and for the mask.
+
+    Examples
+    --------
+    >>> x, weight = np.ones((1, 1, 2, 2)), np.ones((1, 1, 3, 3))
+    >>> partial_conv2d_backward(x, x, weight, padding=1, needs=["x"])[0]
+    array([[[[9., 9.],
+             [9., 9.]]]])
+    """
+    how = (stride, padding, dilation, groups, "zeros", 0, None, algorithm)
+    operands = (grad_output, x, weight, needs)
+    return _backward("partial_conv2d_backward", 2, operands, how, flip, mask)
+
+
+def partial_conv3d_backward(
+    grad_output: Array,
+    x: Array,
+    weight: Array,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    *,
+    mask: Array | None = None,
+    flip: bool = False,
+    needs: Collection[str] = GRADIENTS,
+    algorithm: str = "auto",
+) -> Grads:
+    """Compute the gradients of `partial_conv3d`: see those for two axes.
+
+    Examples
+    --------
+    >>> x = np.ones((1, 1, 2, 2, 2))
+    >>> grads = partial_conv3d_backward(x, x, np.ones((1, 1, 3, 3, 3)), padding=1)
+    >>> grads[0].max().item(), grads[2]
+    (27.0, array([8.]))
+    """
+    how = (stride, padding, dilation, groups, "zeros", 0, None, algorithm)
+    operands = (grad_output, x, weight, needs)
+    return _backward("partial_conv3d_backward", 3, operands, how, flip, mask)
+
+
+def _forward(
+    function: str,
+    ndim: int,
+    operands: tuple[Array, Array, Array | None, Array | None],
+    how: tuple[Any, ...],
+    flip: bool,
+    mask: Array | None,
+) -> Result:
+    """Convolve without the bias, scale, then add it."""
+    x, weight, bias, out = operands
+    dtype = checked(function, "x", x)
+    problem = _problem(function, ndim, x, weight, how)
+    real = None if mask is None else _real(function, mask, x, problem)
+    if bias is not None:
+        bias = _convolution._checked_bias(function, bias, problem.oc, dtype)
+    if out is not None:
+        shape = problem.y_shape[problem.ndim + 2 - x.ndim :]
+        check_out(function, out, shape, dtype, (x, weight, bias))
+    seen = x if real is None else _hidden(x, real)
+    y = _convolution.forward(function, ndim, (seen, weight, None, out), how, flip)
+    scale = scale_of(problem, dtype, real)
+    apply_scale(y.reshape(problem.y_shape), scale, bias)
+    if mask is None or real is None:
+        return y
+    new = np.asarray(scale.ratio > 0, mask.dtype.newbyteorder("="))
+    return y, new.reshape(new.shape[len(problem.y_shape) - y.ndim :])
+
+
+def _backward(
+    function: str,
+    ndim: int,
+    operands: tuple[Array, Array, Array, Collection[str]],
+    how: tuple[Any, ...],
+    flip: bool,
+    mask: Array | None,
+) -> Grads:
+    """Scale the gradient of y, and take the gradients of the convolution from it."""
+    grad_output, x, weight, needs = operands
+    needs_x, needs_weight, needs_bias = needed(function, needs)
+    dtype = checked(function, "x", x)
+    checked(function, "grad_output", grad_output, dtype)
+    problem = _problem(function, ndim, x, weight, how)
+    real = None if mask is None else _real(function, mask, x, problem)
+    shape = problem.y_shape[problem.ndim + 2 - x.ndim :]
+    _convolution._check_gradient(function, grad_output, x, shape)
+    seen = x if real is None else _hidden(x, real)
+    scale = scale_of(problem, dtype, real)
+    scaled = empty(problem.y_shape, dtype)
+    np.copyto(scaled, grad_output.reshape(problem.y_shape))
+    grad_bias = None
+    if needs_bias:  # of what the bias was added to
+        summed = grad_output
+        if scale.holes:
+            summed = scaled.copy()
+            np.copyto(summed, 0, where=scale.ratio == 0)
+        operands = (summed.reshape(shape), seen, weight, ["bias"])
+        grad_bias = _convolution.backward(function, ndim, operands, how, flip)[2]
+    apply_scale(scaled, scale, None)
+    wanted = [
+        n for n, want in zip(GRADIENTS, (needs_x, needs_weight), strict=False) if want
+    ]
+    operands = (scaled.reshape(shape), seen, weight, wanted)
+    grad_x, grad_weight, _ = _convolution.backward(function, ndim, operands, how, flip)
+    if grad_x is not None and real is not None:
+        np.copyto(grad_x.reshape(problem.x_shape), 0, where=~real)
+    return grad_x, grad_weight, grad_bias
+
+
+def scale_of(
+    problem: ConvProblem, dtype: np.dtype[Any], real: Array | None = None
+) -> Scale:
+    """Give what the sums of a problem are multiplied by.
+
+    Parameters
+    ----------
+    problem : ConvProblem
+    dtype : float32 or float64
+        Of y.
+    real : (N or 1, ic or 1, *spatial) of bool, optional
+        Which elements count; without it all do, and the padding does not.
+    """
+    if real is None:
+        return border_scale(problem, dtype)
+    counts, most = _counted(problem, real)
+    ratio = np.zeros(counts.shape)
+    np.divide(float(most), counts, out=ratio, where=counts > 0)
+    holes = bool((counts == 0).any())
+    return Scale(ratio.astype(dtype), ((0, 0),) * problem.ndim, holes)
+
+
+@np.errstate(all="ignore")
+def apply_scale(y: Array, scale: Scale, bias: Array | None) -> None:
+    """Scale sums in place, and add the bias; 0 where nothing counts.
+
+    Of the gradient of y, without a bias, it makes that of the convolution's result.
+    """
+    for slab in around(scale.box, y.shape[2:]):
+        place: tuple[Any, ...] = (..., *slab)
+        y[place] *= scale.ratio[place]
+    if bias is not None:
+        y += bias.reshape(-1, *(1,) * (y.ndim - 2))
+    if scale.holes:
+        np.copyto(y, 0, where=scale.ratio == 0)
+
+
+def _counted(problem: ConvProblem, real: Array) -> tuple[Array, int]:
+    """Count the taps of each window that are real, and all: (N or 1, oc or 1, *spatial).
+
+    In float64, where no algorithm that transforms is chosen, and integers are exact.
+    """
+    per_channel = real.shape[1] > 1
+    groups = problem.g if per_channel else 1
+    channels = real.shape[1] // groups
+    kernel = problem.kernel[-problem.ndim :]
+    how = (
+        problem.stride[-problem.ndim :],
+        problem.padding[-problem.ndim :],
+        problem.dilation[-problem.ndim :],
+        groups,
+        None,
+        "auto",
+    )
+    ones = np.ones((groups, channels, *kernel))
+    operands = (real.astype(np.float64), ones, None, None)
+    name = f"conv{problem.ndim}d"
+    counts = _convolution.forward(name, problem.ndim, operands, how, False)
+    if per_channel:
+        counts = np.repeat(counts, problem.oc // groups, axis=1)
+    return counts, channels * problem.taps
+
+
+def _problem(
+    function: str, ndim: int, x: Array, weight: Array, how: tuple[Any, ...]
+) -> ConvProblem:
+    """Check shapes and arguments."""
+    checked(function, "weight", weight, checked(function, "x", x))
+    shape, _ = batched_shape(function, "x", x.shape, ndim)
+    return ConvProblem.conv(function, shape, weight.shape, *how[:4])
+
+
+def _real(function: str, mask: Any, x: Array, problem: ConvProblem) -> Array:
+    """Check a mask, and tell what is not 0: (N or 1, C or 1, *spatial) of bool."""
+    if not isinstance(mask, np.ndarray) or isinstance(mask, np.ma.MaskedArray):
+        raise TypeError(
+            f"{function}: mask must be a NumPy array, got {type(mask).__name__}"
+        )
+    if mask.dtype != np.bool_ and mask.dtype.newbyteorder("=") != x.dtype.newbyteorder(
+        "="
+    ):
+        raise TypeError(
+            f"{function}: mask must be of bool or {x.dtype}, as x, got {mask.dtype}"
+        )
+    leading = x.ndim - problem.ndim
+    fits = mask.ndim == x.ndim and mask.shape[leading:] == x.shape[leading:]
+    pairs = zip(mask.shape[:leading], x.shape[:leading], strict=False)
+    if not fits or any(own not in (1, other) for own, other in pairs):
+        raise ValueError(
+            f"{function}: mask must have the shape of x {x.shape}, or 1 for its batch or "
+            f"its channels, got {mask.shape}"
+        )
+    return np.asarray(mask != 0).reshape(
+        (1,) * (problem.ndim + 2 - mask.ndim) + mask.shape
+    )
+
+
+def _hidden(x: Array, real: Array) -> Array:
+    """Copy x, with 0 where it is not real."""
+    zero = np.zeros((), x.dtype.newbyteorder("="))
+    return np.where(real, x, zero).reshape(x.shape)
