@@ -367,6 +367,8 @@ def _counted(problem: ConvProblem, real: Array) -> tuple[Array, int]:
         problem.padding[-problem.ndim :],
         problem.dilation[-problem.ndim :],
         groups,
+        "zeros",
+        0,
         None,
         "auto",
     )
