@@ -65,13 +65,18 @@ cdef inline Py_ssize_t row_at(const Patch* p, Py_ssize_t y) noexcept nogil:
 
 
 cdef inline Pixel* list_row(
-    const Window* w, const Patch* p, Py_ssize_t y, Py_ssize_t first, Py_ssize_t last, Pixel* to
+    const Window* w, const Patch* p, Py_ssize_t y, Py_ssize_t columns, Pixel* to
 ) noexcept nogil:
-    """List pixels first .. last of a row of the patch; give the end of the list."""
-    cdef Py_ssize_t x, source_x, source_y = source_at(w.y.border, p.y + y, w.y.source)
+    """List the pixels of a row that the image has not got; give the end of the list."""
+    cdef Py_ssize_t x = 0, source_x, source_y = source_at(w.y.border, p.y + y, w.y.source)
     cdef Py_ssize_t place = row_at(p, y), row = row_at(p, source_y - p.y)
     cdef bint near = p.inside_y <= source_y < p.inside_y + p.inside_rows
-    for x in range(first, last):
+    cdef bint here = near and source_y == p.y + y
+    while True:
+        if here and x == p.inside_x - p.x:
+            x += p.inside_columns
+        if x >= columns:
+            return to
         source_x = source_at(w.x.border, p.x + x, w.x.source)
         to.place = place + along(x, p.apart_x, p.size, 1)
         if near and p.inside_x <= source_x < p.inside_x + p.inside_columns:
@@ -79,22 +84,17 @@ cdef inline Pixel* list_row(
         else:
             to.source = source_y * w.x.source + source_x
         to += 1
-    return to
+        x += 1
 
 
 cdef inline void list_border(const Window* w, Patch* p, Pixel* pixels) noexcept nogil:
     """List what windows read of a patch around the image."""
-    cdef Py_ssize_t y, rows = min(p.rows, behind(&w.y) - p.y)
-    cdef Py_ssize_t left, columns = min(p.columns, behind(&w.x) - p.x)
+    cdef Py_ssize_t y, columns = min(p.columns, behind(&w.x) - p.x)
     cdef Pixel* to = pixels
     if p.border == ZEROS:
         return
-    for y in range(rows):
-        left = columns
-        if p.inside_y <= p.y + y < p.inside_y + p.inside_rows:
-            left = min(p.inside_x - p.x, columns)
-        to = list_row(w, p, y, 0, left, to)
-        to = list_row(w, p, y, left + p.inside_columns, columns, to)
+    for y in range(min(p.rows, behind(&w.y) - p.y)):
+        to = list_row(w, p, y, columns, to)
     p.beyond = to - pixels
 
 
