@@ -30,12 +30,11 @@ from convcore.kernels.buffers cimport (
 )
 from convcore.kernels.fft cimport from_points, lift, list_turns, scale_of, to_points
 from convcore.kernels.fft_tiles cimport (
-    Place, image_at, list_numbers, outputs_of, place_of, transform_inputs_of, turn_tile,
+    Place, image_at, list_numbers, place_of, transform_inputs_of, turn_tile,
 )
 from convcore.kernels.fft_weight_tasks cimport Job, make_job
 from convcore.kernels.finite cimport are_finite
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, conv_of, volume
-from convcore.kernels.patch cimport Patch
 from convcore.kernels.rounds cimport (
     TASKS_PER_THREAD, add_tree, aligned, ceil_div, round_of, slot_of, units_of,
 )
@@ -62,12 +61,14 @@ cdef inline void transform_dy_tile(
     """Write those of a tile of dy, as the other factor; without channels, zeros."""
     cdef Py_ssize_t lanes = VEC_BYTES // (4 if vec is f32v else 8), f
     cdef Py_ssize_t rows = at.rows if job.m.s.y > 1 else 1
-    cdef Patch p = outputs_of(&job.m, &job.w, at)
     if channels <= 0:
         for f in range(job.planes):
             memset(v + f * (job.turned // lanes), 0, sizeof(vec))
         return
-    turn_tile(&job.m, &p, numbers, dy, job.w.plane, channels, job.w.x.extent, tile)
+    turn_tile(
+        &job.m, numbers, dy, job.w.plane, channels, job.w.y.extent, job.w.x.extent, at.y,
+        at.x, job.m.out_y, job.m.out_x, tile,
+    )
     lift(tile, at.rows, at.columns, job.m.length_x)
     to_points(&job.m.s, <const vec*>tile, rows, turns, space, v, job.turned // lanes, True)
 

@@ -244,49 +244,38 @@ cdef inline Py_ssize_t image_at(
     return image // depth * sample + image % depth * (plane // depth)
 
 
-cdef inline Patch patch_of(
-    const Mesh* m, Py_ssize_t y, Py_ssize_t x, Py_ssize_t rows, Py_ssize_t columns,
-    Py_ssize_t height, Py_ssize_t width,
-) noexcept nogil:
-    """Describe rows x columns pixels of an image, from (y, x) on, in a tile."""
-    cdef Patch p
-    p.y, p.x, p.rows, p.columns = y, x, rows, columns
-    p.apart_y, p.apart_x = 1, 1
-    p.pitch, p.size = m.length_x, m.length_y * m.length_x
-    meet_image(&p, height, width)
-    return p
-
-
 cdef inline Patch inputs_of(const Mesh* m, const Window* w, const Place* at) noexcept nogil:
     """Tell which pixels a tile reads."""
-    cdef Patch p = patch_of(
-        m, at.y + lowest(&w.y), at.x + lowest(&w.x), m.length_y, m.length_x, w.y.source,
-        w.x.source,
-    )
+    cdef Patch p
+    p.y, p.x = at.y + lowest(&w.y), at.x + lowest(&w.x)
+    p.rows, p.columns = m.length_y, m.length_x
+    p.apart_y, p.apart_x = 1, 1
+    p.pitch, p.size = m.length_x, m.length_y * m.length_x
+    meet_image(&p, w.y.source, w.x.source)
     p.border = w.x.border
     return p
 
 
-cdef inline Patch outputs_of(const Mesh* m, const Window* w, const Place* at) noexcept nogil:
-    """Tell which pixels it writes."""
-    return patch_of(m, at.y, at.x, m.out_y, m.out_x, w.y.extent, w.x.extent)
-
-
 cdef inline void turn_tile(
-    const Mesh* m, const Patch* p, const int* places, const vec* plane, Py_ssize_t ld,
-    Py_ssize_t channels, Py_ssize_t width, vec* tile,
+    const Mesh* m, const int* places, const vec* plane, Py_ssize_t ld, Py_ssize_t channels,
+    Py_ssize_t height, Py_ssize_t width, Py_ssize_t y, Py_ssize_t x, Py_ssize_t rows,
+    Py_ssize_t columns, vec* tile,
 ) noexcept nogil:
-    """Transpose the part of some planes that lies in a tile; `places` counts.
+    """Transpose rows x columns pixels of some planes, from (y, x) on, to a tile.
 
-    Outside of the image, and behind the patch, it is zero.
+    Outside of the image, and behind those rows and columns, it is zero. `places` counts.
     """
-    cdef Py_ssize_t _row
-    if p.inside_rows < m.length_y or p.inside_columns < m.length_x:
+    cdef Py_ssize_t first_y = max(y, 0), first_x = max(x, 0), _row
+    cdef Py_ssize_t count_y = min(y + rows, height) - first_y
+    cdef Py_ssize_t count_x = min(x + columns, width) - first_x
+    if count_y < m.length_y or count_x < m.length_x:
         memset(tile, 0, m.length_y * m.length_x * sizeof(vec))
-    tile += (p.inside_y - p.y) * m.length_x + p.inside_x - p.x
-    plane = ahead(plane, p.inside_y * width + p.inside_x)
-    for _row in range(p.inside_rows):
-        put_pixels(plane, ld, channels, p.inside_columns, places, tile)
+    if count_x <= 0:
+        return
+    tile += (first_y - y) * m.length_x + first_x - x
+    plane = ahead(plane, first_y * width + first_x)
+    for _row in range(count_y):
+        put_pixels(plane, ld, channels, count_x, places, tile)
         plane = ahead(plane, width)
         tile += m.length_x
 
@@ -309,16 +298,31 @@ cdef inline Py_ssize_t bytes_of_lists(const Mesh* m, const Window* w) noexcept n
     return LONGEST * sizeof(int) + pixels * sizeof(Pixel)
 
 
+cdef inline void surround(
+    const Mesh* m, const Window* w, const Place* at, const vec* plane, Py_ssize_t channels,
+    Pixel* pixels, vec* tile,
+) noexcept nogil:
+    """Write what lies around the image to a tile.
+
+    It is listed for each vector of channels again: with the list outside of the loop,
+    compilers spread the transforms over functions, and these took up to 1.3 times as long.
+    """
+    cdef Patch p = inputs_of(m, w, at)
+    list_border(w, &p, pixels)
+    fill_border(&p, pixels, plane, w.source_plane, channels, w.value, tile)
+
+
 cdef inline void transform_vector(
-    const Mesh* m, const Window* w, const Patch* p, const vec* plane, Py_ssize_t channels,
+    const Mesh* m, const Window* w, const Place* at, const vec* plane, Py_ssize_t channels,
     const int* numbers, const vec* turns, vec* tile, vec* space, vec* v, Py_ssize_t step,
 ) noexcept nogil:
     """Write the points of one vector of channels of the inputs of a tile, `step` apart."""
-    turn_tile(m, p, numbers, plane, w.source_plane, channels, w.x.source, tile)
-    if cc_seldom(p.beyond > 0):
-        fill_border(
-            p, pixels_of(numbers), plane, w.source_plane, channels, w.value, tile
-        )
+    turn_tile(
+        m, numbers, plane, w.source_plane, channels, w.y.source, w.x.source,
+        at.y + lowest(&w.y), at.x + lowest(&w.x), m.length_y, m.length_x, tile,
+    )
+    if cc_seldom(w.x.border != ZEROS):
+        surround(m, w, at, plane, channels, pixels_of(numbers), tile)
     to_points(&m.s, <const vec*>tile, m.s.y, turns, space, v, step, False)
 
 
@@ -328,9 +332,6 @@ cdef inline void transform_inputs_of(
 ) noexcept nogil:
     """Write those of some channels, one vector after the other."""
     cdef Py_ssize_t lanes = nr(source) // NV, c = 0, here
-    cdef Patch p = inputs_of(m, w, at)
-    if cc_seldom(p.border != ZEROS):
-        list_border(w, &p, pixels_of(numbers))
     source += image_at(
         at.image, w.z.extent, w.groups * w.c * w.source_plane, w.source_plane
     )
@@ -338,12 +339,12 @@ cdef inline void transform_inputs_of(
         here = min(lanes, channels - c)
         if real is float:
             transform_vector(
-                m, w, &p, <const f32v*>(source + c * w.source_plane), here, numbers,
+                m, w, at, <const f32v*>(source + c * w.source_plane), here, numbers,
                 <const f32v*>turns, <f32v*>tile, <f32v*>space, <f32v*>(v + c), step // lanes,
             )
         else:
             transform_vector(
-                m, w, &p, <const f64v*>(source + c * w.source_plane), here, numbers,
+                m, w, at, <const f64v*>(source + c * w.source_plane), here, numbers,
                 <const f64v*>turns, <f64v*>tile, <f64v*>space, <f64v*>(v + c), step // lanes,
             )
         c += lanes
