@@ -54,8 +54,6 @@ class ConvFft:
 
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:
         """Accept kernels along one or both of the last two axes, of a bounded size."""
-        if problem.border != "zeros":
-            return Verdict(False, "TODO border")
         if prod(problem.stride) > 1 or prod(problem.dilation) > 1:
             return Verdict(False, "a stride or a dilation")
         if problem.kernel[0] > 1 or problem.padding[0] != (0, 0):

@@ -46,8 +46,6 @@ class ConvWinograd:
 
     def accepts(self, problem: ConvProblem, direction: Direction) -> Verdict:
         """Accept kernels of 3 taps along one or both of the last two axes, stride 1."""
-        if problem.border != "zeros":
-            return Verdict(False, "TODO border")
         if prod(problem.stride) > 1:
             return Verdict(False, "a stride")
         if problem.kernel not in ((1, 3, 3), (1, 1, 3), (1, 3, 1)):

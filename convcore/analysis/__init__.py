@@ -14,6 +14,7 @@ with those of the model. It is read from layers alone, so nothing here knows a k
 one by `connect.register` or `windows.register`.
 """
 
+import convcore.analysis.remedies  # noqa: F401 (its rules)
 from convcore.analysis.connections import Pixels, connect
 from convcore.analysis.field import ReceptiveField, receptive_field
 from convcore.analysis.influence import (

@@ -14,6 +14,7 @@
     activation.pxd  what is done to results before they leave the cache
     finite.pxd      whether results are finite
     rounds.pxd      rounds of tasks, parts of scratch, sums of chunks
+    patch.pxd       parts of images as vectors of channels, and what lies around x
     winograd.pxd    transforms that save multiplications, and their tiles
     planes.pxd      tiles of rows and columns, for few channels a group
     planes_ends.pxd the ends of their rows, where a border is no zeros

@@ -31,10 +31,11 @@ cdef inline Py_ssize_t source_at(
     period = extent
     if border != CIRCULAR:
         period = 2 * extent if border == SYMMETRIC else max(2 * (extent - 1), 1)
-    if i < -period or i >= period:
+    i += period if i < 0 else 0
+    i -= period if i >= period else 0
+    if i < 0 or i >= period:  # further away: a division
         i = i % period  # as C has it: of the sign of i
-    if i < 0:
-        i += period
+        i += period if i < 0 else 0
     if i >= extent:
         i = period - i - (1 if border == SYMMETRIC else 0)
     return i

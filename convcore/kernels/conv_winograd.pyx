@@ -37,15 +37,14 @@ from convcore.kernels.buffers cimport (
     refuse, room,
 )
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, volume
+from convcore.kernels.patch cimport Patch, list_places, turn_patch
 from convcore.kernels.rounds cimport ROUND_MACS, TASKS_PER_THREAD, aligned, round_of
 from convcore.kernels.targets cimport write_panel
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.vector cimport MR, NV, f32v, f64v, nr, real
 from convcore.kernels.winograd cimport inputs
 from convcore.kernels.winograd_job cimport MOST_ROUNDS, Job, make_job
-from convcore.kernels.winograd_tiles cimport (
-    Patch, TileBox, inputs_of, list_places, tile_box, turn_patch,
-)
+from convcore.kernels.winograd_tiles cimport TileBox, inputs_of, tile_box
 from convcore.kernels.winograd_transforms cimport transform_patch, write_tiles
 from convcore.kernels.winograd_weights cimport pack_panel
 
@@ -97,7 +96,7 @@ cdef void transform_inputs(
     cdef Patch p = inputs_of(&job.t, &job.w, box)
     cdef const real* plane
     cdef real* to
-    list_places(&p, places)
+    list_places(&job.w, &p, places)
     memset(patch, 0, job.patch * sizeof(real))
     while c < depth:
         channels = min(lanes, depth - c)
@@ -111,7 +110,7 @@ cdef void transform_inputs(
             if real is float:
                 turn_patch(
                     &p, places, <const f32v*>plane, job.w.source_plane, channels, width,
-                    <f32v*>patch,
+                    job.w.value, <f32v*>patch,
                 )
                 for phase in range(job.t.phases):
                     transform_patch(
@@ -122,7 +121,7 @@ cdef void transform_inputs(
             else:
                 turn_patch(
                     &p, places, <const f64v*>plane, job.w.source_plane, channels, width,
-                    <f64v*>patch,
+                    job.w.value, <f64v*>patch,
                 )
                 for phase in range(job.t.phases):
                     transform_patch(

@@ -28,6 +28,7 @@ from convcore.kernels.buffers cimport (
 )
 from convcore.kernels.finite cimport are_finite
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, Window, forward_window, volume
+from convcore.kernels.patch cimport Patch, bytes_of_lists, list_places, turn_patch
 from convcore.kernels.rounds cimport (
     TASKS_PER_THREAD, add_tree, aligned, ceil_div, odd_lines, round_of, slot_of, units_of,
 )
@@ -36,8 +37,7 @@ from convcore.kernels.transpose cimport MOST_LANES, spread
 from convcore.kernels.vector cimport MR, NR_BYTES, NV, f32v, f64v, nr, real
 from convcore.kernels.winograd cimport gradients, inputs
 from convcore.kernels.winograd_tiles cimport (
-    Patch, TileBox, Tiles, cut_boxes, inputs_of, list_places, outputs_of, tile_box, tiles_of,
-    turn_patch,
+    TileBox, Tiles, cut_boxes, inputs_of, outputs_of, tile_box, tiles_of,
 )
 from convcore.kernels.winograd_transforms cimport (
     patches, transform_patch, weights_from_tile,
@@ -92,7 +92,8 @@ cdef void lay_out(Job* job, Py_ssize_t item) noexcept nogil:
     job.patch = aligned(job.t.phases * rows * pitch * (lanes // NV))
     job.lines = aligned(job.t.points_y * pitch * (lanes // NV))
     job.lists = aligned(max(
-        (most + job.channels + MR) * sizeof(Py_ssize_t), job.t.phases * rows * pitch * sizeof(int)
+        (most + job.channels + MR) * sizeof(Py_ssize_t),
+        bytes_of_lists(&job.w, job.t.phases * rows * pitch),
     ) // item + 1)
     job.private = (
         job.t.points * (job.matrix + job.turned) + job.patch + job.lines + job.lists
@@ -184,7 +185,8 @@ cdef void transform_side(
         here = source + image // depth * s.sample + image % depth * (s.plane // depth)
         if real is float:
             turn_patch(
-                &s.patch, places, <const f32v*>here, s.plane, channels, s.width, <f32v*>patch
+                &s.patch, places, <const f32v*>here, s.plane, channels, s.width,
+                job.w.value, <f32v*>patch,
             )
             for phase in range(job.t.phases):
                 transform_patch(
@@ -194,7 +196,8 @@ cdef void transform_side(
                 )
         else:
             turn_patch(
-                &s.patch, places, <const f64v*>here, s.plane, channels, s.width, <f64v*>patch
+                &s.patch, places, <const f64v*>here, s.plane, channels, s.width,
+                job.w.value, <f64v*>patch,
             )
             for phase in range(job.t.phases):
                 transform_patch(
@@ -211,7 +214,7 @@ cdef void transform_x(
     """Write the matrices of some channels of x."""
     cdef Py_ssize_t half = nr(x) // NV, c = 0
     cdef Side s = side_of(job, box, False)
-    list_places(&s.patch, places)
+    list_places(&job.w, &s.patch, places)
     memset(patch, 0, job.patch * sizeof(real))
     while c < channels:
         transform_side(
@@ -229,7 +232,7 @@ cdef void transform_dy(
     cdef Py_ssize_t half = nr(dy) // NV, o = 0, f, t, tiles = job.t.most
     cdef real* to
     cdef Side s = side_of(job, box, True)
-    list_places(&s.patch, places)
+    list_places(&job.w, &s.patch, places)
     memset(patch, 0, job.patch * sizeof(real))
     while o < ceil_div(channels, nr(dy)) * nr(dy):
         to = v + o // s.row * job.panel + o % s.row

@@ -10,7 +10,7 @@
 #           an estimate for the threads that there are.
 
 from convcore.kernels.fft_tiles cimport (
-    LONGEST, PRIVATE_BYTES, SPECTRA_BYTES, Mesh, best_mesh, bytes_of, is_far, is_narrow,
+    PRIVATE_BYTES, SPECTRA_BYTES, Mesh, best_mesh, bytes_of, bytes_of_lists, is_far, is_narrow,
     padded, row_of, size_of, step_of, time_of_tiles,
 )
 from convcore.kernels.geometry cimport Conv, Window, forward_window, gradient_window
@@ -111,7 +111,8 @@ cdef inline Job make_job(
     job.room = aligned(job.m.s.room * (lanes // NV))
     job.outputs = aligned((max(pixels, job.taps) + MOST_LANES) * lanes)
     job.lists = aligned(
-        (min(job.m.tiles, MOST_TILES) + MR + job.w.c) * 8 // item + LONGEST * 4 // item + 8
+        (min(job.m.tiles, MOST_TILES) + MR + job.w.c) * 8 // item
+        + bytes_of_lists(&job.m, &job.w) // item + 8
     )
     split(&job, item, threads)
     job.macs = job.planes * job.block * job.w.c * job.panel_block * lanes

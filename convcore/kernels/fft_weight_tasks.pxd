@@ -7,8 +7,8 @@
 # Choice    By the problem alone, never by the number of threads: it decides about the bits.
 
 from convcore.kernels.fft_tiles cimport (
-    LENGTHS, LONGEST, Mesh, is_length, is_narrow, length_at, mesh_of, padded, size_of, step_of,
-    time_to_transform,
+    LENGTHS, Mesh, bytes_of_lists, is_length, is_narrow, length_at, mesh_of, padded, size_of,
+    step_of, time_to_transform,
 )
 from convcore.kernels.geometry cimport Conv, Window, forward_window
 from convcore.kernels.rounds cimport aligned, ceil_div, odd_lines
@@ -61,7 +61,8 @@ cdef inline void lay_out(Job* job, Py_ssize_t item) noexcept nogil:
     job.room = aligned(job.m.s.room * (lanes // NV))
     job.taken = aligned((job.taps + MOST_LANES) * lanes)
     job.lists = aligned(
-        (job.block + job.channels + MR) * 8 // item + LONGEST * 4 // item + 8
+        (job.block + job.channels + MR) * 8 // item
+        + bytes_of_lists(&job.m, &job.w) // item + 8
     ) + aligned(lanes)
     job.private = (
         job.block * job.row + job.panel_block * (job.turned_panel + job.sums_panel)

@@ -75,6 +75,9 @@ cdef extern from *:
     #define cc_fetch_far(p) __builtin_prefetch(p, 0, 2)
     #define cc_fetch_to_write(p) __builtin_prefetch(p, 1, 3)
 
+    /* x, which is hardly ever true: what it guards is not inlined into hot functions. */
+    #define cc_seldom(x) __builtin_expect_with_probability(!!(x), 0, 1.0)
+
     /* mix: lanes of a, then of b, by their numbers.  at: the same, by integers as wide as
        the scalars, which are kept in a vector of the same type. */
     #if defined(__clang__)
@@ -669,6 +672,7 @@ cdef extern from *:
     void cc_fetch(const void* source) nogil
     void cc_fetch_far(const void* source) nogil
     void cc_fetch_to_write(const void* target) nogil
+    bint cc_seldom(bint x) nogil
     f32v cc_all_f32(float s) nogil
     f64v cc_all_f64(double s) nogil
     f32v cc_rectify_f32(f32v v) nogil

@@ -11,6 +11,7 @@
 #           for boxes of tiles that stay in the cache.
 
 from convcore.kernels.geometry cimport Conv, Window, forward_window, gradient_window
+from convcore.kernels.patch cimport bytes_of_lists
 from convcore.kernels.rounds cimport ROUND_MACS, aligned, ceil_div, odd_lines
 from convcore.kernels.transpose cimport MOST_LANES
 from convcore.kernels.vector cimport (
@@ -62,7 +63,7 @@ cdef inline void lay_out(Job* job, Py_ssize_t item) noexcept nogil:
     job.lists = aligned(
         max(
             (most + MR + job.channels) * sizeof(Py_ssize_t),
-            job.t.phases * rows * pitch * sizeof(int),
+            bytes_of_lists(&job.w, job.t.phases * rows * pitch),
         ) // item + 1
     )
     job.private = (

@@ -1,24 +1,17 @@
 # Tiles of Winograd's filtering: which pixels of an image each of them reads and writes.
 #
 # What      Images are cut into tiles of outputs; each tile reads a patch that overlaps its
-#           neighbours'. A box is some rows of tiles, or some images. For one vector of
-#           channels its part of an image is transposed, so that a pixel is a vector.
-#
-#               plane 0 [ x x x ]          0 0 0 0     one vector
-#               plane 1 [ x x x ]   -->    0 * * *     a pixel
-#               ...                        0 * * *
-#
+#           neighbours'. A box is some rows of tiles, or some images: what its tiles read
+#           of one image is a patch (patch.pxd).
 #           With a dilation d, a tile has every d-th pixel along an axis: d * d tiles, the
 #           phases, lie between each other's pixels. A box has all phases of its rows, and
 #           its patch is sorted by phases.
-#
-# Cost      A load, log2(L) shuffles and a store for each vector; the halo of a box twice.
+# Cost      The halo of a box is read twice.
 # Source    as winograd.pxd.
 
-from convcore.kernels.geometry cimport Axis, Window
+from convcore.kernels.geometry cimport Window
+from convcore.kernels.patch cimport Patch, lowest, meet_image
 from convcore.kernels.rounds cimport ceil_div
-from convcore.kernels.transpose cimport put_pixels
-from convcore.kernels.vector cimport vec, ahead
 
 cdef struct Tiles:
     Py_ssize_t out_y, out_x            # outputs of a tile
@@ -35,13 +28,6 @@ cdef struct TileBox:
     Py_ssize_t image, images           # the first, and how many
     Py_ssize_t y, x                    # the first tile
     Py_ssize_t count_y, count_x
-
-cdef struct Patch:                     # of one image, as a box reads it
-    Py_ssize_t y, x                    # its first pixel, which may lie outside
-    Py_ssize_t rows, columns
-    Py_ssize_t apart_y, apart_x
-    Py_ssize_t pitch, size             # pixels of a row of a phase, of a phase
-    Py_ssize_t inside_y, inside_x, inside_rows, inside_columns  # of it in the image
 
 
 cdef inline Tiles tiles_of(const Window* w, Py_ssize_t size) noexcept nogil:
@@ -94,11 +80,6 @@ cdef inline TileBox tile_box(const Tiles* t, Py_ssize_t index) noexcept nogil:
     return b
 
 
-cdef inline Py_ssize_t lowest(const Axis* a) noexcept nogil:
-    """Where the first output's lowest tap looks."""
-    return a.off0 + min(0, a.off_step * (a.taps - 1))
-
-
 cdef inline Patch patch_of(
     const Tiles* t, Py_ssize_t y, Py_ssize_t x, Py_ssize_t rows, Py_ssize_t columns,
     Py_ssize_t height, Py_ssize_t width,
@@ -109,19 +90,19 @@ cdef inline Patch patch_of(
     p.apart_y, p.apart_x = t.apart_y, t.apart_x
     p.rows, p.columns = rows * t.apart_y, columns * t.apart_x
     p.pitch, p.size = columns, rows * columns
-    p.inside_y, p.inside_x = max(y, 0), max(x, 0)
-    p.inside_rows = max(min(y + p.rows, height) - p.inside_y, 0)
-    p.inside_columns = max(min(x + p.columns, width) - p.inside_x, 0)
+    meet_image(&p, height, width)
     return p
 
 
 cdef inline Patch inputs_of(const Tiles* t, const Window* w, const TileBox* b) noexcept nogil:
     """Tell which pixels the tiles of a box read."""
-    return patch_of(
+    cdef Patch p = patch_of(
         t, b.y * t.out_y * t.apart_y + lowest(&w.y), b.x * t.out_x * t.apart_x + lowest(&w.x),
         (b.count_y - 1) * t.out_y + t.points_y, (b.count_x - 1) * t.out_x + t.points_x,
         w.y.source, w.x.source,
     )
+    p.border = w.x.border
+    return p
 
 
 cdef inline Patch outputs_of(const Tiles* t, const Window* w, const TileBox* b) noexcept nogil:
@@ -130,35 +111,3 @@ cdef inline Patch outputs_of(const Tiles* t, const Window* w, const TileBox* b) 
         t, b.y * t.out_y * t.apart_y, b.x * t.out_x * t.apart_x, b.count_y * t.out_y,
         b.count_x * t.out_x, w.y.extent, w.x.extent,
     )
-
-
-cdef inline void list_places(const Patch* p, int* places) noexcept nogil:
-    """Write where in the patch each pixel goes that lies in the image."""
-    cdef Py_ssize_t y, x, first, at, left = p.inside_x - p.x
-    for y in range(p.inside_y - p.y, p.inside_y - p.y + p.inside_rows):
-        for first in range(min(p.apart_x, p.inside_columns)):
-            at = (y % p.apart_y * p.apart_x + (left + first) % p.apart_x) * p.size
-            at += y // p.apart_y * p.pitch + (left + first) // p.apart_x
-            x = first
-            while x < p.inside_columns:
-                places[x] = <int>at
-                at += 1
-                x += p.apart_x
-        places += p.inside_columns
-
-
-cdef inline void turn_patch(
-    const Patch* p, const int* places, const vec* source, Py_ssize_t ld, Py_ssize_t channels,
-    Py_ssize_t width, vec* to,
-) noexcept nogil:
-    """Transpose a patch of some planes; it has to be zero where the image is not."""
-    cdef Py_ssize_t y
-    source = ahead(source, p.inside_y * width + p.inside_x)
-    if p.inside_columns == width:
-        put_pixels(source, ld, channels, p.inside_rows * width, places, to)
-        return
-    for y in range(p.inside_rows):
-        put_pixels(
-            ahead(source, y * width), ld, channels, p.inside_columns,
-            places + y * p.inside_columns, to,
-        )

@@ -15,7 +15,7 @@ Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308, section 4.
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 from itertools import product
 from math import prod
 from typing import NamedTuple
@@ -132,7 +132,7 @@ def convolve(
     )
 
 
-@lru_cache
+@cache
 def _axis(taps: int, size: int, magnitude: bool) -> Transforms:
     """Give the matrices of an axis; without taps they are the number 1."""
     if taps == 1:

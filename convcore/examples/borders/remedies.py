@@ -43,6 +43,21 @@ STEPS: dict[str, Step] = {
     "symmetric": bordered("symmetric"),
     "replicate": bordered("replicate"),
     "circular": bordered("circular"),
+    "partial": lambda i, o, extent, rng: [
+        nn.PartialConv2d(i, o, 3, padding="same", rng=rng)
+    ],
+    "passed on": lambda i, o, extent, rng: [
+        nn.BorderPassthrough2d(nn.Conv2d(i, o, 3, rng=rng), rng=rng)
+    ],
+    "local weights": lambda i, o, extent, rng: [
+        nn.LocallyConnected2d(i, o, extent, 3, padding="same", rng=rng)
+    ],
+    "global links": lambda i, o, extent, rng: [
+        nn.Residual(
+            nn.Conv2d(i, o, 3, padding="same", rng=rng),
+            nn.GloballyConnected2d(i, o, 9, extent, rng=rng),
+        )
+    ],
 }
 
 
