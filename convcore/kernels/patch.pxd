@@ -13,7 +13,8 @@
 #           Pixels that lie `apart` from each other are neighbours in a patch: it is sorted
 #           by these phases.
 # Cost      A load, log2(L) shuffles and a store for each vector. A pixel of the border is
-#           looked up once for all channels, then a load and a store, or a load for each lane.
+#           looked up once for all channels (by the FFT for each vector of them), then a
+#           load and a store, or a load for each lane.
 
 from convcore.kernels.border cimport CONSTANT, ZEROS, source_at
 from convcore.kernels.geometry cimport Axis, Window
