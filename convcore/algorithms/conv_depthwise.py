@@ -20,9 +20,7 @@ MOST_VECTORS = 4096  # of the rows that one row of the result reads: 256 KB
 FEW_GROUPS = 16  # fewer leave lanes empty
 SMALL = {"fprop": 12, "dgrad": 12, "wgrad": 20}  # columns, for dense rows
 STRIDED = {"fprop": 64, "dgrad": 64, "wgrad": 128}  # and for stride 2
-BORDERED = (
-    40  # the same with a border: here it is pixels of the band, there a second loop
-)
+BORDERED = {1: 40, 2: 128}  # with a border, by stride: here it is pixels of the band
 DILATED = 28  # and for stride 2, dilated
 
 
@@ -59,12 +57,8 @@ class ConvDepthwise:
             return Verdict(False, "few channels in the lanes")
         columns = max(problem.in_extent[2], problem.out_extent[2])
         most = (SMALL if problem.stride[2] == 1 else STRIDED)[direction]
-        if (
-            problem.stride[2] == 1
-            and problem.border != "zeros"
-            and direction != "dgrad"
-        ):
-            most = BORDERED
+        if problem.border != "zeros" and direction != "dgrad":
+            most = max(most, BORDERED[problem.stride[2]])
         if problem.stride[2] > 1 and problem.dilation[2] > 1:
             most = DILATED
         if columns > most:

@@ -25,6 +25,7 @@ MOST_ROWS = 1 << 18  # addresses of the rows of a plane's tiles: 2 MB
 TILE_ROWS = 16  # at most in a tile, the last of an axis included
 MOST_TERMS = 1 << 14  # (channel, row of the kernel) of a tile, with 16 addresses each
 MOST_SPLIT = 1 << 19  # scalars of the rows of a tile, where the stride is 2: 8 MB
+FEW_RESULTS, PATCHED, PATCHED_TAPS = 4, 8, 64  # up to these, a border is no copy
 LINE = 128  # outputs of a tile, at most, if there is a single row
 MOST_SHARED = 7  # rows of a kernel whose taps are summed together
 MOST_CHAIN = 96  # terms of a block, which is not cut: SHORT in kernels/tile.pxd
@@ -87,12 +88,15 @@ class ConvPlanes:
             return Verdict(False, f"tiles with more than {MOST_TERMS} terms a column")
         if ic * oc * problem.taps > MOST_WEIGHTS:
             return Verdict(False, f"groups of more than {MOST_WEIGHTS} weights")
-        copied = problem.stride[2] == 2 or problem.border != "zeros"
-        if copied and direction != "dgrad":
+        line = direction == "fprop" and rows == max(problem.out_extent[:2]) == 1
+        patched = not line and oc <= FEW_RESULTS and max(problem.padding[2]) <= PATCHED
+        patched = patched and problem.kernel[2] <= PATCHED_TAPS
+        copied = problem.border != "zeros" and not patched
+        if direction != "dgrad" and (problem.stride[2] == 2 or copied):
             # Rows of a tile are split, each into two of these; those with a border are
-            # copied as they are.
+            # copied as they are, where many results look at them.
             half = problem.out_extent[2]
-            if direction == "fprop" and rows == max(problem.out_extent[:2]) == 1:
+            if line:
                 half = min(half, LINE)
             half += problem.kernel[2] * problem.dilation[2] + 64
             if TILE_ROWS * rows * ic * half > MOST_SPLIT:

@@ -195,7 +195,7 @@ cdef void fill_shared(const Job* job, real* scratch) noexcept nogil:
             masks[1 + kx] = masks[0]
             if not job.columns.halves.used:
                 masks[1 + kx] = span(-at, min(job.x.source - at, count))
-        if job.columns.halves.patched:
+        if job.columns.halves.patched and not job.ends.left <= i < job.ends.right:
             number = list_patches(
                 &job.x, i * job.lanes, count, masks + 1, patches, number
             )
