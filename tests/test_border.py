@@ -395,3 +395,36 @@ def test_errors_of_pad(pads: Any, mode: str, error: type[Exception], text: str) 
         F.pad(np.zeros((1, 3)), pads, mode)
     assert text in str(caught.value)
     assert str(caught.value).startswith("pad: ")
+
+
+def test_renormalised_borders_are_partial_convolutions() -> None:
+    rng = np.random.default_rng(6)
+    x, w = oracle.normal(rng, (2, 3, 7, 8)), oracle.normal(rng, (4, 3, 3, 3))
+    y = F.conv2d(x, w, padding=1, border="renormalise")
+    oracle.assert_bits_equal(y, F.partial_conv2d(x, w, padding=1))
+    grads = F.conv2d_backward(y, x, w, padding=1, border="renormalise")
+    others = F.partial_conv2d_backward(y, x, w, padding=1)
+    for grad, other in zip(grads, others, strict=True):
+        assert grad is not None
+        oracle.assert_bits_equal(grad, other)
+    flat = F.conv1d(
+        np.ones((1, 1, 5)), np.ones((1, 1, 3)), padding=2, border="renormalise"
+    )
+    assert flat.ravel().tolist() == [3.0] * 7
+
+
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        ({"border": "scale"}, "conv2d: border must be"),
+        (
+            {"padding_mode": "reflect"},
+            'conv2d: border "renormalise" needs padding_mode',
+        ),
+        ({"activation": "relu"}, 'conv2d: border "renormalise" takes no activation'),
+    ],
+)
+def test_errors_of_renormalised_borders(how: dict[str, Any], text: str) -> None:
+    x, w = np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3))
+    with pytest.raises(ValueError, match=text):
+        F.conv2d(x, w, padding=1, **{"border": "renormalise", **how})

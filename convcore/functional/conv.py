@@ -8,6 +8,7 @@ from collections.abc import Collection
 
 from convcore.functional._checks import GRADIENTS
 from convcore.functional._convolution import Grads, backward, forward
+from convcore.functional.partial_conv import renormalised, renormalised_backward
 from convcore.problem import Padding, Size
 from convcore.runtime.arrays import Array
 
@@ -23,6 +24,7 @@ def conv1d(
     *,
     padding_mode: str = "zeros",
     padding_value: float = 0,
+    border: str | None = None,
     flip: bool = False,
     activation: str | None = None,
     out: Array | None = None,
@@ -41,7 +43,10 @@ def conv1d(
     """
     geometry = (stride, padding, dilation, groups, padding_mode, padding_value)
     how = (*geometry, activation, algorithm)
-    return forward("conv1d", 1, (x, weight, bias, out), how, flip)
+    operands = (x, weight, bias, out)
+    if border is not None:
+        return renormalised("conv1d", 1, operands, how, flip, border)
+    return forward("conv1d", 1, operands, how, flip)
 
 
 def conv2d(
@@ -55,6 +60,7 @@ def conv2d(
     *,
     padding_mode: str = "zeros",
     padding_value: float = 0,
+    border: str | None = None,
     flip: bool = False,
     activation: str | None = None,
     out: Array | None = None,
@@ -88,6 +94,9 @@ def conv2d(
         `numpy.pad`.
     padding_value : float
         Of a constant border; finite.
+    border : "renormalise", optional
+        Scale what windows at the border sum by all taps over those on x, so that it
+        counts as much as in the middle: `partial_conv2d`, which also takes a mask.
     flip : bool
         Turn the kernel around first: the convolution of mathematics.
     activation : "relu", optional
@@ -134,7 +143,10 @@ def conv2d(
     """
     geometry = (stride, padding, dilation, groups, padding_mode, padding_value)
     how = (*geometry, activation, algorithm)
-    return forward("conv2d", 2, (x, weight, bias, out), how, flip)
+    operands = (x, weight, bias, out)
+    if border is not None:
+        return renormalised("conv2d", 2, operands, how, flip, border)
+    return forward("conv2d", 2, operands, how, flip)
 
 
 def conv3d(
@@ -148,6 +160,7 @@ def conv3d(
     *,
     padding_mode: str = "zeros",
     padding_value: float = 0,
+    border: str | None = None,
     flip: bool = False,
     activation: str | None = None,
     out: Array | None = None,
@@ -165,7 +178,10 @@ def conv3d(
     """
     geometry = (stride, padding, dilation, groups, padding_mode, padding_value)
     how = (*geometry, activation, algorithm)
-    return forward("conv3d", 3, (x, weight, bias, out), how, flip)
+    operands = (x, weight, bias, out)
+    if border is not None:
+        return renormalised("conv3d", 3, operands, how, flip, border)
+    return forward("conv3d", 3, operands, how, flip)
 
 
 def conv1d_backward(
@@ -179,6 +195,7 @@ def conv1d_backward(
     *,
     padding_mode: str = "zeros",
     padding_value: float = 0,
+    border: str | None = None,
     flip: bool = False,
     needs: Collection[str] = GRADIENTS,
     algorithm: str = "auto",
@@ -195,6 +212,8 @@ def conv1d_backward(
     geometry = (stride, padding, dilation, groups, padding_mode, padding_value)
     how = (*geometry, None, algorithm)
     operands = (grad_output, x, weight, needs)
+    if border is not None:
+        return renormalised_backward("conv1d_backward", 1, operands, how, flip, border)
     return backward("conv1d_backward", 1, operands, how, flip)
 
 
@@ -209,6 +228,7 @@ def conv2d_backward(
     *,
     padding_mode: str = "zeros",
     padding_value: float = 0,
+    border: str | None = None,
     flip: bool = False,
     needs: Collection[str] = GRADIENTS,
     algorithm: str = "auto",
@@ -220,7 +240,7 @@ def conv2d_backward(
     grad_output : (N, C_out, OH, OW) or (C_out, OH, OW), float32 or float64
         Gradient of the loss with respect to the result of the convolution.
     x, weight : arrays
-    stride, padding, dilation, groups, padding_mode, padding_value, flip, algorithm
+    stride, padding, dilation, groups, padding_mode, padding_value, border, flip, algorithm
         What `conv2d` was called with.
     needs : collection of "x", "weight", "bias"
         Which gradients to compute.
@@ -261,6 +281,8 @@ def conv2d_backward(
     geometry = (stride, padding, dilation, groups, padding_mode, padding_value)
     how = (*geometry, None, algorithm)
     operands = (grad_output, x, weight, needs)
+    if border is not None:
+        return renormalised_backward("conv2d_backward", 2, operands, how, flip, border)
     return backward("conv2d_backward", 2, operands, how, flip)
 
 
@@ -275,6 +297,7 @@ def conv3d_backward(
     *,
     padding_mode: str = "zeros",
     padding_value: float = 0,
+    border: str | None = None,
     flip: bool = False,
     needs: Collection[str] = GRADIENTS,
     algorithm: str = "auto",
@@ -291,4 +314,6 @@ def conv3d_backward(
     geometry = (stride, padding, dilation, groups, padding_mode, padding_value)
     how = (*geometry, None, algorithm)
     operands = (grad_output, x, weight, needs)
+    if border is not None:
+        return renormalised_backward("conv3d_backward", 3, operands, how, flip, border)
     return backward("conv3d_backward", 3, operands, how, flip)

@@ -248,6 +248,51 @@ def partial_conv3d_backward(
     return _backward("partial_conv3d_backward", 3, operands, how, flip, mask)
 
 
+def renormalised(
+    function: str,
+    ndim: int,
+    operands: tuple[Array, Array, Array | None, Array | None],
+    how: tuple[Any, ...],
+    flip: bool,
+    border: str,
+) -> Array:
+    """Do what `border="renormalise"` asks of a convolution."""
+    _check_border(function, border, how)
+    y: Array = _forward(function, ndim, operands, how, flip, None)
+    return y
+
+
+def renormalised_backward(
+    function: str,
+    ndim: int,
+    operands: tuple[Array, Array, Array, Collection[str]],
+    how: tuple[Any, ...],
+    flip: bool,
+    border: str,
+) -> Grads:
+    """Do the backward pass of that."""
+    _check_border(function, border, how)
+    return _backward(function, ndim, operands, how, flip, None)
+
+
+def _check_border(function: str, border: str, how: tuple[Any, ...]) -> None:
+    """Refuse what cannot be scaled up: sums that padding or an activation changed."""
+    *_, padding_mode, _, activation, _ = how
+    if border != "renormalise":
+        raise ValueError(
+            f'{function}: border must be "renormalise" or None, got {border!r}'
+        )
+    if padding_mode != "zeros":
+        raise ValueError(
+            f'{function}: border "renormalise" needs padding_mode "zeros", got '
+            f"{padding_mode!r}"
+        )
+    if activation is not None:
+        raise ValueError(
+            f'{function}: border "renormalise" takes no activation, got {activation!r}'
+        )
+
+
 def _forward(
     function: str,
     ndim: int,
