@@ -8,7 +8,7 @@ import pytest
 
 from convcore.problem import ConvProblem
 from convcore.problem.border import BORDERS, Border
-from convcore.reference.border import pad
+from convcore.reference.pad import pad
 from convcore.runtime import threads
 from tests import oracle
 from tests.conv_helpers import arguments, compute

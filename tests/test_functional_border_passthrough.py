@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from convcore import functional as F
 from convcore import nn, reference
-from tests import oracle
+from tests import oracle, strategies
 
 
 @given(
@@ -17,7 +17,7 @@ from tests import oracle
         st.tuples(st.integers(1, 7), st.integers(0, 7)), min_size=1, max_size=3
     ),
     leading=st.sampled_from([(2,), (3, 2), (0, 2)]),
-    rng=oracle.generators(),
+    rng=strategies.generators(),
 )
 def test_exact(
     pairs: list[tuple[int, int]], leading: tuple[int, ...], rng: Any

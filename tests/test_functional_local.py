@@ -12,7 +12,7 @@ from convcore import functional as F
 from convcore import nn, reference
 from convcore.problem import ConvProblem
 from convcore.runtime import cpu
-from tests import oracle
+from tests import oracle, strategies
 
 How = tuple[Any, Any, Any]
 
@@ -72,7 +72,7 @@ def calls(draw: st.DrawFn) -> tuple[ConvProblem, How]:
 
 @pytest.mark.parametrize("dtype", oracle.DTYPES)
 @pytest.mark.parametrize("isa", cpu.available())
-@given(call=calls(), rng=oracle.generators())
+@given(call=calls(), rng=strategies.generators())
 @settings(max_examples=25)
 def test_exact_on_integers(dtype: Any, isa: str, call: Any, rng: Any) -> None:
     with cpu.use(isa):

@@ -12,7 +12,7 @@ from convcore import functional as F
 from convcore import nn, reference
 from convcore.functional._border import around, border_scale
 from convcore.problem import ConvProblem
-from tests import oracle
+from tests import oracle, strategies
 
 
 def function(ndim: int, suffix: str = "") -> Callable[..., Any]:
@@ -30,12 +30,12 @@ def mask_of(problem: ConvProblem, kind: str, rng: Any, dtype: Any) -> Any:
 
 
 @given(
-    call=oracle.conv_calls(),
+    call=strategies.conv_calls(),
     kind=st.sampled_from(["none", "all", "samples", "channels"]),
-    rng=oracle.generators(),
+    rng=strategies.generators(),
 )
 @settings(max_examples=60)
-def test_values_and_gradients(call: oracle.Call, kind: str, rng: Any) -> None:
+def test_values_and_gradients(call: strategies.Call, kind: str, rng: Any) -> None:
     """Integers in float64: all that rounds is the quotient, and what is made of it."""
     problem, how = call.problem, call.keywords
     data = oracle.operands(problem, rng, np.float64)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from convcore import functional as F
 from convcore import nn, reference
 from convcore.runtime import cpu
-from tests import oracle
+from tests import oracle, strategies
 
 
 @pytest.mark.parametrize("isa", cpu.available())
@@ -21,7 +21,7 @@ from tests import oracle
     n=st.sampled_from([0, 1, 2, 7, 16, 17, 40]),
     extents=st.tuples(*(st.integers(1, 20),) * 3),
     biased=st.booleans(),
-    rng=oracle.generators(),
+    rng=strategies.generators(),
 )
 @settings(max_examples=20)
 def test_exact_on_integers(

@@ -10,8 +10,9 @@ from convcore import plan, reference
 from convcore.functional import max_pool2d_backward
 from convcore.problem import PoolProblem
 from convcore.runtime import cpu
-from tests.oracle import Array, Call, assert_exact, generators, pool_calls
+from tests.oracle import Array, assert_exact
 from tests.pool_helpers import dtypes, isas, special, teams
+from tests.strategies import Call, generators, pool_calls
 
 
 def gradient(

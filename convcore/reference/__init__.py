@@ -87,7 +87,7 @@ from convcore.reference.activation import (
     tanh,
     tanh_backward,
 )
-from convcore.reference.border import (
+from convcore.reference.border_passthrough import (
     border_passthrough,
     border_passthrough_backward,
 )
