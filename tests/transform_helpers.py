@@ -82,6 +82,18 @@ def hold(
     oracle.assert_within(found, expected, allowed, dtype, what)
 
 
+def allowed(
+    algorithm: Transform,
+    problem: ConvProblem,
+    direction: oracle.Direction,
+    *arrays: Any,
+) -> Any:
+    """The bound of the card, for each element of the result."""
+    ordinary = _of_ordinary_numbers(algorithm, problem, direction, *arrays)
+    subnormal = _of_subnormal_numbers(algorithm, problem, direction, *arrays[:2])
+    return ordinary + subnormal
+
+
 def _of_ordinary_numbers(
     algorithm: Transform,
     problem: ConvProblem,
