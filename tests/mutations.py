@@ -207,7 +207,7 @@ def verdict(call: Call, names: tuple[str, ...]) -> str | None:
 
 def beginnings(targets: dict[str, Callable[..., Any]]) -> tuple[str, ...]:
     """Give what an error may begin with."""
-    names = {name.rsplit(".", 1)[1] for name in targets}
+    names = {name.rsplit(".", 1)[1] for name in targets} | set(functional.__all__)
     return tuple(f"{name}{end}" for name in names for end in (": ", "."))
 
 

@@ -121,9 +121,8 @@ def _counts(
     out: int,
 ) -> Array:
     """Count the taps of each window that are on real elements, along one axis."""
-    way = (
-        padding[0] - np.arange(out) * stride
-    )  # from the first tap to the first element
+    step = min(stride, extent + sum(padding))  # beyond which there is one window
+    way = padding[0] - np.arange(out) * step  # from the first tap to the first element
     first = np.maximum(0, -(-way // dilation))
     last = np.minimum(kernel - 1, (extent - 1 + way) // dilation)
     counts: Array = np.maximum(0, last - first + 1)

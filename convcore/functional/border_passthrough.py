@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from convcore.arguments import integer
 from convcore.functional._border import Box, around
 from convcore.runtime.arrays import (
     Array,
@@ -167,7 +168,9 @@ def _backward(
 ) -> tuple[Array, Array]:
     """Write the gradients."""
     dtype = checked(function, "grad_output", grad_output)
-    shape = tuple(inner_shape)
+    if not isinstance(inner_shape, (tuple, list)):
+        raise TypeError(f"{function}: inner_shape must be a tuple, got {inner_shape!r}")
+    shape = tuple(integer(function, "inner_shape", extent, 0) for extent in inner_shape)
     box = _box(function, ndim, "grad_output", grad_output.shape, shape)
     grad_x, grad_inner = empty(grad_output.shape, dtype), empty(shape, dtype)
     np.copyto(grad_x, grad_output)

@@ -12,8 +12,8 @@ from convcore.arguments import Seed, boolean, generator, integer
 from convcore.nn.layer import Backward
 from convcore.nn.weights import Grads, WeightBackward, WeightLayer
 from convcore.problem import Size
-from convcore.problem.rules import sizes
-from convcore.runtime.arrays import Array, batched_shape
+from convcore.problem.rules import check_addressable, sizes
+from convcore.runtime.arrays import Array, batched_shape, checked
 
 __all__ = ["GloballyConnected2d"]
 
@@ -111,9 +111,13 @@ class GloballyConnected2d(WeightLayer):
         self.input_size = sizes(name, "input_size", input_size, 2)
         wanted = input_size if output_size is None else output_size
         self.output_size = sizes(name, "output_size", wanted, 2)
-        inputs = in_channels * prod(self.input_size)
-        units = out_channels * prod(self.output_size)
+        inputs = self.in_channels * prod(self.input_size)
+        units = self.out_channels * prod(self.output_size)
         count = integer(name, "connections", connections, 1)
+        check_addressable(name, "x", (self.in_channels, *self.input_size))
+        check_addressable(
+            name, "the weight", (self.out_channels, *self.output_size, count)
+        )
         if count > inputs:
             raise ValueError(
                 f"{name}: connections must be at most {inputs}, the inputs, got {count}"
@@ -127,7 +131,8 @@ class GloballyConnected2d(WeightLayer):
     def _rows(self, x: Array) -> Array:
         """Check the shape of x, and give a row for each sample."""
         name = type(self).__name__
-        shape, _ = batched_shape(name, "x", np.shape(x), 2)
+        checked(name, "x", x)
+        shape, _ = batched_shape(name, "x", x.shape, 2)
         if shape[1:] != (self.in_channels, *self.input_size):
             raise ValueError(
                 f"{name}: x must have shape (N, {self.in_channels}, "

@@ -11,7 +11,13 @@ from convcore import init
 from convcore.arguments import Seed, boolean, generator, integer
 from convcore.nn.layer import Backward, changed, frozen
 from convcore.nn.parameter import Parameter
-from convcore.nn.weights import Grads, WeightBackward, WeightLayer, default_generator
+from convcore.nn.weights import (
+    Grads,
+    WeightBackward,
+    WeightLayer,
+    default_generator,
+    initializer,
+)
 from convcore.problem import ConvProblem, Padding, Size
 from convcore.problem.rules import sizes
 from convcore.runtime.arrays import Array
@@ -47,8 +53,8 @@ class _LocallyConnected(WeightLayer):
         self.dilation = frozen(dilation)
         problem = ConvProblem.conv(
             name,
-            (0, in_channels, *self.input_size),
-            (out_channels, in_channels, *self.kernel_size),
+            (0, self.in_channels, *self.input_size),
+            (self.out_channels, self.in_channels, *self.kernel_size),
             stride,
             padding,
             dilation,
@@ -56,12 +62,12 @@ class _LocallyConnected(WeightLayer):
         boolean(name, "bias", bias)
         self.output_size = problem.y_shape[2:]
         shape = self._weight_shape
-        self._draw = weight_init, 1, False
+        self._draw = initializer(name, weight_init), 1, False
         draw = default_generator(self, shape) if rng is None else rng
         weight = self._drawn(shape, generator(name, draw), dtype)
         self.weight = Parameter(weight, "weight")
         zeros = init.constant(
-            (out_channels, *self.output_size), 0.0, dtype=weight.dtype
+            (self.out_channels, *self.output_size), 0.0, dtype=weight.dtype
         )
         self.bias = Parameter(zeros, "bias") if bias else None
 

@@ -1,18 +1,61 @@
 """Convolution layers that count only what is real: at borders, and around holes."""
 
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
 
 from convcore import functional as F
+from convcore import init
+from convcore.arguments import Seed
 from convcore.nn.conv import _Conv
 from convcore.nn.layer import Backward
 from convcore.nn.weights import Grads, WeightBackward
+from convcore.problem import Padding, Size
 from convcore.runtime.arrays import Array
 
 __all__ = ["PartialConv1d", "PartialConv2d", "PartialConv3d"]
 
 
 class _PartialConv(_Conv):
-    """Convolve what is real; arguments as for the usual convolution."""
+    """Convolve what is real; arguments as for the usual convolution, but no border."""
+
+    _defaults: ClassVar = {
+        name: value
+        for name, value in _Conv._defaults.items()
+        if name not in ("padding_mode", "padding_value")
+    }
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Padding = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        flip: bool = False,
+        dtype: npt.DTypeLike = np.float32,
+        rng: Seed | None = None,
+        weight_init: init.Initializer = init.he_uniform,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            flip=flip,
+            dtype=dtype,
+            rng=rng,
+            weight_init=weight_init,
+        )
 
     def __call__(self, x: Array, mask: Array | None = None) -> Any:
         """Compute y for inference, and with a mask (y, new mask)."""

@@ -32,7 +32,7 @@ from convcore.nn.layer import Backward, Layer, accumulate, changed, frozen
 from convcore.nn.weights import Grads, WeightBackward, WeightLayer, default_generator
 from convcore.problem import ConvProblem, Padding, Size
 from convcore.problem.rules import sizes
-from convcore.runtime.arrays import Array, batched_shape
+from convcore.runtime.arrays import Array, batched_shape, checked
 
 __all__ = [
     "SeparableConv1d",
@@ -73,10 +73,10 @@ class _Shared(WeightLayer):
         self.kernel_size = sizes(name, "kernel_size", kernel_size, self.ndim)
         self.stride, self.padding = frozen(stride), frozen(padding)
         self.dilation = frozen(dilation)
-        shape = (filters, 1, *self.kernel_size)
+        shape = (self.filters, 1, *self.kernel_size)
         any_input = (0, 1, *(_ANY_EXTENT,) * self.ndim)
         ConvProblem.conv(name, any_input, shape, stride, padding, dilation)
-        self._set_weights(shape, filters, bias, dtype, rng, weight_init)
+        self._set_weights(shape, self.filters, bias, dtype, rng, weight_init)
 
     def _planes(self, x: Array) -> Array:
         """Turn x into planes of one channel."""
@@ -93,7 +93,8 @@ class _Shared(WeightLayer):
     def _checked(self, x: Array) -> tuple[int, ...]:
         """Check the channels of x; give its shape with a batch."""
         name = type(self).__name__
-        shape, _ = batched_shape(name, "x", np.shape(x), self.ndim)
+        checked(name, "x", x)
+        shape, _ = batched_shape(name, "x", x.shape, self.ndim)
         if shape[1] != self.in_channels:
             raise ValueError(
                 f"{name}: x must have {self.in_channels} channels, got shape {np.shape(x)}"

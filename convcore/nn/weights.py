@@ -12,10 +12,20 @@ from convcore.nn.layer import Layer, given
 from convcore.nn.parameter import Parameter
 from convcore.runtime.arrays import Array
 
-__all__ = ["WeightBackward", "WeightLayer", "default_generator"]
+__all__ = ["WeightBackward", "WeightLayer", "default_generator", "initializer"]
 
 
 Grads = tuple[Array | None, Array | None, Array | None]
+
+
+def initializer(layer: str, weight_init: init.Initializer) -> init.Initializer:
+    """Give what draws weights, if it can be called."""
+    if not callable(weight_init):
+        raise TypeError(
+            f"{layer}: weight_init must be a function like those of convcore.init, got "
+            f"{weight_init!r}"
+        )
+    return weight_init
 
 
 class WeightLayer(Layer):
@@ -44,12 +54,8 @@ class WeightLayer(Layer):
     ) -> None:
         """Make the parameters; what `_reset` needs to draw them again is kept."""
         boolean(type(self).__name__, "bias", bias)
-        if not callable(weight_init):
-            raise TypeError(
-                f"{type(self).__name__}: weight_init must be a function like those of "
-                f"convcore.init, got {weight_init!r}"
-            )
-        self._draw = weight_init, groups, transposed
+        draws = initializer(type(self).__name__, weight_init)
+        self._draw = draws, groups, transposed
         draw = default_generator(self, shape) if rng is None else rng
         weight = self._drawn(shape, generator(type(self).__name__, draw), dtype)
         self.weight = Parameter(weight, "weight")
