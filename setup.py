@@ -41,12 +41,11 @@ ISAS = (
 )
 
 REQUIRED = ("-g0",)
+# The baseline beside others is for processors from before 2013: it may be slower, and is
+# smaller so.
 FAST, SMALL = "-O3", "-O2"
 # What only one instruction set is asked for (`isas` of its card).
 ONLY = {"pool_max_rows": "x86_64_v4"}
-# Tiles that are compiled into many loops: the baseline beside others, for processors from
-# before 2013, may be slower there, and is a tenth smaller so.
-MANY_LOOPS = ("conv_planes", "conv_planes_weight")
 # Loops that are chosen by a constant: made one by one only if all that is inline is so.
 ONE_LOOP_EACH = ("activations",)
 INLINE = "-DCYTHON_INLINE=inline __attribute__((always_inline))"
@@ -58,6 +57,7 @@ WELCOME = (
     "-fno-loop-interchange",  # GCC swaps the loops of the tile otherwise
     "-fno-inline-functions-called-once",  # a tile in a large function: spilled vectors
     "-ffp-contract=fast",
+    "-fno-asynchronous-unwind-tables",  # nothing unwinds C; 4 % of a wheel
     "-Wno-unused-function",
     "-Wno-ignored-attributes",
 )
@@ -100,7 +100,7 @@ def extensions() -> list[Extension]:
                 [str(source)],
                 extra_compile_args=[
                     *isa.flags,
-                    SMALL if isa is spare and source.stem in MANY_LOOPS else FAST,
+                    SMALL if isa is spare else FAST,
                     *([INLINE] if source.stem in ONE_LOOP_EACH else []),
                 ],
                 depends=[str(p) for p in KERNELS.glob("*.pxd")],
