@@ -47,7 +47,7 @@ cdef inline Py_ssize_t end(const Frame* f, int axis) noexcept nogil:
     return max(min(f.extent[axis] - f.first[axis], f.count[axis]), start(f, axis))
 
 
-cdef inline void fill(
+cdef void fill(
     const Frame* f, const real* row, Py_ssize_t first, Py_ssize_t stop, real* to
 ) noexcept nogil:
     """Write elements first .. stop of a row of the box, which lie beside x."""
@@ -73,7 +73,7 @@ cdef inline void pad_row(
     fill(f, row, right, f.count[2], to)
 
 
-cdef inline void pad_rows(
+cdef void pad_rows(
     const Frame* f, const real* x, real* y, Py_ssize_t first, Py_ssize_t stop
 ) noexcept nogil:
     """Write some rows of the box, sheet by sheet."""
@@ -92,7 +92,7 @@ cdef inline void pad_rows(
         row = last
 
 
-cdef inline void add_ends(
+cdef void add_ends(
     const Frame* f, const real* row, Py_ssize_t first, Py_ssize_t stop, real* to
 ) noexcept nogil:
     """Add elements first .. stop of a row of the box, which lie beside x."""
@@ -112,7 +112,7 @@ cdef inline void add_row(const Frame* f, const real* row, real* to) noexcept nog
     add_ends(f, row, right, f.count[2], to)
 
 
-cdef inline void add_columns(
+cdef void add_columns(
     const Frame* f, const real* box, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t rows,
     real* to,
 ) noexcept nogil:
@@ -125,7 +125,7 @@ cdef inline void add_columns(
                 to[y * f.extent[2] + at] = to[y * f.extent[2] + at] + box[y * f.count[2] + i]
 
 
-cdef inline void fold_inner(
+cdef void fold_inner(
     const Frame* f, const real* box, Py_ssize_t rows, real* to
 ) noexcept nogil:
     """Put the part of some rows that lies in x, and add what lies left and right of it."""
@@ -139,7 +139,7 @@ cdef inline void fold_inner(
     add_columns(f, box, right, f.count[2], rows, to)
 
 
-cdef inline void fold_outer(
+cdef void fold_outer(
     const Frame* f, const real* box, Py_ssize_t z, Py_ssize_t first, Py_ssize_t stop,
     real* to,
 ) noexcept nogil:
@@ -153,7 +153,7 @@ cdef inline void fold_outer(
             )
 
 
-cdef inline void fold_plane(const Frame* f, const real* box, real* to) noexcept nogil:
+cdef void fold_plane(const Frame* f, const real* box, real* to) noexcept nogil:
     """Fold the box of a plane: what lies in x first, then the rows that do not."""
     cdef Py_ssize_t i, z, sheet = f.count[1] * f.count[2]
     cdef Py_ssize_t top = start(f, 1), bottom = end(f, 1)
@@ -176,7 +176,7 @@ cdef inline void fold_plane(const Frame* f, const real* box, real* to) noexcept 
             fold_outer(f, box + i * sheet, z, 0, f.count[1], to)
 
 
-cdef inline void fold_planes(
+cdef void fold_planes(
     const Frame* f, const real* y, real* x, Py_ssize_t first, Py_ssize_t stop
 ) noexcept nogil:
     """Fold the boxes of some planes."""
@@ -185,7 +185,7 @@ cdef inline void fold_planes(
         fold_plane(f, y + plane * volume(f.count), x + plane * volume(f.extent))
 
 
-cdef inline void do_part(
+cdef void do_part(
     const Frame* f, bint gradient, const real* source, real* to, Py_ssize_t first,
     Py_ssize_t stop,
 ) noexcept nogil:
