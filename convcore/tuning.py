@@ -126,8 +126,12 @@ def _asked(target: Any, x: Any, dtype: str, train: bool) -> Iterable[Question]:
                 f'autotune: dtype must be "float32" or "float64", got {dtype!r}'
             )
         ways = _DIRECTIONS if train else _DIRECTIONS[:1]
-        asked = [Question(target, way, dtype, False) for way in ways]
-        asked += [Question(target, way, dtype, True) for way in ways if way != "wgrad"]
+        with plan.questions() as asked:
+            for way in ways:
+                plan.select(target, way, dtype)
+            for way in ways:
+                if way != "wgrad":
+                    plan.select(target, way, dtype, kept=True)
     elif callable(getattr(target, "forward", None)) and isinstance(x, np.ndarray):
         asked = _asked_by(target, x, train)
     else:

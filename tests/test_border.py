@@ -226,6 +226,44 @@ def test_the_estimate_takes_each_way() -> None:
     assert not _sides.whole_is_faster(large, "float32", "direct", *how)
 
 
+def test_sides_are_those_of_the_instruction_set() -> None:
+    problem = ConvProblem.parse(NAMED[0] + "reflect")
+    for name in cpu.available():
+        with cpu.use(name):
+            sides = _sides.sides_of(problem, "float32", True, cpu.isa())
+            assert {side.plan.isa for side in sides} == {name}
+
+
+def test_an_algorithm_may_refuse_a_padded_x() -> None:
+    """`scatter` takes rows of 2048 scalars; those of a padded x are longer."""
+    x, w = np.ones((1, 16, 15)), np.ones((16, 16, 1))
+    how = {"padding": [(3833, 5)], "padding_mode": "circular", "algorithm": "scatter"}
+    grad_y = np.ones((1, 16, 3853))
+    grad_x, _, _ = F.conv1d_backward(grad_y, x, w, needs=("x",), **how)
+    assert grad_x is not None
+    assert grad_x.sum() == 16 * 16 * 3853
+
+
+def test_padding_far_beyond_the_windows_takes_no_memory() -> None:
+    x, w = np.array([[[1.0, 2.0, 3.0, 4.0]]]), np.array([[[1.0, 10.0, 100.0]]])
+    how = {"stride": 2**38, "padding": [(2**40, 2**40)], "padding_mode": "reflect"}
+    y = F.conv1d(x, w, **how)
+    grad_y = np.arange(1.0, 1 + y.size).reshape(y.shape)
+    grad_x, grad_w, _ = F.conv1d_backward(grad_y, x, w, **how)
+    assert grad_x is not None
+    assert grad_w is not None
+    oracle.exactly_equal(y * grad_y, grad_x * x, grad_w * w)
+
+
+def test_what_is_measured_is_what_is_looked_up() -> None:
+    problem = ConvProblem.parse("n1g1ic3ih8oc4kh3ph1reflect")
+    asked = set(convcore.autotune(problem, seconds=0.001))
+    assert f"{problem.core} dgrad float32" in asked
+    assert f"{problem} fprop float32" in asked
+    assert convcore.explain(problem, "dgrad").startswith(f"{problem.core} dgrad")
+    convcore.forget_tuned()
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_bits_depend_on_neither_threads_nor_batch(mode: str) -> None:
     problem = bordered("n3g1ic20ih13iw30oc24kh3ph1", mode)
@@ -385,7 +423,7 @@ def test_pad_writes_where_it_is_told() -> None:
         ((1,) * 6, "zeros", ValueError, "more pairs than the array has axes, 2"),
         (3, "zeros", TypeError, "pad must be a tuple of integers, got 3"),
         ((1.0, 1), "zeros", TypeError, "pad must be an integer, got 1.0"),
-        ((1, 1), "edge", ValueError, 'padding_mode must be one of "zeros"'),
+        ((1, 1), "edge", ValueError, 'mode must be one of "zeros"'),
         ((0, 0, 0, 1), "reflect", ValueError, '"reflect" needs at least 2'),
         ((2**62, 1), "zeros", ValueError, "must be addressable with 63 bits"),
     ],

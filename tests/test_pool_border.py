@@ -221,6 +221,10 @@ def test_an_empty_batch() -> None:
             'AvgPool2d: padding must be "valid", "same", "full" or integers',
         ),
         (
+            lambda x: nn.AvgPool2d(3, 1, 1, False, False, padding_mode="reflect"),
+            "AvgPool2d: count_include_pad=False needs padding_mode",
+        ),
+        (
             lambda x: nn.MaxPool2d(3, padding_mode="mirror"),
             "MaxPool2d: padding_mode must be one of",
         ),

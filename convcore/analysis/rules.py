@@ -114,7 +114,8 @@ def _pool(layer: Any, extents: Extents) -> tuple[Window, ...]:
     name, mode = _ranked(layer, extents), _mode(layer)
     stride = layer.kernel_size if layer.stride is None else layer.stride
     dilation = getattr(layer, "dilation", 1)
-    if mode == "zeros":
+    own = getattr(layer, "_plain", "zeros")  # the mode that the pooling knows by itself
+    if mode == "zeros" and getattr(layer, "padding_mode", own) == own:
         size, pads, ceil = layer.kernel_size, layer.padding, layer.ceil_mode
         shape = (1, 1, *extents)
         problem = PoolProblem.pool(name, shape, size, stride, pads, dilation, ceil)

@@ -201,7 +201,12 @@ def _new_job(
 
 
 _cached_job = lru_cache(maxsize=4096)(_new_job)
-forget = _cached_job.cache_clear  # after measurements that change choices
+
+
+def forget() -> None:
+    """Forget which algorithms were chosen, after measurements that change choices."""
+    _cached_job.cache_clear()
+    _sides.forget()
 
 
 def _spread(
@@ -218,11 +223,11 @@ def _spread(
     )
     how = (problem, job.plan.dtype, algorithm, plan.fast(), cpu.isa())
     if bias is None and _sides.whole_is_faster(*how):
-        _sides.fold_whole(problem, algorithm, *grads)
+        _sides.fold_whole(_sides.parts_of(*how), *grads)
         return
     run(job.plan, grad_y, weight, bias, grad_x)
     bound = algorithm != "auto" or not plan.fast()
-    _sides.add_sides(_sides.sides_of(problem, job.plan.dtype, bound), *grads)
+    _sides.add_sides(_sides.sides_of(problem, job.plan.dtype, bound, cpu.isa()), *grads)
 
 
 def _activated(function: str, problem: ConvProblem, activation: str) -> ConvProblem:

@@ -23,6 +23,7 @@ import struct
 from array import array
 from dataclasses import replace
 from functools import lru_cache
+from itertools import product
 from math import inf, prod
 from typing import NamedTuple
 
@@ -30,15 +31,28 @@ from convcore import plan
 from convcore.functional.call import apply, run
 from convcore.problem import ConvProblem, Pair
 from convcore.problem.border import BORDERS, Border
-from convcore.runtime.arrays import NAMES, Array, empty, flat
+from convcore.runtime.arrays import Array, empty, flat
 
 Range = tuple[int, int]
 
 WHOLE_BYTES = 1 << 22  # of padded gradients at a time, if a sample has no more
 SIDE = 2.0  # times as long as estimated: small problems, and operands that are cut out
+CALL = 1.5e-5  # seconds for what is done around a kernel
+SPARSE = (
+    8  # positions for one that a window reaches: with more, each is a side by itself
+)
 DENSE = ("direct", "gemm", "planes", "depthwise", "phases")  # all taps of each element
 _ALL = (None, None)
 FOLD = 2.5e-11  # seconds for a byte of a padded gradient: written, read, folded
+
+
+class Part(NamedTuple):
+    """The gradient of some samples of a padded x."""
+
+    plan: plan.Plan
+    some: slice
+    shape: tuple[int, ...]
+    sizes: "array[int]"  # for the kernel that folds it
 
 
 class Side(NamedTuple):
@@ -80,21 +94,40 @@ def add_sides(
 
 
 def fold_whole(
-    problem: ConvProblem, algorithm: str, grad_y: Array, weight: Array, grad_x: Array
+    parts: tuple[Part, ...], grad_y: Array, weight: Array, grad_x: Array
 ) -> None:
     """Write the gradient of x by that of a padded x. Arrays have three spatial axes."""
-    each = _samples_at_once(problem, grad_x.itemsize)
+    for part in parts:
+        share = empty(part.shape, grad_x.dtype)
+        run(part.plan, grad_y[part.some], weight, None, share)
+        apply("pad", "fold", part.sizes, share, grad_x[part.some], work=share.size)
+
+
+@lru_cache(maxsize=1024)
+def parts_of(
+    problem: ConvProblem, dtype: str, algorithm: str, fast: bool, isa: str
+) -> tuple[Part, ...]:
+    """List the parts that `fold_whole` is done in; `fast` and `isa` as parts of the key."""
+    item = 4 if dtype == "float32" else 8
+    whole = _padded(problem)
+    each = max(1, WHOLE_BYTES // (item * prod(whole.x_shape[1:])))
+    before = tuple(-lo for lo, _ in problem.padding)
+    parts = []
     for first in range(0, problem.n, each):
-        some = slice(first, first + each)
-        part = _padded(replace(problem, n=len(grad_y[some])))
-        share = empty((part.n, part.ic, *part.in_extent), grad_x.dtype)
-        chosen = plan.select(part, "dgrad", NAMES[grad_x.dtype.char], algorithm)
-        run(chosen, grad_y[some], weight, None, share)
-        before = tuple(-lo for lo, _ in problem.padding)
-        sizes = frame(
-            part.n * part.ic, part.in_extent, before, problem.in_extent, problem.border
+        some = slice(first, min(first + each, problem.n))
+        part = replace(whole, n=some.stop - first)
+        channels = part.n * part.ic
+        parts.append(
+            Part(
+                plan.select(part, "dgrad", dtype, algorithm),
+                some,
+                (part.n, part.ic, *part.in_extent),
+                frame(
+                    channels, part.in_extent, before, problem.in_extent, problem.border
+                ),
+            )
         )
-        apply("pad", "fold", sizes, share, grad_x[some], work=share.size)
+    return tuple(parts)
 
 
 @lru_cache(maxsize=4096)
@@ -106,23 +139,28 @@ def whole_is_faster(
     `fast` and `isa` are here as parts of the key. Where the choice of an algorithm may not
     look at the batch, neither does this.
     """
-    if algorithm != "auto" or not fast:
+    bound = algorithm != "auto" or not fast
+    if bound:
         problem = replace(problem, n=1)
-    padded, bound = _padded(problem), algorithm != "auto" or not fast
+    padded = _padded(problem)
+    try:
+        chosen = plan.select(padded, "dgrad", dtype, algorithm)
+    except ValueError:  # the algorithm takes x, but not a padded x
+        return False
     item = 4 if dtype == "float32" else 8
-    chosen = plan.select(padded, "dgrad", dtype, algorithm)
     whole = plan.seconds(chosen) + FOLD * item * prod(padded.x_shape)
     if chosen.algorithm in DENSE:
         whole *= prod(padded.in_extent) / prod(problem.in_extent)
     sides = plan.seconds(plan.select(problem.core, "dgrad", dtype, algorithm))
-    for side in sides_of(problem, dtype, bound):
-        sides += SIDE * plan.seconds(side.plan)
-    return whole < sides < inf
+    for side in sides_of(problem, dtype, bound, isa):
+        sides += CALL + SIDE * plan.seconds(side.plan)
+    return whole + CALL < sides < inf
 
 
-def _samples_at_once(problem: ConvProblem, item: int) -> int:
-    """Give how many samples' padded gradients are made at a time."""
-    return max(1, WHOLE_BYTES // (item * prod(_padded(problem).x_shape[1:])))
+def forget() -> None:
+    """Forget which algorithms were chosen, after measurements that change choices."""
+    for cached in (parts_of, whole_is_faster, sides_of):
+        cached.cache_clear()
 
 
 def _padded(problem: ConvProblem) -> ConvProblem:
@@ -134,10 +172,13 @@ def _padded(problem: ConvProblem) -> ConvProblem:
 
 
 @lru_cache(maxsize=4096)
-def sides_of(problem: ConvProblem, dtype: str, bound: bool) -> tuple[Side, ...]:
+def sides_of(
+    problem: ConvProblem, dtype: str, bound: bool, isa: str
+) -> tuple[Side, ...]:
     """List the sides of x where its gradient gets more than zeros would give.
 
-    `bound` to bits that do not depend on the batch: then they are direct sums.
+    `bound` to bits that do not depend on the batch: then they are direct sums. `isa` is
+    here as a part of the key.
     """
     if problem.border in ("zeros", "constant"):
         return ()
@@ -155,10 +196,29 @@ def sides_of(problem: ConvProblem, dtype: str, bound: bool) -> tuple[Side, ...]:
                     zip(problem.in_extent, problem.padding, strict=True)
                 )
             ]
-            side = _side(problem, dtype, spans, bound)
-            if side is not None:
-                sides.append(side)
+            pieces = [_pieces(problem, *each) for each in enumerate(spans)]
+            for piece in product(*pieces):
+                side = _side(problem, dtype, list(piece), bound)
+                if side is not None:
+                    sides.append(side)
     return tuple(sides)
+
+
+def _pieces(problem: ConvProblem, axis: int, span: Range) -> list[Range]:
+    """Cut positions of an axis into those that windows reach, where they are few."""
+    found = _reach(problem, axis, span)
+    if found is None:
+        return []
+    (first, stop), taps, windows, _ = found
+    if stop - first <= SPARSE * (taps[1] - taps[0]) * (windows[1] - windows[0]):
+        return [span]
+    lo = problem.padding[axis][0]
+    at = {
+        problem.stride[axis] * window + problem.dilation[axis] * tap - lo
+        for window in range(*windows)
+        for tap in range(*taps)
+    }
+    return [(i, i + 1) for i in sorted(at) if first <= i < stop]
 
 
 def _side(

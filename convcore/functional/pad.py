@@ -27,7 +27,8 @@ def pad(
 ) -> Array:
     """Write an array with what lies around it.
 
-    Convolutions and poolings take `padding_mode` and make no such array.
+    Convolutions take `padding_mode` and make no such array; poolings make one of some
+    channels at a time.
 
     Parameters
     ----------
@@ -71,7 +72,8 @@ def pad(
     """
     name = "pad"
     dtype = checked(name, "x", x)
-    pads, mode = _pairs(name, pad, x.ndim), border(name, mode)
+    pads = _pairs(name, pad, x.ndim)
+    mode = border(name, mode, argument="mode")
     value = constant(name, "value", value)
     _check_value(name, mode, value)
     shape, sizes = _frame(name, x.shape, pads, mode, value)
@@ -121,7 +123,8 @@ def pad_backward(
     """
     name = "pad_backward"
     dtype = checked(name, "grad_output", grad_output)
-    pads, mode = _pairs(name, pad, grad_output.ndim), border(name, mode)
+    pads = _pairs(name, pad, grad_output.ndim)
+    mode = border(name, mode, argument="mode")
     lead = grad_output.ndim - len(pads)
     axes = zip(grad_output.shape[lead:], pads, strict=True)
     extents = tuple(extent - lo - hi for extent, (lo, hi) in axes)

@@ -93,7 +93,8 @@ def partial_conv2d(
     Notes
     -----
     Without a mask the factors are products of counts along each axis, kept from call to
-    call, and only outputs that see padding are multiplied: the cost is that of `conv2d`.
+    call, and only outputs that see padding are multiplied: 1.05 to 1.15 times the time of
+    `conv2d` for maps of some hundred thousand elements, more for small ones.
     With one, the mask is convolved, too: one channel, in float64, so that counts are
     exact. What the mask hides is never read into a sum, NaN or not.
 
@@ -278,6 +279,8 @@ def renormalised_backward(
 def _check_border(function: str, border: str, how: tuple[Any, ...]) -> None:
     """Refuse what cannot be scaled up: sums that padding or an activation changed."""
     *_, padding_mode, _, activation, _ = how
+    if not isinstance(border, str):
+        raise TypeError(f"{function}: border must be a string or None, got {border!r}")
     if border != "renormalise":
         raise ValueError(
             f'{function}: border must be "renormalise" or None, got {border!r}'

@@ -33,6 +33,11 @@ class _AvgPool(BorderPool):
     ) -> None:
         window = (kernel_size, stride, padding, 1, ceil_mode)
         self._set_border(padding_mode, padding_value, *window)
+        if count_include_pad is False and padding_mode != self._plain:
+            raise ValueError(
+                f"{type(self).__name__}: count_include_pad=False needs padding_mode "
+                f'"zeros", in others padding is data, got {padding_mode!r}'
+            )
         self.count_include_pad = count_include_pad
         if divisor_override is not None:
             integer(type(self).__name__, "divisor_override", divisor_override, 1)

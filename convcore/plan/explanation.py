@@ -38,6 +38,11 @@ def explain(
         For a convolution it has the estimated milliseconds (`algorithms.costs`: those of
         another machine) and, on demand, the measured ones.
 
+    Notes
+    -----
+    A gradient of x is explained with zeros around x. What it gets from beyond another
+    border is found by gradients of their own, of its sides or of all of a padded x.
+
     Examples
     --------
     >>> head, *lines = explain(ConvProblem.parse("n1g1ic3ih8oc4kh3sh3")).splitlines()
@@ -52,6 +57,8 @@ def explain(
         raise TypeError(
             f"explain: problem must be a ConvProblem or PoolProblem, got {problem!r}"
         )
+    if direction == "dgrad" and isinstance(problem, ConvProblem):
+        problem = problem.core  # what a border adds is a sum of its own: see Notes
     chosen = choice.select(problem, direction, dtype, kept=kept).algorithm
     folded = choice.folded_of(problem)
     cards = choice.cards_of(problem, direction)

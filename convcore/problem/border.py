@@ -87,13 +87,16 @@ def constant(function: str, argument: str, value: Any) -> float:
 
 
 def check_reflect(
-    function: str, extents: tuple[int, ...], pads: tuple[tuple[int, int], ...]
+    function: str,
+    extents: tuple[int, ...],
+    pads: tuple[tuple[int, int], ...],
+    of: str = "x",
 ) -> None:
-    """Refuse to reflect an axis that has nothing besides the mirror."""
+    """Refuse to reflect an axis of an array that has nothing besides the mirror."""
     for axis, (extent, pair) in enumerate(zip(extents, pads, strict=True)):
         if extent == 1 and any(pair):
             raise ValueError(
                 f'{function}: "reflect" needs at least 2 elements along '
-                f"an axis with padding, got extent 1 along spatial axis {axis} with "
-                f"padding {pair}"
+                f"an axis with padding, got extent 1 of {of} along spatial axis {axis} "
+                f"with padding {pair}"
             )

@@ -159,7 +159,7 @@ class ConvProblem:
         if padding_mode == "zeros":
             return problem
         border(function, padding_mode, tuple(b for b in BORDERS if b != "constant"))
-        return _bordered(function, problem, padding_mode, 0)
+        return _bordered(function, problem, padding_mode, 0, "the result")
 
     @property
     def x_shape(self) -> tuple[int, ...]:
@@ -461,7 +461,7 @@ def _transposed(
 
 
 def _bordered(
-    function: str, problem: ConvProblem, mode: str, value: float
+    function: str, problem: ConvProblem, mode: str, value: float, of: str = "x"
 ) -> ConvProblem:
     """Give the problem with another border, if that makes any difference."""
     mode = border(function, mode)
@@ -473,7 +473,7 @@ def _bordered(
         )
     if mode == "reflect":
         first = 3 - problem.ndim
-        check_reflect(function, problem.in_extent[first:], problem.padding[first:])
+        check_reflect(function, problem.in_extent[first:], problem.padding[first:], of)
     nothing = not any(map(any, problem.padding))
     if nothing or mode == "zeros" or (mode == "constant" and value == 0):
         return problem
