@@ -160,7 +160,7 @@ LAYERS = {
     "n32g1ic32ih112oc64kh1": "direct direct direct",
     "n29g1ic512ih14oc512kh1": "direct direct direct",
     "n1g32ic32ih112oc32kh3ph1": "planes planes planes",
-    "n1g64ic64ih112oc64kh3sh2ph1": "planes planes depthwise",
+    "n1g64ic64ih112oc64kh3sh2ph1": "depthwise planes depthwise",
     "n1g256ic256ih28oc256kh3ph1": "planes planes planes",
     "n1g1024ic1024ih7oc1024kh3ph1": "depthwise depthwise depthwise",
     "n1g1ic160ih16oc12kh3ph1": "winograd winograd2 winograd",

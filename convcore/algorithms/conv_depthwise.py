@@ -19,7 +19,7 @@ MOST_VECTORS = 4096  # of the rows that one row of the result reads: 256 KB
 # The rest is taste: one core with AVX-512, float32, 2026-11.
 FEW_GROUPS = 16  # fewer leave lanes empty
 SMALL = {"fprop": 12, "dgrad": 12, "wgrad": 20}  # columns, for dense rows
-STRIDED = {"fprop": 64, "dgrad": 64, "wgrad": 128}  # and for stride 2
+STRIDED = {"fprop": 112, "dgrad": 64, "wgrad": 128}  # and for stride 2
 BORDERED = {1: 40, 2: 128}  # with a border, by stride: here it is pixels of the band
 DILATED = 28  # and for stride 2, dilated
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from convcore import nn
 from convcore.analysis.connections import PIXELWISE
@@ -160,10 +161,30 @@ def _step(layer: nn.Layer, state: _State) -> _State:
             axis = (size, Fraction(0), start)
             state = _State(extents, (*state.axes[:-1], axis))
         return state
+    if isinstance(layer, nn.GloballyConnected2d):
+        whole = tuple(
+            (size + (i - 1) * jump, Fraction(0), start)
+            for i, (size, jump, start) in zip(state.extents, state.axes, strict=True)
+        )
+        return _State(layer.output_size, whole)
+    if isinstance(
+        layer, (nn.BorderPassthrough1d, nn.BorderPassthrough2d, nn.BorderPassthrough3d)
+    ):
+        return _beside(layer, state)
     if state.flat:
         name = type(layer).__name__
         raise ValueError(f"receptive_field: {name} must not stand behind Flatten")
     return _through(windows(layer, state.extents), state)
+
+
+def _beside(layer: Any, state: _State) -> _State:
+    """Join each pixel of a map with what the inner convolution puts into its place."""
+    inner = _step(layer.layer, state)
+    pairs = zip(state.extents, inner.extents, inner.axes, strict=True)
+    axes = tuple(
+        (size, jump, start - (i - o) // 2 * jump) for i, o, (size, jump, start) in pairs
+    )
+    return _union(layer, [state, _State(state.extents, axes)])
 
 
 def _through(found: tuple[Window, ...], state: _State) -> _State:

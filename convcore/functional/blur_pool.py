@@ -6,7 +6,7 @@ axes hold the documentation of all three.
 
 from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 from convcore.functional._pooling import (
     Shape,
@@ -16,6 +16,7 @@ from convcore.functional._pooling import (
 )
 from convcore.functional.call import apply
 from convcore.problem import Size
+from convcore.problem.border import BORDERS, Border, border, check_reflect
 from convcore.problem.rules import (
     check_addressable,
     check_extents,
@@ -33,7 +34,7 @@ __all__ = [
     "blur_pool3d_backward",
 ]
 
-_MODES = ("zeros", "reflect", "replicate", "circular")  # by the kernels' numbers
+_MODES = tuple(mode for mode in BORDERS if mode != "constant")
 _MOST = 15  # taps along an axis
 
 
@@ -75,9 +76,9 @@ def blur_pool2d(
         Taps of the filter along each axis: 3 is (1, 2, 1) / 4, 5 is (1, 4, 6, 4, 1) / 16.
     stride : int or (int, int), >= 1
         Elements of x between neighbouring results.
-    padding_mode : "reflect", "zeros", "replicate" or "circular"
-        What x continues with: (kernel_size - 1) // 2 elements before each axis, and
-        kernel_size // 2 after it.
+    padding_mode : str
+        What x continues with, as for `conv2d`, but no constant: (kernel_size - 1) // 2
+        elements before each axis, and kernel_size // 2 after it.
     out : ndarray, optional
         Where to write y: C-contiguous, of its shape and dtype, no part of an input.
 
@@ -89,8 +90,8 @@ def blur_pool2d(
     Raises
     ------
     ValueError
-        For a value or shape that does not fit; "reflect" needs axes that are longer than
-        their padding.
+        For a value or shape that does not fit; "reflect" needs two elements along an axis
+        with padding.
     TypeError
         For a type or dtype that does not fit.
 
@@ -265,10 +266,7 @@ def _sizes(
     """Check everything; give what the kernel reads, the shape of y, and the work."""
     kernel = sizes(function, "kernel_size", kernel_size, ndim)
     strides = sizes(function, "stride", stride, ndim)
-    if padding_mode not in _MODES:
-        raise ValueError(
-            f"{function}: padding_mode must be one of {_MODES}, got {padding_mode!r}"
-        )
+    padding_mode = border(function, padding_mode, _MODES)
     return _checked_sizes(function, shape, kernel, strides, padding_mode)
 
 
@@ -288,12 +286,8 @@ def _checked_sizes(
     if max(kernel) > _MOST:
         raise ValueError(f"{function}: kernel_size must be <= {_MOST}, got {kernel}")
     extents = whole[2:]
-    for i, k in zip(extents, kernel, strict=True):
-        if padding_mode == "reflect" and k // 2 >= i:
-            raise ValueError(
-                f"{function}: to reflect, axes must be longer than their padding "
-                f"{tuple(k // 2 for k in kernel)}, got x {shape}"
-            )
+    if padding_mode == "reflect":
+        check_reflect(function, extents, tuple(((k - 1) // 2, k // 2) for k in kernel))
     out = tuple(-(-i // s) for i, s in zip(extents, stride, strict=True))
     stride = tuple(min(i, s) for i, s in zip(extents, stride, strict=True))
     folded = (fold(each, 1) for each in (extents, out, kernel, stride))
@@ -301,7 +295,7 @@ def _checked_sizes(
     geometry = (
         planes,
         *(number for axis in zip(*folded, strict=True) for number in axis),
-        _MODES.index(padding_mode),
+        BORDERS.index(cast(Border, padding_mode)),
     )
     y_shape = (*whole[:2], *out)
     work = prod(whole) + prod(y_shape) * prod(kernel)

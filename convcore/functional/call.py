@@ -148,5 +148,13 @@ class PackedWeight:
             kept[plan.packing] = packed
         return packed
 
+    def made(self, key: str, make: Callable[[], Array]) -> Array:
+        """Give what else is made of the weights, made once."""
+        kept = self._kept
+        array = kept.get(key)
+        if array is None:
+            array = kept[key] = make()
+        return array
+
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return PackedWeight, ()

@@ -2,14 +2,10 @@
 #
 # What      y[o] = sum of w[k] x[at(o*stride - lo + k)], w[k] = C(kernel - 1, k) / 2^(kernel - 1)
 #           along each axis, lo = (kernel - 1) / 2; dx is the transpose of that.
-#           `at` leads places outside of the axis back to it, or nowhere:
-#
-#               zeros      nowhere     replicate   the nearest element
-#               reflect    b c | a b c d | c b     circular    from the other end
-#
+#           `at` leads places outside of the axis back to it, or nowhere: see border.pxd.
 # Layout    rows first, into a line of doubles; then along it. A row of the result needs the
 #           rows of a short list, each with its weight; so does each column at the ends.
-# Assumes   sizes that were checked: kernels up to MOST, reflections inside the axis.
+# Assumes   sizes that were checked: kernels up to MOST.
 # Parallel  over blocks of the result; the order of every sum depends on the shape of one
 #           plane alone.
 # Scratch   on the stack: 32 KB.
@@ -24,6 +20,7 @@ from libc.string cimport memset
 from convcore.kernels.blocks cimport (
     SPAN, Block, Blocks, Rounds, block_at, cut, first_piece, rounds,
 )
+from convcore.kernels.border cimport ZEROS, source_at
 from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals
 from convcore.kernels.pool_spread cimport PHASES, spread_shares
 from convcore.kernels.vector cimport cc_fetch, f64v, pair, real, zero_lanes
@@ -31,14 +28,11 @@ from convcore.kernels.vector_wide cimport WIDE_LANES, narrow_part, wide, wide_pa
 
 cdef enum:
     MOST = 15  # taps along an axis
-    LIST = 48  # sources of one place: at most as many as taps and reflected taps
+    LIST = 48  # sources of one place: a long axis mirrors twice, a short one has few
     ENDS = 16  # results at each end of a row whose sources are noted
     FIELDS = 14
     FAR = 512  # scalars from what is read to what is asked for
     ROOM = 32  # scalars behind a line that may be read or written
-    ZEROS = 0
-    REFLECT = 1
-    REPLICATE = 2
 
 cdef struct Axis:
     Py_ssize_t extent, out, kernel, stride, lo, mode
@@ -59,16 +53,8 @@ cdef struct Ends:  # of a row of the result
 
 
 cdef inline Py_ssize_t at(const Axis* a, Py_ssize_t i) noexcept nogil:
-    """Give the element that a place stands for; -1 for none."""
-    if 0 <= i < a.extent:
-        return i
-    if a.mode == ZEROS:
-        return -1
-    if a.mode == REFLECT:
-        return -i if i < 0 else 2 * (a.extent - 1) - i
-    if a.mode == REPLICATE:
-        return 0 if i < 0 else a.extent - 1
-    return i % a.extent + (a.extent if i < 0 and i % a.extent else 0)
+    """Give the element that a place stands for; NOTHING for none."""
+    return source_at(a.mode, i, a.extent)
 
 
 cdef inline void note(Sources* s, Py_ssize_t place, double weight) noexcept nogil:

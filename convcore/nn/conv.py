@@ -11,6 +11,7 @@ from convcore import functional as F
 from convcore import init
 from convcore.arguments import Seed, integer
 from convcore.functional._convolution import LAYER, forward
+from convcore.functional.call import PackedWeight
 from convcore.nn.layer import Backward, Layer, changed, frozen
 from convcore.nn.weights import Grads, WeightBackward, WeightLayer
 from convcore.problem import ConvProblem, Padding, Size
@@ -121,12 +122,16 @@ class _Conv(WeightLayer):
         return forward(
             self._functions[0].__name__,
             self.ndim,
-            (x, self.weight.read(), bias, None),
+            (x, self._seen(kept), bias, None),
             how,
             self.flip,
             self._transposed,
             kept,
         )
+
+    def _seen(self, kept: PackedWeight | None) -> Array:
+        """Give the weights that inference sees."""
+        return self.weight.read()
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
         conv, conv_backward = self._functions

@@ -6,6 +6,7 @@ import numpy.typing as npt
 from convcore import functional as F
 from convcore import init
 from convcore.arguments import Seed
+from convcore.functional.call import PackedWeight
 from convcore.nn.conv import _Conv
 from convcore.nn.layer import Backward
 from convcore.nn.weights import Grads, WeightBackward
@@ -60,6 +61,8 @@ class _MaskedConv(_Conv):
         bias: bool = True,
         *,
         connections: Array,
+        padding_mode: str = "zeros",
+        padding_value: float = 0,
         flip: bool = False,
         dtype: npt.DTypeLike = np.float32,
         rng: Seed | None = None,
@@ -74,6 +77,8 @@ class _MaskedConv(_Conv):
             dilation,
             groups,
             bias,
+            padding_mode=padding_mode,
+            padding_value=padding_value,
             flip=flip,
             dtype=dtype,
             rng=rng,
@@ -97,10 +102,19 @@ class _MaskedConv(_Conv):
         masked: Array = np.where(table != 0, array, array.dtype.type(0))
         return masked
 
-    def _infer(self, x: Array, activation: str | None) -> Array:
-        conv, _ = self._functions
-        weight = self._masked(self.weight.read())
-        return conv(x, weight, self._bias, **self._geometry, activation=activation)
+    def _kept(self) -> PackedWeight | None:
+        state = self.weight.state()
+        if state is None:
+            return None
+        self._packed.renew(
+            (state, self.connections.tobytes())
+        )  # which may be written to
+        return self._packed
+
+    def _seen(self, kept: PackedWeight | None) -> Array:
+        if kept is None:
+            return self._masked(self.weight.read())
+        return kept.made("masked", lambda: self._masked(self.weight.read()))
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
         """Compute y for training, and the function that takes its gradient."""
@@ -139,7 +153,7 @@ class MaskedConv2d(_MaskedConv):
         As for `Conv2d`.
     connections : (out_channels, in_channels / groups), bool
         Which maps of x each map of y sees.
-    flip, dtype, rng, weight_init
+    padding_mode, padding_value, flip, dtype, rng, weight_init
         As for `Conv2d`. Weights are drawn as if all maps were connected.
 
     Attributes

@@ -10,6 +10,7 @@ from types import EllipsisType
 import numpy as np
 
 from convcore.problem import PoolProblem
+from convcore.problem.border import source_index
 from convcore.reference.taps import Array, Tap, ieee, taps
 
 
@@ -336,19 +337,12 @@ def blur_matrix(extent: int, kernel: int, stride: int, mode: str) -> Array:
     for _ in range(kernel - 1):
         weights = np.convolve(weights, [0.5, 0.5])
     lo = (kernel - 1) // 2
-    places = np.arange(-lo, extent + kernel - 1 - lo)
-    if mode == "reflect":
-        places = np.abs(places)
-        places = np.minimum(places, 2 * (extent - 1) - places)
-    elif mode == "replicate":
-        places = np.clip(places, 0, extent - 1)
-    elif mode == "circular":
-        places %= extent
     matrix = np.zeros((-(-extent // stride), extent))
     for o, row in enumerate(matrix):
         for k, weight in enumerate(weights):
-            if 0 <= places[o * stride + k] < extent:
-                row[places[o * stride + k]] += weight
+            place = source_index(o * stride + k - lo, extent, mode)
+            if place is not None:
+                row[place] += weight
     return matrix
 
 

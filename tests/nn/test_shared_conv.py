@@ -82,6 +82,26 @@ def test_what_is_written_where_nothing_is_connected_has_no_effect() -> None:
     assert nn.Sequential(layer, nn.ReLU())(-x).item() == 0
 
 
+def test_inference_sees_a_table_that_changes() -> None:
+    """Packed weights are kept only for the table that they were packed with."""
+    rng = np.random.default_rng(0)
+    x = oracle.normal(rng, (2, 32, 9, 9))
+    table = np.ones((40, 32), bool)
+    layer = nn.MaskedConv2d(32, 40, 3, connections=table, padding_mode="reflect", rng=0)
+    layer.padding = 1
+    for row in (3, 7, 11):
+        layer.connections[row] = 0
+        y = layer(x)
+        oracle.assert_bits_equal(y, layer(x))
+        seen = layer.weight.value * layer.connections[..., None, None].astype(
+            np.float32
+        )
+        bias = layer.bias and layer.bias.value
+        again = F.conv2d(x, seen, bias, padding=1, padding_mode="reflect")
+        np.testing.assert_allclose(y, again, rtol=0, atol=1e-4)
+        assert (y[:, row] == 0).all()
+
+
 def test_unbatched() -> None:
     x = oracle.integers(np.random.default_rng(0), (4, 6, 6), np.float64, terms=50)
     for make in (nn.SharedDepthwiseConv2d, nn.SharedKernelConv2d, nn.SeparableConv2d):
