@@ -16,7 +16,6 @@ from benchmarks.elementwise import ElementwiseCase
 Call = Callable[[], Any]
 Convert = Callable[[Any], Any]
 
-_EPS = {"layer_norm": 1e-5, "group_norm": 1e-5, "batch_norm": 1e-5}
 _ALL = [True, True, True]  # gradients of x, weight and bias
 
 

@@ -11,8 +11,6 @@
 #           of the axis, but for strided windows that are all alike.
 
 from convcore.kernels.blocks cimport SPAN
-from convcore.kernels.vector cimport VEC_BYTES
-from convcore.kernels.vector_wide cimport WIDE_LANES
 from convcore.kernels.windows cimport Axis, cells
 
 cdef enum:

@@ -12,9 +12,8 @@
 # Why not   Windows that are spread out over zeros, `stride` apart, and neighbours added
 #           then: kernel additions for kernel / stride terms.
 
-from convcore.kernels.blocks cimport SPAN
 from convcore.kernels.pool_long cimport count_in_row
-from convcore.kernels.pool_places cimport SLACK, Cells, Lanes, Places
+from convcore.kernels.pool_places cimport Cells, Lanes, Places
 from convcore.kernels.pool_sums cimport NEAR, Rows, some, sum_few_columns
 from convcore.kernels.vector cimport (
     cc_fetch_to_write, cc_take_f32, cc_take_f64, f32v, f64v, put_part, real, zero_lanes,

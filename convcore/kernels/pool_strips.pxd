@@ -24,14 +24,12 @@
 
 from libc.stdint cimport uintptr_t
 
-from convcore.kernels.blocks cimport taps_at_most, windows_at_most
 from convcore.kernels.pool_places cimport range_of
 from convcore.kernels.vector cimport (
     cc_evens_f64, cc_fetch, f64v, interleave_high, interleave_low, real, zero_lanes,
 )
 from convcore.kernels.vector_wide cimport (
     WIDE_LANES, Scale, cc_masked, cc_within, divided, narrow, narrow_part, wide,
-    wide_part,
 )
 from convcore.kernels.windows cimport Axis, Pool
 
