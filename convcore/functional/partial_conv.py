@@ -258,7 +258,7 @@ def renormalised(
     border: str,
 ) -> Array:
     """Do what `border="renormalise"` asks of a convolution."""
-    _check_border(function, border, how)
+    check_border(function, border, *how[4:7:2])
     y: Array = _forward(function, ndim, operands, how, flip, None)
     return y
 
@@ -272,13 +272,14 @@ def renormalised_backward(
     border: str,
 ) -> Grads:
     """Do the backward pass of that."""
-    _check_border(function, border, how)
+    check_border(function, border, *how[4:7:2])
     return _backward(function, ndim, operands, how, flip, None)
 
 
-def _check_border(function: str, border: str, how: tuple[Any, ...]) -> None:
+def check_border(
+    function: str, border: Any, padding_mode: str, activation: str | None = None
+) -> None:
     """Refuse what cannot be scaled up: sums that padding or an activation changed."""
-    *_, padding_mode, _, activation, _ = how
     if not isinstance(border, str):
         raise TypeError(f"{function}: border must be a string or None, got {border!r}")
     if border != "renormalise":

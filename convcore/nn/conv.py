@@ -12,6 +12,7 @@ from convcore import init
 from convcore.arguments import Seed, integer
 from convcore.functional._convolution import LAYER, forward
 from convcore.functional.call import PackedWeight
+from convcore.functional.partial_conv import check_border
 from convcore.nn.layer import Backward, Layer, changed, frozen
 from convcore.nn.weights import Grads, WeightBackward, WeightLayer
 from convcore.problem import ConvProblem, Padding, Size
@@ -49,8 +50,10 @@ class _Conv(WeightLayer):
         "groups": 1,
         "padding_mode": "zeros",
         "padding_value": 0,
+        "border": None,
         "flip": False,
     }
+    border: str | None = None
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class _Conv(WeightLayer):
         *,
         padding_mode: str = "zeros",
         padding_value: float = 0,
+        border: str | None = None,
         flip: bool = False,
         dtype: npt.DTypeLike = np.float32,
         rng: Seed | None = None,
@@ -74,6 +78,9 @@ class _Conv(WeightLayer):
         self.stride, self.padding = frozen(stride), frozen(padding)
         self.dilation, self.flip = frozen(dilation), flip
         self.padding_mode, self.padding_value = padding_mode, padding_value
+        if border is not None:
+            check_border(type(self).__name__, border, padding_mode)
+            self.border = border
         in_channels, out_channels = self.in_channels, self.out_channels
         groups = self.groups
         shape = (out_channels, in_channels // groups, *self.kernel_size)
@@ -118,6 +125,8 @@ class _Conv(WeightLayer):
         """Compute the output for inference, with an activation or without."""
         kept = self._kept()
         bias = None if self.bias is None else self.bias.read()
+        if self.border is not None:
+            return self._functions[0](x, self._seen(kept), bias, **self._geometry)
         how = (*(getattr(self, name) for name in self._how), activation, LAYER)
         return forward(
             self._functions[0].__name__,
@@ -159,9 +168,11 @@ class _Conv(WeightLayer):
 
 def rectified(layer: Layer) -> Callable[[Array], Array] | None:
     """Give what computes relu(layer(x)) in one pass, if the layer can do that."""
-    if isinstance(layer, _Conv) and type(layer).__call__ is _Conv.__call__:
-        return None if layer._transposed else partial(layer._infer, activation="relu")
-    return None
+    if not isinstance(layer, _Conv) or type(layer).__call__ is not _Conv.__call__:
+        return None
+    if layer._transposed or layer.border is not None:
+        return None
+    return partial(layer._infer, activation="relu")
 
 
 class Conv1d(_Conv):
@@ -185,6 +196,9 @@ class Conv2d(_Conv):
     padding_mode, padding_value : str, float
         What lies there: "zeros", "constant", "reflect", "symmetric", "replicate" or
         "circular"; as in the functional form.
+    border : "renormalise", optional
+        Scale what windows at the border sum by all taps over those on x: as
+        `PartialConv2d`, with an argument.
     groups : int
         Channels are cut into so many groups, each convolved by itself.
     bias : bool
@@ -242,7 +256,11 @@ class _ConvTranspose(_Conv):
     """Spread a kernel over `ndim` axes; arguments as in the functional form."""
 
     _defaults: ClassVar = {
-        **{k: v for k, v in _Conv._defaults.items() if k != "padding_value"},
+        **{
+            name: value
+            for name, value in _Conv._defaults.items()
+            if name not in ("padding_value", "border")
+        },
         "output_padding": 0,
     }
     _how = (

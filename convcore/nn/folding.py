@@ -105,7 +105,7 @@ def _fits(layer: WeightLayer, norm: _BatchNorm) -> bool:
         plain = type(layer).__call__ is Linear.__call__ and 2 in norm._ranks
         return plain and layer.weight.value.shape[0] == norm.num_features
     if isinstance(layer, _Conv):
-        plain = type(layer).__call__ is _Conv.__call__
+        plain = type(layer).__call__ is _Conv.__call__ and layer.border is None
         plain = plain and layer.ndim + 2 in norm._ranks
         return plain and layer.out_channels == norm.num_features
     return False

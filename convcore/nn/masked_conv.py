@@ -63,6 +63,7 @@ class _MaskedConv(_Conv):
         connections: Array,
         padding_mode: str = "zeros",
         padding_value: float = 0,
+        border: str | None = None,
         flip: bool = False,
         dtype: npt.DTypeLike = np.float32,
         rng: Seed | None = None,
@@ -79,6 +80,7 @@ class _MaskedConv(_Conv):
             bias,
             padding_mode=padding_mode,
             padding_value=padding_value,
+            border=border,
             flip=flip,
             dtype=dtype,
             rng=rng,
@@ -153,7 +155,7 @@ class MaskedConv2d(_MaskedConv):
         As for `Conv2d`.
     connections : (out_channels, in_channels / groups), bool
         Which maps of x each map of y sees.
-    padding_mode, padding_value, flip, dtype, rng, weight_init
+    padding_mode, padding_value, border, flip, dtype, rng, weight_init
         As for `Conv2d`. Weights are drawn as if all maps were connected.
 
     Attributes

@@ -23,7 +23,7 @@ class _PartialConv(_Conv):
     _defaults: ClassVar = {
         name: value
         for name, value in _Conv._defaults.items()
-        if name not in ("padding_mode", "padding_value")
+        if name not in ("padding_mode", "padding_value", "border")
     }
 
     def __init__(

@@ -27,6 +27,7 @@ import numpy.typing as npt
 from convcore import functional as F
 from convcore import init
 from convcore.arguments import Seed, generator, integer
+from convcore.functional.partial_conv import check_border
 from convcore.nn.conv import _ANY_EXTENT, Conv1d, Conv2d, Conv3d, _Conv
 from convcore.nn.layer import Backward, Layer, accumulate, changed, frozen
 from convcore.nn.weights import Grads, WeightBackward, WeightLayer, default_generator
@@ -47,6 +48,16 @@ __all__ = [
 ]
 
 
+_DEFAULTS: dict[str, Any] = {
+    "stride": 1,
+    "padding": 0,
+    "dilation": 1,
+    "padding_mode": "zeros",
+    "padding_value": 0,
+    "border": None,
+}
+
+
 class _Shared(WeightLayer):
     """Convolve planes with one bank of filters; what the planes are, the classes say."""
 
@@ -63,6 +74,9 @@ class _Shared(WeightLayer):
         dilation: Size = 1,
         bias: bool = True,
         *,
+        padding_mode: str = "zeros",
+        padding_value: float = 0,
+        border: str | None = None,
         dtype: npt.DTypeLike = np.float32,
         rng: Seed | None = None,
         weight_init: init.Initializer = init.he_uniform,
@@ -73,9 +87,14 @@ class _Shared(WeightLayer):
         self.kernel_size = sizes(name, "kernel_size", kernel_size, self.ndim)
         self.stride, self.padding = frozen(stride), frozen(padding)
         self.dilation = frozen(dilation)
+        self.padding_mode, self.padding_value = padding_mode, padding_value
+        self.border = border
         shape = (self.filters, 1, *self.kernel_size)
         any_input = (0, 1, *(_ANY_EXTENT,) * self.ndim)
-        ConvProblem.conv(name, any_input, shape, stride, padding, dilation)
+        how = (stride, padding, dilation, 1, padding_mode, padding_value)
+        ConvProblem.conv(name, any_input, shape, *how)
+        if border is not None:
+            check_border(name, border, padding_mode)
         self._set_weights(shape, self.filters, bias, dtype, rng, weight_init)
 
     def _planes(self, x: Array) -> Array:
@@ -102,28 +121,35 @@ class _Shared(WeightLayer):
         return shape
 
     @property
-    def _geometry(self) -> tuple[Any, ...]:
-        return self.stride, self.padding, self.dilation
+    def _summed(self) -> int:
+        """Channels of x in a plane, and values of a constant border."""
+        return 1
+
+    @property
+    def _geometry(self) -> dict[str, Any]:
+        geometry = {name: getattr(self, name) for name in _DEFAULTS}
+        geometry["padding_value"] *= self._summed
+        return geometry
 
     def __call__(self, x: Array) -> Array:
         """Compute y for inference."""
         conv, _ = self._functions
         planes = self._planes(x)
         return self._maps(
-            conv(planes, self.weight.value, self._bias, *self._geometry), x
+            conv(planes, self.weight.value, self._bias, **self._geometry), x
         )
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
         """Compute y for training, and the function that takes its gradient."""
         conv, conv_backward = self._functions
         planes = self._planes(x)
-        y = conv(planes, self.weight.value, self._bias, *self._geometry)
+        y = conv(planes, self.weight.value, self._bias, **self._geometry)
         shape = y.shape
 
         def gradients(grad_y: Array, needs: tuple[str, ...]) -> Grads:
             weight = self.weight.value
             grads = conv_backward(
-                grad_y.reshape(shape), planes, weight, *self._geometry, needs=needs
+                grad_y.reshape(shape), planes, weight, **self._geometry, needs=needs
             )
             grad_x = None if grads[0] is None else self._planes_backward(grads[0], x)
             return grad_x, grads[1], grads[2]
@@ -135,7 +161,7 @@ class _Shared(WeightLayer):
             [
                 f"{self.in_channels}, filters={self.filters}",
                 f"kernel_size={self.kernel_size}",
-                *changed(self, stride=1, padding=0, dilation=1),
+                *changed(self, **_DEFAULTS),
                 *([] if self.bias else ["bias=False"]),
                 f"weight={self.weight.value.shape}",
             ]
@@ -175,7 +201,8 @@ class SharedDepthwiseConv2d(_SharedDepthwise):
         Channels of x, k1.
     filters : int
         k2: how many channels of y are made of each.
-    kernel_size, stride, padding, dilation, bias, dtype, rng, weight_init
+    kernel_size, stride, padding, dilation, bias, padding_mode, padding_value, border,
+    dtype, rng, weight_init
         As for `Conv2d`.
 
     Attributes
@@ -211,6 +238,10 @@ class SharedDepthwiseConv3d(_SharedDepthwise):
 
 
 class _SharedKernel(_Shared):
+    @property
+    def _summed(self) -> int:
+        return self.in_channels
+
     def _planes(self, x: Array) -> Array:
         """Add up the channels: convolution is linear."""
         shape = self._checked(x)
@@ -247,8 +278,10 @@ class SharedKernelConv2d(_SharedKernel):
     ----------
     in_channels, filters : int
         Channels of x and of y.
-    kernel_size, stride, padding, dilation, bias, dtype, rng, weight_init
-        As for `Conv2d`. Weights are drawn with the fan of one channel.
+    kernel_size, stride, padding, dilation, bias, padding_mode, padding_value, border,
+    dtype, rng, weight_init
+        As for `Conv2d`; a constant border is one of each channel. Weights are drawn with
+        the fan of one channel.
 
     Attributes
     ----------
@@ -314,6 +347,9 @@ class _Separable(Layer):
         dilation: Size = 1,
         bias: bool = True,
         *,
+        padding_mode: str = "zeros",
+        padding_value: float = 0,
+        border: str | None = None,
         depth_multiplier: int = 1,
         dtype: npt.DTypeLike = np.float32,
         rng: Seed | None = None,
@@ -339,6 +375,9 @@ class _Separable(Layer):
             dilation,
             in_channels,
             False,
+            padding_mode=padding_mode,
+            padding_value=padding_value,
+            border=border,
             **how,
         )
         self.pointwise = self._conv(between, out_channels, 1, bias=bias, **how)
@@ -373,7 +412,7 @@ class SeparableConv2d(_Separable):
     ----------
     in_channels, out_channels : int
         Channels of x and of y.
-    kernel_size, stride, padding, dilation
+    kernel_size, stride, padding, dilation, padding_mode, padding_value, border
         As for `Conv2d`, of the depthwise part.
     bias : bool
         Whether the pointwise part adds one; the depthwise part has none, as it would

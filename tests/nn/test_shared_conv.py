@@ -127,6 +127,84 @@ def test_shared_kernels_are_equal_planes() -> None:
     oracle.assert_exact(layer.weight.grad, grad_weight.sum(axis=1, keepdims=True))
 
 
+REMEDIES: tuple[dict[str, Any], ...] = (
+    *({"padding_mode": mode} for mode in ("reflect", "symmetric", "circular")),
+    {"padding_mode": "constant", "padding_value": 2.0},
+    {"border": "renormalise"},
+)
+
+
+@pytest.mark.parametrize("remedy", REMEDIES, ids=str)
+@pytest.mark.parametrize(
+    ("make", "groups"),
+    [
+        (lambda **how: nn.Conv2d(4, 4, 3, 1, 2, **how), 1),
+        (
+            lambda **how: nn.MaskedConv2d(
+                4, 4, 3, 1, 2, connections=np.eye(4, dtype=bool), **how
+            ),
+            1,
+        ),
+        (lambda **how: nn.SharedDepthwiseConv2d(4, 4, 3, 1, 2, **how), 4),
+        (lambda **how: nn.SharedKernelConv2d(4, 4, 3, 1, 2, **how), 1),
+        (lambda **how: nn.SeparableConv2d(4, 4, 3, 1, 2, **how), 4),
+    ],
+    ids=["Conv", "Masked", "SharedDepthwise", "SharedKernel", "Separable"],
+)
+def test_every_remedy_is_an_argument(
+    make: Any, groups: int, remedy: dict[str, Any]
+) -> None:
+    """Layers are `conv2d` with the weights that they share."""
+    rng = np.random.default_rng(0)
+    x = oracle.integers(rng, (2, 4, 5, 6), np.float64, terms=400)
+    layer = make(**remedy, **F64)
+    first = getattr(layer, "depthwise", layer)
+    seen = oracle.integers(rng, first.weight.value.shape, np.float64, terms=400)
+    first.weight.value = seen
+    if isinstance(layer, nn.MaskedConv2d):
+        seen = layer._masked(seen)
+    elif isinstance(layer, nn.SharedDepthwiseConv2d):
+        seen = np.tile(seen, (4, 1, 1, 1))
+    elif isinstance(layer, nn.SharedKernelConv2d):
+        seen = np.repeat(seen, 4, axis=1)
+    how = {"padding": 2, "groups": groups, **remedy}
+    y, backward = first.forward(x)
+    np.testing.assert_allclose(y, F.conv2d(x, seen, **how), rtol=1e-12, atol=1e-9)
+    oracle.assert_bits_equal(first(x), y)
+    grad_x, _, _ = F.conv2d_backward(y, x, seen, **how)
+    np.testing.assert_allclose(backward(y), grad_x, rtol=1e-12, atol=1e-9)
+    told = next(iter(remedy)) + "="
+    assert told in repr(layer)
+    # In a chain the activation comes by itself where a remedy has none.
+    rectified = nn.Sequential(first, nn.ReLU())(x)
+    oracle.assert_bits_equal(rectified, np.maximum(y, 0))
+
+
+@pytest.mark.parametrize(
+    "make", [nn.Conv2d, nn.MaskedConv2d, nn.SharedKernelConv2d, nn.SeparableConv2d]
+)
+def test_errors_of_remedies(make: Any) -> None:
+    table = {"connections": np.ones((4, 4), bool)} if make is nn.MaskedConv2d else {}
+    for how, message in (
+        ({"border": "scale"}, 'border must be "renormalise" or None'),
+        ({"border": "renormalise", "padding_mode": "reflect"}, "needs padding_mode"),
+        ({"padding_mode": "mirror"}, "padding_mode must be one of"),
+        ({"padding_value": 1.0}, 'padding_value needs padding_mode "constant"'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make(4, 4, 3, padding=1, **how, **table)
+
+
+def test_a_batch_norm_stays_behind_a_renormalised_border() -> None:
+    """Where a window sees nothing at all, the layer gives 0 and no bias."""
+    chain = nn.Sequential(
+        nn.Conv2d(2, 3, 3, padding=4, border="renormalise"), nn.BatchNorm2d(3)
+    )
+    x = np.ones((2, 2, 5, 5), np.float32)
+    chain.forward(x)
+    oracle.assert_bits_equal(nn.fold_batch_norm(chain)(x), chain(x))
+
+
 X = np.ones((2, 3, 6, 6), np.float32)
 
 
