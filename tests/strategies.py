@@ -161,7 +161,9 @@ def pool_calls(
     padding, spatial = [], []
     for k, d in zip(kernel, dilation, strict=True):
         reach = (k - 1) * d + 1
-        lo, hi = (draw(st.integers(0, reach // 2)) for _ in range(2))
+        # Up to half a window; wider, some windows have but one element of x.
+        most = draw(st.sampled_from([reach // 2, reach // 2, reach - 1]))
+        lo, hi = (draw(st.integers(0, most)) for _ in range(2))
         padding.append((lo, hi))
         shortest = max(1, reach - lo - hi)
         spatial.append(shortest + draw(st.integers(0, room if ndim < 3 else room // 2)))

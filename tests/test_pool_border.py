@@ -1,6 +1,7 @@
 """Poolings that see elements beyond the border."""
 
 import re
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -26,6 +27,8 @@ WINDOWS = (
     {"kernel_size": 3, "stride": 2, "padding": "same"},
     {"kernel_size": 2, "stride": 3, "padding": "full", "ceil_mode": True},
     {"kernel_size": (4, 1), "padding": (9, 0)},  # wider than x
+    {"kernel_size": (2, 3), "stride": (60, 1), "padding": ((90, 130), 2)},  # far apart
+    {"kernel_size": 2, "stride": (70, 50), "padding": (80, 120), "ceil_mode": True},
 )
 
 
@@ -34,7 +37,7 @@ def whole(
 ) -> tuple[Any, Any, Any]:
     """Give x with all that windows see, its pads, and the problem over it."""
     shape = x.shape
-    problem, pads = PoolProblem.framed(
+    problem = PoolProblem.framed(
         "pool",
         shape,
         window["kernel_size"],
@@ -43,7 +46,10 @@ def whole(
         1,
         window.get("ceil_mode", False),
     )
-    return pad(x, pads[1:], mode, value), pads[1:], problem
+    pads, none = problem.padding[1:], ((0, 0),) * 3
+    box = pad(x, pads, mode, value)
+    inner = replace(problem, in_extent=(1, *box.shape[2:]), padding=none)
+    return box, pads, inner
 
 
 def around(mode: str) -> dict[str, Any]:
@@ -86,12 +92,39 @@ def test_maxima(window: dict[str, Any], mode: str) -> None:
     again, backward = layer.forward(x)
     oracle.assert_bits_equal(again, y)
     oracle.assert_exact(backward(grad), expected)
-    if mode in ELEMENTS:
-        values, indices = F.max_pool2d(x, **window, **how, return_indices=True)
-        picked = np.take_along_axis(x.reshape(2, 3, -1), indices.reshape(2, 3, -1), -1)
-        oracle.assert_bits_equal(picked.reshape(y.shape), values)
-        back = F.max_pool2d_backward(grad, indices, x.shape, **window, **how)
-        oracle.assert_exact(back, expected)
+    values, indices = F.max_pool2d(x, **window, **how, return_indices=True)
+    flat = indices.reshape(2, 3, -1)
+    picked = np.take_along_axis(x.reshape(2, 3, -1), np.maximum(flat, 0), -1)
+    picked[flat == -1] = how["padding_value"]  # what is no element of x
+    oracle.assert_bits_equal(picked.reshape(y.shape), values)
+    assert mode not in ELEMENTS or (flat >= 0).all()
+    back = F.max_pool2d_backward(grad, indices, x.shape, **window, **how)
+    oracle.assert_exact(back, expected)
+
+
+@pytest.mark.parametrize("mode", BORDERS)
+def test_what_lies_far_beyond_x_takes_no_memory(mode: str) -> None:
+    """Only what windows see is copied, however far it is."""
+    x = np.array([[[1.0, 2.0, 3.0, 4.0]]])
+    how = {"stride": 2**38, "padding": [(2**40 - 1, 2**40)], **around(mode)}
+    y, indices = F.max_pool1d(x, 3, return_indices=True, **how)
+    if mode == "zeros":  # which a sum knows by itself: up to a window of them
+        sums = F.sum_pool1d(x, 3, **{**how, **around("constant"), "padding_value": 0.0})
+    else:
+        sums = F.sum_pool1d(x, 3, **how)
+    assert y.size == 9
+    grad = np.arange(1.0, 10)[None, None]
+    given = np.zeros(4)
+    for o in range(9):
+        at = [source_index(2**38 * o - 2**40 + 1 + k, 4, mode) for k in range(3)]
+        seen = [how["padding_value"] if i is None else x[0, 0, i] for i in at]
+        assert (y[0, 0, o], sums[0, 0, o]) == (max(seen), sum(seen))
+        won = at[int(np.argmax(seen))]
+        assert indices[0, 0, o] == (-1 if won is None else won)
+        if won is not None:
+            given[won] += grad[0, 0, o]
+    back = F.max_pool1d_backward(grad, indices, x.shape, 3, **how)
+    assert back.ravel().tolist() == given.tolist()
 
 
 def test_one_and_three_axes() -> None:
@@ -185,8 +218,20 @@ def test_an_empty_batch() -> None:
     ("call", "text"),
     [
         (
-            lambda x: F.max_pool2d(x, 2, return_indices=True, padding_mode="zeros"),
-            "max_pool2d: return_indices needs a padding_mode with elements of x",
+            lambda x: F.max_pool2d(x, 2**33, padding=2**33, padding_mode="reflect"),
+            "max_pool2d: padding with elements must not be larger than memory",
+        ),
+        (
+            lambda x: F.max_pool2d_backward(
+                x, np.full(x.shape, -1), x.shape, 1, padding_mode="circular"
+            ),
+            "max_pool2d_backward: indices must lie in 0 .. 15",
+        ),
+        (
+            lambda x: F.max_pool2d_backward(
+                x, np.full(x.shape, -2), x.shape, 1, padding_mode="zeros"
+            ),
+            "max_pool2d_backward: indices must lie in 0 .. 15",
         ),
         (
             lambda x: F.avg_pool2d(x, 2, 2, 1, False, False, padding_mode="circular"),

@@ -75,15 +75,15 @@ FORWARD: dict[
         *("avg_pool2d", (X2, 2), {"padding": -1}, ValueError),
         "avg_pool2d: padding must be >= 0, got -1",
     ),
-    "padding over half of the window": (
-        *("max_pool2d", (X2, 3, 1, 2), {}, ValueError),
-        "max_pool2d: padding must be at most half of the window's reach (3, 3), "
-        "got ((2, 2), (2, 2))",
+    "padding as wide as the window": (
+        *("max_pool2d", (X2, 3, 1, 3), {}, ValueError),
+        "max_pool2d: padding must be less than the window's reach (3, 3), as with "
+        '"full", so that every window meets x, got ((3, 3), (3, 3))',
     ),
-    "padding over half of the mean": (
-        *("avg_pool2d", (X2, 2, 1, 2), {}, ValueError),
-        "avg_pool2d: padding must be at most half of the window's reach (2, 2), "
-        "got ((2, 2), (2, 2))",
+    "padding as wide as the mean": (
+        *("avg_pool2d", (X2, 2, 1, ((0, 1), (0, 2))), {}, ValueError),
+        "avg_pool2d: padding must be less than the window's reach (2, 2), as with "
+        '"full", so that every window meets x, got ((0, 1), (0, 2))',
     ),
     "padding by name": (
         *("avg_pool2d", (X2, 2, 1, "middle"), {}, ValueError),

@@ -42,6 +42,8 @@ class PoolMaxFlat:
         """Accept windows of few taps, in which a piece of x fits the scratch."""
         if 0 in problem.kernel:
             return Verdict(False, "windows of an adaptive pooling differ")
+        if problem.wide:
+            return Verdict(False, "padding of more than half a window")
         numbers = problem.geometry[1:]  # seven for each axis, clipped to the input
         kernels, strides, dilations = numbers[2::7], numbers[3::7], numbers[6::7]
         if prod(kernels) > _TAPS:

@@ -15,6 +15,8 @@ from convcore.functional.call import apply
 from convcore.problem import PoolProblem
 from convcore.runtime.arrays import Array, batched_shape, checked, flat
 
+BEYOND = -1  # index of what lies beyond the border, and is no element of x
+
 
 def check_planes(
     function: str, ndim: int, indices: Array, shape: Shape
@@ -39,8 +41,12 @@ def scatter(
     ndim: int,
     gradient: tuple[Array, Array, Shape],
     out: Array | None = None,
+    beyond: bool = False,
 ) -> Array:
-    """Add each gradient to the element that its index tells."""
+    """Add each gradient to the element that its index tells.
+
+    With `beyond`, an index may be `BEYOND`; that gradient goes nowhere.
+    """
     grad_output, indices, input_shape = gradient
     shape = input_shape_of(function, input_shape, ndim)
     dtype = checked(function, "grad_output", grad_output)
@@ -50,10 +56,14 @@ def scatter(
         axes = (1,) * ndim
     check_gradient(function, grad_output, (*shape[:lead], *axes))
     indices = index_array(function, indices, grad_output)
+    source = flat(grad_output, dtype)
+    if beyond:
+        lost = indices == BEYOND
+        indices = np.where(lost, 0, indices)
+        source = np.where(lost, dtype.type(0), source)
     sizes = check_planes(function, ndim, indices, shape)
     grad_x = result_array(function, out, shape, dtype, (grad_output, indices))
     work = grad_x.size + grad_output.size
-    source = flat(grad_output, dtype)
     apply("pool_select", "scatter_add", sizes, source, indices, grad_x, work=work)
     return grad_x
 

@@ -7,7 +7,6 @@ stays in the caches, and pooled there without padding; gradients go the other wa
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -15,6 +14,8 @@ import numpy as np
 
 from convcore import plan
 from convcore.functional import _pooling
+from convcore.functional._boxes import Box, box_of, fill, fold, sources
+from convcore.functional._choices import BEYOND
 from convcore.functional._pooling import (
     Shape,
     check_gradient,
@@ -22,17 +23,9 @@ from convcore.functional._pooling import (
     input_shape_of,
     room,
 )
-from convcore.functional._sides import frame
-from convcore.functional.call import apply, run
-from convcore.problem import Pair, PoolProblem
-from convcore.problem.border import (
-    BORDERS,
-    Border,
-    border,
-    check_reflect,
-    constant,
-    source_index,
-)
+from convcore.functional.call import run
+from convcore.problem import PoolProblem
+from convcore.problem.border import BORDERS, border, check_reflect, constant
 from convcore.runtime.arrays import (
     NAMES,
     Array,
@@ -48,11 +41,8 @@ PART_BYTES = 1 << 20  # of channels with their borders at a time, if one has no 
 class Framed(NamedTuple):
     """What the arguments of a call decide."""
 
-    problem: PoolProblem  # over x and what lies around it
-    pads: tuple[Pair, Pair, Pair]
-    extents: tuple[int, int, int]  # of x
-    mode: Border
-    value: float
+    problem: PoolProblem  # over the box
+    box: Box  # x and what lies around it
     result: Shape  # of the pooling; without a batch where x has none
 
 
@@ -60,7 +50,6 @@ class Part(NamedTuple):
     """Some channels of x."""
 
     problem: PoolProblem
-    sizes: Any  # for kernels/pad.pyx
     some: slice  # of all, counted through the batch
 
 
@@ -89,12 +78,20 @@ def framed(
             f'{function}: padding_value needs padding_mode "constant", got {value!r} '
             f"with {mode!r}"
         )
-    problem, pads = PoolProblem.framed(function, whole, *window)
+    problem = PoolProblem.framed(function, whole, *window)
     if mode == "reflect":
-        check_reflect(function, whole[2:], pads[3 - ndim :])
-    d, h, w = (i - lo - hi for i, (lo, hi) in zip(problem.in_extent, pads, strict=True))
+        check_reflect(function, whole[2:], problem.padding[3 - ndim :])
+    box = box_of(function, problem, mode, value)
+    none = ((0, 0),) * 3
+    inner = replace(
+        problem,
+        in_extent=box.extent,
+        stride=box.stride,
+        dilation=box.dilation,
+        padding=none,
+    )
     result = problem.y_shape[1:] if single else problem.y_shape
-    return Framed(problem, pads, (d, h, w), mode, value, result)
+    return Framed(inner, box, result)
 
 
 def average(
@@ -210,22 +207,15 @@ def indices_of(
 ) -> Array:
     """Give the flat indices into x of what `maximum` found."""
     how = framed(function, ndim, shape, window, *around, IGNORED)
-    if how.mode in ("zeros", "constant"):
-        raise ValueError(
-            f"{function}: return_indices needs a padding_mode with elements of x, got "
-            f"{how.mode!r}"
-        )
-    rest, places = found, []
-    for extent in reversed(how.problem.in_extent):
-        rest, place = np.divmod(rest, extent)
-        places.append(place)
-    flat_index = np.zeros_like(found)
-    for extent, (lo, hi), place in zip(
-        how.extents, how.pads, places[::-1], strict=True
-    ):
-        table = [source_index(i, extent, how.mode) for i in range(-lo, extent + hi)]
-        flat_index *= extent
-        flat_index += np.array(table)[place]
+    rest, step = found, 1
+    flat_index, beyond = np.zeros_like(found), np.zeros(found.shape, bool)
+    for axis in (2, 1, 0):
+        rest, place = np.divmod(rest, how.box.extent[axis])
+        at = sources(how.box, axis)[place]
+        flat_index += at * step
+        beyond |= at < 0
+        step *= how.box.inside[axis]
+    flat_index[beyond] = BEYOND
     return flat_index
 
 
@@ -249,17 +239,7 @@ def _parts(how: Framed, dtype: np.dtype[Any]) -> Iterator[Part]:
     each = max(1, PART_BYTES // (dtype.itemsize * prod(how.problem.in_extent)))
     for first in range(0, channels, each):
         some = slice(first, min(first + each, channels))
-        yield Part(*_part(how, some.stop - first), some)
-
-
-@lru_cache(maxsize=1024)
-def _part(how: Framed, channels: int) -> tuple[PoolProblem, Any]:
-    """Give the problem of some channels, and what the kernel reads that pads them."""
-    before = tuple(-lo for lo, _ in how.pads)
-    sizes = frame(
-        channels, how.problem.in_extent, before, how.extents, how.mode, how.value
-    )
-    return replace(how.problem, n=1, c=channels), sizes
+        yield Part(replace(how.problem, n=1, c=some.stop - first), some)
 
 
 def _some(array: Array, how: Framed, part: Part) -> Array:
@@ -269,17 +249,17 @@ def _some(array: Array, how: Framed, part: Part) -> Array:
 
 def _padded(how: Framed, x: Array) -> Iterator[tuple[Part, Array]]:
     """Give each part of x with what lies around it."""
-    planes = x.reshape(-1, *how.extents)
+    planes = x.reshape(-1, *how.box.inside)
     for part in _parts(how, x.dtype):
         box = empty((part.problem.c, *how.problem.in_extent), x.dtype)
-        apply("pad", "pad", part.sizes, planes[part.some], box, work=box.size)
+        fill(how.box, planes[part.some], box)
         yield part, box
 
 
 def _folded(how: Framed, grad_x: Array) -> Iterator[tuple[Part, Array]]:
     """Give room for the gradient of each part, and fold what was written there."""
-    planes = grad_x.reshape(-1, *how.extents)
+    planes = grad_x.reshape(-1, *how.box.inside)
     for part in _parts(how, grad_x.dtype):
         box = empty((part.problem.c, *how.problem.in_extent), grad_x.dtype)
         yield part, box
-        apply("pad", "fold", part.sizes, box, planes[part.some], work=box.size)
+        fold(how.box, box, planes[part.some])

@@ -72,8 +72,9 @@ def avg_pool2d(
         Elements of a window along each axis.
     stride : int or (int, int), >= 1, optional
         Elements of x between neighbouring windows; by default `kernel_size`.
-    padding : int, (int, int), ((lo, hi), (lo, hi)), "valid" or "same"
-        Elements before and after each axis of x; of zeros at most half of a window.
+    padding : int, (int, int), ((lo, hi), (lo, hi)), "valid", "same" or "full"
+        Elements before and after each axis of x; of zeros less than a window, so that
+        each has an element of x: "full" has all windows that meet x.
     ceil_mode : bool
         Whether a last window that hangs over the padded end counts, too. One that would
         start in the padding at the end is left out.

@@ -41,7 +41,7 @@ def channel_avg_pool(
     stride : int, >= 1, optional
         Channels between neighbouring windows; by default `kernel_size`.
     padding : int, or ((lo, hi),)
-        Channels of zeros before and after those of x; at most half of a window.
+        Channels of zeros before and after those of x; less than a window.
     ceil_mode, count_include_pad, divisor_override
         As for `avg_pool1d`, along the channels.
     out : ndarray, optional

@@ -134,9 +134,10 @@ def max_pool2d(
         Elements of a window along each axis.
     stride : int or (int, int), >= 1, optional
         Elements of x between neighbouring windows; by default `kernel_size`.
-    padding : int, (int, int), ((lo, hi), (lo, hi)), "valid" or "same"
-        Elements before and after each axis of x that never win; at most half of what
-        a window spans.
+    padding : int, (int, int), ((lo, hi), (lo, hi)), "valid", "same" or "full"
+        Elements before and after each axis of x that never win; less than what a window
+        spans: with "full", one less, every window that meets x has its maximum. torch
+        stops at half a window.
     dilation : int or (int, int), >= 1
         Elements of x between neighbouring elements of a window; 1 is dense.
     ceil_mode : bool
@@ -146,8 +147,7 @@ def max_pool2d(
         Whether to tell where the maxima were.
     padding_mode : str
         "ignore": what lies around x never wins; otherwise what lies there, as for
-        `conv2d`, and then the padding may be of any width. With "zeros" and "constant"
-        there are no indices: what wins may not be in x.
+        `conv2d`, and then the padding may be of any width.
     padding_value : float
         Of a "constant" border.
     out : ndarray, optional
@@ -162,7 +162,9 @@ def max_pool2d(
     indices : (N, C, OH, OW) int64
         With `return_indices`: row * W + column, in its own channel, of the first NaN
         of each window, or else of the first of equal maxima, in row-major order; 0
-        where a window steps over x.
+        where a window steps over x. Of what lies around x it is the index of the element
+        of x that is shown there; -1 where zeros or a constant win, which `max_unpool2d`
+        refuses.
 
     Raises
     ------
@@ -305,7 +307,8 @@ def max_pool2d_backward(
     grad_output : (N, C, OH, OW) or (C, OH, OW), float32 or float64
         Gradient of the loss with respect to the maxima.
     indices : shape of grad_output, int64
-        What `max_pool2d` gave with `return_indices`. Each has to be in its own window.
+        What `max_pool2d` gave with `return_indices`. Each has to be in its own window;
+        with a `padding_mode` in the channel, or -1 with "zeros" and "constant".
     input_shape : (N, C, H, W) or (C, H, W)
         Shape of the x that was pooled.
     kernel_size, stride, padding, dilation, ceil_mode, padding_mode, padding_value
@@ -317,7 +320,7 @@ def max_pool2d_backward(
     -------
     grad_x : input_shape, dtype of grad_output
         Elements that won no window get exactly 0. The gradient of a window that steps
-        over x goes nowhere: it has no element.
+        over x, or in which zeros or a constant won, goes nowhere: it has no element.
 
     Raises
     ------
@@ -417,4 +420,5 @@ def _max_pool_backward(
         return _max_pooling.max_pool_backward(function, ndim, gradient, window, out)
     grad_output, _, input_shape = gradient
     _framed.check_result(function, ndim, grad_output, input_shape, window, around)
-    return scatter(function, ndim, gradient, out)
+    beyond = around[0] in ("zeros", "constant")
+    return scatter(function, ndim, gradient, out, beyond)

@@ -90,7 +90,7 @@ class MaxPool2d(_MaxPool):
     stride : int or one int per axis, optional
         Steps between windows; by default `kernel_size`.
     padding : int, one int or (lo, hi) pair per axis
-        Elements around x that never win; at most half of the window.
+        Elements around x that never win; less than the window.
     ceil_mode : bool
         Whether a last window that hangs over the end counts, too.
     padding_mode, padding_value : str, float

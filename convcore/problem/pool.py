@@ -68,22 +68,17 @@ class PoolProblem:
         ----------
         x_shape : (N, C, *spatial)
         kernel_size, stride, dilation : int or ints; the stride defaults to the kernel
-        padding : int, ints, (lo, hi) pairs, "valid" or "same"
-            Each at most half of the window's reach.
+        padding : int, ints, (lo, hi) pairs, "valid", "same" or "full"
+            Each less than the window's reach.
 
         Raises
         ------
         ValueError, TypeError
             When a value, or the type of one, is not legal.
         """
-        ndim = rank(function, "x", x_shape)
-        kernel = sizes(function, "kernel_size", kernel_size, ndim)
-        strides = kernel if stride is None else sizes(function, "stride", stride, ndim)
-        dilations = sizes(function, "dilation", dilation, ndim)
-        pads = paddings(function, padding, ndim)
-        if not isinstance(ceil_mode, bool):
-            raise TypeError(f"{function}: ceil_mode must be a bool, got {ceil_mode!r}")
-        return _pool(function, x_shape, kernel, strides, pads, dilations, ceil_mode)
+        window = _window(function, x_shape, kernel_size, stride, padding, dilation)
+        _check_ceil_mode(function, ceil_mode)
+        return _pool(function, x_shape, *window, ceil_mode)
 
     @staticmethod
     def framed(
@@ -94,20 +89,16 @@ class PoolProblem:
         padding: Padding,
         dilation: Size,
         ceil_mode: bool,
-    ) -> tuple["PoolProblem", tuple[Pair, Pair, Pair]]:
+    ) -> "PoolProblem":
         """Check a pooling that sees elements beyond the border, too.
 
-        Gives the problem over x and all that its windows see, without padding, and how
-        much that is on each side of each axis. Arguments as for `pool`; windows may lie
-        beyond the border as a whole.
+        Its padding is as much as its windows see, of any width; windows may lie beyond
+        the border as a whole. Arguments as for `pool`. Kernels do not take it: see
+        `functional._boxes`.
         """
-        ndim = rank(function, "x", x_shape)
-        kernel = sizes(function, "kernel_size", kernel_size, ndim)
-        strides = kernel if stride is None else sizes(function, "stride", stride, ndim)
-        dilations = sizes(function, "dilation", dilation, ndim)
-        pads = paddings(function, padding, ndim)
-        if not isinstance(ceil_mode, bool):
-            raise TypeError(f"{function}: ceil_mode must be a bool, got {ceil_mode!r}")
+        window = _window(function, x_shape, kernel_size, stride, padding, dilation)
+        _check_ceil_mode(function, ceil_mode)
+        kernel, strides, pads, dilations = window
         check_extents(function, "x", x_shape)
         reach = _reach(kernel, dilations)
         pairs = named_padding(pads, x_shape[2:], reach, strides)
@@ -118,11 +109,7 @@ class PoolProblem:
                 out, strides, reach, pairs, x_shape[2:], strict=True
             )
         )
-        extents = zip(x_shape[2:], seen, strict=True)
-        padded = (*x_shape[:2], *(lo + i + hi for i, (lo, hi) in extents))
-        none = ((0, 0),) * ndim
-        problem = _pool(function, padded, kernel, strides, none, dilations, False)
-        return problem, fold(seen, (0, 0))
+        return _checked(function, x_shape, kernel, strides, seen, dilations, False, out)
 
     @staticmethod
     def adaptive(
@@ -172,6 +159,12 @@ class PoolProblem:
         )
 
     @property
+    def wide(self) -> bool:
+        """Whether a side of x has more padding than half a window."""
+        axes = zip(self.kernel, self.dilation, self.padding, strict=True)
+        return any(2 * max(pair) > (k - 1) * d + 1 for k, d, pair in axes if k)
+
+    @property
     def x_shape(self) -> tuple[int, ...]:
         """Shape of x: (n, c, *spatial), in the caller's rank."""
         return (self.n, self.c, *self.in_extent[-self.ndim :])
@@ -211,19 +204,54 @@ def _pool(
     dilation: tuple[int, ...],
     ceil_mode: bool,
 ) -> PoolProblem:
-    ndim = len(x_shape) - 2
     check_extents(function, "x", x_shape)
     reach = _reach(kernel, dilation)
     padding = named_padding(padding, x_shape[2:], reach, stride)
-    for pair, r in zip(padding, reach, strict=True):
-        if 2 * max(pair) > r:
-            raise ValueError(
-                f"{function}: padding must be at most half of the window's reach "
-                f"{reach}, got {padding}"
-            )
+    if any(max(pair) >= r for pair, r in zip(padding, reach, strict=True)):
+        raise ValueError(
+            f"{function}: padding must be less than the window's reach {reach}, as with "
+            f'"full", so that every window meets x, got {padding}'
+        )
     out = _windows(function, x_shape, kernel, stride, padding, dilation, ceil_mode)
+    return _checked(
+        function, x_shape, kernel, stride, padding, dilation, ceil_mode, out
+    )
+
+
+def _window(
+    function: str,
+    x_shape: tuple[int, ...],
+    kernel_size: Size,
+    stride: Size | None,
+    padding: Padding,
+    dilation: Size,
+) -> tuple[tuple[int, ...], tuple[int, ...], str | tuple[Pair, ...], tuple[int, ...]]:
+    """Give kernel, stride, padding and dilation along each axis."""
+    ndim = rank(function, "x", x_shape)
+    kernel = sizes(function, "kernel_size", kernel_size, ndim)
+    strides = kernel if stride is None else sizes(function, "stride", stride, ndim)
+    dilations = sizes(function, "dilation", dilation, ndim)
+    return kernel, strides, paddings(function, padding, ndim), dilations
+
+
+def _check_ceil_mode(function: str, ceil_mode: bool) -> None:
+    if not isinstance(ceil_mode, bool):
+        raise TypeError(f"{function}: ceil_mode must be a bool, got {ceil_mode!r}")
+
+
+def _checked(
+    function: str,
+    x_shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[Pair, ...],
+    dilation: tuple[int, ...],
+    ceil_mode: bool,
+    out: tuple[int, ...],
+) -> PoolProblem:
+    """Build the problem, if it can be addressed."""
     problem = PoolProblem(
-        ndim,
+        len(x_shape) - 2,
         x_shape[0],
         x_shape[1],
         fold(x_shape[2:], 1),
