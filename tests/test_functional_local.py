@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from convcore import functional as F
 from convcore import nn, reference
 from convcore.problem import ConvProblem
+from convcore.problem.border import BORDERS
 from convcore.runtime import cpu
 from tests import oracle, strategies
 
@@ -38,12 +39,18 @@ def draw(problem: ConvProblem, rng: Any, dtype: Any) -> list[Any]:
     ]
 
 
-def check(problem: ConvProblem, how: How, rng: Any, dtype: Any) -> None:
+def check(
+    problem: ConvProblem, how: How, rng: Any, dtype: Any, mode: str = "zeros"
+) -> None:
     """Compare with the reference, exactly."""
     x, weight, bias, g = draw(problem, rng, dtype)
-    y = function(problem.ndim)(x, weight, bias, *how)
+    around = {"padding_mode": mode, "padding_value": 2 if mode == "constant" else 0}
+    problem = ConvProblem.conv(
+        "test", problem.x_shape, problem.weight_shape, *how, **around
+    )
+    y = function(problem.ndim)(x, weight, bias, *how, **around)
     oracle.assert_exact(y, reference.local(problem, x, weight, bias))
-    grads = function(problem.ndim, "_backward")(g, x, weight, *how)
+    grads = function(problem.ndim, "_backward")(g, x, weight, *how, **around)
     right = reference.local_backward(problem, g, x, weight)
     for grad, expected in zip(grads, right, strict=True):
         oracle.assert_exact(grad, expected)
@@ -70,13 +77,21 @@ def calls(draw: st.DrawFn) -> tuple[ConvProblem, How]:
     return ConvProblem.conv("test", *shapes, *how), how
 
 
+MODES = st.sampled_from(["zeros", "zeros", *BORDERS])
+
+
 @pytest.mark.parametrize("dtype", oracle.DTYPES)
 @pytest.mark.parametrize("isa", cpu.available())
-@given(call=calls(), rng=strategies.generators())
+@given(call=calls(), rng=strategies.generators(), mode=MODES)
 @settings(max_examples=25)
-def test_exact_on_integers(dtype: Any, isa: str, call: Any, rng: Any) -> None:
+def test_exact_on_integers(
+    dtype: Any, isa: str, call: Any, rng: Any, mode: str
+) -> None:
+    problem, _ = call
+    if mode == "reflect" and 1 in problem.x_shape[2:]:
+        mode = "symmetric"
     with cpu.use(isa):
-        check(*call, rng, dtype)
+        check(*call, rng, dtype, mode)
 
 
 @pytest.mark.parametrize(
@@ -95,15 +110,35 @@ def test_blocks_and_corners(x_shape: Any, shared: Any, how: How) -> None:
     check(problem, how, np.random.default_rng(0), np.float64)
 
 
-def test_equal_weights_are_a_convolution() -> None:
+@pytest.mark.parametrize("mode", BORDERS)
+def test_equal_weights_are_a_convolution(mode: str) -> None:
     rng = np.random.default_rng(0)
     x = oracle.integers(rng, (3, 4, 9, 8), terms=36)
     shared = oracle.integers(rng, (5, 4, 3, 3), terms=36)
     weight = np.empty((9, 3, 4, 5, 3, 8), np.float32)
     weight[:] = shared.transpose(2, 1, 0, 3)[..., None]
-    oracle.assert_exact(
-        F.locally_connected2d(x, weight, padding=1), F.conv2d(x, shared, padding=1)
-    )
+    how = {"padding": 1, "padding_mode": mode}
+    y = F.locally_connected2d(x, weight, **how)
+    oracle.assert_exact(y, F.conv2d(x, shared, **how))
+    layer = nn.LocallyConnected2d(4, 5, (9, 8), 3, bias=False, **how)
+    layer.weight.value = weight
+    again, backward = layer.forward(x)
+    oracle.assert_bits_equal(again, y)
+    grad_x, _, _ = F.conv2d_backward(y, x, shared, **how)
+    assert grad_x is not None
+    np.testing.assert_allclose(backward(y), grad_x, rtol=1e-6)
+
+
+def test_padding_far_beyond_x_takes_no_memory() -> None:
+    """Only what windows see is copied."""
+    problem = ConvProblem.conv("test", (2, 3, 4), (2, 3, 2), 2**38, 2**40)
+    check(problem, (2**38, 2**40, 1), np.random.default_rng(0), np.float64)
+    x, w, _, g = draw(problem, np.random.default_rng(0), np.float64)
+    how = {"stride": 2**38, "padding": 2**40, "padding_mode": "reflect"}
+    y = F.locally_connected1d(x, w, **how)
+    grads = F.locally_connected1d_backward(g, x, w, **how)
+    assert grads[0] is not None
+    oracle.exactly_equal(y * g, grads[0] * x, grads[1] * w)
 
 
 def test_adjoint_exactly() -> None:
@@ -224,6 +259,18 @@ X, W = np.ones((2, 3, 6, 6)), np.ones((4, 3, 3, 2, 3, 4))
             "grad_output must have the result's shape",
         ),
         (lambda: nn.LocallyConnected2d(1, 1, 2, 3), ValueError, "the kernel must fit"),
+        (
+            lambda: F.locally_connected2d(X, W, padding_mode="mirror"),
+            ValueError,
+            "locally_connected2d: padding_mode must be one of",
+        ),
+        (
+            lambda: nn.LocallyConnected1d(
+                1, 1, 1, 1, padding=1, padding_mode="reflect"
+            ),
+            ValueError,
+            'LocallyConnected1d: "reflect" needs at least 2',
+        ),
         (
             lambda: nn.LocallyConnected1d(1, 1, 0, 3),
             ValueError,

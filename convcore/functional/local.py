@@ -1,16 +1,19 @@
 """Locally connected layers: convolutions whose weights are not shared between places."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from functools import lru_cache
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from convcore.arguments import exact
+from convcore.functional._boxes import Box, box_of, fill, fold
 from convcore.functional._checks import GRADIENTS, needed
 from convcore.functional.call import apply
 from convcore.plan import operation
-from convcore.problem import ConvProblem, Padding, Size
+from convcore.problem import ConvProblem, Padding, Size, Triple
 from convcore.runtime import cpu, workspace
 from convcore.runtime.arrays import (
     Array,
@@ -37,9 +40,10 @@ _FPROP, _DGRAD, _WGRAD = range(3)  # as in kernels/conv_local.pyx
 class Job(NamedTuple):
     """What the shapes of a call decide."""
 
-    problem: ConvProblem
+    problem: ConvProblem  # over the box, if there is one
     result: tuple[int, ...]  # shape of y, without a batch where x has none
     scalars: int  # of scratch, for each thread
+    box: Box | None  # x and what lies around it, if that is not zeros
 
 
 def locally_connected1d(
@@ -50,6 +54,8 @@ def locally_connected1d(
     padding: Padding = 0,
     dilation: Size = 1,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Apply a kernel of its own to every window along one axis.
@@ -64,7 +70,7 @@ def locally_connected1d(
     >>> locally_connected1d(x, weight)
     array([[[ 1., 40.]]])
     """
-    how = (stride, padding, dilation)
+    how = (stride, padding, dilation, 1, padding_mode, padding_value)
     return _forward("locally_connected1d", 1, (x, weight, bias, out), how)
 
 
@@ -76,6 +82,8 @@ def locally_connected2d(
     padding: Padding = 0,
     dilation: Size = 1,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Apply a kernel of its own to every window along two axes.
@@ -90,7 +98,7 @@ def locally_connected2d(
         byte, once for 16 samples, for y and for the gradient of x.
     bias : (C_out, OH, OW), dtype of x, optional
         One for each output.
-    stride, padding, dilation
+    stride, padding, dilation, padding_mode, padding_value
         As for `conv2d`.
     out : (N, C_out, OH, OW), dtype of x, optional
         Where to write; C-contiguous, and not overlapping an input.
@@ -111,7 +119,8 @@ def locally_connected2d(
     what is learned at one place, say at the border, is of no use at another. The weights
     are the largest array by far: one sample takes the time to read them, 16 samples four
     to five times as long, for their arithmetic. Sums, bits and errors are as those of
-    `conv2d`; padding is of real zeros.
+    `conv2d`; padding is of real zeros. With another `padding_mode` x is copied with its
+    border.
 
     References
     ----------
@@ -127,7 +136,7 @@ def locally_connected2d(
     array([[[[4., 0.],
              [4., 4.]]]])
     """
-    how = (stride, padding, dilation)
+    how = (stride, padding, dilation, 1, padding_mode, padding_value)
     return _forward("locally_connected2d", 2, (x, weight, bias, out), how)
 
 
@@ -139,6 +148,8 @@ def locally_connected1d_backward(
     padding: Padding = 0,
     dilation: Size = 1,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     needs: Collection[str] = GRADIENTS,
 ) -> Grads:
     """Compute the gradients of `locally_connected1d`: see that for two axes.
@@ -151,7 +162,7 @@ def locally_connected1d_backward(
     array([[[ 1.,  0., 10.]]])
     """
     operands = (grad_output, x, weight, needs)
-    how = (stride, padding, dilation)
+    how = (stride, padding, dilation, 1, padding_mode, padding_value)
     return _backward("locally_connected1d_backward", 1, operands, how)
 
 
@@ -163,6 +174,8 @@ def locally_connected2d_backward(
     padding: Padding = 0,
     dilation: Size = 1,
     *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     needs: Collection[str] = GRADIENTS,
 ) -> Grads:
     """Compute the gradients of `locally_connected2d` with respect to x, weight and bias.
@@ -171,7 +184,7 @@ def locally_connected2d_backward(
     ----------
     grad_output : (N, C_out, OH, OW) or (C_out, OH, OW), float32 or float64
         Gradient of the loss with respect to the result.
-    x, weight, stride, padding, dilation
+    x, weight, stride, padding, dilation, padding_mode, padding_value
         What `locally_connected2d` was called with.
     needs : collection of "x", "weight", "bias"
         Which gradients to compute.
@@ -202,7 +215,7 @@ def locally_connected2d_backward(
              [1., 2., 1.]]]])
     """
     operands = (grad_output, x, weight, needs)
-    how = (stride, padding, dilation)
+    how = (stride, padding, dilation, 1, padding_mode, padding_value)
     return _backward("locally_connected2d_backward", 2, operands, how)
 
 
@@ -228,7 +241,7 @@ def _forward(
         out = empty(job.result, dtype)
     else:
         check_out(function, out, job.result, dtype, (x, weight, bias))
-    _run(_FPROP, job, flat(x, dtype), flat(weight, dtype), bias, out)
+    _run(_FPROP, job, _seen(job, flat(x, dtype)), flat(weight, dtype), bias, out)
     return out
 
 
@@ -254,13 +267,32 @@ def _backward(
     dy = flat(grad_output, dtype)
     if needs_x:
         grad_x = empty(x.shape, dtype)
-        _run(_DGRAD, job, dy, flat(weight, dtype), None, grad_x)
+        given = grad_x if job.box is None else empty(job.problem.x_shape, dtype)
+        _run(_DGRAD, job, dy, flat(weight, dtype), None, given)
+        if job.box is not None:
+            fold(
+                job.box, _planes(given, job.box.extent), _planes(grad_x, job.box.inside)
+            )
     if needs_weight:
         grad_weight = empty(weight.shape, dtype)
-        _run(_WGRAD, job, flat(x, dtype), dy, None, grad_weight)
+        _run(_WGRAD, job, _seen(job, flat(x, dtype)), dy, None, grad_weight)
     if needs_bias:
         grad_bias = _over_samples(dy.reshape(-1, *job.result[-ndim - 1 :]))
     return grad_x, grad_weight, grad_bias
+
+
+def _seen(job: Job, x: Array) -> Array:
+    """Give all of x that windows see."""
+    if job.box is None:
+        return x
+    seen = empty(job.problem.x_shape, x.dtype)
+    fill(job.box, _planes(x, job.box.inside), _planes(seen, job.box.extent))
+    return seen
+
+
+def _planes(array: Array, extent: Triple) -> Array:
+    count = array.size // prod(extent)
+    return array.reshape(count, *extent)
 
 
 @np.errstate(all="ignore")
@@ -325,9 +357,19 @@ def _new_job(
             f"{problem.y_shape[2:]} of x {x_shape}, got those for {places}; weight "
             f"{weight_shape}"
         )
+    box = None
+    if problem.border != "zeros":
+        box = box_of(function, problem, problem.border, problem.value)
+        problem = replace(
+            problem.core,
+            in_extent=box.extent,
+            stride=box.stride,
+            dilation=box.dilation,
+            padding=((0, 0),) * 3,
+        )
     scalars = operation(_MODULE, "scratch_scalars")(_integers(problem))
     result = problem.y_shape[1:] if single else problem.y_shape
-    return Job(problem, result, scalars)
+    return Job(problem, result, scalars, box)
 
 
 _cached_job = lru_cache(maxsize=1024)(_new_job)

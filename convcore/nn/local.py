@@ -25,6 +25,15 @@ from convcore.runtime.arrays import Array
 __all__ = ["LocallyConnected1d", "LocallyConnected2d"]
 
 
+_DEFAULTS: dict[str, Any] = {
+    "stride": 1,
+    "padding": 0,
+    "dilation": 1,
+    "padding_mode": "zeros",
+    "padding_value": 0,
+}
+
+
 class _LocallyConnected(WeightLayer):
     ndim: ClassVar[int]
     _functions: ClassVar[tuple[Callable[..., Array], Callable[..., Any]]]
@@ -40,6 +49,8 @@ class _LocallyConnected(WeightLayer):
         dilation: Size = 1,
         bias: bool = True,
         *,
+        padding_mode: str = "zeros",
+        padding_value: float = 0,
         dtype: npt.DTypeLike = np.float32,
         rng: Seed | None = None,
         weight_init: init.Initializer = init.he_uniform,
@@ -51,6 +62,7 @@ class _LocallyConnected(WeightLayer):
         self.kernel_size = sizes(name, "kernel_size", kernel_size, self.ndim)
         self.stride, self.padding = frozen(stride), frozen(padding)
         self.dilation = frozen(dilation)
+        self.padding_mode, self.padding_value = padding_mode, padding_value
         problem = ConvProblem.conv(
             name,
             (0, self.in_channels, *self.input_size),
@@ -58,6 +70,9 @@ class _LocallyConnected(WeightLayer):
             stride,
             padding,
             dilation,
+            1,
+            padding_mode,
+            padding_value,
         )
         boolean(name, "bias", bias)
         self.output_size = problem.y_shape[2:]
@@ -89,19 +104,19 @@ class _LocallyConnected(WeightLayer):
         return np.ascontiguousarray(drawn.transpose(order))
 
     @property
-    def _geometry(self) -> tuple[Any, ...]:
-        return self.stride, self.padding, self.dilation
+    def _geometry(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _DEFAULTS}
 
     def __call__(self, x: Array) -> Array:
         local, _ = self._functions
-        return local(x, self.weight.value, self._bias, *self._geometry)
+        return local(x, self.weight.value, self._bias, **self._geometry)
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
         _, local_backward = self._functions
 
         def gradients(grad_y: Array, needs: tuple[str, ...]) -> Grads:
             grads: Grads = local_backward(
-                grad_y, x, self.weight.value, *self._geometry, needs=needs
+                grad_y, x, self.weight.value, **self._geometry, needs=needs
             )
             return grads
 
@@ -113,7 +128,7 @@ class _LocallyConnected(WeightLayer):
                 f"{self.in_channels}, {self.out_channels}",
                 f"input_size={self.input_size}",
                 f"kernel_size={self.kernel_size}",
-                *changed(self, stride=1, padding=0, dilation=1),
+                *changed(self, **_DEFAULTS),
                 *([] if self.bias else ["bias=False"]),
                 f"weight={self.weight.value.shape}",
             ]
@@ -136,7 +151,7 @@ class LocallyConnected2d(_LocallyConnected):
         Channels of x and of y.
     input_size : int or one int per axis
         Extents of x: weights are not shared, so the layer has them for one size.
-    kernel_size, stride, padding, dilation
+    kernel_size, stride, padding, dilation, padding_mode, padding_value
         As for `Conv2d`.
     bias : bool
         Whether to add a bias, one for each output.

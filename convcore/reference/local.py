@@ -8,6 +8,8 @@ the weights w[y, ky, c, o, kx, x].
 import numpy as np
 
 from convcore.problem import ConvProblem
+from convcore.reference.conv import _enlarged, _padded_x
+from convcore.reference.pad import pad_grad
 from convcore.reference.taps import Array, Tap, ieee, taps
 
 
@@ -32,6 +34,9 @@ def local(problem: ConvProblem, x: Array, w: Array, b: Array | None = None) -> A
     >>> local(ConvProblem.conv("local", (1, 1, 3), (1, 1, 2)), x, w)
     array([[[ 1, 40]]])
     """
+    if problem.border != "zeros":
+        padded = _padded_x(problem, x.reshape(_x_axes(problem)))
+        return local(_enlarged(problem), padded, w, b)
     w = w.reshape(_w_axes(problem))
     y = np.zeros(_y_axes(problem), np.result_type(x, w))
     with ieee():
@@ -52,9 +57,15 @@ def local_backward(
         As for `local`.
     grad_y : problem.y_shape
     """
+    if problem.border != "zeros":
+        first = 3 - problem.ndim
+        sides = problem.in_extent[first:], problem.padding[first:], problem.border
+        padded = _padded_x(problem, x.reshape(_x_axes(problem)))
+        grad_x, grad_w, grad_b = local_backward(_enlarged(problem), grad_y, padded, w)
+        return pad_grad(grad_x, *sides), grad_w, grad_b
     axes = w.reshape(_w_axes(problem))
     g = grad_y.reshape(_y_axes(problem))
-    grad_x = np.zeros((problem.n, problem.ic, *problem.in_extent), grad_y.dtype)
+    grad_x = np.zeros(_x_axes(problem), grad_y.dtype)
     grad_w = np.zeros(_w_axes(problem), grad_y.dtype)
     with ieee():
         for tap in taps(problem):
@@ -111,8 +122,12 @@ def _index(tap: Tap) -> tuple[slice | int, ...]:
 def _under(problem: ConvProblem, x: Array, tap: Tap) -> Array:
     """Give what a tap sees in each window, with the zeros of the padding."""
     seen = np.zeros((problem.n, problem.ic, *problem.out_extent), x.dtype)
-    seen[tap.out] = x.reshape(problem.n, problem.ic, *problem.in_extent)[tap.inp]
+    seen[tap.out] = x.reshape(_x_axes(problem))[tap.inp]
     return seen[:, :, 0]
+
+
+def _x_axes(problem: ConvProblem) -> tuple[int, ...]:
+    return (problem.n, problem.ic, *problem.in_extent)
 
 
 def _w_axes(problem: ConvProblem) -> tuple[int, ...]:
