@@ -16,6 +16,7 @@ from convcore import nn
 from convcore.functional import _framed
 from convcore.problem import PoolProblem
 from convcore.problem.border import BORDERS, source_index
+from convcore.reference import choices
 from convcore.reference import pool as reference
 from convcore.reference.pad import pad, pad_grad
 from tests import oracle
@@ -125,6 +126,60 @@ def test_what_lies_far_beyond_x_takes_no_memory(mode: str) -> None:
             given[won] += grad[0, 0, o]
     back = F.max_pool1d_backward(grad, indices, x.shape, 3, **how)
     assert back.ravel().tolist() == given.tolist()
+
+
+@pytest.mark.parametrize("power", [1, 2, 3.5, np.inf])
+@pytest.mark.parametrize("mode", BORDERS[1:])
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_norms(window: dict[str, Any], mode: str, power: float) -> None:
+    rng = np.random.default_rng(2)
+    x = oracle.distinct(rng, (2, 3, 6, 7), np.float64)
+    how = around(mode)
+    if mode == "constant":
+        how["padding_value"] = -0.7
+    box, pads, problem = whole(window, mode, how["padding_value"], x)
+    y = F.lp_pool2d(x, power, **window, **how)
+    right = reference.lp_pool(problem, box, power)
+    np.testing.assert_allclose(y, right, rtol=1e-12)
+    grad = oracle.normal(rng, y.shape, np.float64)
+    expected = reference.lp_pool_backward(problem, grad, box, right, power)
+    expected = pad_grad(expected, x.shape[2:], pads, mode)
+    given = F.lp_pool2d_backward(grad, x, y, power, **window, **how)
+    np.testing.assert_allclose(given, expected, rtol=1e-9, atol=1e-9)
+    layer = nn.LPPool2d(power, **window, **how)
+    again, backward = layer.forward(x)
+    oracle.assert_bits_equal(again, y)
+    oracle.assert_bits_equal(backward(grad), given)
+
+
+@pytest.mark.parametrize("mode", BORDERS)
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_draws(window: dict[str, Any], mode: str) -> None:
+    rng = np.random.default_rng(3)
+    x = oracle.distinct(rng, (2, 3, 6, 7), np.float64)
+    how = around(mode)
+    value = how["padding_value"]
+    box, pads, problem = whole(window, mode, value, x)
+    y, indices = F.stochastic_pool2d(x, **window, **how, rng=5)
+    draws = np.random.default_rng(5).random(y.shape)
+    right, found = choices.stochastic_pool(problem, box, draws)
+    oracle.assert_bits_equal(y, right)
+    flat = indices.reshape(2, 3, -1)
+    picked = np.take_along_axis(x.reshape(2, 3, -1), np.maximum(flat, 0), -1)
+    picked[flat == -1] = value
+    oracle.assert_bits_equal(picked.reshape(y.shape), y)
+    grad = oracle.integers(rng, y.shape, np.float64, terms=200)
+    expected = choices.choice_backward(grad, found, box.shape)
+    expected = pad_grad(expected, x.shape[2:], pads, mode)
+    layer = nn.StochasticPool2d(**window, **how, rng=5)
+    drawn, backward = layer.forward(x)
+    oracle.assert_bits_equal(drawn, y)
+    oracle.assert_exact(backward(grad), expected)
+    sums = [
+        reference.avg_pool(problem, np.maximum(box, 0) ** k, True, 1) for k in (1, 2)
+    ]
+    mean = np.divide(sums[1], sums[0], out=sums[1], where=sums[0] != 0)
+    np.testing.assert_allclose(layer(x), mean, rtol=1e-12)
 
 
 def test_one_and_three_axes() -> None:
@@ -260,6 +315,26 @@ def test_an_empty_batch() -> None:
                 x, np.full(x.shape, 16), x.shape, 1, padding_mode="circular"
             ),
             "max_pool2d_backward: indices must lie in 0 .. 15",
+        ),
+        (
+            lambda x: F.lp_pool2d(x, 2, 2, padding_mode="mirror"),
+            'lp_pool2d: padding_mode must be one of "zeros"',
+        ),
+        (
+            lambda x: F.lp_pool2d_backward(x, x, x, 2, 2, padding_mode="circular"),
+            "lp_pool2d_backward: grad_output must have the result's shape",
+        ),
+        (
+            lambda x: F.stochastic_pool2d(x, 2, padding_value=1.0, rng=0),
+            'stochastic_pool2d: padding_value needs padding_mode "constant"',
+        ),
+        (
+            lambda x: F.stochastic_pool2d_mean(x, 2, padding_mode="mirror"),
+            'stochastic_pool2d_mean: padding_mode must be one of "ignore"',
+        ),
+        (
+            lambda x: F.stochastic_pool2d_backward(x, -np.ones(x.shape, int), x.shape),
+            "stochastic_pool2d_backward: indices must lie in 0 .. 15",
         ),
         (
             lambda x: nn.AvgPool2d(3, padding="causal", padding_mode="circular"),

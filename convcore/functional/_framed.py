@@ -25,7 +25,7 @@ from convcore.functional._pooling import (
 )
 from convcore.functional.call import run
 from convcore.problem import PoolProblem
-from convcore.problem.border import BORDERS, border, check_reflect, constant
+from convcore.problem.border import BORDERS, bordered, check_reflect
 from convcore.runtime.arrays import (
     NAMES,
     Array,
@@ -71,13 +71,8 @@ def framed(
     `plain` is the mode that the pooling knows by itself.
     """
     whole, single = batched_shape(function, "x", shape, ndim)
-    mode = border(function, mode, tuple(dict.fromkeys((plain, *BORDERS))))
-    value = constant(function, "padding_value", value)
-    if value and mode != "constant":
-        raise ValueError(
-            f'{function}: padding_value needs padding_mode "constant", got {value!r} '
-            f"with {mode!r}"
-        )
+    names = tuple(dict.fromkeys((plain, *BORDERS)))
+    mode, value = bordered(function, mode, value, names)
     problem = PoolProblem.framed(function, whole, *window)
     if mode == "reflect":
         check_reflect(function, whole[2:], problem.padding[3 - ndim :])
@@ -110,8 +105,8 @@ def average(
     how = framed(function, ndim, x.shape, window, *around)
     buffer = _divisor(function, divisor)
     y = room(function, out, how.result, dtype, x)
-    for part, box in _padded(how, flat(x, dtype)):
-        run(_plan(part, "average_fprop", dtype), buffer, box, _some(y, how, part))
+    for part, box in padded(how, flat(x, dtype)):
+        run(plan_of(part, "average_fprop", dtype), buffer, box, some_of(y, how, part))
     return y
 
 
@@ -137,8 +132,13 @@ def average_backward(
     check_gradient(function, grad_output, how.result)
     grad_x = room(function, out, shape, dtype, grad_output)
     grads = flat(grad_output, dtype)
-    for part, box in _folded(how, grad_x):
-        run(_plan(part, "average_dgrad", dtype), buffer, _some(grads, how, part), box)
+    for part, box in folded(how, grad_x):
+        run(
+            plan_of(part, "average_dgrad", dtype),
+            buffer,
+            some_of(grads, how, part),
+            box,
+        )
     return grad_x
 
 
@@ -157,9 +157,9 @@ def maximum(
     y = room(function, out, how.result, dtype, x)
     found = np.empty(how.result, np.int64) if labelled else None
     direction = "max_fprop" if labelled else "max_values"
-    for part, box in _padded(how, flat(x, dtype)):
-        labels = None if found is None else _some(found, how, part)
-        run(_plan(part, direction, dtype), box, _some(y, how, part), labels)
+    for part, box in padded(how, flat(x, dtype)):
+        labels = None if found is None else some_of(found, how, part)
+        run(plan_of(part, direction, dtype), box, some_of(y, how, part), labels)
     return y, found
 
 
@@ -176,9 +176,9 @@ def maximum_backward(
     how = framed(function, ndim, shape, window, *around, IGNORED)
     check_gradient(function, grad_output, how.result)
     grad_x, grads = empty(shape, dtype), flat(grad_output, dtype)
-    for part, box in _folded(how, grad_x):
-        some = _some(grads, how, part), _some(found, how, part)
-        run(_plan(part, "max_dgrad", dtype), *some, box)
+    for part, box in folded(how, grad_x):
+        some = some_of(grads, how, part), some_of(found, how, part)
+        run(plan_of(part, "max_dgrad", dtype), *some, box)
     return grad_x
 
 
@@ -229,7 +229,8 @@ def _divisor(function: str, divisor: tuple[bool, int | None]) -> Array:
     return divisor_buffer(function, *divisor)
 
 
-def _plan(part: Part, direction: str, dtype: np.dtype[Any]) -> plan.Plan:
+def plan_of(part: Part, direction: str, dtype: np.dtype[Any]) -> plan.Plan:
+    """Choose the algorithm for a part."""
     return plan.select(part.problem, direction, NAMES[dtype.char])
 
 
@@ -242,12 +243,12 @@ def _parts(how: Framed, dtype: np.dtype[Any]) -> Iterator[Part]:
         yield Part(replace(how.problem, n=1, c=some.stop - first), some)
 
 
-def _some(array: Array, how: Framed, part: Part) -> Array:
+def some_of(array: Array, how: Framed, part: Part) -> Array:
     """Give those channels of a result."""
     return array.reshape(-1, *how.problem.out_extent)[part.some]
 
 
-def _padded(how: Framed, x: Array) -> Iterator[tuple[Part, Array]]:
+def padded(how: Framed, x: Array) -> Iterator[tuple[Part, Array]]:
     """Give each part of x with what lies around it."""
     planes = x.reshape(-1, *how.box.inside)
     for part in _parts(how, x.dtype):
@@ -256,7 +257,7 @@ def _padded(how: Framed, x: Array) -> Iterator[tuple[Part, Array]]:
         yield part, box
 
 
-def _folded(how: Framed, grad_x: Array) -> Iterator[tuple[Part, Array]]:
+def folded(how: Framed, grad_x: Array) -> Iterator[tuple[Part, Array]]:
     """Give room for the gradient of each part, and fold what was written there."""
     planes = grad_x.reshape(-1, *how.box.inside)
     for part in _parts(how, grad_x.dtype):

@@ -8,20 +8,14 @@ from typing import Any
 import numpy as np
 
 from convcore.arguments import real
+from convcore.functional import _framed, _max_pooling
+from convcore.functional._boxes import fold
 from convcore.functional._pooling import check_gradient, job, room
 from convcore.functional.call import run
-from convcore.functional.max_pool import (
-    max_pool1d,
-    max_pool1d_backward,
-    max_pool2d,
-    max_pool2d_backward,
-    max_pool3d,
-    max_pool3d_backward,
-)
-from convcore.runtime.arrays import Array, checked, flat
+from convcore.runtime.arrays import Array, checked, empty, flat
 
-_MAX = {1: max_pool1d, 2: max_pool2d, 3: max_pool3d}
-_MAX_BACKWARD = {1: max_pool1d_backward, 2: max_pool2d_backward, 3: max_pool3d_backward}
+_INT64 = np.dtype(np.int64)
+_ZEROS = ("zeros", 0)  # what lies around x, and adds nothing
 
 
 def _power(function: str, norm_type: float) -> float:
@@ -49,16 +43,28 @@ def norms(
     norm_type: float,
     window: tuple[Any, ...],
     out: Array | None,
+    around: tuple[str, float] = _ZEROS,
 ) -> Array:
     """Do `lp_pool` in any rank; `window` is the rest of `PoolProblem.pool`."""
     dtype = checked(function, "x", x)
     power = _power(function, norm_type)
-    task = job(function, ndim, "power_fprop", (x.shape, dtype), window)
-    y = room(function, out, task.result, dtype, x)
+    if around == _ZEROS:
+        task = job(function, ndim, "power_fprop", (x.shape, dtype), window)
+        y = room(function, out, task.result, dtype, x)
+        if power == math.inf:
+            _max_pooling.max_pool(function, ndim, np.abs(flat(x, dtype)), window, out=y)
+        else:
+            run(task.plan, _bits(power), flat(x, dtype), y)
+        return y
+    how = _framed.framed(function, ndim, x.shape, window, *around)
+    y = room(function, out, how.result, dtype, x)
     if power == math.inf:
-        y[...] = _MAX[ndim](np.abs(flat(x, dtype)), *window)
-    else:
-        run(task.plan, _bits(power), flat(x, dtype), y)
+        sizes = np.abs(flat(x, dtype))
+        _framed.maximum(function, ndim, sizes, window, _size(around), out=y)
+        return y
+    for part, box in _framed.padded(how, flat(x, dtype)):
+        task_plan = _framed.plan_of(part, "power_fprop", dtype)
+        run(task_plan, _bits(power), box, _framed.some_of(y, how, part))
     return y
 
 
@@ -69,6 +75,7 @@ def norms_backward(
     norm_type: float,
     window: tuple[Any, ...],
     out: Array | None,
+    around: tuple[str, float] = _ZEROS,
 ) -> Array:
     """Do `lp_pool_backward` in any rank; arrays: grad_output, x and y."""
     grad_output, x, y = arrays
@@ -76,20 +83,58 @@ def norms_backward(
     checked(function, "x", x, dtype)
     checked(function, "y", y, dtype)
     power = _power(function, norm_type)
-    task = job(function, ndim, "power_dgrad", (x.shape, dtype), window)
-    check_gradient(function, grad_output, task.result)
-    if y.shape != task.result:
-        raise ValueError(
-            f"{function}: y must have the result's shape {task.result}, got {y.shape}"
-        )
-    grad_x = room(function, out, x.shape, dtype, *arrays)
-    values = flat(x, dtype)
-    if power == math.inf:
-        _, indices = _MAX[ndim](np.abs(values), *window, return_indices=True)
-        given = _MAX_BACKWARD[ndim](grad_output, indices, x.shape, *window)
-        with np.errstate(invalid="ignore"):
-            np.multiply(given, np.sign(values), out=grad_x)
+    sizes = None if power != math.inf else np.abs(flat(x, dtype))
+    given = flat(grad_output, dtype), flat(y, dtype), flat(x, dtype)
+    if around == _ZEROS:
+        task = job(function, ndim, "power_dgrad", (x.shape, dtype), window)
+        _check_results(function, grad_output, y, task.result)
+        grad_x = room(function, out, x.shape, dtype, *arrays)
+        if sizes is None:
+            run(task.plan, _bits(power), *given, grad_x)
+            return grad_x
+        _, found = _max_pooling.max_pool(function, ndim, sizes, window, _INT64)
+        assert found is not None
+        back = (grad_output, found, x.shape)
+        shares = _max_pooling.max_pool_backward(function, ndim, back, window)
     else:
-        rest = flat(grad_output, dtype), flat(y, dtype), values
-        run(task.plan, _bits(power), *rest, grad_x)
+        how = _framed.framed(function, ndim, x.shape, window, *around)
+        _check_results(function, grad_output, y, how.result)
+        grad_x = room(function, out, x.shape, dtype, *arrays)
+        if sizes is None:
+            _spread(how, _bits(power), given, grad_x)
+            return grad_x
+        most = (window, _size(around))
+        _, found = _framed.maximum(function, ndim, sizes, *most, labelled=True)
+        assert found is not None
+        back = (grad_output, found, x.shape)
+        shares = _framed.maximum_backward(function, ndim, back, *most)
+    with np.errstate(invalid="ignore"):
+        np.multiply(shares, np.sign(given[2]), out=grad_x)
     return grad_x
+
+
+def _spread(
+    how: _framed.Framed, bits: Array, given: tuple[Array, Array, Array], grad_x: Array
+) -> None:
+    """Fold the gradient of x and what lies around it, from those of y, y and x."""
+    grads, y, x = given
+    dtype = x.dtype
+    planes = grad_x.reshape(-1, *how.box.inside)
+    for part, box in _framed.padded(how, x):
+        share = empty(box.shape, dtype)
+        some = (_framed.some_of(array, how, part) for array in (grads, y))
+        run(_framed.plan_of(part, "power_dgrad", dtype), bits, *some, box, share)
+        fold(how.box, share, planes[part.some])
+
+
+def _size(around: tuple[str, float]) -> tuple[str, float]:
+    """Give what lies around magnitudes."""
+    return around[0], abs(around[1])
+
+
+def _check_results(function: str, grad_output: Array, y: Array, shape: Any) -> None:
+    check_gradient(function, grad_output, shape)
+    if y.shape != shape:
+        raise ValueError(
+            f"{function}: y must have the result's shape {shape}, got {y.shape}"
+        )

@@ -26,6 +26,8 @@ def lp_pool1d(
     ceil_mode: bool = False,
     *,
     padding: Padding = 0,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Take the p-norm of each window: `lp_pool2d` for one axis.
@@ -37,7 +39,8 @@ def lp_pool1d(
     array([[[5., 2.]]])
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
-    return norms("lp_pool1d", 1, x, norm_type, window, out)
+    around = (padding_mode, padding_value)
+    return norms("lp_pool1d", 1, x, norm_type, window, out, around)
 
 
 def lp_pool2d(
@@ -48,6 +51,8 @@ def lp_pool2d(
     ceil_mode: bool = False,
     *,
     padding: Padding = 0,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Take the p-norm of each window along two axes: (sum of |x|^p)^(1/p).
@@ -59,7 +64,9 @@ def lp_pool2d(
     norm_type : float, > 0
         p: 1 sums magnitudes, 2 is the Euclidean norm, infinity the largest magnitude.
     kernel_size, stride, padding, ceil_mode
-        As for `max_pool2d`; padding adds nothing.
+        As for `max_pool2d`.
+    padding_mode, padding_value : str, float
+        What lies around x, as for `conv2d`; zeros add nothing.
     out : ndarray, optional
         Where to write y: C-contiguous, of its shape and dtype, no part of an input.
 
@@ -97,7 +104,8 @@ def lp_pool2d(
     array([[[[5.]]]])
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
-    return norms("lp_pool2d", 2, x, norm_type, window, out)
+    around = (padding_mode, padding_value)
+    return norms("lp_pool2d", 2, x, norm_type, window, out, around)
 
 
 def lp_pool3d(
@@ -108,6 +116,8 @@ def lp_pool3d(
     ceil_mode: bool = False,
     *,
     padding: Padding = 0,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Take the p-norm of each window: `lp_pool2d` for three axes.
@@ -119,7 +129,8 @@ def lp_pool3d(
     array([8.])
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
-    return norms("lp_pool3d", 3, x, norm_type, window, out)
+    around = (padding_mode, padding_value)
+    return norms("lp_pool3d", 3, x, norm_type, window, out, around)
 
 
 def lp_pool1d_backward(
@@ -132,6 +143,8 @@ def lp_pool1d_backward(
     ceil_mode: bool = False,
     *,
     padding: Padding = 0,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `lp_pool1d`, as `lp_pool2d_backward` does.
@@ -145,8 +158,11 @@ def lp_pool1d_backward(
     array([ 6., -8.])
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
+    around = (padding_mode, padding_value)
     arrays = (grad_output, x, y)
-    return norms_backward("lp_pool1d_backward", 1, arrays, norm_type, window, out)
+    return norms_backward(
+        "lp_pool1d_backward", 1, arrays, norm_type, window, out, around
+    )
 
 
 def lp_pool2d_backward(
@@ -159,6 +175,8 @@ def lp_pool2d_backward(
     ceil_mode: bool = False,
     *,
     padding: Padding = 0,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `lp_pool2d`.
@@ -169,7 +187,7 @@ def lp_pool2d_backward(
         Gradient of the loss with respect to the norms.
     x, y
         What was pooled, and the norms.
-    norm_type, kernel_size, stride, ceil_mode, padding
+    norm_type, kernel_size, stride, ceil_mode, padding, padding_mode, padding_value
         What `lp_pool2d` was called with.
     out : ndarray, optional
         Where to write grad_x: C-contiguous, of its shape and dtype, no part of an input.
@@ -197,8 +215,11 @@ def lp_pool2d_backward(
     array([ 6., -8.])
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
+    around = (padding_mode, padding_value)
     arrays = (grad_output, x, y)
-    return norms_backward("lp_pool2d_backward", 2, arrays, norm_type, window, out)
+    return norms_backward(
+        "lp_pool2d_backward", 2, arrays, norm_type, window, out, around
+    )
 
 
 def lp_pool3d_backward(
@@ -211,6 +232,8 @@ def lp_pool3d_backward(
     ceil_mode: bool = False,
     *,
     padding: Padding = 0,
+    padding_mode: str = "zeros",
+    padding_value: float = 0,
     out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `lp_pool3d`, as `lp_pool2d_backward` does.
@@ -224,5 +247,8 @@ def lp_pool3d_backward(
     array([ 6., -8.])
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
+    around = (padding_mode, padding_value)
     arrays = (grad_output, x, y)
-    return norms_backward("lp_pool3d_backward", 3, arrays, norm_type, window, out)
+    return norms_backward(
+        "lp_pool3d_backward", 3, arrays, norm_type, window, out, around
+    )

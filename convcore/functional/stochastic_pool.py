@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 
 from convcore.arguments import Seed, generator
+from convcore.functional import _framed
 from convcore.functional._choices import scatter
 from convcore.functional._max_pooling import result_array
-from convcore.functional._pooling import average
-from convcore.functional.call import apply
+from convcore.functional._pooling import average, divisor_buffer
+from convcore.functional.call import apply, run
 from convcore.problem import Padding, PoolProblem, Size
+from convcore.problem.border import BORDERS, border
 from convcore.runtime.arrays import Array, batched_shape, checked, flat
 
 __all__ = [
@@ -25,6 +27,9 @@ __all__ = [
     "stochastic_pool3d_mean",
 ]
 
+_IGNORED = (_framed.IGNORED, 0)  # what lies around x
+_SUM = (True, 1)  # divided by 1
+
 
 def stochastic_pool1d(
     x: Array,
@@ -33,6 +38,8 @@ def stochastic_pool1d(
     padding: Padding = 0,
     ceil_mode: bool = False,
     *,
+    padding_mode: str = "ignore",
+    padding_value: float = 0,
     rng: Seed,
     out: Array | None = None,
 ) -> tuple[Array, Array]:
@@ -48,7 +55,8 @@ def stochastic_pool1d(
     (3.0, 1)
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
-    return _stochastic("stochastic_pool1d", 1, x, window, rng, out)
+    around = (padding_mode, padding_value)
+    return _stochastic("stochastic_pool1d", 1, x, window, around, rng, out)
 
 
 def stochastic_pool2d(
@@ -58,6 +66,8 @@ def stochastic_pool2d(
     padding: Padding = 0,
     ceil_mode: bool = False,
     *,
+    padding_mode: str = "ignore",
+    padding_value: float = 0,
     rng: Seed,
     out: Array | None = None,
 ) -> tuple[Array, Array]:
@@ -69,7 +79,10 @@ def stochastic_pool2d(
         Input, usually after a ReLU; any strides, copied once if it is not C-contiguous.
         N may be 0.
     kernel_size, stride, padding, ceil_mode
-        As in `max_pool2d`. Padding is never drawn.
+        As in `max_pool2d`.
+    padding_mode, padding_value : str, float
+        As in `max_pool2d`: with "ignore" padding is never drawn, with others what lies
+        there may be.
     rng : numpy.random.Generator or int
         Generator to draw from, or a seed for a new one.
     out : ndarray, optional
@@ -81,7 +94,8 @@ def stochastic_pool2d(
         x where it was drawn. Elements that are not positive have probability 0; of a
         window of nothing else, and of one with NaN or +inf, it is the maximum.
     indices : (N, C, OH, OW) int64
-        row * W + column of the element, in its own channel.
+        row * W + column of the element, in its own channel; -1 of zeros or a constant
+        beyond the border.
 
     Raises
     ------
@@ -108,7 +122,8 @@ def stochastic_pool2d(
     (array([[[[3.]]]]), array([[[[3]]]]))
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
-    return _stochastic("stochastic_pool2d", 2, x, window, rng, out)
+    around = (padding_mode, padding_value)
+    return _stochastic("stochastic_pool2d", 2, x, window, around, rng, out)
 
 
 def stochastic_pool3d(
@@ -118,6 +133,8 @@ def stochastic_pool3d(
     padding: Padding = 0,
     ceil_mode: bool = False,
     *,
+    padding_mode: str = "ignore",
+    padding_value: float = 0,
     rng: Seed,
     out: Array | None = None,
 ) -> tuple[Array, Array]:
@@ -133,7 +150,8 @@ def stochastic_pool3d(
     (3.0, 1)
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
-    return _stochastic("stochastic_pool3d", 3, x, window, rng, out)
+    around = (padding_mode, padding_value)
+    return _stochastic("stochastic_pool3d", 3, x, window, around, rng, out)
 
 
 def stochastic_pool1d_mean(
@@ -142,6 +160,9 @@ def stochastic_pool1d_mean(
     stride: Size | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    *,
+    padding_mode: str = "ignore",
+    padding_value: float = 0,
 ) -> Array:
     """Take the mean of what `stochastic_pool1d` may draw; as with two axes.
 
@@ -151,8 +172,9 @@ def stochastic_pool1d_mean(
     >>> stochastic_pool1d_mean(np.array([[[1.0, 3.0]]]), 2).item()
     2.5
     """
-    window = (kernel_size, stride, padding, ceil_mode)
-    return _mean("stochastic_pool1d_mean", 1, x, window)
+    window = (kernel_size, stride, padding, 1, ceil_mode)
+    around = (padding_mode, padding_value)
+    return _mean("stochastic_pool1d_mean", 1, x, window, around)
 
 
 def stochastic_pool2d_mean(
@@ -161,12 +183,15 @@ def stochastic_pool2d_mean(
     stride: Size | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    *,
+    padding_mode: str = "ignore",
+    padding_value: float = 0,
 ) -> Array:
     """Take the mean of what `stochastic_pool2d` may draw, for inference.
 
     Parameters
     ----------
-    x, kernel_size, stride, padding, ceil_mode
+    x, kernel_size, stride, padding, ceil_mode, padding_mode, padding_value
         As in `stochastic_pool2d`.
 
     Returns
@@ -191,8 +216,9 @@ def stochastic_pool2d_mean(
     >>> stochastic_pool2d_mean(np.array([[[[1.0, 3.0]]]]), (1, 2))
     array([[[[2.5]]]])
     """
-    window = (kernel_size, stride, padding, ceil_mode)
-    return _mean("stochastic_pool2d_mean", 2, x, window)
+    window = (kernel_size, stride, padding, 1, ceil_mode)
+    around = (padding_mode, padding_value)
+    return _mean("stochastic_pool2d_mean", 2, x, window, around)
 
 
 def stochastic_pool3d_mean(
@@ -201,6 +227,9 @@ def stochastic_pool3d_mean(
     stride: Size | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    *,
+    padding_mode: str = "ignore",
+    padding_value: float = 0,
 ) -> Array:
     """Take the mean of what `stochastic_pool3d` may draw; as with two axes.
 
@@ -210,8 +239,9 @@ def stochastic_pool3d_mean(
     >>> stochastic_pool3d_mean(np.array([[[[[1.0, 3.0]]]]]), (1, 1, 2)).item()
     2.5
     """
-    window = (kernel_size, stride, padding, ceil_mode)
-    return _mean("stochastic_pool3d_mean", 3, x, window)
+    window = (kernel_size, stride, padding, 1, ceil_mode)
+    around = (padding_mode, padding_value)
+    return _mean("stochastic_pool3d_mean", 3, x, window, around)
 
 
 def stochastic_pool1d_backward(
@@ -219,6 +249,7 @@ def stochastic_pool1d_backward(
     indices: Array,
     input_shape: tuple[int, ...],
     *,
+    padding_mode: str = "ignore",
     out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `stochastic_pool1d`; as with two axes.
@@ -231,7 +262,7 @@ def stochastic_pool1d_backward(
     array([0., 6., 0.])
     """
     gradient = (grad_output, indices, input_shape)
-    return scatter("stochastic_pool1d_backward", 1, gradient, out)
+    return _backward("stochastic_pool1d_backward", 1, gradient, padding_mode, out)
 
 
 def stochastic_pool2d_backward(
@@ -239,6 +270,7 @@ def stochastic_pool2d_backward(
     indices: Array,
     input_shape: tuple[int, ...],
     *,
+    padding_mode: str = "ignore",
     out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `stochastic_pool2d`: each goes to what was drawn.
@@ -251,6 +283,9 @@ def stochastic_pool2d_backward(
         What `stochastic_pool2d` gave.
     input_shape : (N, C, H, W) or (C, H, W)
         Shape of the x that was pooled.
+    padding_mode : str
+        What `stochastic_pool2d` was called with: -1 is an index, whose gradient goes
+        nowhere, with "zeros" and "constant" alone.
     out : ndarray, optional
         Array for grad_x: contiguous, of its shape and dtype, that overlaps no input.
 
@@ -274,7 +309,7 @@ def stochastic_pool2d_backward(
     array([[[[0., 6., 0.]]]])
     """
     gradient = (grad_output, indices, input_shape)
-    return scatter("stochastic_pool2d_backward", 2, gradient, out)
+    return _backward("stochastic_pool2d_backward", 2, gradient, padding_mode, out)
 
 
 def stochastic_pool3d_backward(
@@ -282,6 +317,7 @@ def stochastic_pool3d_backward(
     indices: Array,
     input_shape: tuple[int, ...],
     *,
+    padding_mode: str = "ignore",
     out: Array | None = None,
 ) -> Array:
     """Compute the gradient of `stochastic_pool3d`; as with two axes.
@@ -294,7 +330,7 @@ def stochastic_pool3d_backward(
     array([0., 6., 0.])
     """
     gradient = (grad_output, indices, input_shape)
-    return scatter("stochastic_pool3d_backward", 3, gradient, out)
+    return _backward("stochastic_pool3d_backward", 3, gradient, padding_mode, out)
 
 
 def _stochastic(
@@ -302,30 +338,86 @@ def _stochastic(
     ndim: int,
     x: Array,
     window: tuple[Any, ...],
+    around: tuple[str, float],
     rng: Seed,
     out: Array | None,
 ) -> tuple[Array, Array]:
     """Do `stochastic_pool` in any rank."""
     draw = generator(function, rng)
     dtype = checked(function, "x", x)
+    if around != _IGNORED:
+        return _framed_stochastic(function, ndim, x, window, around, draw, out)
     whole, single = batched_shape(function, "x", x.shape, ndim)
     problem = PoolProblem.pool(function, whole, *window)
     shape = problem.y_shape[1:] if single else problem.y_shape
     y = result_array(function, out, shape, dtype, (x,))
     found = np.empty(shape, np.int64)
-    source, draws = flat(x, dtype), draw.random(shape, dtype)
-    work = x.size + y.size * prod(map(min, problem.kernel, problem.in_extent))
-    geometry = problem.geometry
-    apply("pool_draw", "stochastic", geometry, source, draws, y, found, work=work)
+    _draw(problem, flat(x, dtype), draw.random(shape, dtype), y, found)
     return y, found
 
 
-def _mean(function: str, ndim: int, x: Array, window: tuple[Any, ...]) -> Array:
+def _framed_stochastic(
+    function: str,
+    ndim: int,
+    x: Array,
+    window: tuple[Any, ...],
+    around: tuple[str, float],
+    draw: np.random.Generator,
+    out: Array | None,
+) -> tuple[Array, Array]:
+    """Draw from what lies around x, too."""
+    how = _framed.framed(function, ndim, x.shape, window, *around, _framed.IGNORED)
+    y = result_array(function, out, how.result, x.dtype.newbyteorder("="), (x,))
+    found = np.empty(how.result, np.int64)
+    draws = draw.random(how.result, y.dtype)
+    for part, box in _framed.padded(how, flat(x, y.dtype)):
+        some = (_framed.some_of(array, how, part) for array in (draws, y, found))
+        _draw(part.problem, box, *some)
+    return y, _framed.indices_of(function, ndim, found, x.shape, window, around)
+
+
+def _draw(problem: PoolProblem, x: Array, draws: Array, y: Array, found: Array) -> None:
+    """Draw an element of each window, and tell its place in its channel."""
+    work = x.size + y.size * prod(map(min, problem.kernel, problem.in_extent))
+    apply("pool_draw", "stochastic", problem.geometry, x, draws, y, found, work=work)
+
+
+def _mean(
+    function: str,
+    ndim: int,
+    x: Array,
+    window: tuple[Any, ...],
+    around: tuple[str, float],
+) -> Array:
     """Do `stochastic_pool_mean` in any rank."""
-    checked(function, "x", x)
-    whole = (*window[:3], 1, window[3])
+    dtype = checked(function, "x", x)
     with np.errstate(all="ignore"):
-        rectified = np.maximum(x, 0)
-        first = average(function, ndim, rectified, (True, 1), whole)
-        second = average(function, ndim, np.square(rectified), (True, 1), whole)
+        if around == _IGNORED:
+            rectified = np.maximum(x, 0)
+            first = average(function, ndim, rectified, _SUM, window)
+            second = average(function, ndim, np.square(rectified), _SUM, window)
+        else:
+            how = _framed.framed(
+                function, ndim, x.shape, window, *around, _framed.IGNORED
+            )
+            first, second = (np.empty(how.result, dtype) for _ in range(2))
+            divisor = divisor_buffer(function, *_SUM)
+            for part, box in _framed.padded(how, flat(x, dtype)):
+                sums = _framed.plan_of(part, "average_fprop", dtype)
+                np.maximum(box, 0, out=box)
+                run(sums, divisor, box, _framed.some_of(first, how, part))
+                np.square(box, out=box)
+                run(sums, divisor, box, _framed.some_of(second, how, part))
         return np.divide(second, first, out=second, where=first != 0)
+
+
+def _backward(
+    function: str,
+    ndim: int,
+    gradient: tuple[Array, Array, tuple[int, ...]],
+    padding_mode: str,
+    out: Array | None,
+) -> Array:
+    """Do `stochastic_pool_backward` in any rank."""
+    mode: str = border(function, padding_mode, (_framed.IGNORED, *BORDERS))
+    return scatter(function, ndim, gradient, out, mode in ("zeros", "constant"))

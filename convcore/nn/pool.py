@@ -6,7 +6,7 @@ import numpy as np
 
 from convcore import functional as F
 from convcore.arguments import real
-from convcore.nn._pooling import BorderPool, Pool, WindowPool
+from convcore.nn._pooling import BorderPool, Pool
 from convcore.nn.layer import Backward, Layer, changed, frozen
 from convcore.problem import Padding, Size
 from convcore.runtime.arrays import Array
@@ -97,7 +97,7 @@ class SumPool3d(_SumPool):
     _functions = F.sum_pool3d, F.sum_pool3d_backward
 
 
-class _LPPool(WindowPool):
+class _LPPool(BorderPool):
     _defaults: ClassVar[dict[str, Any]] = {
         "stride": None,
         "ceil_mode": False,
@@ -112,10 +112,13 @@ class _LPPool(WindowPool):
         ceil_mode: bool = False,
         *,
         padding: Padding = 0,
+        padding_mode: str = "zeros",
+        padding_value: float = 0,
     ) -> None:
         _check_power(type(self).__name__, norm_type)
         self.norm_type = norm_type
-        self._set_window(kernel_size, stride, padding, 1, ceil_mode)
+        window = (kernel_size, stride, padding, 1, ceil_mode)
+        self._set_border(padding_mode, padding_value, *window)
 
     @property
     def _window(self) -> tuple[Any, ...]:
@@ -123,14 +126,14 @@ class _LPPool(WindowPool):
 
     def __call__(self, x: Array) -> Array:
         pool, _ = self._functions
-        y: Array = pool(x, *self._window, padding=self.padding)
+        y: Array = pool(x, *self._window, padding=self.padding, **self._around)
         return y
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
         _, pool_backward = self._functions
         y = self(x)
         return y, lambda grad_y: pool_backward(
-            grad_y, x, y, *self._window, padding=self.padding
+            grad_y, x, y, *self._window, padding=self.padding, **self._around
         )
 
     def _arguments(self) -> str:
@@ -153,6 +156,8 @@ class LPPool2d(_LPPool):
         p, which may be infinite.
     kernel_size, stride, ceil_mode, padding
         As for `MaxPool2d`.
+    padding_mode, padding_value : str, float
+        What lies around x, as for `Conv2d`.
 
     Raises
     ------

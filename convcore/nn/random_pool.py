@@ -7,7 +7,7 @@ import numpy as np
 from convcore import functional as F
 from convcore.arguments import Seed, generator
 from convcore.functional.fractional_max_pool import output_extents
-from convcore.nn._pooling import ANY_EXTENT, Pool, WindowPool
+from convcore.nn._pooling import ANY_EXTENT, BorderPool, Pool
 from convcore.nn.layer import Backward, changed, frozen
 from convcore.problem import Padding, Size
 from convcore.runtime.arrays import Array
@@ -63,7 +63,8 @@ class _FractionalMaxPool(Pool):
         return ", ".join([f"kernel_size={self.kernel_size}", *options])
 
 
-class _StochasticPool(WindowPool):
+class _StochasticPool(BorderPool):
+    _plain = "ignore"
     _defaults: ClassVar[dict[str, Any]] = {
         "stride": None,
         "padding": 0,
@@ -78,16 +79,21 @@ class _StochasticPool(WindowPool):
         padding: Padding = 0,
         ceil_mode: bool = False,
         *,
+        padding_mode: str = "ignore",
+        padding_value: float = 0,
         rng: Seed,
     ) -> None:
-        self._set_window(kernel_size, stride, padding, 1, ceil_mode)
+        window = (kernel_size, stride, padding, 1, ceil_mode)
+        self._set_border(padding_mode, padding_value, *window)
         self.rng = generator(type(self).__name__, rng)
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
         _, pool_backward = self._functions
-        y, indices = type(self)._draw(x, *self._window, rng=self.rng)
-        shape = x.shape
-        return y, lambda grad_y: pool_backward(grad_y, indices, shape)
+        y, indices = type(self)._draw(x, *self._window, rng=self.rng, **self._around)
+        shape, mode = x.shape, self.padding_mode
+        return y, lambda grad_y: pool_backward(
+            grad_y, indices, shape, padding_mode=mode
+        )
 
     def _reset(self, rng: np.random.Generator) -> None:
         self.rng = np.random.default_rng(rng.integers(2**63, size=2).tolist())
@@ -154,7 +160,7 @@ class StochasticPool2d(_StochasticPool):
 
     Parameters
     ----------
-    kernel_size, stride, padding, ceil_mode
+    kernel_size, stride, padding, ceil_mode, padding_mode, padding_value
         As in `MaxPool2d`.
     rng : numpy.random.Generator or int
         Source of the draws.

@@ -86,6 +86,22 @@ def constant(function: str, argument: str, value: Any) -> float:
     return number
 
 
+def bordered(
+    function: str, mode: Any, value: Any, names: tuple[str, ...] = BORDERS
+) -> tuple[Border, float]:
+    """Check `padding_mode` and `padding_value` together, and give both."""
+    mode, number = (
+        border(function, mode, names),
+        constant(function, "padding_value", value),
+    )
+    if number and mode != "constant":
+        raise ValueError(
+            f'{function}: padding_value needs padding_mode "constant", got {number!r} '
+            f"with {mode!r}"
+        )
+    return mode, number
+
+
 def check_reflect(
     function: str,
     extents: tuple[int, ...],

@@ -8,7 +8,7 @@ from functools import lru_cache
 from math import prod
 from typing import Literal, TypeVar
 
-from convcore.problem.border import BORDERS, Border, border, check_reflect, constant
+from convcore.problem.border import BORDERS, Border, border, bordered, check_reflect
 from convcore.problem.rules import (
     Padding,
     Pair,
@@ -464,13 +464,7 @@ def _bordered(
     function: str, problem: ConvProblem, mode: str, value: float, of: str = "x"
 ) -> ConvProblem:
     """Give the problem with another border, if that makes any difference."""
-    mode = border(function, mode)
-    value = constant(function, "padding_value", value)
-    if value and mode != "constant":
-        raise ValueError(
-            f'{function}: padding_value needs padding_mode "constant", got {value!r} '
-            f"with {mode!r}"
-        )
+    mode, value = bordered(function, mode, value)
     if mode == "reflect":
         first = 3 - problem.ndim
         check_reflect(function, problem.in_extent[first:], problem.padding[first:], of)
