@@ -36,6 +36,26 @@ MODELS = {
     "separable": (lambda: nn.SeparableConv2d(1, 1, 3, padding=1, **F64), (1, 5, 5)),
     "shared": (lambda: nn.SharedKernelConv2d(1, 1, 3, 2, 1, **F64), (1, 6, 5)),
     "depthwise": (lambda: nn.SharedDepthwiseConv1d(1, 1, 3, **F64), (1, 6)),
+    "local, mirrored": (
+        lambda: nn.LocallyConnected2d(
+            1, 1, (5, 6), 3, padding=2, padding_mode="reflect", **F64
+        ),
+        (1, 5, 6),
+    ),
+    "shared, around": (
+        lambda: nn.SharedKernelConv2d(
+            1, 1, 3, 2, "same", padding_mode="circular", **F64
+        ),
+        (1, 6, 5),
+    ),
+    "sums, full": (lambda: nn.SumPool2d(3, 2, "full", ceil_mode=True), (1, 6, 5)),
+    "not connected": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 1, 3, **F64),
+            nn.MaskedConv2d(1, 1, 2, connections=np.zeros((1, 1), bool), **F64),
+        ),
+        (1, 6, 5),
+    ),
 }
 
 

@@ -1,5 +1,6 @@
 """Every padding mode of convolution, forward and backward, and padding by itself."""
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import convcore
-from convcore import algorithms, plan
+from convcore import algorithms, nn, plan
 from convcore import functional as F
 from convcore.functional import _sides
 from convcore.problem import ConvProblem
@@ -433,6 +434,49 @@ def test_errors_of_pad(pads: Any, mode: str, error: type[Exception], text: str) 
         F.pad(np.zeros((1, 3)), pads, mode)
     assert text in str(caught.value)
     assert str(caught.value).startswith("pad: ")
+
+
+# Operations with a padding that may be nothing but zeros, and why.
+ZEROS_ALONE = {
+    "channel_avg_pool": "there are no channels beside the first and the last",
+    "channel_avg_pool_backward": "the same",
+    "ChannelAvgPool": "the same",
+    **{
+        f"max_unpool{n}d": "padding tells the shape of what was pooled"
+        for n in (1, 2, 3)
+    },
+    **{
+        name: "what lies around x is not real, and not counted: that is the operation"
+        for n in (1, 2, 3)
+        for name in (
+            f"partial_conv{n}d",
+            f"partial_conv{n}d_backward",
+            f"PartialConv{n}d",
+        )
+    },
+}
+
+
+def test_every_operation_with_a_padding_has_modes() -> None:
+    """And a value for a constant one, but for its transpose, which is none."""
+    without, valueless = set(), set()
+    for room in (F, nn):
+        for name in room.__all__:
+            made = getattr(room, name)
+            layer = inspect.isclass(made) and issubclass(made, nn.Layer)
+            if not layer and not inspect.isfunction(made):
+                continue
+            arguments = inspect.signature(made).parameters
+            if "padding" not in arguments:
+                continue
+            if "padding_mode" not in arguments:
+                without.add(name)
+            elif "padding_value" not in arguments:
+                valueless.add(name)
+    assert without == ZEROS_ALONE.keys()
+    assert {name.lower().replace("_", "")[:13] for name in valueless} == {
+        "convtranspose"
+    }
 
 
 def test_renormalised_borders_are_partial_convolutions() -> None:

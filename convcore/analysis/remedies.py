@@ -28,6 +28,16 @@ def _separable(layer: nn.SeparableConv2d, extents: Extents) -> tuple[Window, ...
     return windows(layer.depthwise, extents)  # the other one is of 1 x 1
 
 
+@connect.register(nn.MaskedConv1d)
+@connect.register(nn.MaskedConv2d)
+@connect.register(nn.MaskedConv3d)
+def _masked(layer: nn.MaskedConv2d, pixels: Pixels) -> tuple[Pixels, Back]:
+    after, back = connect.dispatch(object)(layer, pixels)
+    if layer.connections.any():  # channels are counted once
+        return after, back
+    return after, lambda counts: np.zeros_like(back(counts))
+
+
 @connect.register(nn.BorderPassthrough1d)
 @connect.register(nn.BorderPassthrough2d)
 @connect.register(nn.BorderPassthrough3d)

@@ -4,13 +4,13 @@ from typing import Any, ClassVar
 
 from convcore import functional as F
 from convcore.arguments import integer
-from convcore.nn._pooling import BorderPool
+from convcore.nn._pooling import WindowPool
 from convcore.problem import Padding, Size
 
 __all__ = ["AvgPool1d", "AvgPool2d", "AvgPool3d"]
 
 
-class _AvgPool(BorderPool):
+class _AvgPool(WindowPool):
     _defaults: ClassVar[dict[str, Any]] = {
         "stride": None,
         "padding": 0,
@@ -32,7 +32,7 @@ class _AvgPool(BorderPool):
         padding_value: float = 0,
     ) -> None:
         window = (kernel_size, stride, padding, 1, ceil_mode)
-        self._set_border(padding_mode, padding_value, *window)
+        self._set_window(padding_mode, padding_value, *window)
         if count_include_pad is False and padding_mode != self._plain:
             raise ValueError(
                 f"{type(self).__name__}: count_include_pad=False needs padding_mode "

@@ -11,7 +11,7 @@ from convcore.functional._max_pooling import (
     label_type,
     max_pool,
 )
-from convcore.nn._pooling import BorderPool
+from convcore.nn._pooling import WindowPool
 from convcore.nn.layer import Backward
 from convcore.problem import Padding, Size
 from convcore.runtime.arrays import Array
@@ -19,7 +19,7 @@ from convcore.runtime.arrays import Array
 __all__ = ["MaxPool1d", "MaxPool2d", "MaxPool3d"]
 
 
-class _MaxPool(BorderPool):
+class _MaxPool(WindowPool):
     _plain = _framed.IGNORED
     _defaults: ClassVar[dict[str, Any]] = {
         "stride": None,
@@ -40,7 +40,7 @@ class _MaxPool(BorderPool):
         padding_value: float = 0,
     ) -> None:
         window = (kernel_size, stride, padding, dilation, ceil_mode)
-        self._set_border(padding_mode, padding_value, *window)
+        self._set_window(padding_mode, padding_value, *window)
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
         name, shape = type(self).__name__, np.shape(x)

@@ -6,7 +6,7 @@ import numpy as np
 
 from convcore import functional as F
 from convcore.arguments import real
-from convcore.nn._pooling import BorderPool, Pool
+from convcore.nn._pooling import Pool, WindowPool
 from convcore.nn.layer import Backward, Layer, changed, frozen
 from convcore.problem import Padding, Size
 from convcore.runtime.arrays import Array
@@ -34,7 +34,7 @@ def _check_power(layer: str, norm_type: float) -> None:
         raise ValueError(f"{layer}: norm_type must be > 0, got {norm_type!r}")
 
 
-class _SumPool(BorderPool):
+class _SumPool(WindowPool):
     _defaults: ClassVar[dict[str, Any]] = {
         "stride": None,
         "padding": 0,
@@ -52,7 +52,7 @@ class _SumPool(BorderPool):
         padding_value: float = 0,
     ) -> None:
         window = (kernel_size, stride, padding, 1, ceil_mode)
-        self._set_border(padding_mode, padding_value, *window)
+        self._set_window(padding_mode, padding_value, *window)
 
 
 class SumPool1d(_SumPool):
@@ -97,7 +97,7 @@ class SumPool3d(_SumPool):
     _functions = F.sum_pool3d, F.sum_pool3d_backward
 
 
-class _LPPool(BorderPool):
+class _LPPool(WindowPool):
     _defaults: ClassVar[dict[str, Any]] = {
         "stride": None,
         "ceil_mode": False,
@@ -118,7 +118,7 @@ class _LPPool(BorderPool):
         _check_power(type(self).__name__, norm_type)
         self.norm_type = norm_type
         window = (kernel_size, stride, padding, 1, ceil_mode)
-        self._set_border(padding_mode, padding_value, *window)
+        self._set_window(padding_mode, padding_value, *window)
 
     @property
     def _window(self) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ import numpy as np
 from convcore import functional as F
 from convcore.arguments import Seed, generator
 from convcore.functional.fractional_max_pool import output_extents
-from convcore.nn._pooling import ANY_EXTENT, BorderPool, Pool
+from convcore.nn._pooling import ANY_EXTENT, Pool, WindowPool
 from convcore.nn.layer import Backward, changed, frozen
 from convcore.problem import Padding, Size
 from convcore.runtime.arrays import Array
@@ -63,7 +63,7 @@ class _FractionalMaxPool(Pool):
         return ", ".join([f"kernel_size={self.kernel_size}", *options])
 
 
-class _StochasticPool(BorderPool):
+class _StochasticPool(WindowPool):
     _plain = "ignore"
     _defaults: ClassVar[dict[str, Any]] = {
         "stride": None,
@@ -84,7 +84,7 @@ class _StochasticPool(BorderPool):
         rng: Seed,
     ) -> None:
         window = (kernel_size, stride, padding, 1, ceil_mode)
-        self._set_border(padding_mode, padding_value, *window)
+        self._set_window(padding_mode, padding_value, *window)
         self.rng = generator(type(self).__name__, rng)
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
