@@ -15,7 +15,7 @@ from convcore.functional._checks import share, vector
 from convcore.functional._elementwise import bits, check_place
 from convcore.functional.call import apply
 from convcore.functional.loss import Loss, Reduction, gradient_of_loss
-from convcore.runtime.arrays import Array, empty, like, ready
+from convcore.runtime.arrays import Array, check_out, empty, like, ready
 
 __all__ = ["cross_entropy", "cross_entropy_backward"]
 
@@ -152,6 +152,7 @@ def cross_entropy_backward(
         out = like(x)
     else:
         check_place(name, out, x.shape, x.dtype, (scores,))
+        check_out(name, out, x.shape, x.dtype, (*truth, gradient))
     _run("backward", job, (x, *truth, gradient), (out,))
     return out
 
