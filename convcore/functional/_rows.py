@@ -153,7 +153,8 @@ def kept(function: str, known: Any, job: Rows) -> Wide | None:
     """Check the statistics of the rows that a caller has kept, if they are apart."""
     if type(known) is tuple:
         mean, rstd = known
-        return statistics_of(function, mean, rstd, job.rows)
+        apart = statistics_of(function, mean, rstd, job.rows)
+        return None if apart is None else np.concatenate(apart, None)
     joined: Wide | None = known
     return joined
 

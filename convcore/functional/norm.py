@@ -220,7 +220,7 @@ def batch_norm_backward(
     weight = per_channel(name, "weight", weight, channels, x)
     if not training:
         running = running_mean, running_var
-        statistics = _from_running(running_pair(name, running, channels, x, False), eps)
+        statistics = running_pair(name, running, channels, x, False)
         inputs += running
     else:
         known = statistics_of(name, mean, rstd, channels)
@@ -231,7 +231,7 @@ def batch_norm_backward(
     ]
     grad_x, grad_weight, grad_bias = places(name, out, wanted, x.dtype, inputs)
     apply(
-        *("norm_channels", "backward", job.sizes, grads, x, weight, statistics),
+        *("norm_channels", "backward", job.sizes, grads, x, weight, *statistics),
         *(grad_x, grad_weight, grad_bias),
         work=2 * x.size,
         scratch=job.scratch,
@@ -302,7 +302,7 @@ def running_pair(
     return ready_mean, ready_var
 
 
-def _statistics(x: Array, job: _Job) -> Wide:
+def _statistics(x: Array, job: _Job) -> Pair:
     """Take mean and 1 / deviation of each channel: (2, C)."""
     statistics = np.empty((2, job.channels))
     nothing = (None,) * 5
@@ -311,16 +311,4 @@ def _statistics(x: Array, job: _Job) -> Wide:
         work=x.size,
         scratch=job.scratch,
     )
-    return statistics
-
-
-@np.errstate(all="ignore")
-def _from_running(running: Pair, eps: float) -> Wide:
-    """Give running statistics as mean and 1 / deviation: (2, C)."""
-    mean, var = running
-    assert mean is not None
-    assert var is not None
-    statistics = np.empty((2, len(mean)))
-    statistics[0] = mean
-    statistics[1] = 1 / np.sqrt(var.astype(np.float64) + eps)
-    return statistics
+    return statistics[0], statistics[1]
