@@ -1,5 +1,6 @@
 """Losses: values, gradients, weights, ignored targets, errors."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -272,6 +273,34 @@ ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"label_smoothing": 1.5}, ValueError, "label_smoothing must be <= 1"),
     ({"label_smoothing": -0.1}, ValueError, "label_smoothing must be >= 0"),
 ]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_many_classes_are_looked_at_first(
+    count: int, team: Callable[[int], None]
+) -> None:
+    """Also by several threads; nothing is written where one of them is wrong."""
+    team(count)
+    x = np.zeros((1, 3, 40000), np.float32)
+    target = np.arange(40000).reshape(1, -1) % 4
+    target[target == 3] = -7
+    weight = np.array([1.0, 0.0, 1.0], np.float32)
+    loss = F.cross_entropy(x, target, ignore_index=-7)
+    assert loss == pytest.approx(np.log(3))
+    half = F.cross_entropy(x, target, weight, -7, label_smoothing=0.25)
+    assert half == pytest.approx(np.log(3) * (0.75 + 0.25 * 30000 / 20000 * 2 / 3))
+    out = np.full_like(x, 5)
+    for wrong in (3, -1, -(2**63), 2**63 - 1):
+        target[0, -2] = wrong
+        with pytest.raises(ValueError, match=f"target must lie in 0..2 .*got {wrong}"):
+            F.cross_entropy_backward(x, target, ignore_index=-7, out=out)
+        with pytest.raises(ValueError, match="target must lie in 0..2"):
+            F.cross_entropy(x, target, ignore_index=-7)
+    assert (out == 5).all()
+    own = np.zeros((2, 1))
+    target = own.view(np.int64)[:, 0]
+    with pytest.raises(ValueError, match="out must not overlap an input"):
+        F.cross_entropy_backward(np.zeros((2, 1)), target, out=own)
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "cross_entropy_backward"])

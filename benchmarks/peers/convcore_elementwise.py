@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.case import Data
+from benchmarks.case import Array, Data
 from benchmarks.elementwise import ElementwiseCase
 from benchmarks.peers import Unsupported
 from convcore import functional
+
+_EPS = 1e-5  # of all normalisations but RMS normalisation
 
 
 def call(case: ElementwiseCase, arrays: Data) -> Callable[[], Any]:
@@ -50,9 +52,30 @@ def _arguments(case: ElementwiseCase, arrays: Data) -> dict[str, Any]:
         known["running_var"] = np.ones(channels, case.dtype)
     if case.backward:
         known["grad_output"] = arrays.grad_y if case.y_shape else 1.0
+        known |= _kept(case, arrays.x)
         if case.op == "dropout":
             known["mask"] = case.mask()
     return known
+
+
+def _kept(case: ElementwiseCase, x: Array) -> dict[str, Array]:
+    """Give what a normalisation's forward pass leaves to the gradient, as in a layer."""
+    name = case.operation.function
+    if name == "batch_norm" and case.operation.options["training"]:
+        rows, axes = x, (0, *range(2, x.ndim))
+    elif name in ("group_norm", "instance_norm"):
+        groups = case.groups if name == "group_norm" else x.shape[1]
+        rows, axes = x.reshape(len(x), groups, -1), (2,)
+    elif name in ("layer_norm", "rms_norm"):
+        rows, axes = x, (-1,)
+    else:
+        return {}
+    mean = rows.mean(axes, np.float64)
+    square = np.square(rows, dtype=np.float64).mean(axes)
+    eps = _EPS
+    if name == "rms_norm":
+        mean, eps = np.zeros_like(mean), float(np.finfo(x.dtype).eps)
+    return {"mean": mean, "rstd": 1 / np.sqrt(square - mean**2 + eps)}
 
 
 def _bound(function: Callable[..., Any], known: dict[str, Any]) -> Callable[[], Any]:

@@ -15,6 +15,7 @@ from convcore import plan
 from convcore.arguments import exact
 from convcore.functional import _sides
 from convcore.functional._checks import needed
+from convcore.functional._outs import places
 from convcore.functional.call import PackedWeight, run
 from convcore.problem import ConvProblem, Direction
 from convcore.runtime import cpu, precision
@@ -98,11 +99,12 @@ def backward(
     how: tuple[Any, ...],
     flip: bool,
     transposed: bool = False,
+    out: Any = None,
 ) -> Grads:
     """Do the backward pass of a convolution, or of a transposed one, in any rank.
 
     The latter exchanges the roles of x and y in its problem, and so the directions.
-    `operands` are grad_output, x, weight and needs.
+    `operands` are grad_output, x, weight and needs; `out` is as `places` takes it.
     """
     grad_output, x, weight, needs = operands
     needs_x, needs_weight, needs_bias = needed(function, needs)
@@ -116,26 +118,32 @@ def backward(
     def job(direction: Direction) -> Job:
         return job_of(function, ndim, direction, shapes, dtype, how, transposed)
 
-    _check_gradient(function, grad_output, x, job("bgrad").result)
-    grad_x = grad_weight = grad_bias = None
+    sums = job("bgrad")
+    _check_gradient(function, grad_output, x, sums.result)
+    wanted = (
+        x.shape if needs_x else None,
+        weight.shape if needs_weight else None,
+        (sums.channels,) if needs_bias else None,
+    )
+    grad_x, grad_weight, grad_bias = places(
+        function, out, wanted, dtype, (grad_output, x, weight)
+    )
     dy = flat(grad_output, dtype)
-    if needs_x:
-        grad_x = empty(x.shape, dtype)
+    if grad_x is not None:
         direction: Direction = "fprop" if transposed else "dgrad"
-        found, weights = job(direction), flat(weight, dtype)
-        if found.border is None:
-            run(found.plan, dy, weights, None, grad_x)
+        chosen, weights = job(direction), flat(weight, dtype)
+        if chosen.border is None:
+            run(chosen.plan, dy, weights, None, grad_x)
         else:
-            _spread(found, dy, weights, None, grad_x)
-    if needs_weight:
+            _spread(chosen, dy, weights, None, grad_x)
+    if grad_weight is not None:
         x = flat(x, dtype)
-        grad_weight = empty(weight.shape, dtype)
-        run(job("wgrad").plan, *((dy, x) if transposed else (x, dy)), grad_weight)
+        found = empty(weight.shape, dtype) if flip else grad_weight
+        run(job("wgrad").plan, *((dy, x) if transposed else (x, dy)), found)
         if flip:
-            grad_weight = flat(_turned(function, grad_weight, flip), dtype)
-    if needs_bias:
-        grad_bias = empty((job("bgrad").channels,), dtype)
-        run(job("bgrad").plan, dy, grad_bias)
+            np.copyto(grad_weight, _turned(function, found, flip))
+    if grad_bias is not None:
+        run(sums.plan, dy, grad_bias)
     return grad_x, grad_weight, grad_bias
 
 

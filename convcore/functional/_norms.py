@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convcore.functional._checks import vector
-from convcore.runtime.arrays import Array, check_out, like
+from convcore.runtime.arrays import Array, check_out, like, ready
 
 Wide = npt.NDArray[np.float64]
 
@@ -43,8 +43,10 @@ def result(function: str, out: Any, x: Array, *others: Array | None) -> Array:
     return given
 
 
-def statistics_of(function: str, mean: Any, rstd: Any, count: int) -> Wide | None:
-    """Check statistics that a caller has kept, and join them as the kernels take them.
+def statistics_of(
+    function: str, mean: Any, rstd: Any, count: int
+) -> tuple[Wide, Wide] | None:
+    """Check statistics that a caller has kept, and give them as kernels take them.
 
     Parameters
     ----------
@@ -53,21 +55,26 @@ def statistics_of(function: str, mean: Any, rstd: Any, count: int) -> Wide | Non
     """
     if mean is None and rstd is None:
         return None
-    joined = np.empty((2, count))
-    for row, argument, array in ((0, "mean", mean), (1, "rstd", rstd)):
-        if not isinstance(array, np.ndarray) or array.dtype != np.float64:
-            kind = getattr(array, "dtype", type(array).__name__)
-            raise TypeError(
-                f"{function}: {argument} must be an array of float64, as mean and rstd "
-                f"are kept together, got {kind}"
-            )
-        if array.size != count:
-            raise ValueError(
-                f"{function}: {argument} must have {count} elements, got shape "
-                f"{array.shape}"
-            )
-        joined[row] = array.reshape(-1)
-    return joined
+    return (
+        _statistic(function, "mean", mean, count),
+        _statistic(function, "rstd", rstd, count),
+    )
+
+
+def _statistic(function: str, argument: str, array: Any, count: int) -> Wide:
+    """Check one of them."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.float64:
+        kind = getattr(array, "dtype", type(array).__name__)
+        raise TypeError(
+            f"{function}: {argument} must be an array of float64, as mean and rstd "
+            f"are kept together, got {kind}"
+        )
+    if array.size != count:
+        raise ValueError(
+            f"{function}: {argument} must have {count} elements, got shape "
+            f"{array.shape}"
+        )
+    return ready(function, argument, array)
 
 
 _REAL, _INTEGER = struct.Struct("d"), struct.Struct("q")

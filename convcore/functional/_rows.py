@@ -1,13 +1,13 @@
 """What layer, group, instance and RMS normalisation do alike: rows of a kernel."""
 
 from array import array
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from convcore.functional._checks import like, needed
+from convcore.functional._checks import GRADIENTS, like, needed
 from convcore.functional._norms import Wide, bits, result, statistics_of
+from convcore.functional._outs import places
 from convcore.functional.call import apply
 from convcore.plan import operation
 from convcore.runtime.arrays import Array, ready
@@ -108,45 +108,70 @@ def gradients(
     weight: Any,
     needs: Any,
     statistics: Wide | None,
+    out: Any = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
-    """Give the gradients of x, weight and bias; None where not needed."""
-    names = ("x", "weight", "bias") if job.centred else ("x", "weight")
-    asked = dict(zip(names, needed(function, needs, names), strict=True))
+    """Give the gradients of x, weight and bias; None where not needed.
+
+    The last of them is always None without a centre, and `out` has no place for it.
+    """
+    asked = needed(function, needs, GRADIENTS if job.centred else GRADIENTS[:2])
     grads = like(function, "grad_output", grad_output, "x", x)
-    weight = weights_of(function, "weight", weight, job, x)
+    given, weight = weight, weights_of(function, "weight", weight, job, x)
+    shapes = (x.shape, job.weights, job.weights)
+    wanted = [
+        shape if asks else None for asks, shape in zip(asked, shapes, strict=False)
+    ]
+    made = places(function, out, wanted, x.dtype, (grad_output, x, given))
+    grad_x, grad_weight, grad_bias = made if job.centred else (*made, None)
     if statistics is None:
         statistics = np.empty((2, job.rows))
         nothing = (None,) * 3
         apply(
             *("norm_rows", "forward", job.sizes, x, *nothing, statistics), work=x.size
         )
-    grad_x = result(function, None, x) if asked["x"] else None
-    size = prod(job.weights) * job.spread
-    grad_weight = np.empty(size, x.dtype) if asked["weight"] else None
-    grad_bias = np.empty(size, x.dtype) if asked.get("bias") else None
+    sums = [_spread(grad, job) for grad in (grad_weight, grad_bias)]
     apply(
-        *("norm_rows", "backward", job.sizes, grads, x, weight, statistics),
-        *(grad_x, grad_weight, grad_bias),
+        *(
+            "norm_rows",
+            "backward",
+            job.sizes,
+            grads,
+            x,
+            weight,
+            statistics,
+            grad_x,
+            *sums,
+        ),
         work=2 * x.size,
         scratch=job.scratch,
     )
-    return grad_x, _gathered(grad_weight, job), _gathered(grad_bias, job)
+    _gather(sums, (grad_weight, grad_bias), job)
+    return grad_x, grad_weight, grad_bias
 
 
 def kept(function: str, known: Any, job: Rows) -> Wide | None:
     """Check the statistics of the rows that a caller has kept, if they are apart."""
     if type(known) is tuple:
         mean, rstd = known
-        return statistics_of(function, mean, rstd, job.rows)
+        apart = statistics_of(function, mean, rstd, job.rows)
+        return None if apart is None else np.concatenate(apart, None)
     joined: Wide | None = known
     return joined
 
 
-def _gathered(grad: Array | None, job: Rows) -> Array | None:
+def _spread(grad: Array | None, job: Rows) -> Array | None:
+    """Give room for the gradients of all elements, where some have one weight."""
+    if grad is None or job.spread == 1:
+        return grad
+    return np.empty(grad.size * job.spread, grad.dtype)
+
+
+def _gather(
+    sums: list[Array | None], grads: tuple[Array | None, ...], job: Rows
+) -> None:
     """Add the gradients of elements that have one weight."""
-    if grad is None:
-        return None
-    if job.spread > 1:
-        sums = grad.reshape(-1, job.spread).sum(axis=1, dtype=np.float64)
-        grad = sums.astype(grad.dtype)
-    return grad.reshape(job.weights)
+    if job.spread == 1:
+        return
+    for all_, grad in zip(sums, grads, strict=True):
+        if all_ is not None and grad is not None:
+            grad[...] = all_.reshape(-1, job.spread).sum(axis=1, dtype=np.float64)

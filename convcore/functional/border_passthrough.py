@@ -6,6 +6,7 @@ import numpy as np
 
 from convcore.arguments import integer
 from convcore.functional._border import Box, around
+from convcore.functional._outs import Outs, places
 from convcore.runtime.arrays import (
     Array,
     batched_shape,
@@ -85,7 +86,7 @@ def border_passthrough3d(x: Array, inner: Array, *, out: Array | None = None) ->
 
 
 def border_passthrough1d_backward(
-    grad_output: Array, inner_shape: Shape
+    grad_output: Array, inner_shape: Shape, *, out: Outs | None = None
 ) -> tuple[Array, Array]:
     """Compute the gradients of `border_passthrough1d`: see those for two axes.
 
@@ -94,11 +95,11 @@ def border_passthrough1d_backward(
     >>> border_passthrough1d_backward(np.array([[1.0, 2, 3, 4]]), (1, 2))
     (array([[1., 0., 0., 4.]]), array([[2., 3.]]))
     """
-    return _backward("border_passthrough1d_backward", 1, grad_output, inner_shape)
+    return _backward("border_passthrough1d_backward", 1, grad_output, inner_shape, out)
 
 
 def border_passthrough2d_backward(
-    grad_output: Array, inner_shape: Shape
+    grad_output: Array, inner_shape: Shape, *, out: Outs | None = None
 ) -> tuple[Array, Array]:
     """Compute the gradients of `border_passthrough2d` with respect to x and `inner`.
 
@@ -108,6 +109,8 @@ def border_passthrough2d_backward(
         Gradient of the loss with respect to y.
     inner_shape : tuple of int
         Shape of `inner`.
+    out : tuple of (array or None), optional
+        Where to write the two results, in their order; None for new memory.
 
     Returns
     -------
@@ -128,11 +131,11 @@ def border_passthrough2d_backward(
             [0., 0., 1.],
             [1., 1., 1.]]])
     """
-    return _backward("border_passthrough2d_backward", 2, grad_output, inner_shape)
+    return _backward("border_passthrough2d_backward", 2, grad_output, inner_shape, out)
 
 
 def border_passthrough3d_backward(
-    grad_output: Array, inner_shape: Shape
+    grad_output: Array, inner_shape: Shape, *, out: Outs | None = None
 ) -> tuple[Array, Array]:
     """Compute the gradients of `border_passthrough3d`: see those for two axes.
 
@@ -142,7 +145,7 @@ def border_passthrough3d_backward(
     >>> border_passthrough3d_backward(grad, (1, 1, 1, 1))[0].sum().item()
     26.0
     """
-    return _backward("border_passthrough3d_backward", 3, grad_output, inner_shape)
+    return _backward("border_passthrough3d_backward", 3, grad_output, inner_shape, out)
 
 
 def _forward(
@@ -164,7 +167,7 @@ def _forward(
 
 
 def _backward(
-    function: str, ndim: int, grad_output: Array, inner_shape: Shape
+    function: str, ndim: int, grad_output: Array, inner_shape: Shape, out: Any
 ) -> tuple[Array, Array]:
     """Write the gradients."""
     dtype = checked(function, "grad_output", grad_output)
@@ -172,7 +175,10 @@ def _backward(
         raise TypeError(f"{function}: inner_shape must be a tuple, got {inner_shape!r}")
     shape = tuple(integer(function, "inner_shape", extent, 0) for extent in inner_shape)
     box = _box(function, ndim, "grad_output", grad_output.shape, shape)
-    grad_x, grad_inner = empty(grad_output.shape, dtype), empty(shape, dtype)
+    shapes = (grad_output.shape, shape)
+    grad_x, grad_inner = places(function, out, shapes, dtype, (grad_output,))
+    assert grad_x is not None
+    assert grad_inner is not None
     np.copyto(grad_x, grad_output)
     grad_x[_middle(box)] = 0
     np.copyto(grad_inner, grad_output[_middle(box)])

@@ -5,9 +5,11 @@ around. `flip=True` turns it around along every axis, the convolution of mathema
 """
 
 from collections.abc import Collection
+from typing import Any
 
 from convcore.functional._checks import GRADIENTS
 from convcore.functional._convolution import Grads, backward, forward
+from convcore.functional._outs import Outs, moved
 from convcore.functional.partial_conv import renormalised, renormalised_backward
 from convcore.problem import Padding, Size
 from convcore.runtime.arrays import Array
@@ -198,6 +200,7 @@ def conv1d_backward(
     border: str | None = None,
     flip: bool = False,
     needs: Collection[str] = GRADIENTS,
+    out: Outs | None = None,
     algorithm: str = "auto",
 ) -> Grads:
     """Compute the gradients of `conv1d`; as `conv2d_backward`, with one spatial axis.
@@ -212,9 +215,7 @@ def conv1d_backward(
     geometry = (stride, padding, dilation, groups, padding_mode, padding_value)
     how = (*geometry, None, algorithm)
     operands = (grad_output, x, weight, needs)
-    if border is not None:
-        return renormalised_backward("conv1d_backward", 1, operands, how, flip, border)
-    return backward("conv1d_backward", 1, operands, how, flip)
+    return _gradients("conv1d_backward", 1, operands, how, (flip, border), out)
 
 
 def conv2d_backward(
@@ -231,6 +232,7 @@ def conv2d_backward(
     border: str | None = None,
     flip: bool = False,
     needs: Collection[str] = GRADIENTS,
+    out: Outs | None = None,
     algorithm: str = "auto",
 ) -> Grads:
     """Compute the gradients of `conv2d` with respect to x, weight and bias.
@@ -244,6 +246,8 @@ def conv2d_backward(
         What `conv2d` was called with.
     needs : collection of "x", "weight", "bias"
         Which gradients to compute.
+    out : tuple of (array or None), optional
+        Where to write the three results, in their order; None for new memory.
 
     Returns
     -------
@@ -281,9 +285,7 @@ def conv2d_backward(
     geometry = (stride, padding, dilation, groups, padding_mode, padding_value)
     how = (*geometry, None, algorithm)
     operands = (grad_output, x, weight, needs)
-    if border is not None:
-        return renormalised_backward("conv2d_backward", 2, operands, how, flip, border)
-    return backward("conv2d_backward", 2, operands, how, flip)
+    return _gradients("conv2d_backward", 2, operands, how, (flip, border), out)
 
 
 def conv3d_backward(
@@ -300,6 +302,7 @@ def conv3d_backward(
     border: str | None = None,
     flip: bool = False,
     needs: Collection[str] = GRADIENTS,
+    out: Outs | None = None,
     algorithm: str = "auto",
 ) -> Grads:
     """Compute the gradients of `conv3d`; as `conv2d_backward`, with three spatial axes.
@@ -314,6 +317,21 @@ def conv3d_backward(
     geometry = (stride, padding, dilation, groups, padding_mode, padding_value)
     how = (*geometry, None, algorithm)
     operands = (grad_output, x, weight, needs)
-    if border is not None:
-        return renormalised_backward("conv3d_backward", 3, operands, how, flip, border)
-    return backward("conv3d_backward", 3, operands, how, flip)
+    return _gradients("conv3d_backward", 3, operands, how, (flip, border), out)
+
+
+def _gradients(
+    function: str,
+    ndim: int,
+    operands: tuple[Array, Array, Array, Collection[str]],
+    how: tuple[Any, ...],
+    kernel: tuple[bool, str | None],
+    out: Any,
+) -> Grads:
+    """Do the backward pass in any rank; `kernel` is flip and border."""
+    flip, border = kernel
+    if border is None:
+        return backward(function, ndim, operands, how, flip, out=out)
+    grads = renormalised_backward(function, ndim, operands, how, flip, border)
+    grad_x, grad_weight, grad_bias = moved(function, out, grads, operands[:3])
+    return grad_x, grad_weight, grad_bias

@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from convcore.functional._checks import GRADIENTS
 from convcore.functional._convolution import Grads, backward, forward
+from convcore.functional._outs import Outs
 from convcore.problem import Padding, Size
 from convcore.runtime.arrays import Array
 
@@ -150,6 +151,7 @@ def conv_transpose1d_backward(
     padding_mode: str = "zeros",
     flip: bool = False,
     needs: Collection[str] = GRADIENTS,
+    out: Outs | None = None,
     algorithm: str = "auto",
 ) -> Grads:
     """Compute the gradients of `conv_transpose1d`.
@@ -166,7 +168,7 @@ def conv_transpose1d_backward(
     geometry = (stride, padding, output_padding, groups, dilation, padding_mode)
     how = (*geometry, None, algorithm)
     operands = (grad_output, x, weight, needs)
-    return backward("conv_transpose1d_backward", 1, operands, how, flip, True)
+    return backward("conv_transpose1d_backward", 1, operands, how, flip, True, out)
 
 
 def conv_transpose2d_backward(
@@ -182,6 +184,7 @@ def conv_transpose2d_backward(
     padding_mode: str = "zeros",
     flip: bool = False,
     needs: Collection[str] = GRADIENTS,
+    out: Outs | None = None,
     algorithm: str = "auto",
 ) -> Grads:
     """Compute the gradients of `conv_transpose2d` with respect to x, weight and bias.
@@ -195,6 +198,8 @@ def conv_transpose2d_backward(
         What `conv_transpose2d` was called with.
     needs : collection of "x", "weight", "bias"
         Which gradients to compute.
+    out : tuple of (array or None), optional
+        Where to write the three results, in their order; None for new memory.
 
     Returns
     -------
@@ -217,7 +222,7 @@ def conv_transpose2d_backward(
     geometry = (stride, padding, output_padding, groups, dilation, padding_mode)
     how = (*geometry, None, algorithm)
     operands = (grad_output, x, weight, needs)
-    return backward("conv_transpose2d_backward", 2, operands, how, flip, True)
+    return backward("conv_transpose2d_backward", 2, operands, how, flip, True, out)
 
 
 def conv_transpose3d_backward(
@@ -233,6 +238,7 @@ def conv_transpose3d_backward(
     padding_mode: str = "zeros",
     flip: bool = False,
     needs: Collection[str] = GRADIENTS,
+    out: Outs | None = None,
     algorithm: str = "auto",
 ) -> Grads:
     """Compute the gradients of `conv_transpose3d`.
@@ -249,4 +255,4 @@ def conv_transpose3d_backward(
     geometry = (stride, padding, output_padding, groups, dilation, padding_mode)
     how = (*geometry, None, algorithm)
     operands = (grad_output, x, weight, needs)
-    return backward("conv_transpose3d_backward", 3, operands, how, flip, True)
+    return backward("conv_transpose3d_backward", 3, operands, how, flip, True, out)

@@ -1,23 +1,28 @@
 """Cross-entropy: how surprised a network is by the true classes."""
 
+from array import array
+from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from convcore.arguments import integer
-from convcore.functional._checks import like, share, vector
+from convcore.functional._checks import like as same
 from convcore.functional._checks import reduction as check_reduction
+from convcore.functional._checks import share, vector
 from convcore.functional._elementwise import bits, check_place
 from convcore.functional.call import apply
-from convcore.functional.loss import Loss, Reduction, gradient_of_loss, rounded
-from convcore.runtime.arrays import Array, empty, ready
+from convcore.functional.loss import Loss, Reduction, gradient_of_loss
+from convcore.runtime.arrays import Array, check_out, empty, like, ready
 
 __all__ = ["cross_entropy", "cross_entropy_backward"]
 
 Classes = npt.NDArray[np.int64]
 Target = npt.NDArray[np.integer[Any]] | Array
+
+_INT64 = np.dtype(np.int64)
 
 
 def cross_entropy(
@@ -77,23 +82,21 @@ def cross_entropy(
     >>> float(cross_entropy(np.array([[0.0, 0.0], [50.0, 0.0]]), np.array([1, 0])))
     0.34657359027997264
     """
-    check_reduction("cross_entropy", reduction)
-    case = _Case("cross_entropy", x, target, weight, ignore_index, label_smoothing)
-    losses = empty(case.positions, case.x.dtype)
-    if case.x.size:
-        apply(
-            "cross_entropy",
-            "forward",
-            case.sizes(1),
-            *case.buffers,
-            losses,
-            work=case.work,
-        )
+    name = "cross_entropy"
+    x = ready(name, "x", x)
+    job = _job(name, x.shape, ignore_index, reduction, label_smoothing)
+    truth = _truth(name, x, target, weight, job)
+    losses = empty(job.positions, x.dtype)
     if reduction == "none":
+        _run("forward", job, (x, *truth), (losses, None))
         return losses
-    total = losses.sum(dtype=np.float64)
-    with np.errstate(all="ignore"):
-        return rounded(total / case.total if reduction == "mean" else total, losses)
+    loss = np.empty(1, x.dtype)
+    if x.size:
+        _run("forward", job, (x, *truth), (losses, loss))
+    else:
+        loss[0] = np.nan if reduction == "mean" else 0
+    total: np.floating[Any] = loss[0]
+    return total
 
 
 def cross_entropy_backward(
@@ -140,118 +143,145 @@ def cross_entropy_backward(
     array([[ 0.5, -0.5]])
     """
     name = "cross_entropy_backward"
-    check_reduction(name, reduction)
-    case = _Case(name, x, target, weight, ignore_index, label_smoothing)
-    shape = case.positions if reduction == "none" else None
-    scale = gradient_of_loss(name, grad_output, shape, case.x)
-    with np.errstate(all="ignore"):
-        if reduction == "mean":
-            scale = scale / case.total
-        scale = np.asarray(scale, case.x.dtype)
+    x = ready(name, "x", scores := x)
+    job = _job(name, x.shape, ignore_index, reduction, label_smoothing)
+    truth = _truth(name, x, target, weight, job)
+    shape = job.positions if reduction == "none" else None
+    gradient = gradient_of_loss(name, grad_output, shape, x)
     if out is None:
-        out = empty(case.x.shape, case.x.dtype)
+        out = like(x)
     else:
-        check_place(name, out, case.x.shape, case.x.dtype, (x,))
-    if case.x.size:
-        buffers = (*case.buffers, scale, out)
-        apply(
-            "cross_entropy",
-            "backward",
-            case.sizes(scale.size),
-            *buffers,
-            work=case.work,
-        )
+        check_place(name, out, x.shape, x.dtype, (scores,))
+        check_out(name, out, x.shape, x.dtype, (*truth, gradient))
+    _run("backward", job, (x, *truth, gradient), (out,))
     return out
 
 
-class _Case:
-    """Checked arguments of cross-entropy: what the kernel has to know."""
+class _Job(NamedTuple):
+    """What shape and numbers decide."""
 
-    def __init__(
-        self,
-        function: str,
-        x: Array,
-        target: Target,
-        weight: Array | None,
-        ignore_index: int,
-        label_smoothing: float,
-    ) -> None:
-        self.x = x = ready(function, "x", x)
-        batch = x.shape[:1] if x.ndim > 1 else ()
-        count, *rest = x.shape[len(batch) :] or (0,)
-        self._classes: int = count
-        if self._classes == 0:
-            raise ValueError(
-                f"{function}: x must have shape (N, C), (N, C, ...) or (C,) with "
-                f"C >= 1, got {x.shape}"
-            )
-        self.positions = (*batch, *rest)
-        self._extents = (prod(batch), self._classes, prod(rest))
-        self._ignored = integer(function, "ignore_index", ignore_index, -(2**63))
-        self._smoothing = share(function, "label_smoothing", label_smoothing)
-        self._soft = self._is_soft(function, target)
-        if weight is not None:
-            weight = vector(function, "weight", weight, self._classes, x)
-        classes = probabilities = None
-        if self._soft:
-            probabilities = like(function, "target", target, "x", x)
-            self.total = float(prod(self.positions))
-        else:
-            classes = self._indices(function, np.asarray(target))
-            self.total = self._weight_of(classes, weight)
-        self.buffers = (x, classes, probabilities, weight)
-        self.work = 4 * x.size
+    positions: tuple[int, ...]
+    classes: int
+    ignored: int
+    hard: "array[int]"
+    soft: "array[int]"
 
-    def sizes(self, scales: int) -> tuple[int, ...]:
-        """Give the numbers for the kernel."""
-        smoothing = bits(self._smoothing)[0]
-        return (*self._extents, self._ignored, smoothing, self._soft, scales)
 
-    def _is_soft(self, function: str, target: Any) -> bool:
-        """Tell whether the target holds probabilities; refuse what is neither."""
-        if isinstance(target, np.ma.MaskedArray):
-            raise TypeError(f"{function}: target must not be a masked array")
-        target = np.asarray(target)
-        soft = bool(target.dtype.kind == "f" and target.shape == self.x.shape)
-        if not soft and target.dtype.kind not in "iu":
-            raise TypeError(
-                f"{function}: target must hold integers, the true classes, or be of the "
-                f"shape of x {self.x.shape}, with probabilities; got {target.dtype} of "
-                f"shape {target.shape}"
-            )
-        if not soft and target.shape != self.positions:
-            raise ValueError(
-                f"{function}: target must have shape {self.positions} for these "
-                f"scores, got {target.shape}"
-            )
-        return soft
+def _job(
+    function: str,
+    shape: tuple[int, ...],
+    ignore_index: int,
+    reduction: str,
+    smoothing: float,
+) -> _Job:
+    """Check shape and numbers: once for all equal calls."""
+    usual = type(ignore_index) is int and type(smoothing) is float
+    make = _cached_job if usual and type(reduction) is str else _new_job
+    return make(function, shape, ignore_index, reduction, smoothing)
 
-    def _indices(self, function: str, target: npt.NDArray[np.integer[Any]]) -> Classes:
-        """Give the classes as the kernel reads them, all of them legal or ignored."""
-        ignored = self._ignored
-        if (target.dtype.kind == "u" and target.itemsize == 8) or ignored >= 2**63:
-            self._refuse_wrong(function, target)
-            target = np.where(target == ignored, -1, target.astype(np.int64))
-            self._ignored = -1
-        classes = np.require(target, np.int64, ("C", "A"))
-        if classes.size and not 0 <= classes.min() <= classes.max() < self._classes:
-            self._refuse_wrong(function, classes)
-        return classes
 
-    def _refuse_wrong(
-        self, function: str, target: npt.NDArray[np.integer[Any]]
-    ) -> None:
-        """Refuse what is neither a class nor ignored."""
-        wrong = (target != self._ignored) & ((target < 0) | (target >= self._classes))
-        if wrong.any():
-            raise ValueError(
-                f"{function}: target must lie in 0..{self._classes - 1} or be "
-                f"ignore_index ({self._ignored}), got {target[wrong].flat[0]}"
-            )
+def _new_job(
+    function: str,
+    shape: tuple[int, ...],
+    ignore_index: int,
+    reduction: str,
+    smoothing: float,
+) -> _Job:
+    check_reduction(function, reduction)
+    batch = shape[:1] if len(shape) > 1 else ()
+    count, *rest = shape[len(batch) :] or (0,)
+    if count == 0:
+        raise ValueError(
+            f"{function}: x must have shape (N, C), (N, C, ...) or (C,) with "
+            f"C >= 1, got {shape}"
+        )
+    ignored = integer(function, "ignore_index", ignore_index, -(2**63))
+    numbers = bits(share(function, "label_smoothing", smoothing))[0]
+    head = prod(batch), count, prod(rest), _in_kernel(ignored), numbers
+    reduced = ("none", "sum", "mean").index(reduction)
+    hard, soft = (array("q", (*head, kind, reduced)) for kind in (0, 1))
+    return _Job((*batch, *rest), count, ignored, hard, soft)
 
-    def _weight_of(self, classes: Classes, weight: Array | None) -> float:
-        """Sum the weights of all positions that are not ignored."""
-        if weight is None:
-            return float(np.count_nonzero(classes != self._ignored))
-        kept = classes[classes != self._ignored]
-        return float(weight[kept].sum(dtype=np.float64))
+
+_cached_job = lru_cache(maxsize=1024)(_new_job)
+
+
+def _in_kernel(ignored: int) -> int:
+    """Give the number of an ignored class as the kernel sees it: an int64."""
+    return ignored if ignored < 2**63 else -1
+
+
+def _run(
+    direction: str,
+    job: _Job,
+    given: tuple[Array | None, ...],
+    outs: tuple[Array | None, ...],
+) -> None:
+    """Run the kernel, which looks at the classes first."""
+    x, classes = given[:2]
+    assert x is not None
+    if not x.size:
+        return
+    sizes = job.soft if classes is None else job.hard
+    try:
+        apply("cross_entropy", direction, sizes, *given, *outs, work=4 * x.size)
+    except IndexError:
+        assert classes is not None
+        name = "cross_entropy" if direction == "forward" else "cross_entropy_backward"
+        _refuse_wrong(name, classes, job)
+        raise
+
+
+def _truth(
+    function: str, x: Array, target: Any, weight: Any, job: _Job
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Check target and weight; give classes, probabilities and weight for the kernel."""
+    if weight is not None:
+        weight = vector(function, "weight", weight, job.classes, x)
+    if (  # the usual case
+        type(target) is np.ndarray
+        and target.dtype is _INT64
+        and target.shape == job.positions
+        and job.ignored < 2**63
+        and target.flags.carray
+    ):
+        return target, None, weight
+    if isinstance(target, np.ma.MaskedArray):
+        raise TypeError(f"{function}: target must not be a masked array")
+    target = np.asarray(target)
+    if target.dtype.kind == "f" and target.shape == x.shape:
+        return None, same(function, "target", target, "x", x), weight
+    if target.dtype.kind not in "iu":
+        raise TypeError(
+            f"{function}: target must hold integers, the true classes, or be of the "
+            f"shape of x {x.shape}, with probabilities; got {target.dtype} of "
+            f"shape {target.shape}"
+        )
+    if target.shape != job.positions:
+        raise ValueError(
+            f"{function}: target must have shape {job.positions} for these "
+            f"scores, got {target.shape}"
+        )
+    return _indices(function, target, job), None, weight
+
+
+def _indices(function: str, target: npt.NDArray[np.integer[Any]], job: _Job) -> Classes:
+    """Give the classes as the kernel reads them."""
+    ignored = job.ignored
+    if (target.dtype.kind == "u" and target.itemsize == 8) or ignored >= 2**63:
+        _refuse_wrong(function, target, job)
+        inside = target.astype(np.int64)
+        target = np.where(target == ignored, _in_kernel(ignored), inside)
+    return np.require(target, np.int64, ("C", "A"))
+
+
+def _refuse_wrong(
+    function: str, target: npt.NDArray[np.integer[Any]], job: _Job
+) -> None:
+    """Refuse what is neither a class nor ignored."""
+    wrong = (target != job.ignored) & ((target < 0) | (target >= job.classes))
+    if wrong.any():
+        raise ValueError(
+            f"{function}: target must lie in 0..{job.classes - 1} or be "
+            f"ignore_index ({job.ignored}), got {target[wrong].flat[0]}"
+        )

@@ -6,6 +6,9 @@ mask as an array. Both drop the same elements for the same key, whatever the dty
 number of threads and the instruction set.
 """
 
+from array import array
+from collections.abc import Callable
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -15,9 +18,11 @@ import numpy.typing as npt
 from convcore.arguments import Seed, generator, integer
 from convcore.functional._checks import share
 from convcore.functional._elementwise import bits, check_place
-from convcore.functional.call import apply
+from convcore.functional.call import apply, single
 from convcore.problem.rules import check_addressable
-from convcore.runtime.arrays import Array, checked, empty, flat
+from convcore.runtime import cpu
+from convcore.runtime.arrays import Array, checked, like, ready
+from convcore.runtime.threads import team
 
 __all__ = [
     "dropout",
@@ -32,6 +37,7 @@ Mask = npt.NDArray[np.bool_]
 
 _WORDS = 1 << 32  # the kernel draws whole numbers below this
 _KEYS = 1 << 64
+_BOOL = np.dtype(np.bool_)
 
 
 def dropout(
@@ -120,9 +126,10 @@ def dropout_backward(
     array([0., 8.])
     """
     name = "dropout_backward"
-    scale = _scale(share(name, "p", p))
-    dtype = checked(name, "grad_output", grad_output)
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+    probability = share(name, "p", p)
+    source = ready(name, "grad_output", grad_output)
+    usual = type(mask) is np.ndarray and mask.dtype is _BOOL
+    if not usual and (not isinstance(mask, np.ndarray) or mask.dtype != np.bool_):
         kind = getattr(mask, "dtype", type(mask).__name__)
         raise TypeError(f"{name}: mask must be an array of bool, got {kind}")
     if mask.shape != grad_output.shape:
@@ -131,13 +138,14 @@ def dropout_backward(
             f"got {grad_output.shape}"
         )
     if out is None:
-        out = empty(grad_output.shape, dtype)
+        out = like(source)
     else:
-        check_place(name, out, grad_output.shape, dtype, (grad_output,))
-    flags = np.require(np.asarray(mask), None, "C").view(np.uint8)
-    sizes = (grad_output.size, bits(scale)[0])
-    source = flat(grad_output, dtype)
-    apply("dropout", "masked", sizes, source, flags, out, work=source.size // 4)
+        check_place(name, out, source.shape, source.dtype, (grad_output,))
+    if not (usual and mask.flags.c_contiguous):
+        mask = np.require(np.asarray(mask), None, "C")
+    # Not `apply`, as for activations.
+    kernel, sizes = _masked(source.size, probability, cpu.isa())
+    kernel(sizes, source, mask, out, team(source.size // 4))
     return out
 
 
@@ -206,7 +214,7 @@ def dropout_mask(shape: tuple[int, ...], key: int, p: float = 0.5) -> Mask:
     if sizes is None:
         mask.fill(False)
         return mask
-    apply("dropout", "forward", sizes, None, None, mask.view(np.uint8), work=mask.size)
+    apply("dropout", "forward", sizes, None, None, mask, work=mask.size)
     return mask
 
 
@@ -294,11 +302,11 @@ def _dropped(
     argument: str = "x",
 ) -> Array:
     """Check x and `out`, and write y, and the mask where there is one."""
-    dtype = checked(function, argument, x)
+    source = ready(function, argument, x)
     if out is None:
-        out = empty(x.shape, dtype)
+        out = like(source)
     else:
-        check_place(function, out, x.shape, dtype, (x,))
+        check_place(function, out, source.shape, source.dtype, (x,))
     result: Array = out
     sizes = _sizes(x.size, key, p)
     if sizes is None:
@@ -306,9 +314,8 @@ def _dropped(
         if mask is not None:
             mask.fill(False)
         return result
-    flags = None if mask is None else mask.view(np.uint8)
     work = 2 * x.size
-    apply("dropout", "forward", sizes, flat(x, dtype), result, flags, work=work)
+    apply("dropout", "forward", sizes, source, result, mask, work=work)
     return result
 
 
@@ -319,6 +326,12 @@ def _sizes(size: int, key: int, p: float) -> tuple[int, int, int, int] | None:
         return None
     signed = key - _KEYS if key >= _KEYS // 2 else key
     return size, signed, threshold, bits(_scale(p))[0]
+
+
+@lru_cache(maxsize=1024)
+def _masked(size: int, p: float, isa: str) -> "tuple[Callable[..., Any], array[int]]":
+    """Give the kernel of a mask that is given, and its numbers."""
+    return single("dropout", "masked"), array("q", (size, bits(_scale(p))[0]))
 
 
 def _scale(p: float) -> float:

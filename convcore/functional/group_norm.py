@@ -10,6 +10,7 @@ import numpy as np
 from convcore.arguments import boolean, integer, real
 from convcore.functional._checks import share
 from convcore.functional._norms import Wide
+from convcore.functional._outs import Outs
 from convcore.functional._rows import Rows, gradients, kept, normalised, rows_of
 from convcore.functional.norm import batch_norm, batch_norm_backward, running_pair
 from convcore.runtime.arrays import Array, ready
@@ -87,6 +88,7 @@ def group_norm_backward(
     needs: Collection[str] = ("x", "weight", "bias"),
     mean: Array | None = None,
     rstd: Array | None = None,
+    out: Outs | None = None,
 ) -> Gradients:
     """Take the gradients of `group_norm`.
 
@@ -106,6 +108,8 @@ def group_norm_backward(
         Gradients to compute.
     mean, rstd : float64, an element for each sample and group, optional
         Mean and 1 / sqrt(var + eps), where they are known; both or none.
+    out : tuple of (array or None), optional
+        Where to write the three results, in their order; None for new memory.
 
     Returns
     -------
@@ -132,6 +136,7 @@ def group_norm_backward(
         eps,
         needs,
         (mean, rstd),
+        out,
     )
 
 
@@ -210,6 +215,7 @@ def instance_norm_backward(
     needs: Collection[str] = ("x", "weight", "bias"),
     mean: Array | None = None,
     rstd: Array | None = None,
+    out: Outs | None = None,
 ) -> Gradients:
     """Take the gradients of `instance_norm`: those of `group_norm` with C groups.
 
@@ -223,6 +229,8 @@ def instance_norm_backward(
         Gradients to compute.
     mean, rstd : float64, an element for each sample and channel, optional
         Mean and 1 / sqrt(var + eps) of the input, where they are known; both or none.
+    out : tuple of (array or None), optional
+        Where to write the three results, in their order; None for new memory.
 
     Returns
     -------
@@ -248,11 +256,11 @@ def instance_norm_backward(
         _spatial(name, x, 1)
         running = running_mean, running_var
         return batch_norm_backward(
-            grad_output, x, *running, weight, False, eps, needs=needs
+            grad_output, x, *running, weight, False, eps, needs=needs, out=out
         )
     _spatial(name, x, 2)
     return group_gradients(
-        name, (grad_output, x), None, weight, eps, needs, (mean, rstd)
+        name, (grad_output, x), None, weight, eps, needs, (mean, rstd), out
     )
 
 
@@ -303,13 +311,14 @@ def group_gradients(
     eps: float,
     needs: Any,
     known: Any,
+    out: Any = None,
 ) -> Gradients:
     """Do `group_norm_backward`; `known` are the statistics, joined or apart."""
     grad_output, x = arrays
     x = ready(name, "x", x)
     job = _job(name, x, num_groups, eps)
     statistics = kept(name, known, job)
-    return gradients(name, grad_output, x, job, weight, needs, statistics)
+    return gradients(name, grad_output, x, job, weight, needs, statistics, out)
 
 
 def _job(function: str, x: Array, num_groups: Any, eps: float) -> Rows:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from convcore.arguments import exact, integer, real
+from convcore.functional._outs import Outs
 from convcore.functional._rows import Rows, gradients, kept, normalised, rows_of
 from convcore.runtime.arrays import Array, ready
 
@@ -80,6 +81,7 @@ def layer_norm_backward(
     needs: Collection[str] = ("x", "weight", "bias"),
     mean: Array | None = None,
     rstd: Array | None = None,
+    out: Outs | None = None,
 ) -> Gradients:
     """Take the gradients of `layer_norm`.
 
@@ -99,6 +101,8 @@ def layer_norm_backward(
         Gradients to compute.
     mean, rstd : float64, an element for each row, optional
         Mean and 1 / sqrt(var + eps), where they are known; both or none.
+    out : tuple of (array or None), optional
+        Where to write the three results, in their order; None for new memory.
 
     Returns
     -------
@@ -125,6 +129,7 @@ def layer_norm_backward(
         eps,
         needs,
         (mean, rstd),
+        out,
     )
 
 
@@ -182,6 +187,7 @@ def rms_norm_backward(
     *,
     needs: Collection[str] = ("x", "weight"),
     rstd: Array | None = None,
+    out: Outs | None = None,
 ) -> tuple[Array | None, Array | None]:
     """Take the gradients of `rms_norm`.
 
@@ -200,6 +206,8 @@ def rms_norm_backward(
         Gradients to compute.
     rstd : float64, an element for each row, optional
         1 / sqrt(mean(x**2) + eps), where it is known.
+    out : tuple of (array or None), optional
+        Where to write the two results, in their order; None for new memory.
 
     Returns
     -------
@@ -227,6 +235,7 @@ def rms_norm_backward(
         eps,
         needs,
         (mean, rstd),
+        out,
     )
     return grad_x, grad_weight
 
@@ -254,13 +263,14 @@ def layer_gradients(
     eps: float,
     needs: Any,
     known: Any,
+    out: Any = None,
 ) -> Gradients:
     """Do `layer_norm_backward`; `known` are the statistics, joined or apart."""
     grad_output, x = arrays
     x = ready(name, "x", x)
     job = _job(name, x, normalized_shape, eps, True)
     statistics = kept(name, known, job)
-    return gradients(name, grad_output, x, job, weight, needs, statistics)
+    return gradients(name, grad_output, x, job, weight, needs, statistics, out)
 
 
 def rms_normalised(
@@ -286,13 +296,14 @@ def rms_gradients(
     eps: float | None,
     needs: Any,
     known: Any,
+    out: Any = None,
 ) -> tuple[Array | None, Array | None]:
     """Do `rms_norm_backward`; `known` are the statistics, joined or apart."""
     grad_output, x = arrays
     x = ready(name, "x", x)
     job = _job(name, x, normalized_shape, _rms_eps(eps, x), False)
     statistics = kept(name, known, job)
-    return gradients(name, grad_output, x, job, weight, needs, statistics)[:2]
+    return gradients(name, grad_output, x, job, weight, needs, statistics, out)[:2]
 
 
 def _rms_eps(eps: float | None, x: Array) -> float:

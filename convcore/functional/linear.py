@@ -10,9 +10,10 @@ from math import prod
 
 from convcore.functional._checks import needed
 from convcore.functional._convolution import job_of
+from convcore.functional._outs import Outs, places
 from convcore.functional.call import run
 from convcore.functional.conv import conv1d_backward
-from convcore.runtime.arrays import Array, empty, ready
+from convcore.runtime.arrays import Array, check_out, empty, ready
 
 # stride, padding, dilation, groups, activation, algorithm
 _DENSE = (1, 0, 1, 1, None, "auto")
@@ -20,7 +21,9 @@ _DENSE = (1, 0, 1, 1, None, "auto")
 __all__ = ["linear", "linear_backward"]
 
 
-def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
+def linear(
+    x: Array, weight: Array, bias: Array | None = None, *, out: Array | None = None
+) -> Array:
     """Multiply each row of x by a matrix: y[o] = sum over i of weight[o, i] * x[i].
 
     Parameters
@@ -31,6 +34,8 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
         The matrix.
     bias : (out,), dtype of x, optional
         Added to each row of the result.
+    out : (..., out), dtype of x, optional
+        Where to write y; contiguous, and no part of the others.
 
     Returns
     -------
@@ -51,6 +56,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     >>> linear(np.array([1.0, 2.0]), np.array([[3.0, 4.0]]), np.array([0.5]))
     array([11.5])
     """
+    inputs = x, weight, bias
     x, weight = _checked("linear", x, weight)
     features, outputs = weight.shape[1], weight.shape[0]
     if bias is not None:
@@ -63,9 +69,13 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     leading = x.shape[:-1]
     shapes = ((prod(leading), features, 1), (outputs, features, 1))
     job = job_of("linear", 1, "fprop", shapes, x.dtype, _DENSE, False)
-    y = empty((*leading, outputs), x.dtype)
-    run(job.plan, x, weight, bias, y)
-    return y
+    shape = (*leading, outputs)
+    if out is None:
+        out = empty(shape, x.dtype)
+    else:
+        check_out("linear", out, shape, x.dtype, inputs)
+    run(job.plan, x, weight, bias, out)
+    return out
 
 
 def linear_backward(
@@ -73,6 +83,8 @@ def linear_backward(
     x: Array,
     weight: Array,
     needs: Collection[str] = ("x", "weight", "bias"),
+    *,
+    out: Outs | None = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Take the gradients of `linear`.
 
@@ -86,6 +98,8 @@ def linear_backward(
         The matrix.
     needs : names among "x", "weight", "bias"
         Gradients to compute.
+    out : tuple of (array or None), optional
+        Where to write the three results, in their order; None for new memory.
 
     Returns
     -------
@@ -106,7 +120,8 @@ def linear_backward(
     [[30.0, 40.0], [[10.0, 20.0]], [10.0]]
     """
     name = "linear_backward"
-    needed(name, needs, ("x", "weight", "bias"))
+    asked = needed(name, needs)
+    inputs = grad_output, x, weight
     x, weight = _checked(name, x, weight)
     grad_output = ready(name, "grad_output", grad_output, x.dtype)
     if grad_output.shape != (*x.shape[:-1], weight.shape[0]):
@@ -114,18 +129,24 @@ def linear_backward(
             f"{name}: grad_output must have shape "
             f"{(*x.shape[:-1], weight.shape[0])}, got {grad_output.shape}"
         )
-    rows = prod(x.shape[:-1])
-    grad_x, grad_weight, grad_bias = conv1d_backward(
-        grad_output.reshape(rows, weight.shape[0], 1),
-        x.reshape(rows, weight.shape[1], 1),
+    rows, (outputs, features) = prod(x.shape[:-1]), weight.shape
+    shapes = (x.shape, weight.shape, (outputs,))
+    wanted = [
+        shape if asks else None for asks, shape in zip(asked, shapes, strict=True)
+    ]
+    grad_x, grad_weight, grad_bias = places(name, out, wanted, x.dtype, inputs)
+    conv1d_backward(
+        grad_output.reshape(rows, outputs, 1),
+        x.reshape(rows, features, 1),
         weight[:, :, None],
         needs=needs,
+        out=(
+            None if grad_x is None else grad_x.reshape(rows, features, 1),
+            None if grad_weight is None else grad_weight[:, :, None],
+            grad_bias,
+        ),
     )
-    return (
-        None if grad_x is None else grad_x.reshape(x.shape),
-        None if grad_weight is None else grad_weight.reshape(weight.shape),
-        grad_bias,
-    )
+    return grad_x, grad_weight, grad_bias
 
 
 def _checked(function: str, x: Array, weight: Array) -> tuple[Array, Array]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from convcore.functional._checks import like
 from convcore.functional._checks import reduction as check_reduction
+from convcore.functional._elementwise import check_place
 from convcore.runtime.arrays import Array, empty, ready
 
 __all__ = [
@@ -70,6 +71,8 @@ def mse_loss_backward(
     target: Array,
     reduction: Reduction = "mean",
     grad_output: float | Array = 1.0,
+    *,
+    out: Array | None = None,
 ) -> Array:
     """Take the gradient of `mse_loss` with respect to x; the target's is its negative.
 
@@ -79,6 +82,8 @@ def mse_loss_backward(
         As in the forward call.
     grad_output : float, or an array of the shape of x for "none"
         Gradient of the loss.
+    out : shape and dtype of x, optional
+        Where to write the gradient; x or target works in place.
 
     Returns
     -------
@@ -95,6 +100,7 @@ def mse_loss_backward(
     array([ 0., -2.])
     """
     name = "mse_loss_backward"
+    given = x, target
     check_reduction(name, reduction)
     x = ready(name, "x", x)
     target = like(name, "target", target, "x", x)
@@ -102,10 +108,13 @@ def mse_loss_backward(
     scale = 2 * gradient_of_loss(name, grad_output, shape, x)
     if reduction == "mean":
         scale = scale / np.float64(x.size)
-    grad_x = empty(x.shape, x.dtype)
-    np.subtract(x, target, out=grad_x)
-    np.multiply(grad_x, scale.astype(x.dtype), out=grad_x)
-    return grad_x
+    if out is None:
+        out = empty(x.shape, x.dtype)
+    else:
+        check_place(name, out, x.shape, x.dtype, given)
+    np.subtract(x, target, out=out)
+    np.multiply(out, scale.astype(x.dtype), out=out)
+    return out
 
 
 def rounded(total: np.float64, x: Array) -> np.floating[Any]:

@@ -17,6 +17,7 @@ from convcore.functional._norms import (
     result,
     statistics_of,
 )
+from convcore.functional._outs import Outs, places
 from convcore.functional.call import apply
 from convcore.plan import operation
 from convcore.runtime.arrays import Array, ready
@@ -161,6 +162,7 @@ def batch_norm_backward(
     needs: Collection[str] = ("x", "weight", "bias"),
     mean: Array | None = None,
     rstd: Array | None = None,
+    out: Outs | None = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Take the gradients of `batch_norm`.
 
@@ -184,6 +186,8 @@ def batch_norm_backward(
     mean, rstd : (C,) float64, optional
         Mean and 1 / sqrt(var + eps) of the batch, where they are known from the forward
         pass; both or none. Only in training.
+    out : tuple of (array or None), optional
+        Where to write the three results, in their order; None for new memory.
 
     Returns
     -------
@@ -207,7 +211,8 @@ def batch_norm_backward(
     [[[0.0], [0.0]], [2.0], [4.0]]
     """
     name = "batch_norm_backward"
-    needs_x, needs_weight, needs_bias = needed(name, needs)
+    asked = needed(name, needs)
+    inputs: list[Array | None] = [grad_output, x, weight]
     x = ready(name, "x", x)
     job = _job(name, x.shape, training, eps, 0.0)
     channels = job.channels
@@ -215,15 +220,18 @@ def batch_norm_backward(
     weight = per_channel(name, "weight", weight, channels, x)
     if not training:
         running = running_mean, running_var
-        statistics = _from_running(running_pair(name, running, channels, x, False), eps)
+        statistics = running_pair(name, running, channels, x, False)
+        inputs += running
     else:
         known = statistics_of(name, mean, rstd, channels)
         statistics = _statistics(x, job) if known is None else known
-    grad_x = result(name, None, x) if needs_x else None
-    grad_weight = np.empty(channels, x.dtype) if needs_weight else None
-    grad_bias = np.empty(channels, x.dtype) if needs_bias else None
+    shapes = (x.shape, (channels,), (channels,))
+    wanted = [
+        shape if asks else None for asks, shape in zip(asked, shapes, strict=True)
+    ]
+    grad_x, grad_weight, grad_bias = places(name, out, wanted, x.dtype, inputs)
     apply(
-        *("norm_channels", "backward", job.sizes, grads, x, weight, statistics),
+        *("norm_channels", "backward", job.sizes, grads, x, weight, *statistics),
         *(grad_x, grad_weight, grad_bias),
         work=2 * x.size,
         scratch=job.scratch,
@@ -294,7 +302,7 @@ def running_pair(
     return ready_mean, ready_var
 
 
-def _statistics(x: Array, job: _Job) -> Wide:
+def _statistics(x: Array, job: _Job) -> Pair:
     """Take mean and 1 / deviation of each channel: (2, C)."""
     statistics = np.empty((2, job.channels))
     nothing = (None,) * 5
@@ -303,16 +311,4 @@ def _statistics(x: Array, job: _Job) -> Wide:
         work=x.size,
         scratch=job.scratch,
     )
-    return statistics
-
-
-@np.errstate(all="ignore")
-def _from_running(running: Pair, eps: float) -> Wide:
-    """Give running statistics as mean and 1 / deviation: (2, C)."""
-    mean, var = running
-    assert mean is not None
-    assert var is not None
-    statistics = np.empty((2, len(mean)))
-    statistics[0] = mean
-    statistics[1] = 1 / np.sqrt(var.astype(np.float64) + eps)
-    return statistics
+    return statistics[0], statistics[1]

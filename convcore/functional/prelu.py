@@ -7,6 +7,7 @@ import numpy as np
 
 from convcore.functional._checks import needed
 from convcore.functional._elementwise import check_like, check_place
+from convcore.functional._outs import Outs, places
 from convcore.functional.call import apply
 from convcore.runtime.arrays import Array, checked, empty, flat, ready
 
@@ -69,6 +70,7 @@ def prelu_backward(
     weight: Array,
     *,
     needs: Iterable[str] = ("x", "weight"),
+    out: Outs | None = None,
 ) -> tuple[Array | None, Array | None]:
     """Take the gradients of `prelu`.
 
@@ -82,6 +84,8 @@ def prelu_backward(
         As in the forward call.
     needs : collection of "x", "weight"
         The gradients to compute.
+    out : tuple of (array or None), optional
+        Where to write the two results, in their order; None for new memory.
 
     Returns
     -------
@@ -114,26 +118,29 @@ def prelu_backward(
     check_like(name, grad_output, "x", x)
     slopes = _slopes(name, x, weight)
     grads, source = flat(grad_output, dtype), flat(x, dtype)
+    wanted = (x.shape if need_x else None, slopes.shape if need_weight else None)
+    grad_x, grad_weight = places(name, out, wanted, dtype, (grad_output, x, weight))
     if not source.size:
-        empty_x = empty(x.shape, dtype) if need_x else None
-        return empty_x, np.zeros_like(slopes) if need_weight else None
+        if grad_weight is not None:
+            grad_weight.fill(0)
+        return grad_x, grad_weight
     sizes, each = _sizes(x.shape, slopes)
     rows = bool(sizes[3])
-    grad_x = empty(x.shape, dtype) if need_x else None
     sums = None
     if need_weight and not rows:
         sums = empty((sizes[0], -(-sizes[1] // _PIECE)), dtype)
     if need_x or sums is not None:
         work = source.size // 4
         apply("prelu", "backward", sizes, grads, source, each, grad_x, sums, work=work)
-    if not need_weight:
+    if grad_weight is None:
         return grad_x, None
     if rows:
         sums = _row_sums(grads, source)
     assert sums is not None
     total = sums.reshape(-1, slopes.size, sums.size // len(sums) if not rows else 1)
     with np.errstate(all="ignore"):
-        return grad_x, total.sum(axis=(0, 2), dtype=np.float64).astype(dtype)
+        grad_weight[...] = total.sum(axis=(0, 2), dtype=np.float64)
+    return grad_x, grad_weight
 
 
 @np.errstate(all="ignore")

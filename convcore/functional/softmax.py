@@ -1,16 +1,21 @@
 """Softmax and its logarithm, along any axis."""
 
 from array import array
+from collections.abc import Callable
 from functools import lru_cache
 from math import prod
 from typing import Any
 
 from convcore.functional._checks import axis
 from convcore.functional._elementwise import check_like, check_place
-from convcore.functional.call import apply
+from convcore.functional.call import single
+from convcore.runtime import cpu
 from convcore.runtime.arrays import Array, like, ready
+from convcore.runtime.threads import team
 
 __all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward"]
+
+Job = tuple[Callable[..., Any], "array[int]"]
 
 
 def softmax(x: Array, dim: int = 1, *, out: Array | None = None) -> Array:
@@ -151,13 +156,13 @@ def log_softmax_backward(
 def _forward(function: str, log: bool, x: Any, dim: int, out: Any) -> Array:
     """Check x, its axis and `out`, and write y."""
     source = ready(function, "x", x)
-    sizes = _sizes(function, log, source.shape, dim)
+    kernel, sizes = _job(function, "forward", log, source.shape, dim)
     if out is None:
         out = like(source)
     else:
         check_place(function, out, source.shape, source.dtype, (x,))
     if source.size:
-        apply("softmax", "forward", sizes, source, out, work=4 * source.size)
+        kernel(sizes, source, out, team(4 * source.size))
     result: Array = out
     return result
 
@@ -169,31 +174,35 @@ def _backward(
     source = ready(function, "y", y)
     gradient = ready(function, "grad_output", grad_output, source.dtype)
     check_like(function, gradient, "y", source)
-    sizes = _sizes(function, log, source.shape, dim)
+    kernel, sizes = _job(function, "backward", log, source.shape, dim)
     if out is None:
         out = like(source)
     else:
         check_place(function, out, source.shape, source.dtype, (grad_output, y))
-    work = 2 * source.size
     if source.size:
-        apply("softmax", "backward", sizes, gradient, source, out, work=work)
+        kernel(sizes, gradient, source, out, team(2 * source.size))
     result: Array = out
     return result
 
 
-def _sizes(function: str, log: bool, shape: tuple[int, ...], dim: int) -> "array[int]":
-    """Give the shape as the kernel takes it: once for all equal calls."""
-    given = _cached_sizes if type(dim) is int else _new_sizes
-    return given(function, log, shape, dim)
+def _job(
+    function: str, direction: str, log: bool, shape: tuple[int, ...], dim: int
+) -> Job:
+    """Give the kernel, and the shape as it takes it: once for all equal calls.
+
+    Not `apply`, as for activations.
+    """
+    make = _cached_job if type(dim) is int else _new_job
+    return make(function, direction, log, shape, dim, cpu.isa())
 
 
-def _new_sizes(
-    function: str, log: bool, shape: tuple[int, ...], dim: int
-) -> "array[int]":
+def _new_job(
+    function: str, direction: str, log: bool, shape: tuple[int, ...], dim: int, isa: str
+) -> Job:
     """Check the axis; log, outer, extent of dim, inner."""
     along = axis(function, "dim", dim, len(shape))
     around = prod(shape[:along]), shape[along], prod(shape[along + 1 :])
-    return array("q", (log, *around))
+    return single("softmax", direction), array("q", (log, *around))
 
 
-_cached_sizes = lru_cache(maxsize=1024)(_new_sizes)
+_cached_job = lru_cache(maxsize=1024)(_new_job)

@@ -8,6 +8,7 @@ import numpy as np
 
 from convcore.arguments import integer
 from convcore.functional._checks import GRADIENTS, needed
+from convcore.functional._outs import Outs, places
 from convcore.functional.call import apply
 from convcore.runtime.arrays import Array, check_out, checked, empty, ready
 
@@ -140,6 +141,7 @@ def sparse_linear_backward(
     connections: Array | Connections,
     *,
     needs: Collection[str] = GRADIENTS,
+    out: Outs | None = None,
 ) -> Grads:
     """Compute the gradients of `sparse_linear` with respect to x, weight and bias.
 
@@ -151,6 +153,8 @@ def sparse_linear_backward(
         What `sparse_linear` was called with.
     needs : collection of "x", "weight", "bias"
         Which gradients to compute.
+    out : tuple of (array or None), optional
+        Where to write the three results, in their order; None for new memory.
 
     Returns
     -------
@@ -175,7 +179,8 @@ def sparse_linear_backward(
     [[[1.0, 4.0, 11.0]], [[1.0, 4.0], [4.0, 8.0]], [1.0, 2.0]]
     """
     name = "sparse_linear_backward"
-    needs_x, needs_weight, needs_bias = needed(name, needs)
+    asked = needed(name, needs)
+    inputs = grad_output, x, weight
     dtype = checked(name, "x", x)
     weight = ready(name, "weight", weight, dtype)
     checked(name, "grad_output", grad_output, dtype)
@@ -185,24 +190,26 @@ def sparse_linear_backward(
             f"{name}: grad_output must have shape {(*x.shape[:-1], table.outputs)}, got "
             f"{grad_output.shape}"
         )
-    grad_x = grad_weight = grad_bias = None
+    shapes = (x.shape, weight.shape, (table.outputs,))
+    wanted = [
+        shape if asks else None for asks, shape in zip(asked, shapes, strict=True)
+    ]
+    grad_x, grad_weight, grad_bias = places(name, out, wanted, dtype, inputs)
     grads = _lanes(grad_output, dtype)
-    if needs_x:
+    if grad_x is not None:
         sums = empty((table.inputs, grads.shape[1]), dtype)
         rows = (table.inputs, table.outputs)
         _gather(rows, table.transposed, weight, grads, None, sums)
-        grad_x = empty(x.shape, dtype)
         np.copyto(grad_x.reshape(-1, table.inputs), sums.T)
-    if needs_weight:
+    if grad_weight is not None:
         source = _lanes(x, dtype)
-        grad_weight = empty(weight.shape, dtype)
         sizes = (table.outputs, table.inputs, source.shape[1], weight.size)
         entries = (table.start, table.index, None)
         arrays = (*entries, None, source, grads, grad_weight)
         apply("sparse", "run", sizes, *arrays, work=weight.size * (source.shape[1] + 1))
-    if needs_bias:
+    if grad_bias is not None:
         with np.errstate(all="ignore"):
-            grad_bias = grads.sum(axis=1)
+            grads.sum(axis=1, out=grad_bias)
     return grad_x, grad_weight, grad_bias
 
 

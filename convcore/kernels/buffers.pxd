@@ -177,7 +177,8 @@ cdef inline real* room(
 cdef inline unsigned char* flags_of(
     const Buffers* held, int index, Py_ssize_t count
 ) except? NULL:
-    """Give the memory of an array of `count` bytes."""
-    if not has_type(held, index, b"B") or held.views[index].len != count:
+    """Give the memory of an array of `count` bytes, or bools."""
+    cdef bint typed = has_type(held, index, b"B") or has_type(held, index, b"?")
+    if not typed or held.views[index].len != count:
         refuse()
     return <unsigned char*>held.views[index].buf

@@ -1,7 +1,8 @@
 # Sums of the channels of a batch, taken in parts.
 #
 # What      of x, around a value of each channel: sum(x - v) and sum((x - v)**2); or of a
-#           gradient g: sum(g) and sum(g * (x - mean)).
+#           gradient g: sum(g) and sum(g * (x - mean)), and on the way, where it needs no sum,
+#           dx = factor * g.
 # Layout    x (n, c, rest), the sums (chunk, 2, unit), in float64:
 #
 #             samples   c0        c1        c2
@@ -21,7 +22,9 @@ from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 
 from convcore.kernels.blocks cimport ROUND_WORK, Rounds, first_piece, rounds
-from convcore.kernels.moments cimport Sums, load, moments, products, store
+from convcore.kernels.moments cimport (
+    Sums, load, moments, multiply_run, products, store,
+)
 from convcore.kernels.vector cimport ahead, cc_all_f64, f64v, vec
 from convcore.kernels.vector_wide cimport WIDE_LANES, wide_or_rest
 
@@ -73,9 +76,13 @@ cdef inline Py_ssize_t room_for(const Shape* s) noexcept nogil:
 
 
 cdef inline void sum_runs(
-    const Shape* s, const vec* g, const vec* x, const Room* r, Py_ssize_t begin, Py_ssize_t end
+    const Shape* s, const vec* g, const vec* x, vec* dx, const Room* r, Py_ssize_t begin,
+    Py_ssize_t end,
 ) noexcept nogil:
-    """Write units begin .. end, counted through all chunks: of x, or of g and x."""
+    """Write units begin .. end, counted through all chunks: of x, or of g and x.
+
+    And dx while g is in the cache, if there is one.
+    """
     cdef Py_ssize_t row, chunk, piece, first, last, i, channel, at, n
     cdef double* to
     cdef Sums one
@@ -94,6 +101,10 @@ cdef inline void sum_runs(
                     one = moments(ahead(x, at), n, r.centre[channel])
                 else:
                     one = products(ahead(g, at), ahead(x, at), n, r.centre[channel])
+                if dx != NULL:
+                    multiply_run(
+                        <vec*>ahead(dx, at), ahead(g, at), n, r.factors[4 * channel + 1]
+                    )
                 if i > chunk * s.chunk:
                     one.first += to[channel]
                     one.second += to[channel + s.units]
@@ -146,13 +157,13 @@ cdef inline void sum_columns(
 
 
 cdef inline void sum_task(
-    const Shape* s, const Rounds* tasks, const vec* g, const vec* x, const Room* r,
+    const Shape* s, const Rounds* tasks, const vec* g, const vec* x, vec* dx, const Room* r,
     Py_ssize_t task,
 ) noexcept nogil:
     """Do one task of the sums."""
     cdef Py_ssize_t i, blocks
     if s.columns == 0:
-        sum_runs(s, g, x, r, first_piece(tasks, task), first_piece(tasks, task + 1))
+        sum_runs(s, g, x, dx, r, first_piece(tasks, task), first_piece(tasks, task + 1))
         return
     blocks = (s.columns - 1) // COLUMNS + 1
     for i in range(first_piece(tasks, task), first_piece(tasks, task + 1)):
@@ -163,17 +174,17 @@ cdef inline void sum_task(
 
 
 cdef inline void sum_tasks(
-    const Shape* s, const Rounds* tasks, const vec* g, const vec* x, const Room* r,
+    const Shape* s, const Rounds* tasks, const vec* g, const vec* x, vec* dx, const Room* r,
     Py_ssize_t begin, Py_ssize_t end, int threads,
 ) noexcept nogil:
     """Do tasks begin .. end of the sums; OpenMP takes 0.6 us even for one thread."""
     cdef Py_ssize_t i
     if threads == 1:
         for i in range(begin, end):
-            sum_task(s, tasks, g, x, r, i)
+            sum_task(s, tasks, g, x, dx, r, i)
         return
     for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
-        sum_task(s, tasks, g, x, r, i)
+        sum_task(s, tasks, g, x, dx, r, i)
 
 
 cdef inline Rounds long_rounds(Py_ssize_t count, Py_ssize_t work, int threads) noexcept nogil:
@@ -186,9 +197,9 @@ cdef inline Rounds long_rounds(Py_ssize_t count, Py_ssize_t work, int threads) n
 
 
 cdef inline int take_sums(
-    const Shape* s, const vec* g, const vec* x, const Room* r, int threads
+    const Shape* s, const vec* g, const vec* x, vec* dx, const Room* r, int threads
 ) except -1:
-    """Write all sums of the chunks."""
+    """Write all sums of the chunks, and dx of runs, if there is one."""
     cdef Py_ssize_t begin = 0, end, j
     cdef Rounds tasks
     if s.columns:
@@ -201,7 +212,7 @@ cdef inline int take_sums(
     while begin < tasks.tasks:
         end = min(begin + tasks.step, tasks.tasks)
         with nogil:
-            sum_tasks(s, &tasks, g, x, r, begin, end, threads)
+            sum_tasks(s, &tasks, g, x, dx, r, begin, end, threads)
         PyErr_CheckSignals()
         begin = end
     return 0

@@ -2,7 +2,9 @@ from typing import Any
 
 import numpy as np
 
-_Sizes = Any  # a buffer of int64: outer, count, inner, ignored, smoothing, soft, scales
+_Sizes = (
+    Any  # a buffer of int64: outer, count, inner, ignored, smoothing, soft, reduction
+)
 _Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
 _Classes = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -13,6 +15,7 @@ def forward(
     probabilities: _Real | None,
     weight: _Real | None,
     losses: _Real,
+    loss: _Real | None,
     threads: int,
 ) -> None: ...
 def backward(
@@ -21,7 +24,7 @@ def backward(
     classes: _Classes | None,
     probabilities: _Real | None,
     weight: _Real | None,
-    scales: _Real,
+    gradients: _Real,
     dx: _Real,
     threads: int,
 ) -> None: ...

@@ -6,9 +6,11 @@
 # Layout    x is (outer, count, inner), as for softmax.pyx: rows where inner is 1, columns
 #           elsewhere. A position is a place in (outer, inner); classes are (outer, inner),
 #           probabilities lie like x.
-# Assumes   sizes (outer, count, inner, ignored class, a, soft, scales); `check` has seen
-#           the classes. dx may be x.
-# Parallel  over rows or blocks of columns; a position depends on itself alone.
+#           The loss of all is their sum, or that divided by the weight of all positions.
+# Assumes   sizes (outer, count, inner, ignored class, a, soft, reduction); dx may be x. A
+#           class that is none is an IndexError, before anything is written.
+# Parallel  over rows or blocks of columns; a position depends on itself alone. The sum is
+#           taken in turn, in float64.
 # Scratch   on the stack: a block of columns of up to 32 KB.
 # Cost      memory: one read; backward, one write as well. A class that has no truth costs
 #           nothing, even when it is impossible; an ignored position nothing whatever it is.
@@ -21,7 +23,7 @@ from libc.string cimport memcpy
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport (
-    Buffers, call, geometry_of, integers_or_nothing, reals, reals_or_nothing,
+    Buffers, call_as, geometry_of, integers_or_nothing, reals, reals_or_nothing,
 )
 from convcore.kernels.elements cimport first_lanes, lanes_of
 from convcore.kernels.log_sum cimport (
@@ -29,7 +31,8 @@ from convcore.kernels.log_sum cimport (
     spread, whole,
 )
 from convcore.kernels.truth cimport (
-    Case, Place, number, put_number, sum_of_weights, truth_of, weight_of,
+    Case, Place, kept_positions, number, put_number, sum_of_weights, truth_of, weight_of,
+    weight_of_positions, wrong_classes,
 )
 from convcore.kernels.vector cimport (
     ahead, f32v, f64v, lanes_from, part, put_part, real, until, vec,
@@ -38,6 +41,9 @@ from convcore.kernels.vector_math cimport every, log_of, magnitude
 
 cdef enum:
     MOST = 256  # columns side by side: ABREAST of the widest vectors
+    CHAINS = 16  # sums side by side
+    SURVEY = 16384  # positions that are looked at in one go
+    MEAN = 2  # reductions: 0 for none, 1 for the sum
 
 cdef inline vec costs_in_row(
     const Case* k, const vec* x, const vec* t, const vec* w, Py_ssize_t at, vec most,
@@ -336,80 +342,147 @@ cdef int every_piece(
     return 0
 
 
-cdef Case case_of(const Buffers* held) except *:
+cdef double sum_of(const vec* losses, Py_ssize_t n) noexcept nogil:
+    """Add all losses: CHAINS sums of every so many, then these."""
+    cdef double[CHAINS] sums
+    cdef Py_ssize_t i, k, whole_ = n // CHAINS * CHAINS
+    cdef double total = 0
+    for k in range(CHAINS):
+        sums[k] = 0
+    for i in range(whole_ // CHAINS):
+        for k in range(CHAINS):
+            sums[k] += number(losses, i * CHAINS + k)
+    for k in range(n - whole_):
+        sums[k] += number(losses, whole_ + k)
+    for k in range(CHAINS):
+        total += sums[k]
+    return total
+
+
+cdef Case case_of(const Buffers* held, int threads) except *:
     """Read the sizes, and the classes behind x."""
     cdef const long long* sizes = geometry_of(held, 7)
     cdef Case k
     cdef double smoothing
     k.outer, k.count, k.inner, k.ignored = sizes[0], sizes[1], sizes[2], sizes[3]
     memcpy(&smoothing, sizes + 4, sizeof(double))
-    k.soft, k.scales = sizes[5] != 0, sizes[6]
+    k.soft, k.mean = sizes[5] != 0, sizes[6] == MEAN
+    k.scales = 1 if sizes[6] else k.outer * k.inner
     if k.outer < 1 or k.count < 1 or k.inner < 1:
         raise ValueError("kernel: not the sizes of a cross-entropy")
     k.kept, k.each = 1 - smoothing, smoothing / k.count
     k.smooth = k.soft or k.each != 0
+    k.weight = <double>(k.outer * k.inner)
     k.classes = integers_or_nothing(held, 2, k.outer * k.inner)
     if k.soft == (k.classes != NULL):
         raise ValueError("kernel: either classes or probabilities")
+    if not k.soft:
+        check_classes(&k, threads)
     return k
+
+
+cdef int check_classes(Case* k, int threads) except -1:
+    """Refuse a class that is none, and count the positions that are not ignored."""
+    cdef Py_ssize_t n = k.outer * k.inner, wrong = 0, kept = 0, i
+    if n <= SURVEY:
+        wrong, kept = wrong_classes(k, 0, n), kept_positions(k, 0, n)
+    else:
+        for i in prange((n - 1) // SURVEY + 1, num_threads=threads, nogil=True):
+            wrong += wrong_classes(k, i * SURVEY, min(n, (i + 1) * SURVEY))
+            kept += kept_positions(k, i * SURVEY, min(n, (i + 1) * SURVEY))
+    if wrong:
+        raise IndexError("kernel: a class that is none")
+    k.weight = <double>kept
+    return 0
+
+
+cdef int forward_of(
+    Case* k, const vec* x, const vec* t, const vec* w, vec* losses, vec* loss, int threads
+) except -1:
+    """Write the losses, and that of all, if it is wanted."""
+    cdef double total
+    every_piece(k, x, t, w, <const vec*>NULL, losses, threads)
+    if loss != NULL:
+        if k.mean and w != NULL and not k.soft:
+            k.weight = weight_of_positions(k, w)
+        total = sum_of(<const vec*>losses, k.outer * k.inner)
+        put_number(loss, 0, total / k.weight if k.mean else total)
+    return 0
 
 
 cdef int run_forward(const Buffers* held, int threads, real* like) except -1:
     """Check x, the truth, the weights and the losses, and write the last."""
-    cdef Case k = case_of(held)
+    cdef Case k = case_of(held, threads)
     cdef Py_ssize_t size = k.outer * k.count * k.inner
     cdef const real* x = reals(held, 1, size, like)
     cdef const real* t = reals(held, 3, size, like) if k.soft else x
     cdef const real* w = reals_or_nothing(held, 4, k.count, like)
     cdef real* losses = reals(held, 5, k.outer * k.inner, like)
+    cdef real* loss = reals_or_nothing(held, 6, 1, like)
     if real is float:
-        every_piece(
-            &k, <const f32v*>x, <const f32v*>t, <const f32v*>w, <const f32v*>NULL,
-            <f32v*>losses, threads,
+        return forward_of(
+            &k, <const f32v*>x, <const f32v*>t, <const f32v*>w, <f32v*>losses, <f32v*>loss,
+            threads,
         )
     else:
-        every_piece(
-            &k, <const f64v*>x, <const f64v*>t, <const f64v*>w, <const f64v*>NULL,
-            <f64v*>losses, threads,
+        return forward_of(
+            &k, <const f64v*>x, <const f64v*>t, <const f64v*>w, <f64v*>losses, <f64v*>loss,
+            threads,
         )
-    return 0
+
+
+cdef int backward_of(
+    Case* k, const vec* x, const vec* t, const vec* w, const vec* scales, double gradient,
+    vec* dx, int threads,
+) except -1:
+    """Write dx, with one scale for all positions unless there are some."""
+    cdef vec one
+    if scales == NULL:
+        if k.mean and w != NULL and not k.soft:
+            k.weight = weight_of_positions(k, w)
+        put_number(&one, 0, gradient / k.weight if k.mean else gradient)
+        scales = &one
+    return every_piece(k, x, t, w, scales, dx, threads)
 
 
 cdef int run_backward(const Buffers* held, int threads, real* like) except -1:
-    """Check x, the truth, weights, scales and dx, and write the last."""
-    cdef Case k = case_of(held)
+    """Check x, the truth, weights, gradients of the losses and dx, and write the last."""
+    cdef Case k = case_of(held, threads)
     cdef Py_ssize_t size = k.outer * k.count * k.inner
     cdef const real* x = reals(held, 1, size, like)
     cdef const real* t = reals(held, 3, size, like) if k.soft else x
     cdef const real* w = reals_or_nothing(held, 4, k.count, like)
-    cdef const real* scales = reals(held, 5, k.scales, like)
+    cdef const long long* sizes = geometry_of(held, 7)
+    cdef const real* scales = NULL
+    cdef double gradient = 0
     cdef real* dx = reals(held, 6, size, like)
-    if k.scales != 1 and k.scales != k.outer * k.inner:
-        raise ValueError("kernel: one scale, or one for each position")
+    if sizes[6]:
+        gradient = reals(held, 5, 1, <double*>NULL)[0]
+    else:
+        scales = reals(held, 5, k.scales, like)
     if real is float:
-        every_piece(
+        return backward_of(
             &k, <const f32v*>x, <const f32v*>t, <const f32v*>w, <const f32v*>scales,
-            <f32v*>dx, threads,
+            gradient, <f32v*>dx, threads,
         )
     else:
-        every_piece(
+        return backward_of(
             &k, <const f64v*>x, <const f64v*>t, <const f64v*>w, <const f64v*>scales,
-            <f64v*>dx, threads,
+            gradient, <f64v*>dx, threads,
         )
-    return 0
 
 
-def forward(sizes, x, classes, probabilities, weight, losses, int threads):
-    """Write the losses of all positions."""
-    call(
-        (sizes, x, classes, probabilities, weight), (losses,), threads, run_forward[float],
-        run_forward[double],
+def forward(sizes, x, classes, probabilities, weight, losses, loss, int threads):
+    """Write the losses of all positions, and their sum or mean, unless it is None."""
+    call_as(
+        (sizes, x, classes, probabilities, weight), (losses, loss), threads,
+        run_forward[float], run_forward[double], 1,
     )
 
 
-def backward(sizes, x, classes, probabilities, weight, scales, dx, int threads):
-    """Write the gradient of x to dx."""
-    call(
-        (sizes, x, classes, probabilities, weight, scales), (dx,), threads,
-        run_backward[float], run_backward[double],
+def backward(sizes, x, classes, probabilities, weight, gradients, dx, int threads):
+    """Write the gradient of x to dx; there is one float64 gradient of a sum or mean."""
+    call_as(
+        (sizes, x, classes, probabilities, weight, gradients), (dx,), threads,
+        run_backward[float], run_backward[double], 1,
     )

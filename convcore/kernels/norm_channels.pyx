@@ -8,7 +8,7 @@
 #           has one writer.
 # Scratch   lent: that of the sums.
 # Cost      memory: x twice and y once; in inference x once and y once; the gradient g and x
-#           twice and dx once.
+#           twice and dx once; in inference all three once, but for columns.
 # Digits    Sums in float64 around a value of the channel (moments.pxd). The result in the
 #           type of x: x - mean is exact near the mean, what the mean lost by rounding is in
 #           the bias.
@@ -17,6 +17,7 @@
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.math cimport isfinite, sqrt
+from libc.string cimport memcpy
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport (
@@ -300,7 +301,7 @@ cdef int forward_of(
     cdef double* rstd = statistics + s.c
     if s.training:
         shifts(s, x, r)
-        take_sums(s, <const vec*>NULL, x, r, threads)
+        take_sums(s, <const vec*>NULL, x, <vec*>NULL, r, threads)
         finish_statistics(s, r, mean, rstd)
     else:
         for channel in range(s.c):
@@ -345,21 +346,46 @@ cdef int forward_call(const Buffers* held, int threads, real* like) except -1:
 
 
 cdef int backward_of(
-    const Shape* s, const vec* g, const vec* x, const vec* weight, const double* statistics,
-    vec* dx, vec* grad_weight, vec* grad_bias, const Room* r, int threads,
+    const Shape* s, const vec* g, const vec* x, const vec* weight, vec* dx, vec* grad_weight,
+    vec* grad_bias, const Room* r, int threads,
 ) except -1:
-    """Take the sums that are needed, and write the gradients."""
+    """Take the sums that are needed, and write the gradients.
+
+    In inference dx needs no sum, and runs of it are written along with the sums.
+    """
     cdef Py_ssize_t channel
     cdef bint summed = s.training or grad_weight != NULL or grad_bias != NULL
+    cdef const double* mean = r.statistics
+    cdef const double* rstd = mean + s.c
+    cdef vec* early = NULL if s.training or s.columns else dx
     if summed:
         for channel in range(s.c):
-            r.centre[channel] = statistics[channel]
-        take_sums(s, g, x, r, threads)
-    set_gradient_factors(
-        s, weight, statistics, statistics + s.c, r, grad_weight, grad_bias, summed
-    )
-    if dx != NULL:
+            r.centre[channel] = mean[channel]
+        if early != NULL:
+            set_gradient_factors(s, weight, mean, rstd, r, <vec*>NULL, <vec*>NULL, False)
+        take_sums(s, g, x, early, r, threads)
+    set_gradient_factors(s, weight, mean, rstd, r, grad_weight, grad_bias, summed)
+    if dx != NULL and not (summed and early != NULL):
         write_results(s, g, x, dx, r, threads)
+    return 0
+
+
+cdef int read_statistics(
+    const Buffers* held, const Shape* s, const Room* r, real* like
+) except -1:
+    """Read mean and 1 / deviation of the batch, or running mean and variance."""
+    cdef double* rstd = r.statistics + s.c
+    cdef real* value
+    cdef real* var
+    cdef Py_ssize_t channel
+    if s.training:
+        memcpy(r.statistics, reals(held, 4, s.c, <double*>NULL), s.c * sizeof(double))
+        memcpy(rstd, reals(held, 5, s.c, <double*>NULL), s.c * sizeof(double))
+        return 0
+    value, var = reals(held, 4, s.c, like), reals(held, 5, s.c, like)
+    for channel in range(s.c):
+        r.statistics[channel] = value[channel]
+        rstd[channel] = 1 / sqrt(var[channel] + s.eps)
     return 0
 
 
@@ -370,20 +396,20 @@ cdef int backward_call(const Buffers* held, int threads, real* like) except -1:
     cdef const real* g = reals(held, 1, size, like)
     cdef const real* x = reals(held, 2, size, like)
     cdef const real* weight = reals_or_nothing(held, 3, s.c, like)
-    cdef const double* statistics = reals(held, 4, 2 * s.c, <double*>NULL)
-    cdef real* dx = NULL if held.views[5].buf == NULL else reals(held, 5, size, like)
-    cdef real* grad_weight = reals_or_nothing(held, 6, s.c, like)
-    cdef real* grad_bias = reals_or_nothing(held, 7, s.c, like)
-    cdef Room r = room_of(held, 8, &s)
+    cdef real* dx = NULL if held.views[6].buf == NULL else reals(held, 6, size, like)
+    cdef real* grad_weight = reals_or_nothing(held, 7, s.c, like)
+    cdef real* grad_bias = reals_or_nothing(held, 8, s.c, like)
+    cdef Room r = room_of(held, 9, &s)
+    read_statistics(held, &s, &r, like)
     if real is float:
         return backward_of(
-            &s, <f32v*>g, <f32v*>x, <f32v*>weight, statistics, <f32v*>dx, <f32v*>grad_weight,
-            <f32v*>grad_bias, &r, threads,
+            &s, <f32v*>g, <f32v*>x, <f32v*>weight, <f32v*>dx, <f32v*>grad_weight, <f32v*>grad_bias,
+            &r, threads,
         )
     else:
         return backward_of(
-            &s, <f64v*>g, <f64v*>x, <f64v*>weight, statistics, <f64v*>dx, <f64v*>grad_weight,
-            <f64v*>grad_bias, &r, threads,
+            &s, <f64v*>g, <f64v*>x, <f64v*>weight, <f64v*>dx, <f64v*>grad_weight, <f64v*>grad_bias,
+            &r, threads,
         )
 
 
@@ -412,9 +438,14 @@ def forward(sizes, x, weight, bias, running_mean, running_var, y, statistics, sc
     )
 
 
-def backward(sizes, g, x, weight, statistics, dx, grad_weight, grad_bias, scratch, int threads):
-    """Write the gradients that are not None; the statistics are those of `forward`."""
+def backward(
+    sizes, g, x, weight, mean, deviation, dx, grad_weight, grad_bias, scratch, int threads
+):
+    """Write the gradients that are not None.
+
+    In training, mean and deviation are the statistics of `forward`; else the running ones.
+    """
     call_as(
-        (sizes, g, x, weight, statistics), (dx, grad_weight, grad_bias, scratch), threads,
+        (sizes, g, x, weight, mean, deviation), (dx, grad_weight, grad_bias, scratch), threads,
         backward_call[float], backward_call[double], 1,
     )

@@ -10,8 +10,9 @@ from convcore.kernels.vector_math cimport every
 
 cdef struct Case:
     Py_ssize_t outer, count, inner, ignored, scales
-    bint soft, smooth
+    bint soft, smooth, mean
     double kept, each  # 1 - a; a / C
+    double weight  # of all positions: what a mean is divided by
     Py_ssize_t columns, blocks
     const long long* classes
 
@@ -66,3 +67,35 @@ cdef inline double sum_of_weights(const Case* k, const vec* w) noexcept nogil:
     for c in range(k.count):
         total += weight_of(w, c)
     return total * k.each
+
+
+cdef inline Py_ssize_t wrong_classes(
+    const Case* k, Py_ssize_t begin, Py_ssize_t end
+) noexcept nogil:
+    """Count the positions that are neither of a class nor ignored."""
+    cdef Py_ssize_t i, found = 0, count = k.count, ignored = k.ignored
+    cdef const long long* classes = k.classes
+    for i in range(begin, end):
+        found += <Py_ssize_t>(<size_t>classes[i] >= <size_t>count) & (classes[i] != ignored)
+    return found
+
+
+cdef inline Py_ssize_t kept_positions(
+    const Case* k, Py_ssize_t begin, Py_ssize_t end
+) noexcept nogil:
+    """Count the positions that are not ignored."""
+    cdef Py_ssize_t i, found = 0, ignored = k.ignored
+    cdef const long long* classes = k.classes
+    for i in range(begin, end):
+        found += classes[i] != ignored
+    return found
+
+
+cdef inline double weight_of_positions(const Case* k, const vec* w) noexcept nogil:
+    """Add the weights of the classes of all positions that are not ignored, in turn."""
+    cdef double total = 0
+    cdef Py_ssize_t i
+    for i in range(k.outer * k.inner):
+        if k.classes[i] != k.ignored:
+            total += number(w, k.classes[i])
+    return total

@@ -118,8 +118,9 @@ def check_out(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     inputs: Sequence[Array | None],
+    name: str = "out",
 ) -> None:
-    """Check an array to write to.
+    """Check an array to write to, which `name` calls in errors.
 
     Raises
     ------
@@ -128,18 +129,20 @@ def check_out(
     """
     if type(out) is not np.ndarray:
         raise TypeError(
-            f"{function}: out must be a NumPy array, got {type(out).__name__}"
+            f"{function}: {name} must be a NumPy array, got {type(out).__name__}"
         )
     if out.dtype != dtype or not out.dtype.isnative:
-        raise TypeError(f"{function}: out must be native {dtype}, got {out.dtype}")
+        raise TypeError(f"{function}: {name} must be native {dtype}, got {out.dtype}")
     if out.shape != shape:
-        raise ValueError(f"{function}: out must have shape {shape}, got {out.shape}")
+        raise ValueError(f"{function}: {name} must have shape {shape}, got {out.shape}")
     flags = out.flags
     if not (flags.c_contiguous and flags.aligned and flags.writeable):
-        raise ValueError(f"{function}: out must be C-contiguous, aligned and writeable")
+        raise ValueError(
+            f"{function}: {name} must be C-contiguous, aligned and writeable"
+        )
     for array in inputs:
         if array is not None and np.may_share_memory(out, array):
-            raise ValueError(f"{function}: out must not overlap an input")
+            raise ValueError(f"{function}: {name} must not overlap an input")
 
 
 def batched_shape(

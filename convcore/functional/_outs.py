@@ -1,0 +1,94 @@
+"""`out=` of functions with several results: a tuple in their order, as NumPy's ufuncs.
+
+None in it stands for new memory. All of it is checked before anything is written.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from convcore.runtime.arrays import Array, check_out, empty
+
+Shapes = Sequence[tuple[int, ...] | None]
+Outs = tuple[Array | None, ...]
+
+
+def places(
+    function: str,
+    out: Any,
+    shapes: Shapes,
+    dtype: np.dtype[Any],
+    inputs: Sequence[Array | None],
+) -> Outs:
+    """Give an array for each result: that of `out`, or a new one.
+
+    Parameters
+    ----------
+    out : tuple of (ndarray or None), or None
+    shapes : shapes or None
+        Of the results in order; None is not asked for, and stays None.
+    inputs : arrays
+        What no result may overlap, as it may not overlap another one.
+    """
+    if out is None:
+        return tuple(None if shape is None else empty(shape, dtype) for shape in shapes)
+    _check(function, out, shapes, dtype, inputs)
+    return tuple(
+        empty(shape, dtype) if given is None and shape is not None else given
+        for given, shape in zip(out, shapes, strict=True)
+    )
+
+
+def moved(
+    function: str,
+    out: Any,
+    results: Outs,
+    inputs: Sequence[Array | None],
+) -> Outs:
+    """Copy results to `out` where it has a place for them, and give what holds them."""
+    if out is None:
+        return results
+    shapes = [None if result is None else result.shape for result in results]
+    dtypes = [result.dtype for result in results if result is not None]
+    _check(function, out, shapes, (dtypes or [np.dtype(np.float32)])[0], inputs)
+    for given, result in zip(out, results, strict=True):
+        if given is not None and result is not None:
+            np.copyto(given, result)
+    return tuple(
+        result if given is None else given
+        for given, result in zip(out, results, strict=True)
+    )
+
+
+def _check(
+    function: str,
+    out: Any,
+    shapes: Shapes,
+    dtype: np.dtype[Any],
+    inputs: Sequence[Array | None],
+) -> None:
+    """Check all arrays of `out`, which may not overlap each other either."""
+    if type(out) is not tuple:
+        raise TypeError(
+            f"{function}: out must be a tuple of {len(shapes)}, an array or None for "
+            f"each result, got {type(out).__name__}"
+        )
+    if len(out) != len(shapes):
+        raise ValueError(
+            f"{function}: out must have {len(shapes)} elements, an array or None for "
+            f"each result, got {len(out)}"
+        )
+    for index, (given, shape) in enumerate(zip(out, shapes, strict=True)):
+        if given is None:
+            continue
+        name = f"out[{index}]"
+        if shape is None:
+            raise ValueError(
+                f"{function}: {name} must be None, as needs does not ask for that "
+                f"gradient, got {type(given).__name__}"
+            )
+        check_out(function, given, shape, dtype, inputs, name)
+        for other in out[:index]:
+            if other is not None and np.may_share_memory(given, other):
+                raise ValueError(f"{function}: {name} must not overlap another of out")
