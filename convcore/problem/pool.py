@@ -14,6 +14,7 @@ from convcore.problem.rules import (
     Triple,
     check_addressable,
     check_extents,
+    check_shape,
     fold,
     named_padding,
     paddings,
@@ -76,6 +77,7 @@ class PoolProblem:
         ValueError, TypeError
             When a value, or the type of one, is not legal.
         """
+        check_shape(function, "x", x_shape)
         ndim = rank(function, "x", x_shape)
         kernel = sizes(function, "kernel_size", kernel_size, ndim)
         strides = kernel if stride is None else sizes(function, "stride", stride, ndim)
@@ -101,6 +103,7 @@ class PoolProblem:
         much that is on each side of each axis. Arguments as for `pool`; windows may lie
         beyond the border as a whole.
         """
+        check_shape(function, "x", x_shape)
         ndim = rank(function, "x", x_shape)
         kernel = sizes(function, "kernel_size", kernel_size, ndim)
         strides = kernel if stride is None else sizes(function, "stride", stride, ndim)
@@ -140,6 +143,7 @@ class PoolProblem:
         x_shape : (N, C, *spatial)
         output_size : int or ints; None in place of one keeps the extent of x
         """
+        check_shape(function, "x", x_shape)
         ndim = rank(function, "x", x_shape)
         check_extents(function, "x", x_shape)
         extents = x_shape[2:]
