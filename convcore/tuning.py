@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from convcore import plan
+from convcore.arguments import real
 from convcore.functional import _convolution
 from convcore.plan import Question
 from convcore.problem import ConvProblem, Direction
@@ -91,6 +92,7 @@ def autotune(
     n1g1ic3ih8oc4kh3 dgrad float32 kept
     >>> convcore.forget_tuned()
     """
+    seconds = real("autotune", "seconds", seconds, 0)
     found = {}
     try:
         for question in _asked(target, x, dtype, train):

@@ -1,230 +1,198 @@
-"""Legal calls of every public function and layer, and what comes of them when mutated.
+"""Runs mutated calls of everything public, in a process that they may end.
 
-The legal calls are those of the docstrings' examples: every public function has one that
-runs. They are recorded once, then one argument, or one number in it, is replaced by
-something else. A mutated call may give a result, or raise ValueError or TypeError with a
-text that names the function; nothing else.
+Besides the recorded calls there are those of layers and of other objects: each method,
+and the gradients that they give.
 """
 
-import doctest
-import inspect
+import faulthandler
+import gc
 import json
+import os
 import random
 import resource
 import sys
-import warnings
+import tempfile
+import tracemalloc
 from collections.abc import Callable, Iterator
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 import convcore
-from convcore import functional, init, nn, optim
+from benchmarks.calls import Call, completed, public, recorded
+from benchmarks.mutations import Mutant, Words, mutated, words_of, wrong
+from convcore import ConvProblem, PoolProblem, nn, optim
 from tests.nn.test_every_layer import TABLE as LAYERS
 
-MODULES: tuple[ModuleType, ...] = (functional, nn, init, optim, convcore)
-MEMORY = 4 << 30  # bytes of address space: what is too large is refused at once
+MEMORY = 2 << 30  # bytes of address space: what is too large is refused at once
+LEAST = 64  # bytes of an object that large data comes with
+SECONDS = 60  # of one call, at most: none takes one
 
-ABSTRACT = {"convcore.nn.Layer", "convcore.optim.Optimizer"}
-# Not called by themselves: what they do is measured in seconds, or is another's.
-LEFT_OUT = {"autotune", "explain", "forget_tuned"}
+# The first gradient of a parameter is the array that came.
+KEEPS = ("Parameter.add_grad",)
 
+# Of what all layers inherit, methods without arguments are called on one.
+WHOLE = ("Sequential",)
 
-class Call(NamedTuple):
-    """A legal call."""
+# Their memory is matplotlib's, and they take long.
+PICTURES = "convcore.viz."
 
-    name: str
-    target: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+# Functions without arguments.
+PLAIN = (
+    *("forget_tuned", "get_num_threads", "keep_memory", "release_memory"),
+    "show_config",
+)
 
-
-def public() -> dict[str, Callable[..., Any]]:
-    """Find every public function and class that can be called."""
-    found: dict[str, Callable[..., Any]] = {}
-    for module in MODULES:
-        for name in module.__all__:
-            value = getattr(module, name)
-            if name in LEFT_OUT or not callable(value):
-                continue
-            if not inspect.isclass(value) or issubclass(
-                value, (nn.Layer, optim.Optimizer)
-            ):
-                found.setdefault(f"{module.__name__}.{name}", value)
-    return found
+# Arguments of methods, by the method's name; the others have none.
+ARGUMENTS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
+    "add_grad": lambda parameter: (np.zeros_like(parameter.value),),
+    "load": lambda layer: (saved(layer),),
+    "load_state_dict": lambda keeper: (keeper.state_dict(),),
+    "lr_at": lambda schedule: (3,),
+    "reset_parameters": lambda layer: (0,),
+    "save": lambda layer: ("saved",),
+}
 
 
-def recorded(targets: dict[str, Callable[..., Any]]) -> list[Call]:
-    """Run the examples of all docstrings, and keep the calls of `targets` in them."""
-    calls: list[Call] = []
-    finder = doctest.DocTestFinder(recurse=False)
-    for name, target in targets.items():
-        names = dict(vars(inspect.getmodule(target) or convcore))
-        names.update(np=np, nn=nn, F=functional, init=init, optim=optim)
-        short = name.rsplit(".", 1)[1]
-        names[short] = _recorder(name, target, calls)
-        for test in finder.find(target, short, globs=names):
-            runner = doctest.DocTestRunner(verbose=False)
-            runner.run(test, out=lambda text: None, clear_globs=False)
-    return calls
+def saved(layer: Any) -> str:
+    name = f"{type(layer).__name__}.npz"
+    layer.save(name)
+    return name
 
 
-def completed(calls: list[Call], targets: dict[str, Callable[..., Any]]) -> list[Call]:
-    """Add calls of what has no example of its own: as for two axes, or as they come.
+def methods(name: str, thing: Any) -> Iterator[Call]:
+    """A call of each public method of an object, but for `forward`."""
+    for method in dir(thing):
+        target = getattr(thing, method)
+        if method.startswith("_") or method == "forward" or not callable(target):
+            continue
+        if isinstance(target, nn.Layer) or hasattr(type(thing), method):
+            arguments = ARGUMENTS.get(method, lambda _: ())(thing)
+            yield Call(f"{name}.{method}", target, arguments, {})
 
-    And calls of every layer that the tests make, on an array.
-    """
-    calls = list(calls)
-    known = {call.name: call for call in calls}
-    for name, target in targets.items():
-        two = known.get(f"{name[:-2]}2d")
-        if name not in known and two is not None:
-            calls.append(Call(name, target, two.args, two.kwargs))
-        elif name not in known and inspect.isclass(target) and name not in ABSTRACT:
-            calls.append(Call(name, target, (), {}))
+
+def passes(name: str, thing: Any, *inputs: Any) -> Iterator[Call]:
+    """The call of a layer or a loss, its `forward`, and the gradient of that."""
+    yield Call(f"{name}.__call__", thing.__call__, inputs, {})
+    yield Call(f"{name}.forward", thing.forward, inputs, {})
+    y, backward = thing.forward(*inputs)
+    yield Call(f"{name}.backward", backward, (np.ones_like(y),), {})
+
+
+def of_layers() -> Iterator[Call]:
     for name, (make, shape, _) in LAYERS.items():
-        calls.append(Call(f"layer {name}", make(), (np.ones(shape),), {}))
-    return calls
+        layer = make()
+        calls = methods(name, layer)
+        yield from calls if name in WHOLE else (c for c in calls if c.args)
+        yield from passes(name, layer, np.ones(shape))
 
 
-def _recorder(
-    name: str, target: Callable[..., Any], calls: list[Call]
-) -> Callable[..., Any]:
-    def record(*args: Any, **kwargs: Any) -> Any:
-        calls.append(Call(name, target, args, dict(kwargs)))
-        return target(*args, **kwargs)
-
-    return record
-
-
-NUMBERS = (
-    0,
-    1,
-    -1,
-    2,
-    7,
-    2**31,
-    2**31 - 1,
-    2**32 + 3,
-    2**62,
-    2**63,
-    -(2**63),
-    2**64 + 1,
-)
-OTHERS: tuple[Any, ...] = (
-    *(None, True, 1.5, float("nan"), float("inf"), -1.0, 1e300, "", "same", "zeros"),
-    *((), [], {}, (1,), (1, 2, 3, 4), ((1, 2),), ((1, 2), (3, 4)), b"x", 1j),
-    *(np.int64(3), np.float32(2), np.array(3)),
-)
-
-
-def _arrays(a: np.ndarray[Any, Any], rng: random.Random) -> Iterator[Any]:
-    """Give what may stand in an array's place."""
-    yield a[..., :0]
-    yield a[:0]
-    yield a[None]
-    yield a.reshape(-1)
-    yield a.ravel()[0] if a.size else a
-    yield np.zeros(
-        a.shape, rng.choice([np.int64, np.float16, np.complex64, bool, object])
-    )
-    yield a.astype(rng.choice([np.float32, np.float64, ">f4"]))
-    yield np.broadcast_to(a.dtype.type(1), a.shape)
-    yield a[..., ::-1]
-    yield a.T
-    yield np.repeat(a, 2, axis=-1) if a.ndim else a
-    if a.dtype.kind == "f":
-        yield np.full_like(a, np.nan)
-    else:
-        yield np.full_like(
-            a, rng.choice([2**31, -1, 2**62]) if a.dtype.kind == "i" else 1
-        )
-    yield np.ma.masked_less(a, 0)
-    yield a.tolist()
+def of_others() -> Iterator[Call]:
+    """Calls of what has no example, and of the methods of what is no layer."""
+    scores, classes = np.ones((4, 3)), np.array([0, 2, 1, 1])
+    yield from passes("CrossEntropyLoss", nn.CrossEntropyLoss(), scores, classes)
+    yield from passes("MSELoss", nn.MSELoss(), scores, scores + 1)
+    parameter = nn.Parameter(np.ones((2, 3)), "weight")
+    yield from methods("Parameter", parameter)
+    for make in (optim.SGD, optim.Adam):
+        optimizer = make([parameter], lr=0.1)
+        yield from methods(make.__name__, optimizer)
+        for schedule in (optim.StepLR(optimizer, 2), optim.CosineLR(optimizer, 5)):
+            yield from methods(type(schedule).__name__, schedule)
+    shape, weight = (2, 4, 9, 8), (6, 2, 3, 3)
+    how = {"stride": 2, "padding": 1, "groups": 2}
+    conv = ConvProblem.conv("conv", shape, weight, **how)
+    yield Call("ConvProblem.conv", ConvProblem.conv, ("conv", shape, weight), how)
+    yield Call("ConvProblem.parse", ConvProblem.parse, (str(conv),), {})
+    yield Call("PoolProblem.pool", PoolProblem.pool, ("pool", shape, 3), {"padding": 1})
+    yield Call("PoolProblem.adaptive", PoolProblem.adaptive, ("pool", shape, 3), {})
+    turned = ConvProblem.transposed
+    yield Call("ConvProblem.transposed", turned, ("conv", shape, (4, 3, 3, 3)), how)
+    nothing = nn.ReLU(), np.ones((1, 2), np.float32)
+    yield Call("convcore.autotune", convcore.autotune, nothing, {"seconds": 1e-3})
+    yield Call("convcore.set_num_threads", convcore.set_num_threads, (2,), {})
+    yield Call("convcore.precision", precision, ("strict",), {})
+    for name in PLAIN:
+        yield Call(f"convcore.{name}", getattr(convcore, name), (), {})
+    state = {"weight": np.ones((2, 3)), "steps": np.array([1, 2])}
+    yield Call("convcore.nn.save_npz", nn.save_npz, ("saved.npz", state), {})
+    nn.save_npz("kept.npz", state)
+    yield Call("convcore.nn.load_npz", nn.load_npz, ("kept.npz",), {})
 
 
-def changed(value: Any, rng: random.Random) -> Any:
-    """Give something in place of a value."""
-    if isinstance(value, np.ndarray) and rng.random() < 0.8:
-        return rng.choice(list(_arrays(value, rng)))
-    if isinstance(value, (tuple, list)) and value and rng.random() < 0.6:
-        items = list(value)
-        if rng.random() < 0.3:
-            items = items[:-1] if rng.random() < 0.5 else [*items, items[-1]]
-        else:
-            place = rng.randrange(len(items))
-            items[place] = changed(items[place], rng)
-        return type(value)(items)
-    if rng.random() < 0.5:
-        return rng.choice(NUMBERS)
-    return rng.choice(OTHERS)
+def precision(mode: str) -> None:
+    """Enter the block: before, it does nothing."""
+    with convcore.precision(mode):
+        pass
 
 
-def mutated(call: Call, rng: random.Random) -> tuple[Call, str]:
-    """Change one argument of a call, or give one that it left out; and name that."""
-    parameters = [
-        p
-        for p in inspect.signature(call.target).parameters.values()
-        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
-    given = {p.name: value for p, value in zip(parameters, call.args, strict=False)}
-    given.update(call.kwargs)
-    if not parameters:
-        return call, ""
-    chosen = rng.choice(parameters).name
-    if chosen == "out" and rng.random() < 0.5:  # an input that is written to
-        arrays = [v for v in given.values() if isinstance(v, np.ndarray)]
-        given[chosen] = rng.choice(arrays) if arrays else None
-    else:
-        given[chosen] = changed(given.get(chosen), rng)
-    positional = [
-        p.name for p in parameters if p.kind is p.POSITIONAL_ONLY and p.name in given
-    ]
-    args = tuple(given.pop(name) for name in positional)
-    return Call(call.name, call.target, args, given), chosen
-
-
-def verdict(call: Call, names: tuple[str, ...]) -> str | None:
-    """Run a mutated call; say what is wrong with what it does, if anything is.
-
-    Errors begin with one of `names`: a layer's may be told by the function behind it.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            call.target(*call.args, **call.kwargs)
-    except (ValueError, TypeError) as error:
-        if str(error).startswith(names):
-            return None
-        return f"{type(error).__name__} without the function's name: {error}"
-    except MemoryError:
-        return None
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return None
-
-
-def beginnings(targets: dict[str, Callable[..., Any]]) -> tuple[str, ...]:
-    """Give what an error may begin with."""
-    names = {name.rsplit(".", 1)[1] for name in targets} | set(functional.__all__)
-    return tuple(f"{name}{end}" for name in names for end in (": ", "."))
-
-
-def main() -> None:
-    """Run the calls whose seeds come on lines, `first stop`; answer two lines each."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+def legal() -> tuple[list[Call], Words]:
+    """Give all calls, and what their errors may name."""
     targets = public()
-    calls, names = completed(recorded(targets), targets), beginnings(targets)
-    for line in sys.stdin:
-        first, stop = map(int, line.split())
-        for seed in range(first, stop):
-            rng = random.Random(seed)
-            call, chosen = mutated(calls[seed % len(calls)], rng)
-            what = f"{call.name}({chosen}={call.kwargs.get(chosen, '?')!r:.60})"
-            print(json.dumps({"seed": seed, "what": what}), flush=True)
-            print(json.dumps({"seed": seed, "wrong": verdict(call, names)}), flush=True)
+    called = {k: v for k, v in targets.items() if k != "convcore.autotune"}  # seconds
+    calls = [*completed(recorded(called), called), *of_layers(), *of_others()]
+    return calls, words_of([*targets.items(), *((c.name, c.target) for c in calls)])
+
+
+def mutant(calls: list[Call], seed: int) -> Mutant:
+    return mutated(calls[seed % len(calls)], random.Random(seed))
+
+
+def leak(made: Mutant, words: Words) -> str | None:
+    """Run a call again and again; say what has become more with each.
+
+    Python keeps some hundred objects to use them again, so what a few calls leave is
+    looked at with more of them.
+    """
+    for times in (3, 8, 64, 512):
+        before = _held()
+        for _ in range(times):
+            wrong(made, words, KEEPS)
+        more = {name: number - before[name] for name, number in _held().items()}
+        objects = max(more["blocks"], more["files"], more["threads"])
+        if times > 3 and objects < times and more["bytes"] < LEAST * times:
+            return None
+    return f"leaves in {times} calls {more}"
+
+
+def _held() -> dict[str, int]:
+    """What must not grow: memory of Python and NumPy, open files, threads."""
+    gc.collect()
+    return {
+        "bytes": tracemalloc.get_traced_memory()[0],
+        "blocks": sys.getallocatedblocks(),
+        "files": len(os.listdir("/proc/self/fd")),
+        "threads": len(os.listdir("/proc/self/task")),
+    }
+
+
+def main(words: list[str]) -> None:
+    """Run the calls of the seeds from the first to the last, and print what is wrong.
+
+    With "leaks", run each many times, and print what it leaves behind.
+    """
+    first, stop, *what = words
+    leaks = what == ["leaks"]
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    calls, names = legal()
+    if leaks:
+        gc.freeze()  # what is there already is looked through no more
+        tracemalloc.start()
+    for seed in range(int(first), int(stop)):
+        made = mutant(calls, seed)
+        text = json.dumps(f"{made.call.name}({made.what})")
+        print(f'{{"seed": {seed}, "what": {text}', end="", flush=True)
+        faulthandler.dump_traceback_later(SECONDS, exit=True)
+        if leaks and not made.call.name.startswith(PICTURES):
+            found = leak(made, names)
+        else:
+            found = wrong(made, names, KEEPS)
+        faulthandler.cancel_dump_traceback_later()
+        print(f', "found": {json.dumps(found)}}}', flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["CONVCORE_CACHE"] = folder
+        os.chdir(folder)
+        main(sys.argv[1:])

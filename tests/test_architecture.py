@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "plan": {"algorithms", "kernels", "problem", "runtime"},
     "reference": {"problem"},
     "functional": {"arguments", "plan", "problem", "runtime"},
-    "tuning": {"functional", "plan", "problem", "runtime"},
+    "tuning": {"arguments", "functional", "plan", "problem", "runtime"},
     "init": {"arguments", "runtime.arrays"},
     "nn": {"arguments", "functional", "init", "problem", "runtime.arrays"},
     "optim": {"arguments", "functional", "nn", "runtime.arrays"},

@@ -1,4 +1,4 @@
-"""Legal calls with one thing wrong, of every public function and layer.
+"""Legal calls with one thing wrong, of everything public; and what they leave behind.
 
 `python -m pytest -m nightly tests/test_mutations.py` makes 100,000 of them.
 """
@@ -6,97 +6,125 @@
 import json
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from tests import mutations
+from benchmarks import calls, mutations
+from benchmarks.calls import Call
+from benchmarks.mutations import Mutant, wrong
+from tests import mutations as worker
 
-SECONDS = 60  # of one call, at most: none takes one
 QUICK, DEEP = 6_000, 100_000
 
-# Types and protocols, and what sets something for the whole process.
-NOT_CALLED = {
-    *("convcore.functional.Approximate", "convcore.functional.Reduction"),
-    *("convcore.nn.Backward", "convcore.nn.load_npz", "convcore.nn.save_npz"),
-    *("convcore.get_num_threads", "convcore.set_num_threads", "convcore.precision"),
-    *("convcore.keep_memory", "convcore.release_memory", "convcore.show_config"),
-    *mutations.ABSTRACT,
-}
 
-
-def run(first: int, stop: int) -> tuple[list[str], int]:
-    """Run calls in a process of their own; give what is wrong, and how many it ran."""
-    wrong, done, last = [], 0, "nothing"
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.mutations"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+def check(first: int, stop: int, *what: str) -> None:
+    """Run calls in a process of their own, which says when and where a call hangs."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.mutations", str(first), str(stop), *what],
+        capture_output=True,
         text=True,
         cwd=Path(__file__).parent.parent,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(f"{first} {stop}\n")
-        process.stdin.close()
-        with watched(process) as alive:
-            for line in process.stdout:
-                alive()
-                found = json.loads(line)
-                if "what" in found:
-                    last = f"{found['seed']}: {found['what']}"
-                    continue
-                done += 1
-                if found["wrong"]:
-                    wrong.append(f"{last}: {found['wrong']}")
-    if process.returncode:
-        wrong.append(f"{last}: the process ended with {process.returncode}")
-    return wrong, done
-
-
-@contextmanager
-def watched(process: "subprocess.Popen[str]") -> Iterator[Callable[[], None]]:
-    """End a process that does not say for SECONDS that it is alive."""
-    heard = time.monotonic()
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(1):
-            if time.monotonic() - heard > SECONDS:
-                process.kill()
-
-    def alive() -> None:
-        nonlocal heard
-        heard = time.monotonic()
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield alive
-    finally:
-        over.set()
-        thread.join()
+    )
+    lines = done.stdout.splitlines()
+    assert not done.returncode, f"{done.returncode} in {lines[-1:]}\n{done.stderr}"
+    calls = [json.loads(line) for line in lines]
+    bad = [f"{c['seed']}: {c['what']}: {c['found']}" for c in calls if c["found"]]
+    assert not bad, "\n".join(bad)
+    assert len(calls) == stop - first
 
 
 def test_wrong_calls_are_refused_by_name() -> None:
-    wrong, done = run(0, QUICK)
-    assert not wrong, "\n".join(wrong)
-    assert done == QUICK
+    check(0, QUICK)
 
 
 @pytest.mark.nightly
 def test_very_many_wrong_calls() -> None:
-    wrong, done = run(QUICK, DEEP)
-    assert not wrong, "\n".join(wrong)
-    assert done == DEEP - QUICK
+    check(QUICK, DEEP)
 
 
-def test_everything_public_is_called() -> None:
-    targets = mutations.public()
-    calls = mutations.completed(mutations.recorded(targets), targets)
-    missing = set(targets) - {call.name for call in calls} - NOT_CALLED
+def test_wrong_calls_leave_nothing_behind() -> None:
+    check(0, 1_100, "leaks")  # one of each
+
+
+@pytest.mark.nightly
+def test_very_many_wrong_calls_leave_nothing_behind() -> None:
+    check(1_100, 20_000, "leaks")
+
+
+def test_everything_public_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new public name needs an example, or a row in `tests/mutations.py`."""
+    monkeypatch.chdir(tmp_path)  # files of weights
+    legal, _ = worker.legal()
+    names = {call.name for call in legal}
+    missing = set(calls.public()) - names
     assert not missing
+    for layer in worker.LAYERS:
+        assert f"{layer}.backward" in names
+    for name in calls.NOT_CALLED:
+        module, _, own = name.rpartition(".")
+        assert any(m.__name__ == module and hasattr(m, own) for m in calls.MODULES), (
+            name
+        )
+
+
+HELD: list[Any] = []
+
+
+def say(x: Any, out: Any = None) -> Any:
+    """What a mutated call may do wrong, by the first element of x."""
+    match x.flat[0]:
+        case 1:
+            raise ValueError("say: x must be 0")
+        case 2:
+            raise ValueError("x must be 0")
+        case 3:
+            raise ValueError("say: must be 0")
+        case 4:
+            raise AttributeError("say: x")
+        case 5:
+            x[...] = 6
+        case 7:
+            HELD.append(x)
+
+
+@pytest.mark.parametrize(
+    ("first", "found"),
+    [
+        *((0, None), (1, None), (2, "function's name"), (3, "argument's name")),
+        *((4, "AttributeError"), (5, "writes to x"), (7, "keeps a reference")),
+    ],
+)
+def test_what_is_wrong_is_seen(first: int, found: str | None) -> None:
+    words = mutations.words_of([("tests.say", say)])
+    call = Call("tests.say", say, (), {"x": np.full(3, first, float)})
+    said = wrong(Mutant(call, ""), words)
+    assert (found is None and said is None) or (found and said and found in said)
+
+
+def test_what_must_be_refused_and_is_not_is_seen() -> None:
+    words = mutations.words_of([("tests.say", say)])
+    call = Call("tests.say", say, (), {"x": np.zeros(3)})
+    assert wrong(Mutant(call, "", refused=True), words) == "should have been refused"
+
+
+def test_hangs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call without end ends the process, and says where it was."""
+    code = """
+from tests import mutations as m
+def endless(x):
+    while True: pass
+m.SECONDS = 1
+m.legal = lambda: ([m.Call("endless", endless, (1,), {})], {"endless": {"x"}})
+m.main(["0", "5"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode
+    assert "Timeout" in done.stderr
+    assert '"seed": 0' in done.stdout

@@ -80,11 +80,18 @@ def path_count(
            [6, 9, 6],
            [4, 6, 4]])
     """
-    if dtype is not None and np.dtype(dtype) != np.float64:
+    if dtype is not None and not _is_float64(dtype):
         raise ValueError(f"path_count: dtype must be float64 or None, got {dtype!r}")
     extents = checked_shape("path_count", model, input_shape)[1:]
     after, back = connect(model, Pixels(extents))
     return back(np.ones(after.extents, np.int64 if dtype is None else np.float64))
+
+
+def _is_float64(dtype: Any) -> bool:
+    try:
+        return np.dtype(dtype) == np.float64
+    except (TypeError, ValueError):
+        return False
 
 
 def path_ratio(

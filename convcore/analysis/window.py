@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from convcore.problem.border import source_index
+from convcore.arguments import integer
+from convcore.problem.border import border, check_reflect, source_index
 from convcore.runtime.arrays import Array
 
 _MOST = 2**63 - 1  # the largest int64
@@ -96,7 +97,25 @@ def axis_counts(
     >>> axis_counts(6, 3, padding=(1, 1), mode="reflect")
     array([2, 4, 3, 3, 4, 2])
     """
-    reach = (kernel - 1) * dilation + 1
+    name = "axis_counts"
+    extent, kernel = (
+        integer(name, "extent", extent, 1),
+        integer(name, "kernel", kernel, 1),
+    )
+    stride = integer(name, "stride", stride, 1)
+    dilation = integer(name, "dilation", dilation, 1)
+    if not isinstance(padding, tuple) or len(padding) != 2:
+        raise ValueError(f"{name}: padding must be two integers, got {padding!r}")
+    low, high = (integer(name, "padding", number, 0) for number in padding)
+    padding, reach = (low, high), (kernel - 1) * dilation + 1
+    border(name, mode, argument="mode")
+    if mode == "reflect" and max(padding):
+        check_reflect(name, (extent,), (padding,), "the axis")
+    if reach > extent + sum(padding):
+        raise ValueError(
+            f"{name}: kernel must reach {extent + sum(padding)} elements at most, got "
+            f"one of {reach}"
+        )
     out = (extent + sum(padding) - reach) // stride + 1
     window = Window(extent, out, kernel, stride, dilation, padding, mode)
     return window.pull(np.ones(out, np.int64), 0)

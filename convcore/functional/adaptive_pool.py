@@ -352,7 +352,12 @@ def _adaptive_backward(
     if output_size is None:
         checked(function, "grad_output", grad_output)
         shape = input_shape_of(function, input_shape, ndim)
-        output_size = grad_output.shape[len(shape) - ndim :]
+        if grad_output.ndim != len(shape) or not all(grad_output.shape[-ndim:]):
+            raise ValueError(
+                f"{function}: grad_output must have {len(shape)} axes as x has, none of "
+                f"the last {ndim} empty, got shape {grad_output.shape}"
+            )
+        output_size = grad_output.shape[-ndim:]
     gradient = (grad_output, input_shape)
     window = (output_size,)
     return average_backward(function, ndim, gradient, _OF_WINDOW, window, True, out)

@@ -186,6 +186,12 @@ def _global_backward(
 def _whole(function: str, ndim: int, x: Array) -> tuple[Any, ...]:
     """Give the window that is a whole channel."""
     checked(function, "x", x)
-    if x.ndim <= ndim:
-        return (1, None, 0, 1, False)  # refused later, as any x with too few axes
+    if x.ndim <= ndim or not all(x.shape[-ndim:]):
+        return (
+            1,
+            None,
+            0,
+            1,
+            False,
+        )  # refused later, as any x with too few axes or an empty one
     return (x.shape[-ndim:], None, 0, 1, False)

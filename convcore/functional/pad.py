@@ -179,7 +179,7 @@ def _frame(
         check_reflect(function, extents, pads)
     padded = tuple(lo + i + hi for i, (lo, hi) in zip(extents, pads, strict=True))
     whole = (*shape[:lead], *padded)
-    check_addressable(function, "the padded array", whole)
+    check_addressable(function, "the output", whole)
     before = tuple(-lo for lo, _ in pads)
     return whole, frame(
         prod(shape[:lead]),

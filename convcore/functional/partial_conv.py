@@ -314,7 +314,7 @@ def _forward(
         bias = _convolution._checked_bias(function, bias, problem.oc, dtype)
     if out is not None:
         shape = problem.y_shape[problem.ndim + 2 - x.ndim :]
-        check_out(function, out, shape, dtype, (x, weight, bias))
+        check_out(function, out, shape, dtype, (x, weight, bias, mask))
     seen = x if real is None else _hidden(x, real)
     y = _convolution.forward(function, ndim, (seen, weight, None, out), how, flip)
     scale = scale_of(problem, dtype, real)

@@ -39,7 +39,7 @@ class Connections:
     """
 
     def __init__(self, index: Array, inputs: int) -> None:
-        self.index = _checked_index("Connections", index)
+        self.index = _checked_index("Connections", "index", index)
         self.inputs = integer("Connections", "inputs", inputs, 1)
         if self.index.min() < 0 or self.index.max() >= inputs:
             raise ValueError(
@@ -240,7 +240,9 @@ def _table(function: str, connections: Any, x: Array, weight: Array) -> Connecti
     if isinstance(connections, Connections):
         table = connections
     else:
-        table = Connections(_checked_index(function, connections), x.shape[-1])
+        table = Connections(
+            _checked_index(function, "connections", connections), x.shape[-1]
+        )
     if x.shape[-1] != table.inputs:
         raise ValueError(
             f"{function}: connections expect rows of {table.inputs}, got x {x.shape}"
@@ -253,16 +255,14 @@ def _table(function: str, connections: Any, x: Array, weight: Array) -> Connecti
     return table
 
 
-def _checked_index(function: str, index: Any) -> Array:
+def _checked_index(function: str, argument: str, index: Any) -> Array:
     """Copy an array of indices, of at least one for each output."""
     if not isinstance(index, np.ndarray) or index.dtype.newbyteorder("=") != np.int64:
         kind = getattr(index, "dtype", type(index).__name__)
-        raise TypeError(
-            f"{function}: connections must be an array of int64, got {kind}"
-        )
+        raise TypeError(f"{function}: {argument} must be an array of int64, got {kind}")
     if index.ndim != 2 or 0 in index.shape:
         raise ValueError(
-            f"{function}: connections must have shape (outputs, connections), both >= 1, "
+            f"{function}: {argument} must have shape (outputs, connections), both >= 1, "
             f"got {index.shape}"
         )
     return np.array(index, np.int64, order="C")

@@ -40,8 +40,8 @@ class Pool(Layer):
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
         _, pool_backward = self._functions
-        input_shape = x.shape
-        return self(x), lambda grad_y: pool_backward(
+        y, input_shape = self(x), x.shape
+        return y, lambda grad_y: pool_backward(
             grad_y, input_shape, *self._again, **self._around
         )
 

@@ -15,7 +15,7 @@ from convcore.functional._max_pooling import (
 )
 from convcore.functional.channel_max_pool import image_of, window_of
 from convcore.nn._pooling import ANY_EXTENT, Pool
-from convcore.nn.layer import Backward, Layer, frozen
+from convcore.nn.layer import Backward, Layer, check_gradient, frozen
 from convcore.problem import PoolProblem, Size
 from convcore.runtime.arrays import Array
 
@@ -172,10 +172,7 @@ class ChannelMaxPool(Layer):
         pooled = (shape[0], y.shape[2], *shape[2:])
 
         def backward(grad_y: Array) -> Array:
-            if grad_y.shape != pooled:
-                raise ValueError(
-                    f"{name}: grad_y must have shape {pooled}, got {grad_y.shape}"
-                )
+            check_gradient(name, grad_y, pooled)
             gradient = (grad_y.reshape(kept.shape), kept, image)
             return gradient_of_labels(name, 2, gradient, window).reshape(shape)
 

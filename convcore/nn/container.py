@@ -13,7 +13,7 @@ import numpy as np
 from convcore.arguments import Seed, integer
 from convcore.nn.activation import ReLU
 from convcore.nn.conv import rectified
-from convcore.nn.layer import Backward, Layer, accumulate
+from convcore.nn.layer import Backward, Layer, accumulate, check_gradient
 from convcore.nn.parameter import Parameter, add
 from convcore.runtime.arrays import Array, empty
 
@@ -245,7 +245,7 @@ class Concat(_Container):
     def __init__(self, *branches: Layer, dim: int = 1, rng: Seed | None = None) -> None:
         self.dim = integer("Concat", "dim", dim, -(2**63))
         if not branches:
-            raise ValueError("Concat: there must be a branch, got none")
+            raise ValueError("Concat: branches must be at least one, got none")
         self.branches = branches
         self._finish(rng)
         self._check_twins()
@@ -264,6 +264,7 @@ class Concat(_Container):
         edges = list(pairwise([0, *ends]))
 
         def backward(grad: Array) -> Array:
+            check_gradient("Concat", grad, y.shape)
             along = np.moveaxis(grad, self.dim, 0)
             parts = [np.moveaxis(along[lo:hi], 0, self.dim) for lo, hi in edges]
             return reduce(

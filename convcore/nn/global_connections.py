@@ -9,7 +9,7 @@ import numpy.typing as npt
 from convcore import functional as F
 from convcore import init
 from convcore.arguments import Seed, boolean, generator, integer
-from convcore.nn.layer import Backward
+from convcore.nn.layer import Backward, check_gradient
 from convcore.nn.weights import Grads, WeightBackward, WeightLayer
 from convcore.problem import Size
 from convcore.problem.rules import check_addressable, sizes
@@ -154,9 +154,10 @@ class GloballyConnected2d(WeightLayer):
     def forward(self, x: Array) -> tuple[Array, Backward]:
         """Compute y for training, and the function that takes its gradient."""
         y, rows, table = self(x), self._rows(x), self._connected()
-        shape = x.shape
+        shape, right = x.shape, y.shape
 
         def gradients(grad_y: Array, needs: tuple[str, ...]) -> Grads:
+            check_gradient(type(self).__name__, grad_y, right)
             flat = grad_y.reshape(len(rows), -1 if len(rows) else len(self.connections))
             grads = F.sparse_linear_backward(
                 flat, rows, self.weight.value, table, needs=needs

@@ -67,7 +67,8 @@ class _InstanceNorm(Affine):
         )
 
         def backward(grad_y: Array) -> Array:
-            if np.shape(grad_y) == shape:
+            checked(type(self).__name__, "grad_y", grad_y)
+            if grad_y.shape == shape:
                 grad_y = grad_y.reshape(whole.shape)
             name, arrays = "instance_norm_backward", (grad_y, whole)
             grad_x, *grads = group_gradients(

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from convcore.arguments import Seed, generator, state_of_names
 from convcore.nn.parameter import Parameter, commit
 from convcore.nn.serialize import MAX_BYTES, load_npz, save_npz
-from convcore.runtime.arrays import Array
+from convcore.runtime.arrays import Array, checked
 
 __all__ = ["Backward", "Layer", "accumulate"]
 
@@ -332,6 +332,13 @@ def given(grad: Array | None) -> Array:
     """Take a gradient that was asked for."""
     assert grad is not None
     return grad
+
+
+def check_gradient(layer: str, grad_y: Any, shape: tuple[int, ...]) -> None:
+    """Raise unless this is an array of the shape of y; for what is reshaped then."""
+    checked(layer, "grad_y", grad_y)
+    if grad_y.shape != shape:
+        raise ValueError(f"{layer}: grad_y must have shape {shape}, got {grad_y.shape}")
 
 
 def frozen(value: Any) -> Any:

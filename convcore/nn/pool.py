@@ -265,8 +265,8 @@ class _BlurPool(Pool):
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
         _, pool_backward = self._functions
-        input_shape = x.shape
-        return self(x), lambda grad_y: pool_backward(
+        y, input_shape = self(x), x.shape
+        return y, lambda grad_y: pool_backward(
             grad_y,
             input_shape,
             self.kernel_size,
@@ -378,8 +378,8 @@ class ChannelAvgPool(Layer):
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
         """Pool, and give the function that turns its gradient into that of x."""
-        input_shape = x.shape
-        return self(x), lambda grad_y: F.channel_avg_pool_backward(
+        y, input_shape = self(x), x.shape
+        return y, lambda grad_y: F.channel_avg_pool_backward(
             grad_y, input_shape, *self._window
         )
 

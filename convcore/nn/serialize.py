@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from convcore.arguments import integer, real
 from convcore.runtime.arrays import Array
 
 __all__ = ["load_npz", "save_npz"]
@@ -53,7 +54,16 @@ def save_npz(path: str | PathLike[str], arrays: Mapping[str, Array]) -> None:
     Written to a new file in the same folder, flushed to the disk, then renamed. Nothing
     is compressed, and no time is stored: the same arrays give the same bytes.
     """
+    path = _path("save_npz", path)
+    if not isinstance(arrays, Mapping):
+        raise TypeError(
+            f"save_npz: arrays must be a mapping, got {type(arrays).__name__}"
+        )
     for name, array in arrays.items():
+        if not isinstance(name, str):
+            raise TypeError(
+                f"save_npz: arrays must have str as names, got {name!r:.60}"
+            )
         if (
             not isinstance(array, np.ndarray)
             or array.dtype.newbyteorder("=") not in _DTYPES
@@ -63,7 +73,7 @@ def save_npz(path: str | PathLike[str], arrays: Mapping[str, Array]) -> None:
                 f"save_npz: {name} must be an array of float32, float64 or int64, "
                 f"got {kind}"
             )
-    target = os.path.realpath(os.fspath(path))
+    target = os.path.realpath(path)
     folder = os.path.dirname(target)
     temporary = os.path.join(folder, f".{uuid.uuid4().hex}.tmp")
     try:
@@ -79,8 +89,7 @@ def save_npz(path: str | PathLike[str], arrays: Mapping[str, Array]) -> None:
             os.unlink(temporary)
         if isinstance(error, OSError) and error.filename == temporary:
             # The caller knows no other name than the one that was given.
-            name = os.fspath(path)
-            raise type(error)(error.errno, error.strerror, name) from None
+            raise type(error)(error.errno, error.strerror, path) from None
         raise
     _sync_folder(folder)
 
@@ -121,6 +130,9 @@ def load_npz(
     array is allocated, and a size is believed only as far as the bytes in the file can
     bear it out.
     """
+    path = _path("load_npz", path)
+    max_bytes = integer("load_npz", "max_bytes", max_bytes, 0)
+    max_ratio = real("load_npz", "max_ratio", max_ratio, 0)
     with open(path, "rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
@@ -130,7 +142,19 @@ def load_npz(
         except MemoryError:
             raise
         except Exception as error:
-            raise ValueError(f"load_npz: {os.fspath(path)}: {error}") from error
+            raise ValueError(f"load_npz: {path}: {error}") from error
+
+
+def _path(function: str, path: Any) -> str:
+    """Give the name of a file; a number would be one that is open already."""
+    if not isinstance(path, (str, PathLike)):
+        raise TypeError(
+            f"{function}: path must be a str or PathLike, got {type(path).__name__}"
+        )
+    name = os.fspath(path)
+    if not isinstance(name, str) or "\0" in name:
+        raise ValueError(f"{function}: path must be the name of a file, got {name!r}")
+    return name
 
 
 def _write(file: IO[bytes], arrays: Mapping[str, Array]) -> None:

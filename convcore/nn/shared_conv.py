@@ -29,7 +29,14 @@ from convcore import init
 from convcore.arguments import Seed, generator, integer
 from convcore.functional.partial_conv import check_border
 from convcore.nn.conv import _ANY_EXTENT, Conv1d, Conv2d, Conv3d, _Conv
-from convcore.nn.layer import Backward, Layer, accumulate, changed, frozen
+from convcore.nn.layer import (
+    Backward,
+    Layer,
+    accumulate,
+    changed,
+    check_gradient,
+    frozen,
+)
 from convcore.nn.weights import Grads, WeightBackward, WeightLayer, default_generator
 from convcore.problem import ConvProblem, Padding, Size
 from convcore.problem.rules import sizes
@@ -144,9 +151,11 @@ class _Shared(WeightLayer):
         conv, conv_backward = self._functions
         planes = self._planes(x)
         y = conv(planes, self.weight.value, self._bias, **self._geometry)
-        shape = y.shape
+        maps, shape = self._maps(y, x), y.shape
+        right = maps.shape
 
         def gradients(grad_y: Array, needs: tuple[str, ...]) -> Grads:
+            check_gradient(type(self).__name__, grad_y, right)
             weight = self.weight.value
             grads = conv_backward(
                 grad_y.reshape(shape), planes, weight, **self._geometry, needs=needs
@@ -154,7 +163,7 @@ class _Shared(WeightLayer):
             grad_x = None if grads[0] is None else self._planes_backward(grads[0], x)
             return grad_x, grads[1], grads[2]
 
-        return self._maps(y, x), WeightBackward(self, gradients)
+        return maps, WeightBackward(self, gradients)
 
     def _arguments(self) -> str:
         return ", ".join(

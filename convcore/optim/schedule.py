@@ -59,10 +59,17 @@ class Schedule(ABC):
                 f"{function}: state must have the names base_lr and epoch, "
                 f"got {sorted(state)}"
             )
-        epoch = integer(function, "epoch", np.asarray(state["epoch"]).item(), 0)
-        base_lr = real(function, "base_lr", np.asarray(state["base_lr"]).item(), 0)
+        epoch = integer(function, "epoch", _scalar(state["epoch"]), 0)
+        base_lr = real(function, "base_lr", _scalar(state["base_lr"]), 0)
         self.epoch, self.base_lr = epoch, base_lr
         self.optimizer.lr = self.lr_at(epoch)
+
+
+def _scalar(value: Any) -> Any:
+    """Give what a 0-d array holds; anything else as it is, for the checks to refuse."""
+    if isinstance(value, np.ndarray):
+        return value.item() if not value.ndim else value.tolist()
+    return value
 
 
 class StepLR(Schedule):
@@ -101,6 +108,7 @@ class StepLR(Schedule):
 
     def lr_at(self, epoch: int) -> float:
         """Give base_lr * gamma ** (epoch // step_size)."""
+        epoch = integer("StepLR.lr_at", "epoch", epoch, 0)
         return self.base_lr * self.gamma ** (epoch // self.step_size)
 
 
@@ -144,5 +152,6 @@ class CosineLR(Schedule):
 
     def lr_at(self, epoch: int) -> float:
         """Give eta_min + (base_lr - eta_min) * (1 + cos(pi * epoch / t_max)) / 2."""
+        epoch = integer("CosineLR.lr_at", "epoch", epoch, 0)
         angle = math.pi * min(epoch, self.t_max) / self.t_max
         return self.eta_min + (self.base_lr - self.eta_min) * (1 + math.cos(angle)) / 2

@@ -16,6 +16,7 @@ from convcore.problem.rules import (
     Triple,
     check_addressable,
     check_extents,
+    check_shape,
     fold,
     integer,
     named_padding,
@@ -101,6 +102,8 @@ class ConvProblem:
         ValueError, TypeError
             When a value, or the type of one, is not legal.
         """
+        check_shape(function, "x", x_shape)
+        check_shape(function, "weight", weight_shape)
         ndim = rank(function, "x", x_shape)
         strides = sizes(function, "stride", stride, ndim)
         dilations = sizes(function, "dilation", dilation, ndim)
@@ -140,6 +143,8 @@ class ConvProblem:
         padding_mode : str
             Of the convolution that is transposed; a constant has no transpose.
         """
+        check_shape(function, "x", x_shape)
+        check_shape(function, "weight", weight_shape)
         ndim = rank(function, "x", x_shape)
         strides = sizes(function, "stride", stride, ndim)
         dilations = sizes(function, "dilation", dilation, ndim)
@@ -288,17 +293,21 @@ class ConvProblem:
         >>> ConvProblem.parse("n1g1ic3ih224oc64kh7sh2ph3").out_extent
         (1, 112, 112)
         """
+        if not isinstance(text, str):
+            raise TypeError(f"ConvProblem.parse: text must be a str, got {text!r}")
         whole, relu = text, text.endswith("relu")
         text, mode, value = _split_border(text.removesuffix("relu"))
         field = re.compile(r"(oc|ic|n|g|[iksp][dhw]|d[dhw])(\d+(?:_\d+)?)")
         found = field.findall(text)
         fields = dict(found)
         if "".join(k + v for k, v in found) != text or len(fields) < len(found):
-            raise ValueError(f"ConvProblem.parse: cannot read {whole!r}")
+            raise ValueError(
+                f"ConvProblem.parse: text must be a spelling, got {whole!r}"
+            )
         firsts = [axis for axis in _AXES if "i" + axis in fields]
         if not firsts or not {"n", "ic", "oc"} <= fields.keys():
             raise ValueError(
-                f"ConvProblem.parse: {text!r} lacks n, ic, oc or an extent"
+                f"ConvProblem.parse: text {text!r} lacks n, ic, oc or an extent"
             )
         axes = _AXES[_AXES.index(firsts[0]) :]
 
@@ -308,7 +317,7 @@ class ConvProblem:
                 value = fields.get(letter + axis, values[-1] if values else default)
                 if value is None:
                     raise ValueError(
-                        f"ConvProblem.parse: {text!r} lacks {letter + axis}"
+                        f"ConvProblem.parse: text {text!r} lacks {letter + axis}"
                     )
                 values.append(value)
             return values

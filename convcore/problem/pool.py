@@ -14,6 +14,7 @@ from convcore.problem.rules import (
     Triple,
     check_addressable,
     check_extents,
+    check_shape,
     fold,
     named_padding,
     paddings,
@@ -127,6 +128,7 @@ class PoolProblem:
         x_shape : (N, C, *spatial)
         output_size : int or ints; None in place of one keeps the extent of x
         """
+        check_shape(function, "x", x_shape)
         ndim = rank(function, "x", x_shape)
         check_extents(function, "x", x_shape)
         extents = x_shape[2:]
@@ -227,6 +229,7 @@ def _window(
     dilation: Size,
 ) -> tuple[tuple[int, ...], tuple[int, ...], str | tuple[Pair, ...], tuple[int, ...]]:
     """Give kernel, stride, padding and dilation along each axis."""
+    check_shape(function, "x", x_shape)
     ndim = rank(function, "x", x_shape)
     kernel = sizes(function, "kernel_size", kernel_size, ndim)
     strides = kernel if stride is None else sizes(function, "stride", stride, ndim)

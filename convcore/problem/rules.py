@@ -105,6 +105,14 @@ def named_padding(
     return padding
 
 
+def check_shape(function: str, argument: str, shape: tuple[int, ...]) -> None:
+    """Refuse what is no shape of an array."""
+    if type(shape) is not tuple or any(type(extent) is not int for extent in shape):
+        raise TypeError(
+            f"{function}: shape of {argument} must be a tuple of int, got {shape!r}"
+        )
+
+
 def rank(function: str, argument: str, shape: tuple[int, ...]) -> int:
     """Give the spatial rank of a batched shape."""
     if not 3 <= len(shape) <= 5:

@@ -9,6 +9,8 @@ from convcore.arguments import integer
 from convcore.runtime.arrays import Array
 from convcore.train.samples import check_samples
 
+MOST_CLASSES = 2**28  # so many squared, in int64, still have an address
+
 
 def accuracy(outputs: Array, targets: Array) -> float:
     """Measure the share of targets that the outputs hit.
@@ -79,6 +81,10 @@ def confusion_matrix(
         raise ValueError(
             f"confusion_matrix: classes must be in 0 ... {classes - 1}, "
             f"got {least if least < 0 else largest}"
+        )
+    if classes > MOST_CLASSES:
+        raise ValueError(
+            f"confusion_matrix: classes must be <= {MOST_CLASSES}, got {classes}"
         )
     cells = targets.astype(np.int64).ravel() * classes + found.ravel()
     return np.bincount(cells, minlength=classes**2).reshape(classes, classes)

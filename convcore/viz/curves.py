@@ -1,9 +1,12 @@
 """Curves of a training run."""
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from convcore.viz.tiles import check_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +47,16 @@ def loss_curve(
     >>> loss_curve([1.0, 0.1], [1.1, 0.3]).get_yscale()
     'log'
     """
+    check_labels("loss_curve", title, ax=ax)
+    for name, values in (("loss", loss), ("validation", validation)):
+        if values is not None and (
+            not isinstance(values, (Sequence, np.ndarray))
+            or np.ndim(values) != 1
+            or not all(isinstance(value, Real) for value in values)
+        ):
+            raise TypeError(
+                f"loss_curve: {name} must be a sequence of numbers, got {values!r:.60}"
+            )
     if not len(loss):
         raise ValueError("loss_curve: loss must hold at least one epoch, got none")
     if validation is not None and len(validation) != len(loss):

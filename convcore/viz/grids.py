@@ -8,7 +8,7 @@ import numpy as np
 
 from convcore.arguments import integer
 from convcore.runtime.arrays import Array
-from convcore.viz.tiles import checked_images, tile
+from convcore.viz.tiles import check_labels, checked_images, tile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,6 +58,7 @@ def filter_grid(
     >>> filter_grid(np.ones((6, 1, 3, 3)), title="First layer").get_title()
     'First layer'
     """
+    check_labels("filter_grid", title, ax=ax)
     weight = checked_images("filter_grid", "weight", weight, 4)
     if columns is None and weight.shape[1] > 1:
         columns = weight.shape[1]
@@ -110,7 +111,15 @@ def activation_grid(
     ['input  1 × 4 × 4', 'scores  3']
     """
     function = "activation_grid"
+    check_labels(function, title)
     most = integer(function, "most", most, 1)
+    if not isinstance(steps, Sequence) or not all(
+        isinstance(step, tuple) and len(step) == 2 and isinstance(step[0], str)
+        for step in steps
+    ):
+        raise TypeError(
+            f"{function}: steps must be a sequence of (name, array), got {steps!r:.60}"
+        )
     if not steps:
         raise ValueError(f"{function}: steps must hold at least one, got none")
     arrays = [
@@ -173,6 +182,7 @@ def image_grid(
     >>> [ax.get_title() for ax in figure.axes]
     ['a', 'b']
     """
+    check_labels("image_grid", title, captions)
     images = checked_images("image_grid", "images", images, 3)
     columns = min(integer("image_grid", "columns", columns, 1), len(images))
     if captions is not None and len(captions) != len(images):

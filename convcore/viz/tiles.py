@@ -8,6 +8,8 @@ import numpy as np
 from convcore.arguments import integer
 from convcore.runtime.arrays import Array
 
+MOST_GAP = 1 << 20  # elements: wider than any picture
+
 
 def tile(images: Array, columns: int | None = None, gap: int = 1) -> Array:
     """Lay images out in rows, left to right and top to bottom.
@@ -45,6 +47,8 @@ def tile(images: Array, columns: int | None = None, gap: int = 1) -> Array:
         columns = math.ceil(math.sqrt(count))
     columns = min(integer("tile", "columns", columns, 1), count)
     gap = integer("tile", "gap", gap, 0)
+    if gap > MOST_GAP:
+        raise ValueError(f"tile: gap must be <= {MOST_GAP}, got {gap}")
     rows = math.ceil(count / columns)
     shape = (rows * columns, height + gap, width + gap)
     cells = np.full(shape, np.nan, images.dtype)
@@ -52,6 +56,23 @@ def tile(images: Array, columns: int | None = None, gap: int = 1) -> Array:
     grid = cells.reshape(rows, columns, height + gap, width + gap).swapaxes(1, 2)
     flat = grid.reshape(rows * (height + gap), columns * (width + gap))
     return flat[: flat.shape[0] - gap, : flat.shape[1] - gap]
+
+
+def check_labels(
+    function: str, title: Any, captions: Any = None, ax: Any = None
+) -> None:
+    """Raise unless a title is a text, captions are texts, and `ax` can be drawn into."""
+    if title is not None and not isinstance(title, str):
+        raise TypeError(f"{function}: title must be a str, got {title!r:.60}")
+    if captions is not None and (
+        not isinstance(captions, (list, tuple))
+        or not all(isinstance(caption, str) for caption in captions)
+    ):
+        raise TypeError(
+            f"{function}: captions must be a list of str, got {captions!r:.60}"
+        )
+    if ax is not None and not hasattr(ax, "add_patch"):
+        raise TypeError(f"{function}: ax must be a matplotlib Axes, got {ax!r:.60}")
 
 
 def checked_images(function: str, argument: str, images: Any, ndim: int) -> Array:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from convcore.viz.tiles import check_labels
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -48,6 +50,15 @@ def number_triangle(
     >>> [text.get_text() for text in ax.texts]
     ['1', '1', '1', '1', '2', '1']
     """
+    check_labels("number_triangle", title, captions, ax)
+    if not isinstance(rows, Sequence) or not all(
+        isinstance(row, Sequence) and all(isinstance(n, int) and n >= 0 for n in row)
+        for row in rows
+    ):
+        raise TypeError(
+            "number_triangle: rows must be sequences of integers of at least 0, got "
+            f"{rows!r:.60}"
+        )
     if not rows or not all(rows):
         raise ValueError(
             "number_triangle: rows must hold a number each, got an empty one"

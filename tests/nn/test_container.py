@@ -157,7 +157,9 @@ def test_concat_of_branches_with_several_widths() -> None:
 
 
 def test_concat_errors() -> None:
-    with pytest.raises(ValueError, match="Concat: there must be a branch, got none"):
+    with pytest.raises(
+        ValueError, match="Concat: branches must be at least one, got none"
+    ):
         nn.Concat()
     with pytest.raises(TypeError, match="Concat: dim must be an integer"):
         nn.Concat(nn.ReLU(), dim=1.0)  # type: ignore[arg-type]
