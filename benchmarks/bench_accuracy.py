@@ -1,32 +1,46 @@
-"""Measure how wrong each algorithm of convolution is, beside the direct one.
+r"""Measure how wrong results are, beside what is promised, and beside PyTorch.
 
-    python -m benchmarks.bench_accuracy --out benchmarks/results/accuracy
+    python -m benchmarks.bench_accuracy --python ../torchvenv/bin/python \
+        --out benchmarks/results/accuracy
 
-3x3 layers with as many input as output channels, in all three directions. Errors are in
-units of u * sum |x| |w|; see `benchmarks.errors`. Nothing is timed: the numbers are the
-same in each run with the same instruction set.
+Three suites: "range", every algorithm of convolution over the whole range of shapes;
+"operations", poolings, normalisations, softmax, activations and losses; "channels", 3x3
+layers with as many input as output channels, algorithms beside the direct one. Errors are
+in units of u * sum |x| |w|; see `benchmarks.errors`. Nothing is timed: the numbers are
+the same in each run with the same instruction set. The exit code is 1 where an error is
+beyond what is promised.
 """
 
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
-from benchmarks import machine
+from benchmarks import accuracy_operations, accuracy_range, machine
 from benchmarks.case import DIRECTIONS, DTYPES
+from benchmarks.command_line import names
 from benchmarks.errors import DATA, DIRECT, Error, accepting, direction_of, judge
+from benchmarks.peer_results import asked
 from benchmarks.peers.with_convcore import Convcore
-from benchmarks.render import NONE, aligned, bullets, markdown_table
+from benchmarks.render import NONE, aligned, bullets, markdown_table, number
 from benchmarks.results import geometric_mean
 from convcore.problem import ConvProblem
 
 _PROBLEM = "n2g1ic{c}ih14oc{c}kh3ph1"
 _CHANNELS = (16, 32, 64, 128, 256, 512)
-_HOW_TO_READ = (
+_SUITES = ("range", "operations", "channels")
+_DATA = ("normal", "positive", "channels", "elements")
+_TORCH = "torch-nchw"
+_UNITS = (
     "An error is in units of u · Σ|x||w|: the unit roundoff times the sum of the "
     "magnitudes of the products of the element. The judge is `convcore.reference` in a "
-    "wider type. The problems are `{problem}`, C being the channels; in the gradient of "
-    "the weights, which sums over pixels, every C has as many terms."
+    "wider type."
+)
+_HOW_TO_READ = (
+    "The mean error over that of `direct`, as a geometric mean over the channels, and "
+    "the worst error. The problems are `{problem}`, C being the channels; in the gradient "
+    "of the weights, which sums over pixels, every C has as many terms."
 )
 
 Found = dict[tuple[str, str, str, int], Error]  # data, direction, algorithm, channels
@@ -63,7 +77,7 @@ def summary(found: Found) -> Table:
             for c, error in errors.items()
         ]
         worst = max(error.worst for error in errors.values())
-        cells = [_number(geometric_mean(ratios)), _number(worst)]
+        cells = [number(geometric_mean(ratios)), number(worst)]
         lines.append([kind, direction, name, *cells])
     return head, lines
 
@@ -74,34 +88,69 @@ def table(found: Found, kind: str, channels: Sequence[int]) -> Table:
     lines = []
     for direction, name in dict.fromkeys(key[1:3] for key in found if key[0] == kind):
         errors = [found.get((kind, direction, name, c)) for c in channels]
-        cells = [
-            f"{_number(e.mean)} / {_number(e.worst)}" if e else NONE for e in errors
-        ]
+        cells = [f"{number(e.mean)} / {number(e.worst)}" if e else NONE for e in errors]
         lines.append([direction, name, *cells])
     return head, lines
 
 
-def _number(value: float) -> str:
-    """Write three digits, without an exponent."""
-    return f"{float(f'{value:.3g}'):.10g}"
+Section = tuple[str, str, Table]  # title, text above, table
 
 
-def page(
-    found: Found, channels: Sequence[int], dtype: str, origin: dict[str, str]
-) -> str:
-    """Give the results as a Markdown page."""
-    parts = [
-        f"# Errors of the algorithms of convolution, {dtype}",
-        bullets(origin),
+def of_channels(found: Found, channels: Sequence[int], dtype: str) -> list[Section]:
+    """Tabulate the suite "channels"."""
+    first = (
+        f"3x3 layers, {dtype}",
         _HOW_TO_READ.format(problem=_PROBLEM.format(c="C")),
-        "## All channels together",
-        "The mean error over that of `direct`, as a geometric mean over the channels, "
-        "and the worst error.",
-        markdown_table(*summary(found)),
+        summary(found),
+    )
+    rest = [
+        (
+            f"3x3 layers, {dtype}, {kind}",
+            f"Numbers {DATA[kind]}. Mean / worst.",
+            table(found, kind, channels),
+        )
+        for kind in dict.fromkeys(key[0] for key in found)
     ]
-    for kind in dict.fromkeys(key[0] for key in found):
-        parts += [f"## {kind.capitalize()}", f"Numbers {DATA[kind]}. Mean / worst."]
-        parts.append(markdown_table(*table(found, kind, channels)))
+    return [first, *rest]
+
+
+def of_range(found: Sequence[accuracy_range.Found]) -> list[Section]:
+    """Tabulate the suite "range"."""
+    data = "; ".join(f"{name}: {DATA[name]}" for name in accuracy_range.DATA)
+    spelt = "; ".join(f"{k}: `{v}`" for k, v in accuracy_range.PROBLEMS.items())
+    text = (
+        "The worst error over all problems and data, and the worst part of the bound, "
+        "(2√K + 4) units for a sum of K terms. Algorithms that transform their "
+        f"operands have bounds of their own. Data: {data}. Problems: {spelt}."
+    )
+    sections: list[Section] = [("Algorithms", text, accuracy_range.by_algorithm(found))]
+    text = (
+        "The worst error over all data: of the algorithm that is chosen under "
+        '`precision("strict")`, of all direct sums, of all transforms, and of PyTorch. '
+        "The last column tells whether the first is within the goal."
+    )
+    for dtype in DTYPES:
+        by_problem = accuracy_range.by_problem(found, dtype)
+        sections.append((f"Problems, {dtype}", text, by_problem))
+    return sections
+
+
+def of_operations(found: Sequence[accuracy_operations.Found]) -> list[Section]:
+    """Tabulate the suite "operations"."""
+    data = "; ".join(f"{k}: {v}" for k, v in accuracy_operations.DATA.items())
+    text = (
+        "The worst error over shapes and data, in units of u times what is added up; see "
+        f"`benchmarks.accuracy_operations`. Data of x: {data}."
+    )
+    goal = accuracy_range.GOAL
+    return [("Operations", text, accuracy_operations.table(found, goal))]
+
+
+def page(sections: Iterable[Section], origin: dict[str, str]) -> str:
+    """Give the results as a Markdown page."""
+    parts = ["# Errors", bullets(origin), _UNITS]
+    for title, text, found in sections:
+        parts += [f"## {title}", text, markdown_table(*found)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -109,24 +158,44 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
+    add("--suite", type=names(*_SUITES), default=list(_SUITES), help=", ".join(_SUITES))
+    add("--python", help="an interpreter that has torch, for a column")
     add("--channels", type=int, nargs="+", default=list(_CHANNELS))
-    add("--data", nargs="+", choices=DATA, default=list(DATA))
+    add("--data", nargs="+", choices=_DATA, default=list(_DATA), help="of channels")
     add("--directions", nargs="+", choices=DIRECTIONS, default=list(DIRECTIONS))
-    add("--dtype", choices=DTYPES, default="float32", help="float64 takes minutes")
+    add("--dtype", choices=DTYPES, default="float32", help="of channels")
     add("--out", type=Path, help="write OUT.md, too")
     given = parser.parse_args()
-    versions = Convcore().start(machine.cores())
-    found = measure(given.data, given.directions, given.channels, given.dtype)
-    print(f"{given.dtype}, mean / worst error in units of u * sum |x| |w|")
-    for kind in given.data:
-        print(f"\n{kind}: {DATA[kind]}")
-        print(aligned(*table(found, kind, given.channels)))
-    print(f"\nall channels together\n{aligned(*summary(found))}")
+    cores = machine.cores()
+    versions = Convcore().start(cores)
+    sections: list[Section] = []
+    wrong: list[str] = []
+    with asked(_TORCH, cores, given.python) if given.python else nullcontext() as torch:
+        versions |= torch.versions if torch else {}
+        if "range" in given.suite:
+            ranged = list(
+                accuracy_range.measure(accuracy_range.PROBLEMS, DTYPES, torch)
+            )
+            sections += of_range(ranged)
+            wrong += accuracy_range.beyond(ranged)
+        if "operations" in given.suite:
+            several = [
+                *accuracy_operations.measure(accuracy_operations.CASES, DTYPES, torch),
+                *accuracy_operations.measure_powers(DTYPES),
+            ]
+            sections += of_operations(several)
+            wrong += accuracy_operations.beyond(several)
+    if "channels" in given.suite:
+        found = measure(given.data, given.directions, given.channels, given.dtype)
+        sections += of_channels(found, given.channels, given.dtype)
+    for title, _, tabulated in sections:
+        print(f"\n{title}\n{aligned(*tabulated)}")
     if given.out:
         command = machine.command("benchmarks.bench_accuracy", sys.argv[1:])
         origin = machine.origin(command, versions)
-        text = page(found, given.channels, given.dtype, origin)
-        given.out.with_suffix(".md").write_text(text, "utf-8")
+        given.out.with_suffix(".md").write_text(page(sections, origin), "utf-8")
+    if wrong:
+        sys.exit("beyond what is promised:\n" + "\n".join(wrong))
 
 
 if __name__ == "__main__":

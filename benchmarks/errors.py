@@ -6,7 +6,7 @@ judge is `convcore.reference`, in a wider type.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -24,8 +24,18 @@ DATA = {
     "positive": "their magnitudes: no sum cancels",
     "channels": "normal, each channel of x, weight and grad_y times 10**U(-6, 6)",
     "elements": "normal, each element of x, weight and grad_y times 10**U(-6, 6)",
+    "uniform": "uniform in [0, 1)",
+    "offset": "1000 and normal noise: all products are nearly equal",
+    "cancelling": "one operand is 1 and noise of 0.001, the other has the sum 0",
 }
 DIRECT = "direct"
+_AROUND = {"offset": (1000.0, 1.0), "cancelling": (1.0, 1e-3)}
+# The second operand of each direction, and its axis that is not summed over.
+_SECOND: dict[Direction, tuple[int, int]] = {
+    "fprop": (1, 0),
+    "dgrad": (1, 1),
+    "wgrad": (2, 1),
+}
 
 _DEFINITIONS: dict[Direction, Callable[..., Array]] = {
     "fprop": reference.conv,
@@ -36,10 +46,14 @@ _DEFINITIONS: dict[Direction, Callable[..., Array]] = {
 
 @dataclass(frozen=True)
 class Error:
-    """The mean and the worst error of a result, in units."""
+    """The mean and the worst error of a result, in units.
+
+    And the worst as a part of what a direct sum of K terms promises, 2 * sqrt(K) + 4.
+    """
 
     mean: float
     worst: float
+    of_bound: float
 
 
 @dataclass(frozen=True)
@@ -50,13 +64,19 @@ class Judged:
     arrays: Data
     right: Array
     unit: Array
+    terms: Array  # that are summed, for each element or all
 
     def error(self, algorithm: str) -> Error:
         """Run an algorithm by its name; "auto" is the library's choice."""
         peer = Convcore(algorithm)
-        found = peer.output(peer.prepare(self.case, self.arrays)())
-        errors = np.abs(found - self.right) / self.unit
-        return Error(float(errors.mean()), float(errors.max()))
+        return self.error_of(peer.output(peer.prepare(self.case, self.arrays)()))
+
+    def error_of(self, found: Array) -> Error:
+        """Judge a result; where nothing but zeros is summed there is no error."""
+        wrong = np.asarray(np.abs(found - self.right))
+        errors = np.divide(wrong, self.unit, out=wrong, where=wrong > 0)
+        part = errors / (2 * np.sqrt(self.terms) + 4)
+        return Error(*(float(e) for e in (errors.mean(), errors.max(), part.max())))
 
 
 def judge(
@@ -76,7 +96,13 @@ def judge(
     """
     rng = np.random.default_rng(seed)
     shapes = problem.x_shape, problem.weight_shape, problem.y_shape
-    arrays = Data(*(_draw(rng, kind, shape).astype(dtype) for shape in shapes))
+    drawn = [_draw(rng, kind, shape) for shape in shapes]
+    if kind == "cancelling":
+        place, axis = _SECOND[direction]
+        drawn[place] = rng.standard_normal(shapes[place])
+        summed = tuple(a for a in range(problem.ndim + 2) if a != axis)
+        drawn[place] -= drawn[place].mean(axis=summed, keepdims=True)
+    arrays = Data(*(a.astype(dtype) for a in drawn))
     x, weight, grad_y = arrays.x, arrays.weight, arrays.grad_y
     function = _DEFINITIONS[direction]
     operands = {"fprop": (x, weight), "dgrad": (grad_y, weight), "wgrad": (x, grad_y)}
@@ -85,9 +111,19 @@ def judge(
     right = function(problem, first, second)
     unit = wide(np.finfo(dtype).eps) / 2
     unit = unit * function(problem, np.abs(first), np.abs(second))
-    return Judged(
-        ConvRow("", "conv", problem).case(direction, dtype), arrays, right, unit
-    )
+    case = ConvRow("", "conv", problem).case(direction, dtype)
+    return Judged(case, arrays, right, unit, _terms(problem, direction))
+
+
+def _terms(problem: ConvProblem, direction: Direction) -> Array:
+    """Count the products of each element, without zeros of the padding."""
+    # Every sample, channel and filter counts alike: one of each is enough.
+    one = replace(problem, n=1, g=1, ic=1, oc=1)
+    x, w, y = (np.ones(s) for s in (one.x_shape, one.weight_shape, one.y_shape))
+    operands = {"fprop": (x, w), "dgrad": (y, w), "wgrad": (x, y)}[direction]
+    taps = _DEFINITIONS[direction](one, *operands)
+    icg, ocg = problem.ic // problem.g, problem.oc // problem.g
+    return taps * {"fprop": icg, "dgrad": ocg, "wgrad": problem.n}[direction]
 
 
 def accepting(problem: ConvProblem, direction: Direction) -> list[str]:
@@ -118,7 +154,12 @@ def direction_of(text: str) -> Direction:
 
 
 def _draw(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> Array:
+    if kind == "uniform":
+        return rng.random(shape)
     drawn = rng.standard_normal(shape)
+    if kind in _AROUND:
+        middle, noise = _AROUND[kind]
+        return middle + noise * drawn
     if kind == "positive":
         return np.abs(drawn)
     if kind == "normal":

@@ -187,3 +187,8 @@ def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """Give a table whose first column is flush left."""
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *lines))
+
+
+def number(value: float) -> str:
+    """Write three digits, without an exponent."""
+    return f"{float(f'{value:.3g}'):.10g}"

@@ -11,6 +11,8 @@ request                                  answer
  "limit": seconds}
 {"do": "run"}                            {"seconds": of one call}
 {"do": "output"}                         {"shape": [...], "values": [...]}
+{"do": "compute", "case": {fields},      {"saved": file, an .npy}
+ "arrays": file, an .npz}
 {"do": "memory"}                         {"faults": page faults of one call,
                                           "peak": bytes in RAM at most}
 =======================================  =============================================
@@ -23,13 +25,14 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 from typing import IO, Any
 
 import numpy as np
 
 from benchmarks import memory, timing
-from benchmarks.case import Array, Case, data
+from benchmarks.case import Array, Case, Data, data
 from benchmarks.elementwise import ElementwiseCase
 from benchmarks.networks import NetworkCase
 from benchmarks.peers import Peer, Unsupported, load
@@ -71,6 +74,8 @@ class Server:
             self._repetitions = timing.calibrate(call)
             self._call = call
             return {"repetitions": self._repetitions, "digest": digest}
+        if request["do"] == "compute":
+            return self._computed(request["case"], Path(request["arrays"]))
         if self._call is None:
             raise RuntimeError("nothing is prepared")
         if request["do"] == "run":
@@ -82,6 +87,15 @@ class Server:
             found = memory.faults(self._call, max(self._repetitions, _FAULT_CALLS))
             return {"faults": found, "peak": memory.peak_bytes()}
         raise ValueError(f"unknown request {request['do']!r}")
+
+    def _computed(self, fields: dict[str, Any], file: Path) -> dict[str, Any]:
+        """Run a case on arrays of a file, once; leave the result beside it."""
+        with np.load(file) as loaded:
+            arrays = Data(loaded["x"], loaded["weight"], loaded["grad_y"])
+        output = self._peer.output(self._peer.prepare(case_from_json(fields), arrays)())
+        saved = file.with_suffix(".npy")
+        np.save(saved, output)
+        return {"saved": str(saved)}
 
 
 def case_from_json(fields: dict[str, Any]) -> Case:

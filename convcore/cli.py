@@ -89,6 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser(
         "info", help="show the instruction set, threads and versions in use"
     )
+    info.add_argument(
+        "--fingerprint",
+        action="store_true",
+        help="print a digest of results instead, the same on every machine",
+    )
     info.set_defaults(run=_info)
     return parser
 
@@ -134,6 +139,11 @@ def _refused(why: str) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    """Show the configuration."""
-    convcore.show_config()
+    """Show the configuration, or what the kernels compute with it."""
+    if options.fingerprint:
+        from convcore.fingerprint import fingerprint
+
+        print(fingerprint())
+    else:
+        convcore.show_config()
     return 0

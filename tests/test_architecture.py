@@ -47,6 +47,7 @@ OPEN = {
     "cli",
     "demo",
     "examples",
+    "fingerprint",
 }  # the front doors may use everything
 
 

@@ -67,13 +67,14 @@ def test_the_overhead_is_measured_without_torch(monkeypatch, capsys):
 def test_the_accuracy_of_every_algorithm(libraries, tmp_path, monkeypatch, capsys):
     module = importlib.import_module("benchmarks.bench_accuracy")
     out = tmp_path / "a"
-    given = ["--channels", "16", "--data", "normal", "elements", "--out", str(out)]
+    given = ["--suite", "channels", "--channels", "16", "--data", "normal", "elements"]
+    given += ["--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["bench_accuracy", *given])
     module.main()
     shown = capsys.readouterr().out
     assert {"direct", "gemm", "winograd", "fprop", "wgrad"} <= set(shown.split())
     page = out.with_suffix(".md").read_text("utf-8")
-    assert "python -m benchmarks.bench_accuracy --channels 16" in page
+    assert "python -m benchmarks.bench_accuracy --suite channels --channels 16" in page
     assert re.search(r"^\| normal \| dgrad \| direct \| 1 \|", page, re.MULTILINE)
 
 
@@ -90,11 +91,12 @@ def test_direct_sums_err_by_some_units_on_any_data(libraries, kind, dtype):
             error = judged.error(name)
             assert 0 < error.mean < error.worst
             assert error.worst <= 2 * terms[direction] ** 0.5 + 4  # as promised
+            assert error.of_bound <= 1
 
 
 def test_a_crossing_is_told_in_a_sentence():
     module = importlib.import_module("benchmarks.bench_crossover")
-    none = errors.Error(0.0, 0.0)
+    none = errors.Error(0.0, 0.0, 0.0)
 
     def at(**milliseconds):
         return {n: module.Point(n, m, none) for n, m in milliseconds.items()}
