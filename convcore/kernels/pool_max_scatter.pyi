@@ -5,6 +5,7 @@ import numpy as np
 _Geometry = Any  # a buffer of int64: PoolProblem.geometry
 _Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
 _Index = np.ndarray[Any, np.dtype[np.int64]]
+_Label = np.ndarray[Any, np.dtype[np.uint8]]
 
 def scratch_size(
     geometry: _Geometry, direction: str, item: int, threads: int
@@ -28,4 +29,12 @@ def checked_dgrad(
 ) -> None: ...
 def check(
     geometry: _Geometry, index: _Index, found: _Index, scratch: None, threads: int
+) -> None: ...
+def labels_dgrad(
+    geometry: _Geometry,
+    dy: _Real,
+    label: _Label,
+    dx: _Real,
+    scratch: None,
+    threads: int,
 ) -> None: ...
