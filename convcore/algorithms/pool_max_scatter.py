@@ -28,7 +28,7 @@ class PoolMaxScatter:
     name = "scatter"
     transforms = False
     kernels: Mapping[str, Kernel] = {
-        "max_labels_dgrad": Kernel("pool_max_scatter", "labels_dgrad"),
+        "max_labels_dgrad": Kernel("pool_max_scatter", "dgrad"),
         "max_check": Kernel("pool_max_scatter", "check"),
         "max_dgrad": Kernel("pool_max_scatter", "dgrad"),
         "max_checked_dgrad": Kernel("pool_max_scatter", "checked_dgrad"),

@@ -13,7 +13,7 @@ def scratch_size(
 def dgrad(
     geometry: _Geometry,
     dy: _Real,
-    index: _Index,
+    index: _Index | _Label,
     dx: _Real,
     scratch: None,
     threads: int,
@@ -29,12 +29,4 @@ def checked_dgrad(
 ) -> None: ...
 def check(
     geometry: _Geometry, index: _Index, found: _Index, scratch: None, threads: int
-) -> None: ...
-def labels_dgrad(
-    geometry: _Geometry,
-    dy: _Real,
-    label: _Label,
-    dx: _Real,
-    scratch: None,
-    threads: int,
 ) -> None: ...

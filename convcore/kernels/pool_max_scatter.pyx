@@ -28,7 +28,7 @@ from libc.string cimport memset
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport (
-    Buffers, call, flags_of, integers, integers_or_nothing, reals, refuse,
+    Buffers, call, flags_of, has_integers, integers, integers_or_nothing, reals, refuse,
 )
 from convcore.kernels.pool_flat cimport TAPS, first_bits, lanes_of
 from convcore.kernels.pool_scatter_labels cimport (
@@ -342,17 +342,38 @@ cdef int prepare(Job* job) except -1:
     return 0
 
 
+cdef int prepare_labels(Job* job, const unsigned char* tap) except -1:
+    """Do the same for labels."""
+    cdef const Pool* p = &job.p
+    if <double>p.z.kernel * p.y.kernel * p.x.kernel > TAPS:
+        refuse()
+    if not (is_dense(&p.z) and is_dense(&p.y) and is_dense(&p.x)):
+        refuse()
+    measure_taps(p, &job.away)
+    job.tap, job.cells = tap, job.away.cells
+    job.windows = p.z.out * p.y.out * p.x.out
+    return 0
+
+
 cdef int gradient(const Buffers* held, int threads, real* like) except -1:
-    """Check geometry, dy, index, dx and found, and write the latter two."""
+    """Check geometry, dy, index or labels, dx and found, and write the latter two."""
     cdef Job job
     job.p = pool_of(held)
     cdef const real* dy = reals(held, 1, windows_of(&job.p), like)
-    cdef const long long* index = integers(held, 2, windows_of(&job.p))
+    cdef const long long* index = NULL
+    cdef const unsigned char* tap = NULL
     cdef real* dx = reals(held, 3, elements_of(&job.p), like)
     cdef long long* found = integers_or_nothing(held, 4, 1)
     cdef Py_ssize_t bad = 0
+    if has_integers(held, 2):
+        index = integers(held, 2, windows_of(&job.p))
+    else:
+        tap = flags_of(held, 2, windows_of(&job.p))
     if job.p.planes:
-        prepare(&job)
+        if tap == NULL:
+            prepare(&job)
+        else:
+            prepare_labels(&job, tap)
         bad = all_planes(&job, dy, index, dx, threads)
     if found != NULL:
         found[0] = 0 if bad else -1
@@ -373,34 +394,17 @@ cdef int checked(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-cdef int gradient_of_labels(const Buffers* held, int threads, real* like) except -1:
-    """Check geometry, dy, labels and dx, and write dx."""
-    cdef Job job
-    job.p = pool_of(held)
-    cdef const Pool* p = &job.p
-    cdef const real* dy = reals(held, 1, windows_of(p), like)
-    cdef const unsigned char* tap = flags_of(held, 2, windows_of(p))
-    cdef real* dx = reals(held, 3, elements_of(p), like)
-    if p.planes == 0:
-        return 0
-    if <double>p.z.kernel * p.y.kernel * p.x.kernel > TAPS:
-        refuse()
-    if not (is_dense(&p.z) and is_dense(&p.y) and is_dense(&p.x)):
-        refuse()
-    measure_taps(p, &job.away)
-    job.tap, job.cells = tap, job.away.cells
-    job.windows = p.z.out * p.y.out * p.x.out
-    all_planes(&job, dy, <const long long*>NULL, dx, threads)
-    return 0
-
-
 def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     """Give the scalars of scratch that a direction needs: none."""
     return 0
 
 
 def dgrad(geometry, dy, index, dx, scratch, int threads):
-    """Write the gradient of x; a plane with an index not in its window is not complete."""
+    """Write the gradient of x from int64 indices, or labels that are bytes.
+
+    A plane with an index not in its window is not complete; bytes that are no tap get
+    nothing.
+    """
     checked_dgrad(geometry, dy, index, dx, None, scratch, threads)
 
 
@@ -415,11 +419,3 @@ def checked_dgrad(geometry, dy, index, dx, found, scratch, int threads):
 def check(geometry, index, found, scratch, int threads):
     """Write -1, or 0 if an index is not in its own window."""
     call((geometry, index), (found, scratch), threads, checked[float], checked[double])
-
-
-def labels_dgrad(geometry, dy, label, dx, scratch, int threads):
-    """Write the gradient of x from labels that are bytes; those that are no tap get nothing."""
-    call(
-        (geometry, dy, label), (dx, scratch), threads, gradient_of_labels[float],
-        gradient_of_labels[double],
-    )
