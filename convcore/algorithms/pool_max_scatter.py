@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from math import prod
 
 from convcore.algorithms.base import Kernel, Verdict
+from convcore.algorithms.pool_max_flat import PoolMaxFlat
 from convcore.problem import PoolProblem
 
 # As in kernels/pool_max_scatter.pyx.
@@ -34,6 +35,8 @@ class PoolMaxScatter:
         "max_checked_dgrad": Kernel("pool_max_scatter", "checked_dgrad"),
     }
 
+    _flat = PoolMaxFlat()
+
     def accepts(self, problem: PoolProblem, direction: str) -> Verdict:
         """Accept dense windows in planes that 32 bits address."""
         if 0 in problem.kernel:
@@ -51,11 +54,20 @@ class PoolMaxScatter:
 
     def prefers(self, problem: PoolProblem, direction: str) -> Verdict:
         """Prefer small planes, and many."""
+        if direction == "max_labels_dgrad":
+            return self._prefers_labels(problem, direction)
         if problem.n * problem.c < _PLANES and prod(problem.in_extent) > _CELLS:
             return Verdict(False, "few large planes")
-        if direction == "max_labels_dgrad":
-            if problem.in_extent == problem.out_extent:
-                return Verdict(False, "as many windows as elements")
-            if problem.in_extent[:2] == (1, 1) and problem.in_extent[2] > _WIDTH:
-                return Verdict(False, "long single rows")
+        return Verdict(True, "an addition a window")
+
+    def _prefers_labels(self, problem: PoolProblem, direction: str) -> Verdict:
+        """Leave to a gather what it does faster."""
+        if not self._flat.accepts(problem, direction).yes:
+            return Verdict(True, "nothing else takes it")
+        if problem.n * problem.c < _PLANES and prod(problem.in_extent) > _CELLS:
+            return Verdict(False, "few large planes")
+        if problem.in_extent == problem.out_extent:
+            return Verdict(False, "as many windows as elements")
+        if problem.in_extent[:2] == (1, 1) and problem.in_extent[2] > _WIDTH:
+            return Verdict(False, "long single rows")
         return Verdict(True, "an addition a window")
