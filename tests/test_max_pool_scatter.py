@@ -98,6 +98,28 @@ def test_scatter_is_the_reference(
     assert_exact(mine, reference.max_pool_backward(call.problem, grad_y, index))
 
 
+@dtypes
+@given(call=pool_calls(max_dilation=1), rng=generators(), isa=isas, team=teams)
+def test_labels_are_scattered_to_the_bits_of_a_gather(
+    dtype: Any, call: Call, rng: np.random.Generator, isa: str, team: int
+) -> None:
+    """The choice looks at the batch; and bytes that are no tap get nothing."""
+    problem, results = call.problem, []
+    y, x = np.empty(problem.y_shape, dtype), special(rng, call.x_shape, dtype)
+    labels = np.empty(problem.y_shape, np.uint8)
+    grad_y = rng.standard_normal(problem.y_shape).astype(dtype)
+    with cpu.use(isa):
+        chosen = plan.select(problem, "max_labels", y.dtype.name, "flat")
+        chosen.kernel(chosen.geometry, x, y, labels, None, 1)
+        labels[rng.random(labels.shape) < 0.1] = 255
+        for name in ("flat", "scatter"):
+            chosen = plan.select(problem, "max_labels_dgrad", y.dtype.name, name)
+            grad_x = np.full(problem.x_shape, 55, dtype)
+            chosen.kernel(chosen.geometry, grad_y, labels, grad_x, None, team)
+            results.append(grad_x.tobytes())
+    assert results[0] == results[1]
+
+
 def test_few_large_planes_are_cut() -> None:
     for shape, name in (((1, 1, 300, 300), "window"), ((8, 1, 300, 300), "scatter")):
         problem = PoolProblem.pool("pool", shape, 2)

@@ -19,6 +19,7 @@ from convcore.algorithms.pool_max_flat import PoolMaxFlat
 from convcore.algorithms.pool_max_rows import PoolMaxRows
 from convcore.algorithms.pool_max_same import PoolMaxSame
 from convcore.algorithms.pool_max_scatter import PoolMaxScatter
+from convcore.algorithms.pool_max_turned import PoolMaxTurned
 from convcore.algorithms.pool_window import PoolWindow
 
 CONV: tuple[ConvAlgorithm, ...] = (
@@ -36,6 +37,7 @@ CONV: tuple[ConvAlgorithm, ...] = (
 )
 POOL: tuple[PoolAlgorithm, ...] = (
     PoolMaxScatter(),
+    PoolMaxTurned(),
     PoolMaxRows(),
     PoolMaxSame(),
     PoolMaxFlat(),

@@ -1,5 +1,6 @@
 """Max pooling as functions and layers share it: any rank, labels of either kind."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from convcore.functional.call import run
 from convcore.runtime import buffers
 from convcore.runtime.arrays import Array, check_out, checked, empty, flat
 
+_TAPS = 256  # whose numbers are bytes
 _BYTE, _INDEX = np.dtype(np.uint8), np.dtype(np.int64)
 _DIRECTIONS = {_BYTE.char: "max_labels", _INDEX.char: "max_fprop"}
 
@@ -76,7 +78,8 @@ def label_type(
     """Give the smallest type of labels that a layer can keep: a byte where it fits."""
     dtype = checked(function, "x", x)
     task = job(function, ndim, "max_fprop", (x.shape, dtype), window)
-    return _INDEX if task.plan.algorithm == "window" else _BYTE
+    taps = prod(task.plan.problem.kernel)
+    return _INDEX if task.plan.algorithm == "window" or taps > _TAPS else _BYTE
 
 
 def gradient_of_labels(

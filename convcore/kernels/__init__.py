@@ -31,7 +31,7 @@
     pool_places.pxd which elements a mean takes      pool_sums.pxd    sums along lines
     pool_shares.pxd what windows give back           pool_spread.pxd  the same, by phases
     pool_image.pxd  images of x that are laid out so
-    pool_long.pxd   sums of large windows
+    pool_long.pxd   sums of large windows            pool_scatter_labels.pxd  to what won
     elements.pxd    going through arrays element by element
     vector_math.pxd exp, log, tanh and the normal distribution in lanes
     log_sum.pxd     maxima and sums of exponentials, along rows and columns

@@ -1,7 +1,6 @@
 # Max pooling with stride 1 and results as large as x: where the planes lie in memory.
 #
-# What      y[i] = max x[i + offset(tap)] over the taps that stay in the plane; label[i] the
-#           first of them with NaN, or else with the maximum
+# What      y[i] = max x[i + offset(tap)] over the taps that stay in the plane
 #           dx[i] = sum of dy[o] over windows o = i - offset(tap) whose label is that tap
 # Layout    all planes, one after the other, are one line. The lanes run along it, whatever
 #           the width of a plane; strings of bits, one for each row and each column of the
@@ -16,7 +15,7 @@
 # Parallel  over pieces of the line: each is written by one task. The windows over an
 #           element are added in row-major order.
 # Scratch   on the stack: the strings, 16 KB, and a piece of maxima over rows, 9 KB.
-# Cost      memory: one read of x, one write of y, one byte a label.
+# Cost      memory: one read of x (dy and labels), one write of y (dx).
 # Why not   pool_max_flat.pyx: rows of 7 or 14 elements take longer to copy than to pool.
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -33,9 +32,7 @@ from convcore.kernels.vector cimport (
     ahead, all_lanes, cc_fetch, cc_fetch_to_write, f32v, f64v, merge, put_part, real, vec,
     zero_lanes,
 )
-from convcore.kernels.vector_compare cimport (
-    all_labels, contest, gather, later, put_bytes, widened,
-)
+from convcore.kernels.vector_compare cimport all_labels, gather, later, widened
 from convcore.kernels.windows cimport Axis, Pool, elements_of, pool_of, windows_of
 
 cdef enum:
@@ -148,63 +145,6 @@ cdef inline void max_piece(
         i += lanes
 
 
-cdef inline void argmax_piece(
-    const Line* s, const vec* x, Py_ssize_t begin, Py_ssize_t end, vec* y,
-    unsigned char* tap,
-) noexcept nogil:
-    """Write elements begin .. end of y, and their labels to `tap`, some behind, too."""
-    cdef Py_ssize_t lanes = lanes_of(x), i = begin, k, c, place = begin % s.cells, row
-    cdef unsigned long long rest, bits
-    cdef unsigned long long[ROWS] column
-    cdef vec least = all_lanes(x, -INFINITY), a, label
-    while i < end:
-        rest = first_bits(end - i)
-        cc_fetch(<const char*>ahead(x, i) + AHEAD)
-        cc_fetch_to_write(<const char*>ahead(y, i) + AHEAD)
-        for c in range(s.columns):
-            column[c] = string_at(s, s.rows + c, place)
-        a = least
-        label = all_labels(x, 0)
-        for k in range(s.rows):
-            bits = string_at(s, k, place) & rest
-            row = i + s.row[k]
-            for c in range(s.columns):
-                contest(
-                    merge(least, ahead(x, row + s.column[c]), bits & column[c]),
-                    all_labels(x, k * s.columns + c), &a, &label,
-                )
-        put_part(<vec*>ahead(y, i), a, end - i)
-        put_bytes(tap + i - begin, label)
-        place = moved(s, place, lanes)
-        i += lanes
-
-
-cdef inline Py_ssize_t first_tap(const Line* s, Py_ssize_t place) noexcept nogil:
-    """Find the first tap that stays in the plane."""
-    cdef Py_ssize_t k = 0, c = 0
-    while not string_at(s, k, place) & 1:
-        k += 1
-    while not string_at(s, s.rows + c, place) & 1:
-        c += 1
-    return k * s.columns + c
-
-
-cdef inline void write_labels(
-    const Line* s, const real* y, Py_ssize_t begin, Py_ssize_t end, unsigned char* found,
-    unsigned char* tap,
-) noexcept nogil:
-    """Bring the labels of a piece to their array; of nothing but -inf, the first wins."""
-    cdef Py_ssize_t i
-    cdef bint low = False
-    for i in range(begin, end):
-        low = low | (y[i] == -INFINITY)
-    if low:
-        for i in range(begin, end):
-            if y[i] == -INFINITY:
-                found[i - begin] = <unsigned char>first_tap(s, i % s.cells)
-    memcpy(tap + begin, found, end - begin)
-
-
 cdef inline void gather_piece(
     const Line* s, const vec* dy, const unsigned char* tap, Py_ssize_t begin,
     Py_ssize_t end, vec* dx,
@@ -245,23 +185,14 @@ cdef void gather_ends(
 
 
 cdef void max_range(
-    const Line* s, const real* x, real* y, unsigned char* tap, Py_ssize_t begin,
-    Py_ssize_t end,
+    const Line* s, const real* x, real* y, Py_ssize_t begin, Py_ssize_t end
 ) noexcept nogil:
     """Write elements begin .. end of y, a piece at most."""
     cdef real[PIECE + MARGIN] spare
-    cdef unsigned char[PIECE + MARGIN] found
-    if tap == NULL:
-        if real is float:
-            max_piece(s, <f32v*>x, begin, end, <f32v*>y, <f32v*>spare)
-        else:
-            max_piece(s, <f64v*>x, begin, end, <f64v*>y, <f64v*>spare)
-        return
     if real is float:
-        argmax_piece(s, <f32v*>x, begin, end, <f32v*>y, <unsigned char*>found)
+        max_piece(s, <f32v*>x, begin, end, <f32v*>y, <f32v*>spare)
     else:
-        argmax_piece(s, <f64v*>x, begin, end, <f64v*>y, <unsigned char*>found)
-    write_labels(s, y, begin, end, <unsigned char*>found, tap)
+        max_piece(s, <f64v*>x, begin, end, <f64v*>y, <f64v*>spare)
 
 
 cdef void gather_range(
@@ -296,7 +227,7 @@ cdef void do_pieces(
         if backward:
             gather_range(s, x, tap, y, i * PIECE, stop)
         else:
-            max_range(s, x, y, tap, i * PIECE, stop)
+            max_range(s, x, y, i * PIECE, stop)
 
 
 cdef void do_tasks(
@@ -352,18 +283,17 @@ cdef int prepare(Line* s, const Pool* p) except -1:
 
 
 cdef int maxima(const Buffers* held, int threads, real* like) except -1:
-    """Check geometry, x, y and the labels, and write y and the labels."""
+    """Check geometry, x and y, and write y."""
     cdef Line s
     cdef Pool p = pool_of(held)
-    cdef unsigned char* tap = NULL
     cdef real* x = reals(held, 1, elements_of(&p), like)
     cdef real* y = reals(held, 2, windows_of(&p), like)
     if not is_nothing(held, 3):
-        tap = flags_of(held, 3, windows_of(&p))
+        refuse()
     if p.planes == 0:
         return 0
     prepare(&s, &p)
-    return all_pieces(&s, x, y, tap, False, threads)
+    return all_pieces(&s, x, y, <unsigned char*>NULL, False, threads)
 
 
 cdef int gradient(const Buffers* held, int threads, real* like) except -1:
@@ -385,10 +315,10 @@ def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
 
 
 def fprop(geometry, x, y, label, scratch, int threads):
-    """Write the maxima of x to y, and labels that are bytes, as `pool_max_flat.fprop`."""
+    """Write the maxima of x to y; `label` is None."""
     call((geometry, x), (y, label, scratch), threads, maxima[float], maxima[double])
 
 
 def dgrad(geometry, dy, label, dx, scratch, int threads):
-    """Write the gradient of x from labels that are bytes, as `fprop` gives them."""
+    """Write the gradient of x from labels as `pool_max_flat.fprop` gives them."""
     call((geometry, dy, label), (dx, scratch), threads, gradient[float], gradient[double])

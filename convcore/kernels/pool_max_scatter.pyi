@@ -5,6 +5,7 @@ import numpy as np
 _Geometry = Any  # a buffer of int64: PoolProblem.geometry
 _Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
 _Index = np.ndarray[Any, np.dtype[np.int64]]
+_Label = np.ndarray[Any, np.dtype[np.uint8]]
 
 def scratch_size(
     geometry: _Geometry, direction: str, item: int, threads: int
@@ -12,7 +13,7 @@ def scratch_size(
 def dgrad(
     geometry: _Geometry,
     dy: _Real,
-    index: _Index,
+    index: _Index | _Label,
     dx: _Real,
     scratch: None,
     threads: int,

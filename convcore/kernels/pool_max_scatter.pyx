@@ -1,4 +1,4 @@
-# The gradient of max pooling from flat indices, which are checked on the way.
+# The gradient of max pooling from flat indices, which are checked on the way, or labels.
 #
 # What      dx[i] = sum of dy[o] over windows o with index[o] = i
 #           check: whether every index lies in its own window
@@ -28,12 +28,13 @@ from libc.string cimport memset
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport (
-    Buffers, call, integers, integers_or_nothing, reals, refuse,
+    Buffers, call, flags_of, has_integers, integers, integers_or_nothing, reals, refuse,
 )
-from convcore.kernels.pool_flat cimport first_bits, lanes_of
-from convcore.kernels.vector cimport (
-    ahead, cc_fetch, cc_fetch_to_write, f32v, f64v, part, put_part, real, vec, zero_lanes,
+from convcore.kernels.pool_flat cimport TAPS, first_bits, lanes_of
+from convcore.kernels.pool_scatter_labels cimport (
+    AHEAD, SMALL, Away, clear, end_of, measure_taps, plane_by_labels,
 )
+from convcore.kernels.vector cimport ahead, cc_fetch, f32v, part, real
 from convcore.kernels.windows cimport (
     Axis, Pool, elements_of, first_of, pool_of, start_of, stop_of, windows_of,
 )
@@ -45,8 +46,6 @@ cdef enum:
     SPARE = 16  # entries behind a table: vectors end in them
     WHOLE = 4096  # windows of a plane that is one run, though its rows are short
     SHORT = 32  # windows of such a row: two vectors, both of them used in part
-    SMALL = 512  # elements of a plane whose zeros are written at once
-    AHEAD = 4096  # bytes from what is read or written to what is asked for
     LINE = 64
 
 cdef struct Marks:
@@ -58,6 +57,8 @@ cdef struct Job:
     Py_ssize_t cells, windows  # of a plane
     Py_ssize_t slabs, rows  # of a window, at most
     bint whole  # a run is a plane
+    Away away
+    const unsigned char* tap  # labels of all planes, if those are given
 
 cdef struct Run:
     Py_ssize_t at, n  # the first window, and how many
@@ -123,26 +124,6 @@ cdef inline bint take_run(
     return not any_word(bad)
 
 
-cdef inline void clear_lanes(vec* to, Py_ssize_t n) noexcept nogil:
-    """Write n zeros, if any, by vectors: a long memset goes past L1."""
-    cdef Py_ssize_t j = 0, lanes = lanes_of(to)
-    cdef vec zero = zero_lanes(<const vec*>to)
-    while j + lanes <= n:
-        cc_fetch_to_write(<const char*>ahead(to, j) + AHEAD)
-        (<vec*>ahead(to, j))[0] = zero
-        j += lanes
-    if j < n:
-        put_part(<vec*>ahead(to, j), zero, n - j)
-
-
-cdef inline void clear(real* to, Py_ssize_t n) noexcept nogil:
-    """Do the same with scalars."""
-    if real is float:
-        clear_lanes(<f32v*>to, n)
-    else:
-        clear_lanes(<f64v*>to, n)
-
-
 cdef inline void add_run(
     const unsigned int* cell, const real* source, Py_ssize_t n, real* to
 ) noexcept nogil:
@@ -179,14 +160,6 @@ cdef inline Run run_at(
         r.mark = PIECE
         r.begin += start_of(&p.x, x)
     return r
-
-
-cdef inline Py_ssize_t end_of(
-    const Pool* p, Py_ssize_t z, Py_ssize_t y, Py_ssize_t x
-) noexcept nogil:
-    """Give what is one behind the last element of a window."""
-    cdef Py_ssize_t row = (stop_of(&p.z, z) - 1) * p.y.extent + stop_of(&p.y, y) - 1
-    return row * p.x.extent + stop_of(&p.x, x)
 
 
 cdef inline bint plane_in_runs(
@@ -255,6 +228,12 @@ cdef Py_ssize_t do_planes(
     cdef const real* dy_i
     cdef real* dx_i
     for i in range(begin, end):
+        if job.tap != NULL:
+            plane_by_labels(
+                &job.p, &job.away, dy + i * job.windows, job.tap + i * job.windows,
+                dx + i * job.cells,
+            )
+            continue
         its = index + i * job.windows
         dy_i = NULL if dx == NULL else dy + i * job.windows
         dx_i = NULL if dx == NULL else dx + i * job.cells
@@ -347,6 +326,7 @@ cdef inline bint is_dense(const Axis* a) noexcept nogil:
 cdef int prepare(Job* job) except -1:
     """Write the tables; refuse what they have no room for."""
     cdef const Pool* p = &job.p
+    job.tap = NULL
     job.cells = p.z.extent * p.y.extent * p.x.extent
     job.windows = p.z.out * p.y.out * p.x.out
     job.slabs, job.rows = p.z.kernel, p.y.kernel
@@ -362,17 +342,38 @@ cdef int prepare(Job* job) except -1:
     return 0
 
 
+cdef int prepare_labels(Job* job, const unsigned char* tap) except -1:
+    """Do the same for labels."""
+    cdef const Pool* p = &job.p
+    if <double>p.z.kernel * p.y.kernel * p.x.kernel > TAPS:
+        refuse()
+    if not (is_dense(&p.z) and is_dense(&p.y) and is_dense(&p.x)):
+        refuse()
+    measure_taps(p, &job.away)
+    job.tap, job.cells = tap, job.away.cells
+    job.windows = p.z.out * p.y.out * p.x.out
+    return 0
+
+
 cdef int gradient(const Buffers* held, int threads, real* like) except -1:
-    """Check geometry, dy, index, dx and found, and write the latter two."""
+    """Check geometry, dy, index or labels, dx and found, and write the latter two."""
     cdef Job job
     job.p = pool_of(held)
     cdef const real* dy = reals(held, 1, windows_of(&job.p), like)
-    cdef const long long* index = integers(held, 2, windows_of(&job.p))
+    cdef const long long* index = NULL
+    cdef const unsigned char* tap = NULL
     cdef real* dx = reals(held, 3, elements_of(&job.p), like)
     cdef long long* found = integers_or_nothing(held, 4, 1)
     cdef Py_ssize_t bad = 0
+    if has_integers(held, 2):
+        index = integers(held, 2, windows_of(&job.p))
+    else:
+        tap = flags_of(held, 2, windows_of(&job.p))
     if job.p.planes:
-        prepare(&job)
+        if tap == NULL:
+            prepare(&job)
+        else:
+            prepare_labels(&job, tap)
         bad = all_planes(&job, dy, index, dx, threads)
     if found != NULL:
         found[0] = 0 if bad else -1
@@ -399,7 +400,11 @@ def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
 
 
 def dgrad(geometry, dy, index, dx, scratch, int threads):
-    """Write the gradient of x; a plane with an index not in its window is not complete."""
+    """Write the gradient of x from int64 indices, or labels that are bytes.
+
+    A plane with an index not in its window is not complete; bytes that are no tap get
+    nothing.
+    """
     checked_dgrad(geometry, dy, index, dx, None, scratch, threads)
 
 

@@ -1,0 +1,64 @@
+"""Max pooling of small planes, one in each lane of a vector.
+
+Planes are transposed in registers, pooled a vector at a time, and the results turned
+back: all lanes are busy, whatever the width of a plane, the window and the stride. It
+takes windows of any size, also those of adaptive poolings. The bits of all results are
+those of `flat`, so the choice may look at the batch.
+"""
+
+from collections.abc import Mapping
+from math import prod
+
+from convcore.algorithms.base import Kernel, Verdict
+from convcore.problem import PoolProblem
+
+# As in kernels/pool_max_turned.pyx.
+_NEAR = 512  # elements of a plane, and twice its windows, that need no scratch
+_CELLS = 1280  # of a band, and twice its windows
+_TAPS = 256  # whose numbers are bytes
+
+_PLANES = 8  # half of the lanes of float32: with fewer, other kernels are as fast
+
+_KERNEL = Kernel("pool_max_turned", "fprop")
+
+
+class PoolMaxTurned:
+    """The card of `kernels/pool_max_turned.pyx`."""
+
+    name = "turned"
+    transforms = False
+    kernels: Mapping[str, Kernel] = {
+        "max_values": _KERNEL,
+        "max_fprop": _KERNEL,
+        "max_labels": _KERNEL,
+    }
+
+    def accepts(self, problem: PoolProblem, direction: str) -> Verdict:
+        """Accept dense windows if the elements under a row of them fit the scratch."""
+        numbers = problem.geometry[1:]  # seven for each axis, clipped to the input
+        kernels, dilations = numbers[2::7], numbers[6::7]
+        adaptive = 0 in problem.kernel
+        if not adaptive and set(dilations) != {1}:
+            return Verdict(False, "the dilation is not 1")
+        if direction == "max_labels" and (adaptive or prod(kernels) > _TAPS):
+            return Verdict(False, "labels that are no bytes")
+        extents = zip(problem.in_extent, kernels, problem.out_extent, strict=True)
+        reach = [min(i, k or (i - 1) // o + 2) for i, k, o in extents]
+        wide, out = problem.in_extent[2], problem.out_extent[2]
+        if max(reach[0] * reach[1] * max(wide, out), 2 * out) > self._most(problem):
+            return Verdict(False, "windows or rows too long for the scratch")
+        return Verdict(True, "a row of dense windows fits the scratch")
+
+    @staticmethod
+    def _most(problem: PoolProblem) -> int:
+        """Give the vectors that there is room for."""
+        cells = max(prod(problem.in_extent), 2 * prod(problem.out_extent))
+        return _NEAR if cells <= _NEAR else _CELLS
+
+    def prefers(self, problem: PoolProblem, direction: str) -> Verdict:
+        """Prefer small planes, if there are some of them."""
+        if problem.n * problem.c < _PLANES:
+            return Verdict(False, f"fewer than {_PLANES} planes")
+        if max(prod(problem.in_extent), 2 * prod(problem.out_extent)) > _CELLS:
+            return Verdict(False, "large planes")
+        return Verdict(True, "small planes, every lane busy")

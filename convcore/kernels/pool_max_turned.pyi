@@ -1,0 +1,19 @@
+from typing import Any
+
+import numpy as np
+
+_Geometry = Any  # a buffer of int64: PoolProblem.geometry
+_Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
+_Label = np.ndarray[Any, np.dtype[np.integer[Any]]]
+
+def scratch_size(
+    geometry: _Geometry, direction: str, item: int, threads: int
+) -> int: ...
+def fprop(
+    geometry: _Geometry,
+    x: _Real,
+    y: _Real,
+    label: _Label | None,
+    scratch: None,
+    threads: int,
+) -> None: ...
