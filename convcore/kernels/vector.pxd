@@ -17,6 +17,8 @@
 #   NEON           16        12    2              27                     32
 #   SSE2           16         6    2              15                     16
 
+from convcore.kernels.checked cimport check_lanes, check_part, check_range
+
 cdef extern from *:
     """
     #include <string.h>
@@ -762,6 +764,7 @@ ctypedef fused real:
 
 cdef inline vec lanes_from(const vec* a, Py_ssize_t i) noexcept nogil:
     """Every lane the i-th scalar behind `a`."""
+    check_range(ahead(a, i), 4 if vec is f32v else 8)
     if vec is f32v:
         return cc_all_f32((<const float*>a)[i])
     else:
@@ -841,6 +844,7 @@ cdef inline vec merge(
     vec v, const vec* source, unsigned long long lanes
 ) noexcept nogil:
     """Replace the lanes whose bits are set by those in memory; touch no others there."""
+    check_lanes(source, 4 if vec is f32v else 8, lanes, VEC_BYTES)
     if vec is f32v:
         return cc_merge_f32(v, <const float*>source, lanes)
     else:
@@ -849,6 +853,7 @@ cdef inline vec merge(
 
 cdef inline vec patch(vec v, const vec* scalar, unsigned int lanes) noexcept nogil:
     """Replace the lanes whose bits are set by one scalar in memory."""
+    check_range(scalar, 4 if vec is f32v else 8)
     if vec is f32v:
         return cc_patch_f32(v, <const float*>scalar, lanes)
     else:
@@ -894,6 +899,8 @@ cdef inline Py_ssize_t nr(const real* like) noexcept nogil:
 
 cdef inline void copy(real* to, const real* source, Py_ssize_t n) noexcept nogil:
     """Copy n scalars: exact, never a byte beyond."""
+    check_range(source, n * sizeof(real))
+    check_range(to, n * sizeof(real))
     if real is float:
         cc_copy_f32(to, source, n)
     else:
@@ -902,6 +909,7 @@ cdef inline void copy(real* to, const real* source, Py_ssize_t n) noexcept nogil
 
 cdef inline vec part(const vec* source, unsigned long long lanes) noexcept nogil:
     """Load the lanes whose bits are set, and read no others: those are zero."""
+    check_lanes(source, 4 if vec is f32v else 8, lanes, VEC_BYTES)
     if vec is f32v:
         return cc_part_f32(<const float*>source, lanes)
     else:
@@ -915,6 +923,7 @@ cdef inline void pair(
 
     A bit for each scalar tells whether it may be read; the others are zero.
     """
+    check_lanes(source, 4 if vec is f32v else 8, scalars, 2 * VEC_BYTES)
     if vec is f32v:
         cc_pair_f32(<const float*>source, scalars, a, b)
     else:
@@ -923,6 +932,7 @@ cdef inline void pair(
 
 cdef inline void put_part(vec* to, vec v, Py_ssize_t n) noexcept nogil:
     """Store the first n lanes, or all."""
+    check_part(to, n, 4 if vec is f32v else 8, VEC_BYTES)
     if vec is f32v:
         cc_put_f32(<float*>to, v, n)
     else:
@@ -931,6 +941,7 @@ cdef inline void put_part(vec* to, vec v, Py_ssize_t n) noexcept nogil:
 
 cdef inline void zip_part(vec* to, vec a, vec b, Py_ssize_t n) noexcept nogil:
     """Store the first n of a[0], b[0], a[1], b[1], ..., or all."""
+    check_part(to, n, 4 if vec is f32v else 8, 2 * VEC_BYTES)
     if vec is f32v:
         cc_zip_f32(<float*>to, a, b, n)
     else:
@@ -939,6 +950,7 @@ cdef inline void zip_part(vec* to, vec a, vec b, Py_ssize_t n) noexcept nogil:
 
 cdef inline void put_sum(vec* to, vec v, Py_ssize_t place) noexcept nogil:
     """Store the sum of all lanes as the scalar at `place`."""
+    check_range(ahead(to, place), 4 if vec is f32v else 8)
     if vec is f32v:
         (<float*>to)[place] = cc_sum_f32(v)
     else:
@@ -995,6 +1007,7 @@ cdef inline vec scaled(vec v, vec n) noexcept nogil:
 
 cdef inline void stream(vec* to, vec v) noexcept nogil:
     """Store to an aligned address, without reading the line first; then `settle`."""
+    check_range(to, VEC_BYTES)
     if vec is f32v:
         cc_stream_f32(<float*>to, v)
     else:
