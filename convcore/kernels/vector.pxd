@@ -455,16 +455,21 @@ cdef extern from *:
           return cc_merge_f64((cc_f64v){0}, p, b);
       }
       #if defined(__AVX2__)
-      static inline cc_f32v cc_even_f32(const float *p, unsigned long long b) {
-          __m256 low = (__m256)cc_part_f32(p, b & CC_ALL_F32);
+      static inline void cc_pair_f32(
+          const float *p, unsigned long long b, cc_f32v *even, cc_f32v *odd) {
+          __m256 low = (__m256)cc_part_f32(p, b);
           __m256 high = (__m256)cc_part_f32(p + 8, b >> 8);
-          __m256d mixed = (__m256d)_mm256_shuffle_ps(low, high, 0x88);
-          return (cc_f32v)_mm256_permute4x64_pd(mixed, 0xD8);
+          *even = (cc_f32v)_mm256_permute4x64_pd(
+              (__m256d)_mm256_shuffle_ps(low, high, 0x88), 0xD8);
+          *odd = (cc_f32v)_mm256_permute4x64_pd(
+              (__m256d)_mm256_shuffle_ps(low, high, 0xDD), 0xD8);
       }
-      static inline cc_f64v cc_even_f64(const double *p, unsigned long long b) {
-          __m256d low = (__m256d)cc_part_f64(p, b & CC_ALL_F64);
+      static inline void cc_pair_f64(
+          const double *p, unsigned long long b, cc_f64v *even, cc_f64v *odd) {
+          __m256d low = (__m256d)cc_part_f64(p, b);
           __m256d high = (__m256d)cc_part_f64(p + 4, b >> 4);
-          return (cc_f64v)_mm256_permute4x64_pd(_mm256_shuffle_pd(low, high, 0), 0xD8);
+          *even = (cc_f64v)_mm256_permute4x64_pd(_mm256_shuffle_pd(low, high, 0), 0xD8);
+          *odd = (cc_f64v)_mm256_permute4x64_pd(_mm256_shuffle_pd(low, high, 15), 0xD8);
       }
       #else
       static inline cc_f32v cc_even_f32(const float *p, unsigned long long b) {
@@ -477,6 +482,10 @@ cdef extern from *:
           for (int i = 0; i < CC_LANES_F64; i++) if (b >> 2 * i & 1) v[i] = p[2 * i];
           return v;
       }
+      #define cc_pair_f32(p, b, even, odd) \\
+          (*(even) = cc_even_f32(p, b), *(odd) = cc_even_f32((p) + 1, (b) >> 1))
+      #define cc_pair_f64(p, b, even, odd) \\
+          (*(even) = cc_even_f64(p, b), *(odd) = cc_even_f64((p) + 1, (b) >> 1))
       #endif
       static inline cc_f32v cc_take_f32(const float *p, const int *at) {
       #if defined(__AVX2__)
@@ -494,10 +503,6 @@ cdef extern from *:
           return v;
       }
       #define cc_take_far_f64 cc_take_f64
-      #define cc_pair_f32(p, b, even, odd) \\
-          (*(even) = cc_even_f32(p, b), *(odd) = cc_even_f32((p) + 1, (b) >> 1))
-      #define cc_pair_f64(p, b, even, odd) \\
-          (*(even) = cc_even_f64(p, b), *(odd) = cc_even_f64((p) + 1, (b) >> 1))
       static inline void cc_put_f32(float *p, cc_f32v v, Py_ssize_t n) {
           if (n >= CC_LANES_F32) *(cc_f32v *)p = v;
           else for (Py_ssize_t i = 0; i < n; i++) p[i] = v[i];
