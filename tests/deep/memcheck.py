@@ -1,4 +1,7 @@
-"""Small calls of every operation, forward and backward, for `tests/deep/memcheck.sh`."""
+"""Small calls of every operation both ways: `python -m tests.deep.memcheck LENGTH …`.
+
+For `memcheck.sh`, or in a build that finds faults; lengths are those of `tests.guarded`.
+"""
 
 import sys
 
@@ -8,10 +11,8 @@ from convcore.runtime import arrays, threads
 from tests import guarded, oracle
 from tests.deep import exact  # noqa: F401  (scratch without room behind it)
 
-SIZES = (3, 9)  # less than a vector, and more
 
-
-def main() -> None:
+def main(lengths: list[int]) -> None:
     """Run every layer and operation both ways, and every algorithm of convolution."""
     arrays.POISON = (
         False  # what is not written stays unknown, and is reported if it counts
@@ -19,7 +20,7 @@ def main() -> None:
     threads.team = lambda work: 1
     count = 0
     for dtype in oracle.DTYPES:
-        for n in SIZES:
+        for n in lengths:
             for name, case in guarded.of_length(n, dtype):
                 print(f"{np.dtype(dtype)} {name}", file=sys.stderr, flush=True)
                 case()
@@ -28,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main([int(n) for n in sys.argv[1:]])
