@@ -1,6 +1,12 @@
 """Build the kernels: one source each, compiled once per instruction set.
 
-Metadata is in pyproject.toml. `CONVCORE_OPENMP=0` builds without OpenMP.
+Metadata is in pyproject.toml. In the environment:
+
+=================  ==================================================================
+CONVCORE_OPENMP=0  without OpenMP
+CONVCORE_BUILD     a build that finds faults: one of MODES (docs/reliability.md)
+CONVCORE_ISAS      only these instruction sets, with commas between them
+=================  ==================================================================
 """
 
 import os
@@ -8,6 +14,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -40,7 +47,25 @@ ISAS = (
     ),
 )
 
-REQUIRED = ("-g0",)
+
+@dataclass(frozen=True)
+class Mode:
+    """What a build is for: what is compiled and linked with, behind all other flags."""
+
+    flags: tuple[str, ...]
+    links: tuple[str, ...] = ()
+
+
+# Reports name lines, and the first one ends the process.
+FIND = ("-O1", "-g1", "-fno-omit-frame-pointer", "-fasynchronous-unwind-tables")
+END = ("-fno-sanitize-recover=all", "-fno-wrapv")  # Python's -fwrapv: no sum overflows
+UNDEFINED, ADDRESS = "-fsanitize=undefined", "-fsanitize=address"
+MODES = {
+    "release": Mode(("-g0",)),
+    "checked": Mode((*FIND, *END, UNDEFINED, "-DCC_CHECKED"), (UNDEFINED,)),
+    "ubsan": Mode((*FIND, *END, UNDEFINED), (UNDEFINED,)),
+    "asan": Mode((*FIND, *END, ADDRESS), (ADDRESS,)),
+}
 # The baseline beside others is for processors from before 2013: it may be slower, and is
 # smaller so.
 FAST, SMALL = "-O3", "-O2"
@@ -87,10 +112,23 @@ int main(void) {
 """
 
 
+def chosen(variable: str, known: Iterable[str], default: str) -> list[str]:
+    """Read names out of the environment."""
+    names = (os.environ.get(variable) or default).split(",")
+    if not set(names) <= set(known):
+        raise SystemExit(
+            f"convcore: {variable} must be of {', '.join(known)}, got {','.join(names)!r}"
+        )
+    return names
+
+
 def extensions() -> list[Extension]:
     """List every kernel for every instruction set of this machine."""
     sources = sorted(KERNELS.glob("*.pyx"))
     isas = [i for i in ISAS if not i.machines or platform.machine() in i.machines]
+    packages = [isa.package for isa in isas]
+    wanted = chosen("CONVCORE_ISAS", packages, ",".join(packages))
+    isas = [isa for isa in isas if isa.package in wanted]
     spare = isas[0] if len(isas) > 1 else None
     built: list[Extension] = []
     for isa in isas:
@@ -135,12 +173,12 @@ class Build(build_ext):
             raise SystemExit(
                 "convcore: the kernels need GNU vector types: GCC or clang"
             )
-        common = [*REQUIRED, *(f for f in WELCOME if self.compiles(TRIVIAL, (f,)))]
-        stripped = [STRIP] if self.compiles(TRIVIAL, (STRIP,)) else []
+        common = [f for f in WELCOME if self.compiles(TRIVIAL, (f,))]
+        stripped = [STRIP] if RELEASE and self.compiles(TRIVIAL, (STRIP,)) else []
         compile_openmp, link_openmp = self.openmp()
         for extension in self.extensions:
-            extension.extra_compile_args += [*common, *compile_openmp]
-            extension.extra_link_args += [*link_openmp, *stripped]
+            extension.extra_compile_args += [*common, *compile_openmp, *MODE.flags]
+            extension.extra_link_args += [*link_openmp, *stripped, *MODE.links]
         super().build_extensions()
 
     def translate(self) -> None:
@@ -152,6 +190,7 @@ class Build(build_ext):
                 build_dir=f"build/cython/{package}",
                 compiler_directives=DIRECTIVES,
                 nthreads=self.parallel or 0,
+                emit_linenums=not RELEASE,
             ):
                 extensions[translated.name].sources = translated.sources
 
@@ -184,4 +223,6 @@ class Build(build_ext):
 if sys.platform == "win32" and not os.environ.get("CC"):
     raise SystemExit("convcore: set CC to clang or gcc; MSVC has no GNU vector types")
 
+(mode,) = chosen("CONVCORE_BUILD", MODES, "release")
+MODE, RELEASE = MODES[mode], mode == "release"
 setup(ext_modules=extensions(), cmdclass={"build_ext": Build})

@@ -11,6 +11,7 @@
     targets.pxd     where the outputs of a block belong
     transpose.pxd   rows to columns, in registers
     buffers.pxd     the arrays of a call as plain memory
+    checked.pxd     assertions on addresses, in builds that find faults
     activation.pxd  what is done to results before they leave the cache
     finite.pxd      whether results are finite
     rounds.pxd      rounds of tasks, parts of scratch, sums of chunks

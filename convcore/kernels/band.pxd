@@ -17,6 +17,7 @@
 from libc.string cimport memset
 
 from convcore.kernels.border cimport ZEROS, source_at
+from convcore.kernels.checked cimport check_range
 from convcore.kernels.geometry cimport Axis, Window
 from convcore.kernels.rounds cimport ceil_div
 from convcore.kernels.vector cimport (
@@ -248,6 +249,17 @@ cdef inline void copy_plane(
         to += b.sheet
 
 
+cdef inline Py_ssize_t read_of(
+    const Band* b, const Box* box, Py_ssize_t channels
+) noexcept nogil:
+    """Count the scalars from the first to the last one of some channels of a band."""
+    return (
+        (box.samples - 1) * b.sample + (channels - 1) * b.plane
+        + (b.spans[0].extent - 1) * b.sheet + (b.spans[1].extent - 1) * b.pitch
+        + b.spans[2].extent
+    )
+
+
 cdef inline const real* fill(
     const Window* w, const Band* b, const Box* box, const real* source,
     Py_ssize_t channel, Py_ssize_t channels, real* to,
@@ -262,9 +274,12 @@ cdef inline const real* fill(
     cdef const real* here
     source += (box.sample * w.groups * w.c + channel) * w.source_plane
     if not b.copied:
-        return source + (
+        source += (
             b.spans[0].first * b.sheet + b.spans[1].first * b.pitch + b.spans[2].first
         )
+        check_range(source, read_of(b, box, channels) * sizeof(real))
+        return source
+    check_range(to, box.samples * b.sample * sizeof(real))
     cut = cut_row(w, b, VEC_BYTES // sizeof(real))
     for n in range(box.samples):
         for c in range(channels):

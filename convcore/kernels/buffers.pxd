@@ -19,6 +19,7 @@ from cpython.buffer cimport (
 from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy, memset
 
+from convcore.kernels.checked cimport begin, end
 from convcore.kernels.vector cimport real
 
 cdef enum:
@@ -43,6 +44,7 @@ cdef inline int hold(Buffers* held, tuple arrays, int flags) except -1:
             memset(&held.views[held.count], 0, sizeof(Py_buffer))
         else:
             PyObject_GetBuffer(array, &held.views[held.count], flags)
+            begin(held.views[held.count].buf, held.views[held.count].len)
         held.count += 1
     return 0
 
@@ -88,6 +90,7 @@ cdef inline int call_as(
             single(&held, threads, <float*>NULL)
     finally:
         for i in range(held.count):
+            end(held.views[i].buf, held.views[i].len)
             PyBuffer_Release(&held.views[i])
     return 0
 
@@ -126,6 +129,7 @@ cdef inline int read_geometry(object geometry, long long* to, Py_ssize_t fields)
     try:
         memcpy(to, geometry_of(&held, fields), fields * sizeof(long long))
     finally:
+        end(held.views[0].buf, held.views[0].len)
         PyBuffer_Release(&held.views[0])
     return 0
 

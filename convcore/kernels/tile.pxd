@@ -28,9 +28,10 @@
 
 from libc.math cimport sqrt
 
+from convcore.kernels.checked cimport check_range
 from convcore.kernels.vector cimport (
-    MR, MR_HALF, MR_QUARTER, NV, TILE, WIDE, f32v, f64v, real, vec, ahead, cc_fetch, lanes_from,
-    zero_lanes,
+    MR, MR_HALF, MR_QUARTER, NR_BYTES, NV, TILE, WIDE, f32v, f64v, real, vec, ahead, cc_fetch,
+    lanes_from, zero_lanes,
 )
 
 
@@ -166,6 +167,10 @@ cdef inline void put_rows(
     The smallest tile that holds the rows behind whole tiles is used: unless `exact_rows`,
     the operands and the result have to go on up to a whole tile.
     """
+    check_range(to + (rows - 1) * to_row, NR_BYTES)
+    if depth:
+        check_range(b[0], NR_BYTES)
+        check_range(b[depth - 1], NR_BYTES)
     if real is float:
         put_vectors(
             <const f32v*>a, a_row, a_step, <const f32v* const*>b, depth,
@@ -372,6 +377,8 @@ cdef inline void sum_scattered(
     Rows have NR scalars. Without a start, add it to what is there. `narrow` leaves the
     second half of each row alone. Places and the result have to go on up to whole tiles.
     """
+    check_range(b, depth * NR_BYTES)
+    check_range(to, rows * NR_BYTES)
     if real is float:
         sum_vectors(
             <const f32v*>source, places, at, <const f32v*>b, depth, <const f32v*>start,
@@ -439,6 +446,9 @@ cdef inline void add_packed(
     The smallest tile that holds `rows` is used: a and to have to go on for MR rows. At
     each k a line `soon_step` further on is fetched.
     """
+    check_range(a, depth * MR * sizeof(real))
+    check_range(b + (depth - 1) * b_step, NR_BYTES)
+    check_range(to[rows - 1], NR_BYTES)
     if real is float:
         add_vectors(
             <const f32v*>a, <const f32v*>b, b_step, depth, <const f32v*>soon, soon_step,

@@ -18,6 +18,7 @@
 
 from libc.string cimport memset
 
+from convcore.kernels.checked cimport check_range
 from convcore.kernels.vector cimport (
     NV, VEC_BYTES, f32v, f64v, real, vec, ahead, blocks_even, blocks_odd, cc_fetch, copy,
     interleave_high, interleave_low, part, turn_near, zero_lanes,
@@ -60,9 +61,11 @@ cdef inline void turn_vectors(
     cdef vec rows[MOST_LANES]
     cdef int i, lanes = VEC_BYTES // (4 if vec is f32v else 8)
     for i in range(lanes):
+        check_range(ahead(source, i * ld), VEC_BYTES)
         rows[i] = ahead(source, i * ld)[0]
     mix(rows)
     for i in range(lanes):
+        check_range(ahead(<const vec*>to, i * to_ld), VEC_BYTES)
         (<vec*>ahead(<const vec*>to, i * to_ld))[0] = rows[i]
 
 

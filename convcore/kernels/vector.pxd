@@ -17,6 +17,8 @@
 #   NEON           16        12    2              27                     32
 #   SSE2           16         6    2              15                     16
 
+from convcore.kernels.checked cimport check_lanes, check_part, check_range
+
 cdef extern from *:
     """
     #include <string.h>
@@ -453,16 +455,21 @@ cdef extern from *:
           return cc_merge_f64((cc_f64v){0}, p, b);
       }
       #if defined(__AVX2__)
-      static inline cc_f32v cc_even_f32(const float *p, unsigned long long b) {
-          __m256 low = (__m256)cc_part_f32(p, b & CC_ALL_F32);
+      static inline void cc_pair_f32(
+          const float *p, unsigned long long b, cc_f32v *even, cc_f32v *odd) {
+          __m256 low = (__m256)cc_part_f32(p, b);
           __m256 high = (__m256)cc_part_f32(p + 8, b >> 8);
-          __m256d mixed = (__m256d)_mm256_shuffle_ps(low, high, 0x88);
-          return (cc_f32v)_mm256_permute4x64_pd(mixed, 0xD8);
+          *even = (cc_f32v)_mm256_permute4x64_pd(
+              (__m256d)_mm256_shuffle_ps(low, high, 0x88), 0xD8);
+          *odd = (cc_f32v)_mm256_permute4x64_pd(
+              (__m256d)_mm256_shuffle_ps(low, high, 0xDD), 0xD8);
       }
-      static inline cc_f64v cc_even_f64(const double *p, unsigned long long b) {
-          __m256d low = (__m256d)cc_part_f64(p, b & CC_ALL_F64);
+      static inline void cc_pair_f64(
+          const double *p, unsigned long long b, cc_f64v *even, cc_f64v *odd) {
+          __m256d low = (__m256d)cc_part_f64(p, b);
           __m256d high = (__m256d)cc_part_f64(p + 4, b >> 4);
-          return (cc_f64v)_mm256_permute4x64_pd(_mm256_shuffle_pd(low, high, 0), 0xD8);
+          *even = (cc_f64v)_mm256_permute4x64_pd(_mm256_shuffle_pd(low, high, 0), 0xD8);
+          *odd = (cc_f64v)_mm256_permute4x64_pd(_mm256_shuffle_pd(low, high, 15), 0xD8);
       }
       #else
       static inline cc_f32v cc_even_f32(const float *p, unsigned long long b) {
@@ -475,6 +482,10 @@ cdef extern from *:
           for (int i = 0; i < CC_LANES_F64; i++) if (b >> 2 * i & 1) v[i] = p[2 * i];
           return v;
       }
+      #define cc_pair_f32(p, b, even, odd) \\
+          (*(even) = cc_even_f32(p, b), *(odd) = cc_even_f32((p) + 1, (b) >> 1))
+      #define cc_pair_f64(p, b, even, odd) \\
+          (*(even) = cc_even_f64(p, b), *(odd) = cc_even_f64((p) + 1, (b) >> 1))
       #endif
       static inline cc_f32v cc_take_f32(const float *p, const int *at) {
       #if defined(__AVX2__)
@@ -492,10 +503,6 @@ cdef extern from *:
           return v;
       }
       #define cc_take_far_f64 cc_take_f64
-      #define cc_pair_f32(p, b, even, odd) \\
-          (*(even) = cc_even_f32(p, b), *(odd) = cc_even_f32((p) + 1, (b) >> 1))
-      #define cc_pair_f64(p, b, even, odd) \\
-          (*(even) = cc_even_f64(p, b), *(odd) = cc_even_f64((p) + 1, (b) >> 1))
       static inline void cc_put_f32(float *p, cc_f32v v, Py_ssize_t n) {
           if (n >= CC_LANES_F32) *(cc_f32v *)p = v;
           else for (Py_ssize_t i = 0; i < n; i++) p[i] = v[i];
@@ -762,6 +769,7 @@ ctypedef fused real:
 
 cdef inline vec lanes_from(const vec* a, Py_ssize_t i) noexcept nogil:
     """Every lane the i-th scalar behind `a`."""
+    check_range(ahead(a, i), 4 if vec is f32v else 8)
     if vec is f32v:
         return cc_all_f32((<const float*>a)[i])
     else:
@@ -841,6 +849,7 @@ cdef inline vec merge(
     vec v, const vec* source, unsigned long long lanes
 ) noexcept nogil:
     """Replace the lanes whose bits are set by those in memory; touch no others there."""
+    check_lanes(source, 4 if vec is f32v else 8, lanes, VEC_BYTES)
     if vec is f32v:
         return cc_merge_f32(v, <const float*>source, lanes)
     else:
@@ -849,6 +858,7 @@ cdef inline vec merge(
 
 cdef inline vec patch(vec v, const vec* scalar, unsigned int lanes) noexcept nogil:
     """Replace the lanes whose bits are set by one scalar in memory."""
+    check_range(scalar, 4 if vec is f32v else 8)
     if vec is f32v:
         return cc_patch_f32(v, <const float*>scalar, lanes)
     else:
@@ -894,6 +904,8 @@ cdef inline Py_ssize_t nr(const real* like) noexcept nogil:
 
 cdef inline void copy(real* to, const real* source, Py_ssize_t n) noexcept nogil:
     """Copy n scalars: exact, never a byte beyond."""
+    check_range(source, n * sizeof(real))
+    check_range(to, n * sizeof(real))
     if real is float:
         cc_copy_f32(to, source, n)
     else:
@@ -902,6 +914,7 @@ cdef inline void copy(real* to, const real* source, Py_ssize_t n) noexcept nogil
 
 cdef inline vec part(const vec* source, unsigned long long lanes) noexcept nogil:
     """Load the lanes whose bits are set, and read no others: those are zero."""
+    check_lanes(source, 4 if vec is f32v else 8, lanes, VEC_BYTES)
     if vec is f32v:
         return cc_part_f32(<const float*>source, lanes)
     else:
@@ -915,6 +928,7 @@ cdef inline void pair(
 
     A bit for each scalar tells whether it may be read; the others are zero.
     """
+    check_lanes(source, 4 if vec is f32v else 8, scalars, 2 * VEC_BYTES)
     if vec is f32v:
         cc_pair_f32(<const float*>source, scalars, a, b)
     else:
@@ -923,6 +937,7 @@ cdef inline void pair(
 
 cdef inline void put_part(vec* to, vec v, Py_ssize_t n) noexcept nogil:
     """Store the first n lanes, or all."""
+    check_part(to, n, 4 if vec is f32v else 8, VEC_BYTES)
     if vec is f32v:
         cc_put_f32(<float*>to, v, n)
     else:
@@ -931,6 +946,7 @@ cdef inline void put_part(vec* to, vec v, Py_ssize_t n) noexcept nogil:
 
 cdef inline void zip_part(vec* to, vec a, vec b, Py_ssize_t n) noexcept nogil:
     """Store the first n of a[0], b[0], a[1], b[1], ..., or all."""
+    check_part(to, n, 4 if vec is f32v else 8, 2 * VEC_BYTES)
     if vec is f32v:
         cc_zip_f32(<float*>to, a, b, n)
     else:
@@ -939,6 +955,7 @@ cdef inline void zip_part(vec* to, vec a, vec b, Py_ssize_t n) noexcept nogil:
 
 cdef inline void put_sum(vec* to, vec v, Py_ssize_t place) noexcept nogil:
     """Store the sum of all lanes as the scalar at `place`."""
+    check_range(ahead(to, place), 4 if vec is f32v else 8)
     if vec is f32v:
         (<float*>to)[place] = cc_sum_f32(v)
     else:
@@ -995,6 +1012,7 @@ cdef inline vec scaled(vec v, vec n) noexcept nogil:
 
 cdef inline void stream(vec* to, vec v) noexcept nogil:
     """Store to an aligned address, without reading the line first; then `settle`."""
+    check_range(to, VEC_BYTES)
     if vec is f32v:
         cc_stream_f32(<float*>to, v)
     else:

@@ -5,9 +5,10 @@
 #         of the same type: only its bits count.
 # How     GNU vector types; what takes mask registers is in vector.pxd.
 
+from convcore.kernels.checked cimport check_range
 from convcore.kernels.vector cimport (
-    cc_bytes_f32, cc_bytes_f64, cc_contest_f32, cc_contest_f64, cc_gather_f32, cc_gather_f64,
-    cc_later_f32, cc_later_f64, cc_widen_f32, cc_widen_f64, f32v, f64v, vec,
+    VEC_BYTES, cc_bytes_f32, cc_bytes_f64, cc_contest_f32, cc_contest_f64, cc_gather_f32,
+    cc_gather_f64, cc_later_f32, cc_later_f64, cc_widen_f32, cc_widen_f64, f32v, f64v, vec,
 )
 
 cdef extern from *:
@@ -92,6 +93,7 @@ cdef inline vec join_equal(vec mask, vec a, vec b) noexcept nogil:
 
 cdef inline void put_bytes(unsigned char* to, vec labels) noexcept nogil:
     """Store the labels, below 256, as bytes."""
+    check_range(to, VEC_BYTES // (4 if vec is f32v else 8))
     if vec is f32v:
         cc_bytes_f32(to, labels)
     else:
@@ -100,6 +102,7 @@ cdef inline void put_bytes(unsigned char* to, vec labels) noexcept nogil:
 
 cdef inline vec widened(const vec* like, const unsigned char* labels) noexcept nogil:
     """Load as many bytes as there are lanes; `like` only tells the type."""
+    check_range(labels, VEC_BYTES // (4 if vec is f32v else 8))
     if vec is f32v:
         return cc_widen_f32(labels)
     else:

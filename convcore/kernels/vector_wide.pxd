@@ -14,6 +14,7 @@
 
 from libc.math cimport frexp
 
+from convcore.kernels.checked cimport check_lanes, check_range
 from convcore.kernels.vector cimport (
     cc_all_f32, cc_all_f64, cc_merge_f32, cc_merge_f64, cc_narrow_f32, cc_sum_f64,
     cc_wide_f32, cc_wide_low, f32v, f64v, real, vec,
@@ -65,6 +66,7 @@ cdef inline Scale scale_by(double divisor) noexcept nogil:
 
 cdef inline f64v wide(const real* source) noexcept nogil:
     """Load a vector of doubles."""
+    check_range(source, WIDE_LANES * sizeof(real))
     if real is float:
         return cc_wide_f32(source)
     else:
@@ -77,6 +79,7 @@ cdef inline f64v wide_rest(const real* source, Py_ssize_t n, double fill) noexce
     In float32, `fill` must be one.
     """
     cdef unsigned long long lanes = (1ULL << n) - 1
+    check_lanes(source, sizeof(real), lanes, 64)
     if real is float:
         return cc_wide_low(cc_merge_f32(cc_all_f32(<float>fill), source, lanes))
     else:
@@ -116,6 +119,7 @@ cdef inline double wide_sum(const f64v* s) noexcept nogil:
 
 cdef inline void narrow(real* to, f64v v) noexcept nogil:
     """Store a vector of doubles, each rounded once."""
+    check_range(to, WIDE_LANES * sizeof(real))
     if real is float:
         cc_narrow_f32(to, v)
     else:
