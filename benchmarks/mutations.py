@@ -72,7 +72,7 @@ def _arrays(a: np.ndarray[Any, Any], rng: random.Random) -> Iterator[Any]:
     yield np.zeros(
         a.shape, rng.choice([np.int64, np.float16, np.complex64, bool, object])
     )
-    yield a.astype(rng.choice([np.float32, np.float64, ">f4"]))
+    yield a.astype(rng.choice(["f4", "f8", ">f4"]))
     yield np.broadcast_to(a.dtype.type(1), a.shape)
     yield a.T
     if a.dtype.kind == "f":
@@ -90,9 +90,9 @@ def changed(value: Any, rng: random.Random) -> Any:
     if isinstance(value, np.ndarray) and rng.random() < 0.8:
         return rng.choice(list(_arrays(value, rng)))
     if isinstance(value, Mapping) and value and rng.random() < 0.8:
-        items, name = dict(value), rng.choice(list(value))
-        item = items.pop(name)
-        return items if rng.random() < 0.2 else {**items, name: changed(item, rng)}
+        state, name = dict(value), rng.choice(list(value))
+        item = state.pop(name)
+        return state if rng.random() < 0.2 else {**state, name: changed(item, rng)}
     if isinstance(value, (tuple, list)) and value and rng.random() < 0.6:
         items = list(value)
         if rng.random() < 0.3:
@@ -145,7 +145,7 @@ def mutated(call: Call, rng: random.Random) -> Mutant:
 def _is_long(value: Any) -> bool:
     if isinstance(value, (tuple, list)):
         return any(map(_is_long, value))
-    return isinstance(value, (int, float, np.number)) and value > 10
+    return isinstance(value, (int, float, np.number)) and bool(value > 10)
 
 
 def _overlap(call: Call, given: dict[str, Any], rng: random.Random) -> bool:
@@ -179,7 +179,7 @@ def wrong(mutant: Mutant, words: Words, keeps: Iterable[str] = ()) -> str | None
     What is named in `keeps` may keep its arrays.
     """
     call = mutant.call
-    given = {**dict(enumerate(call.args)), **call.kwargs}
+    given: dict[Any, Any] = {**dict(enumerate(call.args)), **call.kwargs}
     inputs = [
         (name, value, value.tobytes())
         for name, value in given.items()

@@ -89,7 +89,7 @@ def path_count(
 
 def _is_float64(dtype: Any) -> bool:
     try:
-        return np.dtype(dtype) == np.float64
+        return bool(np.dtype(dtype) == np.float64)
     except (TypeError, ValueError):
         return False
 
