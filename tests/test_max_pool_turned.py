@@ -109,6 +109,7 @@ def test_what_turned_is_chosen_for() -> None:
         ((1, 8, 13, 13), "turned"),
         ((1, 7, 13, 13), "flat"),
         ((1, 64, 40, 40), "flat"),
+        ((1, 16, 8, 40, 40), "turned"),
     ):
         problem = PoolProblem.pool("pool", shape, 3, 2)
         with cpu.use("baseline"):

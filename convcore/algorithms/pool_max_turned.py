@@ -19,6 +19,8 @@ _TAPS = 256  # whose numbers are bytes
 
 _PLANES = 8  # half of the lanes of float32: with fewer, other kernels are as fast
 
+_FEW = 8  # taps in large planes of three axes, for which `flat` is as fast
+
 _KERNEL = Kernel("pool_max_turned", "fprop")
 
 
@@ -60,5 +62,8 @@ class PoolMaxTurned:
         if problem.n * problem.c < _PLANES:
             return Verdict(False, f"fewer than {_PLANES} planes")
         if max(prod(problem.in_extent), 2 * prod(problem.out_extent)) > _CELLS:
+            taps = prod(problem.geometry[1:][2::7])
+            if problem.in_extent[0] > 1 and taps > _FEW:
+                return Verdict(True, "three axes in bands, every lane busy")
             return Verdict(False, "large planes")
         return Verdict(True, "small planes, every lane busy")

@@ -96,9 +96,13 @@ cdef inline Band band_at(const Job* job, Py_ssize_t i) noexcept nogil:
 
 
 cdef inline void turn_in(
-    const vec* x, Py_ssize_t plane, Py_ssize_t planes, Py_ssize_t n, vec* to
+    const vec* x, Py_ssize_t plane, Py_ssize_t planes, Py_ssize_t n, Py_ssize_t next_,
+    vec* to,
 ) noexcept nogil:
-    """Give n elements of some planes, `plane` scalars apart, as vectors."""
+    """Give n elements of some planes, `plane` scalars apart, as vectors.
+
+    Those that are `next_` scalars further on are asked for.
+    """
     cdef vec[MOST_LANES] block
     cdef Py_ssize_t lanes = lanes_of(x), j = 0, i, m = min(n, lanes)
     cdef unsigned long long bits = first_bits(m)
@@ -107,7 +111,7 @@ cdef inline void turn_in(
         at = ahead(x, j)
         if planes == lanes and m == lanes:
             for i in range(lanes):
-                cc_fetch(ahead(at, lanes * plane))
+                cc_fetch(ahead(at, next_))
                 block[i] = at[0]
                 at = ahead(at, plane)
         else:
@@ -326,11 +330,12 @@ cdef inline void find_maxima(
     """Write the maxima of a band to `spare`, and their labels to `labels`."""
     cdef const Pool* p = &job.p
     cdef Py_ssize_t n = b.lines * p.x.extent, z
+    cdef Py_ssize_t next_ = lanes_of(x) * job.cells if job.bands == 1 else n
     x = ahead(x, b.first_y * p.x.extent)
     for z in range(b.slabs):
         turn_in(
             ahead(x, (b.first_z + z) * p.y.extent * p.x.extent), job.cells, planes, n,
-            held + z * n,
+            next_, held + z * n,
         )
     if not job.labelled:
         max_of_band(job, b, held, spare, labels)

@@ -9,7 +9,7 @@ from libc.string cimport memcpy
 from convcore.kernels.blocks cimport Block, Blocks, block_at
 from convcore.kernels.pool_sums cimport NEAR
 from convcore.kernels.vector cimport (
-    cc_fetch_to_write, cc_sum_f64, f64v, real, zero_lanes,
+    cc_fetch, cc_fetch_to_write, cc_sum_f64, f64v, real, zero_lanes,
 )
 from convcore.kernels.vector_wide cimport (
     WIDE_LANES, Scale, cc_keep_first, narrow, quotient, scale_by, wide, wide_part,
@@ -18,6 +18,7 @@ from convcore.kernels.windows cimport Pool, elements_of
 
 cdef enum:
     FILL = 16384  # cells of a plane that get the same share in one go
+    FAR = 8192  # bytes from what is summed to what is asked for
 
 
 cdef inline f64v sum_of_plane(const real* x, Py_ssize_t n, Py_ssize_t left) noexcept nogil:
@@ -27,12 +28,15 @@ cdef inline f64v sum_of_plane(const real* x, Py_ssize_t n, Py_ssize_t left) noex
     a = zero_lanes(&a)
     b, c, d = a, a, a
     while j + 4 * WIDE_LANES <= n:
+        cc_fetch(<const char*>(x + j) + FAR)
+        cc_fetch(<const char*>(x + j + 2 * WIDE_LANES) + FAR)
         a = a + wide(x + j)
         b = b + wide(x + j + WIDE_LANES)
         c = c + wide(x + j + 2 * WIDE_LANES)
         d = d + wide(x + j + 3 * WIDE_LANES)
         j += 4 * WIDE_LANES
     while j + WIDE_LANES <= n:
+        cc_fetch(<const char*>(x + j) + FAR)
         a = a + wide(x + j)
         j += WIDE_LANES
     if j + WIDE_LANES <= left:
