@@ -107,7 +107,7 @@ def backward(
     `operands` are grad_output, x, weight and needs; `out` is as `places` takes it.
     """
     grad_output, x, weight, needs = operands
-    needs_x, needs_weight, needs_bias = needed(function, needs)
+    asked = needed(function, needs)
     dtype = checked(function, "x", x)
     checked(function, "weight", weight, dtype)
     if flip is not False:
@@ -120,11 +120,7 @@ def backward(
 
     sums = job("bgrad")
     _check_gradient(function, grad_output, x, sums.result)
-    wanted = (
-        x.shape if needs_x else None,
-        weight.shape if needs_weight else None,
-        (sums.channels,) if needs_bias else None,
-    )
+    wanted = asked, (x.shape, weight.shape, (sums.channels,))
     grad_x, grad_weight, grad_bias = places(
         function, out, wanted, dtype, (grad_output, x, weight)
     )

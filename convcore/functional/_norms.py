@@ -63,6 +63,13 @@ def statistics_of(
 
 def _statistic(function: str, argument: str, array: Any, count: int) -> Wide:
     """Check one of them."""
+    if (  # the usual case
+        type(array) is np.ndarray
+        and array.dtype is _FLOAT64
+        and array.size == count
+        and array.flags.carray
+    ):
+        return array
     if not isinstance(array, np.ndarray) or array.dtype != np.float64:
         kind = getattr(array, "dtype", type(array).__name__)
         raise TypeError(
@@ -77,4 +84,5 @@ def _statistic(function: str, argument: str, array: Any, count: int) -> Wide:
     return ready(function, argument, array)
 
 
+_FLOAT64 = np.dtype(np.float64)
 _REAL, _INTEGER = struct.Struct("d"), struct.Struct("q")

@@ -17,7 +17,7 @@ Outs = tuple[Array | None, ...]
 def places(
     function: str,
     out: Any,
-    shapes: Shapes,
+    wanted: tuple[Sequence[bool], Sequence[tuple[int, ...]]],
     dtype: np.dtype[Any],
     inputs: Sequence[Array | None],
 ) -> Outs:
@@ -26,17 +26,21 @@ def places(
     Parameters
     ----------
     out : tuple of (ndarray or None), or None
-    shapes : shapes or None
-        Of the results in order; None is not asked for, and stays None.
+    wanted : whether each result is asked for, and its shape
+        What is not stays None.
     inputs : arrays
         What no result may overlap, as it may not overlap another one.
     """
+    asked, shapes = wanted
     if out is None:
-        return tuple(None if shape is None else empty(shape, dtype) for shape in shapes)
-    _check(function, out, shapes, dtype, inputs)
+        return tuple(
+            [empty(shapes[i], dtype) if asks else None for i, asks in enumerate(asked)]
+        )
+    needed = [shapes[i] if asks else None for i, asks in enumerate(asked)]
+    _check(function, out, needed, dtype, inputs)
     return tuple(
         empty(shape, dtype) if given is None and shape is not None else given
-        for given, shape in zip(out, shapes, strict=True)
+        for given, shape in zip(out, needed, strict=True)
     )
 
 

@@ -107,7 +107,7 @@ def gradients(
     job: Rows,
     weight: Any,
     needs: Any,
-    statistics: Wide | None,
+    statistics: tuple[Wide, Wide] | None,
     out: Any = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Give the gradients of x, weight and bias; None where not needed.
@@ -118,60 +118,44 @@ def gradients(
     grads = like(function, "grad_output", grad_output, "x", x)
     given, weight = weight, weights_of(function, "weight", weight, job, x)
     shapes = (x.shape, job.weights, job.weights)
-    wanted = [
-        shape if asks else None for asks, shape in zip(asked, shapes, strict=False)
-    ]
-    made = places(function, out, wanted, x.dtype, (grad_output, x, given))
-    grad_x, grad_weight, grad_bias = made if job.centred else (*made, None)
+    made = places(function, out, (asked, shapes), x.dtype, (grad_output, x, given))
+    grad_x, *found = made if job.centred else (*made, None)
     if statistics is None:
-        statistics = np.empty((2, job.rows))
+        taken = np.empty((2, job.rows))
         nothing = (None,) * 3
-        apply(
-            *("norm_rows", "forward", job.sizes, x, *nothing, statistics), work=x.size
-        )
-    sums = [_spread(grad, job) for grad in (grad_weight, grad_bias)]
+        apply("norm_rows", "forward", job.sizes, x, *nothing, taken, work=x.size)
+        statistics = taken[0], taken[1]
+    sums = [_spread(grad, job) for grad in found] if job.spread > 1 else found
     apply(
-        *(
-            "norm_rows",
-            "backward",
-            job.sizes,
-            grads,
-            x,
-            weight,
-            statistics,
-            grad_x,
-            *sums,
-        ),
+        "norm_rows",
+        "backward",
+        job.sizes,
+        *(grads, x, weight, *statistics, grad_x, *sums),
         work=2 * x.size,
         scratch=job.scratch,
     )
-    _gather(sums, (grad_weight, grad_bias), job)
-    return grad_x, grad_weight, grad_bias
+    if job.spread > 1:
+        _gather(sums, found, job)
+    return grad_x, found[0], found[1]
 
 
-def kept(function: str, known: Any, job: Rows) -> Wide | None:
-    """Check the statistics of the rows that a caller has kept, if they are apart."""
-    if type(known) is tuple:
-        mean, rstd = known
-        apart = statistics_of(function, mean, rstd, job.rows)
-        return None if apart is None else np.concatenate(apart, None)
-    joined: Wide | None = known
-    return joined
+def kept(function: str, known: Any, job: Rows) -> tuple[Wide, Wide] | None:
+    """Check the statistics of the rows that a caller has kept; a layer's are joined."""
+    if type(known) is not tuple:
+        return None if known is None else (known[0], known[1])
+    mean, rstd = known
+    return statistics_of(function, mean, rstd, job.rows)
 
 
 def _spread(grad: Array | None, job: Rows) -> Array | None:
-    """Give room for the gradients of all elements, where some have one weight."""
-    if grad is None or job.spread == 1:
-        return grad
+    """Give room for the gradients of all elements, where several have one weight."""
+    if grad is None:
+        return None
     return np.empty(grad.size * job.spread, grad.dtype)
 
 
-def _gather(
-    sums: list[Array | None], grads: tuple[Array | None, ...], job: Rows
-) -> None:
+def _gather(sums: list[Array | None], grads: list[Array | None], job: Rows) -> None:
     """Add the gradients of elements that have one weight."""
-    if job.spread == 1:
-        return
     for all_, grad in zip(sums, grads, strict=True):
         if all_ is not None and grad is not None:
             grad[...] = all_.reshape(-1, job.spread).sum(axis=1, dtype=np.float64)

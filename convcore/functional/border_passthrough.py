@@ -176,7 +176,9 @@ def _backward(
     shape = tuple(integer(function, "inner_shape", extent, 0) for extent in inner_shape)
     box = _box(function, ndim, "grad_output", grad_output.shape, shape)
     shapes = (grad_output.shape, shape)
-    grad_x, grad_inner = places(function, out, shapes, dtype, (grad_output,))
+    grad_x, grad_inner = places(
+        function, out, ((True, True), shapes), dtype, (grad_output,)
+    )
     assert grad_x is not None
     assert grad_inner is not None
     np.copyto(grad_x, grad_output)

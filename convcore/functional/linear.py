@@ -131,10 +131,7 @@ def linear_backward(
         )
     rows, (outputs, features) = prod(x.shape[:-1]), weight.shape
     shapes = (x.shape, weight.shape, (outputs,))
-    wanted = [
-        shape if asks else None for asks, shape in zip(asked, shapes, strict=True)
-    ]
-    grad_x, grad_weight, grad_bias = places(name, out, wanted, x.dtype, inputs)
+    grad_x, grad_weight, grad_bias = places(name, out, (asked, shapes), x.dtype, inputs)
     conv1d_backward(
         grad_output.reshape(rows, outputs, 1),
         x.reshape(rows, features, 1),

@@ -226,10 +226,7 @@ def batch_norm_backward(
         known = statistics_of(name, mean, rstd, channels)
         statistics = _statistics(x, job) if known is None else known
     shapes = (x.shape, (channels,), (channels,))
-    wanted = [
-        shape if asks else None for asks, shape in zip(asked, shapes, strict=True)
-    ]
-    grad_x, grad_weight, grad_bias = places(name, out, wanted, x.dtype, inputs)
+    grad_x, grad_weight, grad_bias = places(name, out, (asked, shapes), x.dtype, inputs)
     apply(
         *("norm_channels", "backward", job.sizes, grads, x, weight, *statistics),
         *(grad_x, grad_weight, grad_bias),

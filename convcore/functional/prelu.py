@@ -112,13 +112,13 @@ def prelu_backward(
     (array([[0.5, 1. ]]), array([-2.,  0.]))
     """
     name = "prelu_backward"
-    need_x, need_weight = needed(name, needs, ("x", "weight"))
+    need_x, need_weight = asked = needed(name, needs, ("x", "weight"))
     dtype = checked(name, "x", x)
     checked(name, "grad_output", grad_output, dtype)
     check_like(name, grad_output, "x", x)
     slopes = _slopes(name, x, weight)
     grads, source = flat(grad_output, dtype), flat(x, dtype)
-    wanted = (x.shape if need_x else None, slopes.shape if need_weight else None)
+    wanted = asked, (x.shape, slopes.shape)
     grad_x, grad_weight = places(name, out, wanted, dtype, (grad_output, x, weight))
     if not source.size:
         if grad_weight is not None:

@@ -191,10 +191,7 @@ def sparse_linear_backward(
             f"{grad_output.shape}"
         )
     shapes = (x.shape, weight.shape, (table.outputs,))
-    wanted = [
-        shape if asks else None for asks, shape in zip(asked, shapes, strict=True)
-    ]
-    grad_x, grad_weight, grad_bias = places(name, out, wanted, dtype, inputs)
+    grad_x, grad_weight, grad_bias = places(name, out, (asked, shapes), dtype, inputs)
     grads = _lanes(grad_output, dtype)
     if grad_x is not None:
         sums = empty((table.inputs, grads.shape[1]), dtype)

@@ -51,6 +51,8 @@ cdef struct Rows:
     bint centred
     bint past  # whether results of lines are stored past the caches
     double eps
+    const double* mean  # of each row, for gradients, and 1 / deviation
+    const double* rstd
 
 
 cdef Rows rows_for(
@@ -66,6 +68,7 @@ cdef Rows rows_for(
     s.chunks = (n - 1) // s.chunk + 1 if n else 0
     s.centred, s.past = True, False
     s.eps = 0
+    s.mean = s.rstd = NULL
     return s
 
 
@@ -254,18 +257,18 @@ cdef void blend_row(
 
 
 cdef inline void some_rows(
-    const Rows* s, const vec* g, const vec* x, const vec* weight, const double* statistics,
-    vec* dx, double* sums, Py_ssize_t row, int rows,
+    const Rows* s, const vec* g, const vec* x, const vec* weight, vec* dx, double* sums,
+    Py_ssize_t row, int rows,
 ) noexcept nogil:
     """Do so many rows of a group, `row` the first of them."""
-    cdef Py_ssize_t at, far = s.n * s.groups
+    cdef Py_ssize_t at
     cdef Line[ABREAST] lines
     cdef Sums[ABREAST] totals
     cdef int k
     for k in range(rows):
         at = row + k * s.groups
         lines[k].g, lines[k].x = ahead(g, at * s.m), ahead(x, at * s.m)
-        lines[k].mean, lines[k].scale = statistics[at], statistics[far + at]
+        lines[k].mean, lines[k].scale = s.mean[at], s.rstd[at]
     if s.run > 1:
         totals[0] = add_runs(
             s, <const vec*>lines[0].g, <const vec*>lines[0].x, weight, sums, lines[0].mean,
@@ -286,8 +289,8 @@ cdef inline void some_rows(
 
 
 cdef void backward_task(
-    const Rows* s, const vec* g, const vec* x, const vec* weight, const double* statistics,
-    vec* dx, double* sums, Py_ssize_t begin, Py_ssize_t end,
+    const Rows* s, const vec* g, const vec* x, const vec* weight, vec* dx, double* sums,
+    Py_ssize_t begin, Py_ssize_t end,
 ) noexcept nogil:
     """Do units begin .. end: the rows of a group, of the samples of a chunk."""
     cdef Py_ssize_t unit, chunk, group, i, j, stop
@@ -306,31 +309,28 @@ cdef void backward_task(
         i = chunk * s.chunk
         stop = min(i + s.chunk, s.n)
         while s.run == 1 and i + ABREAST <= stop:
-            some_rows(s, g, x, w, statistics, dx, own, i * s.groups + group, ABREAST)
+            some_rows(s, g, x, w, dx, own, i * s.groups + group, ABREAST)
             i += ABREAST
         for i in range(i, stop):
-            some_rows(s, g, x, w, statistics, dx, own, i * s.groups + group, 1)
+            some_rows(s, g, x, w, dx, own, i * s.groups + group, 1)
     if s.past:
         settle()
 
 
 cdef void backward_tasks(
     const Rows* s, const Rounds* tasks, const vec* g, const vec* x, const vec* weight,
-    const double* statistics, vec* dx, double* sums, Py_ssize_t begin, Py_ssize_t end,
-    int threads,
+    vec* dx, double* sums, Py_ssize_t begin, Py_ssize_t end, int threads,
 ) noexcept nogil:
     """Do tasks begin .. end of the gradients."""
     cdef Py_ssize_t i
     if threads == 1:
         backward_task(
-            s, g, x, weight, statistics, dx, sums, first_piece(tasks, begin),
-            first_piece(tasks, end),
+            s, g, x, weight, dx, sums, first_piece(tasks, begin), first_piece(tasks, end)
         )
         return
     for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
         backward_task(
-            s, g, x, weight, statistics, dx, sums, first_piece(tasks, i),
-            first_piece(tasks, i + 1),
+            s, g, x, weight, dx, sums, first_piece(tasks, i), first_piece(tasks, i + 1)
         )
 
 
@@ -350,8 +350,8 @@ cdef void add_chunks(
 
 
 cdef int backward_of(
-    Rows* s, const vec* g, const vec* x, const vec* weight, const double* statistics,
-    vec* dx, vec* grad_weight, vec* grad_bias, double* sums, int threads,
+    Rows* s, const vec* g, const vec* x, const vec* weight, vec* dx, vec* grad_weight,
+    vec* grad_bias, double* sums, int threads,
 ) except -1:
     """Write the gradients, in rounds."""
     cdef Rounds tasks = rounds(s.chunks * s.groups, s.chunk * s.m, threads)
@@ -362,7 +362,7 @@ cdef int backward_of(
     while begin < tasks.tasks:
         end = min(begin + tasks.step, tasks.tasks)
         with nogil:
-            backward_tasks(s, &tasks, g, x, weight, statistics, dx, sums, begin, end, threads)
+            backward_tasks(s, &tasks, g, x, weight, dx, sums, begin, end, threads)
         PyErr_CheckSignals()
         begin = end
     if sums != NULL:
@@ -377,19 +377,20 @@ cdef int backward_call(const Buffers* held, int threads, real* like) except -1:
     cdef const real* g = reals(held, 1, size, like)
     cdef const real* x = reals(held, 2, size, like)
     cdef const real* weight = reals_or_nothing(held, 3, weights, like)
-    cdef const double* statistics = reals(held, 4, 2 * s.n * s.groups, <double*>NULL)
-    cdef real* dx = NULL if held.views[5].buf == NULL else reals(held, 5, size, like)
-    cdef real* grad_weight = reals_or_nothing(held, 6, weights, like)
-    cdef real* grad_bias = reals_or_nothing(held, 7, weights, like)
-    cdef double* sums = room(held, 8, 2 * s.chunks * weights, <double*>NULL)
+    cdef real* dx = NULL if held.views[6].buf == NULL else reals(held, 6, size, like)
+    cdef real* grad_weight = reals_or_nothing(held, 7, weights, like)
+    cdef real* grad_bias = reals_or_nothing(held, 8, weights, like)
+    cdef double* sums = room(held, 9, 2 * s.chunks * weights, <double*>NULL)
+    s.mean = reals(held, 4, s.n * s.groups, <double*>NULL)
+    s.rstd = reals(held, 5, s.n * s.groups, <double*>NULL)
     if real is float:
         return backward_of(
-            &s, <f32v*>g, <f32v*>x, <f32v*>weight, statistics, <f32v*>dx, <f32v*>grad_weight,
+            &s, <f32v*>g, <f32v*>x, <f32v*>weight, <f32v*>dx, <f32v*>grad_weight,
             <f32v*>grad_bias, sums, threads,
         )
     else:
         return backward_of(
-            &s, <f64v*>g, <f64v*>x, <f64v*>weight, statistics, <f64v*>dx, <f64v*>grad_weight,
+            &s, <f64v*>g, <f64v*>x, <f64v*>weight, <f64v*>dx, <f64v*>grad_weight,
             <f64v*>grad_bias, sums, threads,
         )
 
@@ -408,9 +409,11 @@ def forward(sizes, x, weight, bias, y, statistics, int threads):
     )
 
 
-def backward(sizes, g, x, weight, statistics, dx, grad_weight, grad_bias, scratch, int threads):
-    """Write the gradients that are not None; the statistics are those of `forward`."""
+def backward(
+    sizes, g, x, weight, mean, rstd, dx, grad_weight, grad_bias, scratch, int threads
+):
+    """Write the gradients that are not None, by mean and 1 / deviation of each row."""
     call_as(
-        (sizes, g, x, weight, statistics), (dx, grad_weight, grad_bias, scratch), threads,
+        (sizes, g, x, weight, mean, rstd), (dx, grad_weight, grad_bias, scratch), threads,
         backward_call[float], backward_call[double], 1,
     )

@@ -6,6 +6,7 @@ bits as for a contiguous array.
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,10 @@ def checked(
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Give an output array, not initialised."""
-    out = buffers.empty(shape, dtype)
+    if prod(shape) * dtype.itemsize < _LEAST:
+        out = _empty(shape, dtype)
+    else:
+        out = buffers.empty(shape, dtype)
     if POISON:
         out.fill(np.nan)
     return out
