@@ -117,10 +117,10 @@ def locally_connected2d(
     -----
     Where a convolution has OH * OW terms for the gradient of each weight, this has one:
     what is learned at one place, say at the border, is of no use at another. The weights
-    are the largest array by far: one sample takes the time to read them, 16 samples four
-    to five times as long, for their arithmetic. Sums, bits and errors are as those of
-    `conv2d`; padding is of real zeros. With another `padding_mode` x is copied with its
-    border.
+    are the largest array by far: up to four samples take the time to read them, 16
+    samples two to five times as long, for their arithmetic. Sums, bits and errors are as
+    those of `conv2d`; padding is of real zeros. With another `padding_mode` x is copied
+    with its border.
 
     References
     ----------

@@ -10,13 +10,15 @@
 #               left    (channels of x, taps, samples, columns)  patches of x; sums of dx
 #               right   (channels of y, samples, columns)        sums of y; rows of dy
 #
-#           A vector of weights is loaded once for all samples of a block.
+#           A tile of sums, four by four vectors, stays in registers through all terms of
+#           a block: weights come from memory once, and from the first cache for the
+#           samples behind the first ones.
 # Assumes   the geometry of a ConvProblem with one group and a depth of 1, and a direction.
 # Parallel  over rows of y, columns, and channels of y; dx over rows and channels of x:
 #           each weight is read (written) by one task, once for a block of samples.
 # Scratch   3 MB at most.
-# Cost      the weights, once for 16 samples: they are the largest array by far. Up to 8
-#           samples memory takes most of the time, with 16 the sums do.
+# Cost      the weights, once for 16 samples: they are the largest array by far. Up to 4
+#           samples memory takes most of the time, then the sums and the patches do.
 # Why not   Weights (oh, ow, oc, ic kh kw) and dot products: dx then adds where other rows
 #           add, too, and lanes are empty for few channels.
 
@@ -31,7 +33,8 @@ from convcore.kernels.elements cimport first_lanes, lanes_of
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, conv_of
 from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, ceil_div, odd_lines, round_of
 from convcore.kernels.vector cimport (
-    ahead, cc_fetch, cc_fetch_to_write, copy, f32v, f64v, part, put_part, real, vec, zero_lanes,
+    MR_QUARTER, ahead, cc_fetch, cc_fetch_to_write, copy, f32v, f64v, part, put_part, real,
+    vec, zero_lanes,
 )
 
 cdef enum:  # directions; 0 is y
@@ -44,11 +47,8 @@ cdef enum:
     TAPS = 16
     LEFT = 32768  # scalars, about: with those on the right they fit the second cache
     RIGHT = 16384
-    SOON = 1024  # scalars of weights that are asked for early
-    NEAR = 4096  # scalars of sums that stay in the first cache
     AHEAD = 8  # rows that are asked for early: they lie a plane apart
     ASKED = 64  # scalars of a row that are; for the others the processor sees to it
-    TERMS = 4  # that are added between a load and a store of a sum
 
 cdef struct Local:
     Conv c
@@ -62,6 +62,40 @@ cdef struct Local:
 cdef struct Block:  # of samples and columns
     Py_ssize_t n, samples, x, columns
 
+cdef struct Terms:  # of sums: scalars from one to the next
+    Py_ssize_t outer, inner  # how many
+    Py_ssize_t w_outer, w_inner, w_row  # of weights, and to those of the next row of sums
+    Py_ssize_t v_outer, v_inner, v_sample  # of what they are multiplied by
+    Py_ssize_t sum_row, sum_sample
+
+cdef struct four:  # height of a tile, as a type: a constant of each function
+    char _
+
+cdef struct three:
+    char _
+
+cdef struct two:
+    char _
+
+cdef struct single:
+    char _
+
+ctypedef fused rows:
+    four
+    three
+    two
+    single
+
+cdef struct several:  # width of a tile: samples, or channels of y
+    char _
+
+cdef struct alone:
+    char _
+
+ctypedef fused group:
+    several
+    alone
+
 cdef struct Span:  # where a tap lies on a row of x
     Py_ssize_t begin, end  # columns of y
     Py_ssize_t off  # of the element of x behind those of earlier columns
@@ -74,168 +108,227 @@ cdef inline vec some(const vec* source, Py_ssize_t left) noexcept nogil:
     return part(source, first_lanes(left))
 
 
-cdef inline void add_column(
-    const Local* p, vec* sums, const vec* w, Py_ssize_t step, const vec* v,
-    Py_ssize_t second, Py_ssize_t row, int terms, Py_ssize_t samples, Py_ssize_t left,
-) noexcept nogil:
-    """Add, for each sample, the products of `terms` <= 4 vectors of weights."""
-    cdef Py_ssize_t _i, third = 2 * second, last = 3 * second, apart = p.row
-    cdef vec s, a = some(w, left), b = a, c = a, d = a
-    cc_fetch(ahead(w, SOON))
-    if terms > 1:
-        b = some(ahead(w, step), left)
-        cc_fetch(ahead(w, step + SOON))
-    if terms > 2:
-        c = some(ahead(w, 2 * step), left)
-        cc_fetch(ahead(w, 2 * step + SOON))
-    if terms > 3:
-        d = some(ahead(w, 3 * step), left)
-        cc_fetch(ahead(w, 3 * step + SOON))
-    for _i in range(samples):
-        s = sums[0] + a * v[0]
-        if terms > 1:
-            s = s + b * ahead(v, second)[0]
-        if terms > 2:
-            s = s + c * ahead(v, third)[0]
-        if terms > 3:
-            s = s + d * ahead(v, last)[0]
-        sums[0] = s
-        sums = <vec*>ahead(sums, apart)
-        v = ahead(v, row)
+cdef inline int rows_of(rows* tile) noexcept nogil:
+    """Count the sums of a tile that share what the weights are multiplied by."""
+    if rows is four:
+        return 4
+    elif rows is three:
+        return 3
+    elif rows is two:
+        return 2
+    else:
+        return 1
 
 
-cdef inline void add_columns(
-    const Local* p, const Block* at, vec* sums, const vec* w, Py_ssize_t step,
-    const vec* v, Py_ssize_t second, Py_ssize_t row, int terms,
+cdef inline int group_of(group* many) noexcept nogil:
+    """Count the samples of a tile of sums, or the channels of y of one of dw."""
+    if group is several:
+        return MR_QUARTER
+    else:
+        return 1
+
+
+cdef inline void add_tiles(
+    const Terms* t, vec* sums, const vec* w, const vec* v, Py_ssize_t tiles,
+    Py_ssize_t left, Py_ssize_t soon, rows* tile, group* samples,
 ) noexcept nogil:
-    """Do all columns of a block."""
-    cdef Py_ssize_t x = 0
+    """Add all terms to tiles of sums, one vector of columns of each.
+
+    The first tile asks for the weights that come next. The loop over tiles is in here
+    because GCC unrolls only loops within loops early enough to keep `acc` in registers.
+    """
+    cdef vec[4 * MR_QUARTER] acc
+    cdef vec[4] a
+    cdef const vec* here
+    cdef const vec* other
+    cdef vec s
+    cdef Py_ssize_t i, _k, _m
+    cdef int r, n, height = rows_of(tile), width = group_of(samples)
+    for _m in range(tiles):
+        for n in range(width):
+            for r in range(height):
+                acc[4 * n + r] = ahead(sums, n * t.sum_sample + r * t.sum_row)[0]
+        for i in range(t.outer):
+            here = ahead(w, i * t.w_outer)
+            other = ahead(v, i * t.v_outer)
+            for _k in range(t.inner):
+                for r in range(height):
+                    a[r] = some(ahead(here, r * t.w_row), left)
+                if soon:
+                    for r in range(height):
+                        cc_fetch(ahead(here, r * t.w_row + soon))
+                for n in range(width):
+                    s = ahead(other, n * t.v_sample)[0]
+                    for r in range(height):
+                        acc[4 * n + r] = acc[4 * n + r] + a[r] * s
+                here = ahead(here, t.w_inner)
+                other = ahead(other, t.v_inner)
+        for n in range(width):
+            for r in range(height):
+                (<vec*>ahead(sums, n * t.sum_sample + r * t.sum_row))[0] = acc[4 * n + r]
+        sums = <vec*>ahead(sums, width * t.sum_sample)
+        v = ahead(v, width * t.v_sample)
+        soon = 0
+
+
+cdef void add_columns(
+    const Terms* t, const Block* at, vec* sums, const vec* w, const vec* v,
+    Py_ssize_t soon, rows* tile,
+) noexcept nogil:
+    """Do all columns and samples of a block."""
+    cdef Py_ssize_t tiles = at.samples // MR_QUARTER, done = tiles * MR_QUARTER, x = 0
+    cdef vec* rest = <vec*>ahead(sums, done * t.sum_sample)
+    cdef const vec* other = ahead(v, done * t.v_sample)
     while x < at.columns:
-        add_column(
-            p, <vec*>ahead(sums, x), ahead(w, x), step, ahead(v, x), second, row, terms,
-            at.samples, at.columns - x,
+        add_tiles(
+            t, <vec*>ahead(sums, x), ahead(w, x), ahead(v, x), tiles, at.columns - x, soon,
+            tile, <several*>NULL,
+        )
+        add_tiles(
+            t, <vec*>ahead(rest, x), ahead(w, x), ahead(other, x), at.samples - done,
+            at.columns - x, 0 if tiles else soon, tile, <alone*>NULL,
         )
         x += lanes_of(w)
 
 
 cdef void add_vectors(
-    const Local* p, const Block* at, vec* sums, const vec* w, Py_ssize_t step,
-    const vec* v, Py_ssize_t second, Py_ssize_t row, Py_ssize_t terms,
+    const Terms* t, const Block* at, vec* sums, const vec* w, const vec* v,
+    Py_ssize_t count, Py_ssize_t after,
 ) noexcept nogil:
-    """Add `terms` products to rows of sums; weights lie `step` apart, v `second`."""
-    while terms >= TERMS:
-        add_columns(p, at, sums, w, step, v, second, row, 4)
-        terms -= TERMS
-        w = ahead(w, TERMS * step)
-        v = ahead(v, TERMS * second)
-    if terms == 1:
-        add_columns(p, at, sums, w, step, v, second, row, 1)
-    elif terms == 2:
-        add_columns(p, at, sums, w, step, v, second, row, 2)
-    elif terms == 3:
-        add_columns(p, at, sums, w, step, v, second, row, 3)
+    """Do `count` rows of sums; `after` leads from the first weights to those after them."""
+    cdef Py_ssize_t r = 0, step = block(count, 4), height, soon
+    cdef vec* to
+    cdef const vec* here
+    while r < count:
+        to, here = <vec*>ahead(sums, r * t.sum_row), ahead(w, r * t.w_row)
+        height = min(step, count - r)
+        soon = step * t.w_row if r + step < count else after - r * t.w_row
+        if height == 1:
+            add_columns(t, at, to, here, v, soon, <single*>NULL)
+        elif height == 2:
+            add_columns(t, at, to, here, v, soon, <two*>NULL)
+        elif height == 3:
+            add_columns(t, at, to, here, v, soon, <three*>NULL)
+        else:
+            add_columns(t, at, to, here, v, soon, <four*>NULL)
+        r += step
 
 
-cdef inline void add_terms(
-    const Local* p, const Block* at, real* sums, const real* w, Py_ssize_t step,
-    const real* v, Py_ssize_t second, Py_ssize_t row, Py_ssize_t terms,
+cdef inline void add_rows(
+    const Terms* t, const Block* at, real* sums, const real* w, const real* v,
+    Py_ssize_t count, Py_ssize_t after,
 ) noexcept nogil:
     """Do the same for scalars."""
     if real is float:
         add_vectors(
-            p, at, <f32v*>sums, <const f32v*>w, step, <const f32v*>v, second, row, terms
+            t, at, <f32v*>sums, <const f32v*>w, <const f32v*>v, count, after
         )
     else:
         add_vectors(
-            p, at, <f64v*>sums, <const f64v*>w, step, <const f64v*>v, second, row, terms
+            t, at, <f64v*>sums, <const f64v*>w, <const f64v*>v, count, after
         )
 
 
-cdef inline void sum_column(
-    const Local* p, vec* dw, const vec* v, const vec* dy, int terms, Py_ssize_t samples,
-    Py_ssize_t left, bint more,
+cdef inline void sum_tile(
+    const Local* p, vec* dw, const vec* v, const vec* dy, Py_ssize_t samples,
+    Py_ssize_t left, bint more, rows* tile, group* many,
 ) noexcept nogil:
-    """Write `terms` <= 4 vectors of dw, or add to them: sums over samples."""
-    cdef Py_ssize_t _i, row = p.seen, second = p.tap, third = 2 * second, last = 3 * second
-    cdef Py_ssize_t apart = p.row
-    cdef vec g, a = zero_lanes(v), b = a, c = a, d = a
-    cc_fetch_to_write(ahead(dw, SOON))
-    if terms > 1:
-        cc_fetch_to_write(ahead(dw, p.ow + SOON))
-    if terms > 2:
-        cc_fetch_to_write(ahead(dw, 2 * p.ow + SOON))
-    if terms > 3:
-        cc_fetch_to_write(ahead(dw, 3 * p.ow + SOON))
-    if more:
-        a = some(dw, left)
-        if terms > 1:
-            b = some(ahead(dw, p.ow), left)
-        if terms > 2:
-            c = some(ahead(dw, 2 * p.ow), left)
-        if terms > 3:
-            d = some(ahead(dw, 3 * p.ow), left)
-    for _i in range(samples):
-        g = dy[0]
-        a = a + g * v[0]
-        if terms > 1:
-            b = b + g * ahead(v, second)[0]
-        if terms > 2:
-            c = c + g * ahead(v, third)[0]
-        if terms > 3:
-            d = d + g * ahead(v, last)[0]
-        v = ahead(v, row)
-        dy = ahead(dy, apart)
-    put_part(dw, a, left)
-    if terms > 1:
-        put_part(<vec*>ahead(dw, p.ow), b, left)
-    if terms > 2:
-        put_part(<vec*>ahead(dw, 2 * p.ow), c, left)
-    if terms > 3:
-        put_part(<vec*>ahead(dw, 3 * p.ow), d, left)
+    """Write rows of dw of some taps of some pairs of channels, or add to them.
+
+    Sums over samples: a vector of columns of each tap and each channel of y.
+    """
+    cdef vec[4 * MR_QUARTER] acc
+    cdef vec[4] a
+    cdef vec g
+    cdef vec* to
+    cdef Py_ssize_t n, apart = p.kw * p.ow
+    cdef int j, k, taps = rows_of(tile), outputs = group_of(many)
+    for j in range(outputs):
+        for k in range(taps):
+            to = <vec*>ahead(dw, j * apart + k * p.ow)
+            cc_fetch_to_write(ahead(to, outputs * apart))
+            acc[4 * j + k] = some(to, left) if more else zero_lanes(v)
+    for n in range(samples):
+        for k in range(taps):
+            a[k] = ahead(v, n * p.seen + k * p.tap)[0]
+        for j in range(outputs):
+            g = ahead(dy, n * p.row + j * p.plane)[0]
+            for k in range(taps):
+                acc[4 * j + k] = acc[4 * j + k] + g * a[k]
+    for j in range(outputs):
+        for k in range(taps):
+            put_part(<vec*>ahead(dw, j * apart + k * p.ow), acc[4 * j + k], left)
+
+
+cdef void sum_columns(
+    const Local* p, const Block* at, vec* dw, const vec* v, const vec* dy, rows* tile,
+    group* many,
+) noexcept nogil:
+    """Do all columns of some taps."""
+    cdef Py_ssize_t x = 0
+    while x < at.columns:
+        sum_tile(
+            p, <vec*>ahead(dw, x), ahead(v, x), ahead(dy, x), at.samples, at.columns - x,
+            at.n > 0, tile, many,
+        )
+        x += lanes_of(v)
+
+
+cdef inline void sum_taps(
+    const Local* p, const Block* at, vec* dw, const vec* v, const vec* dy,
+    Py_ssize_t taps, group* many,
+) noexcept nogil:
+    """Do all taps, at most four at a time."""
+    cdef Py_ssize_t k = 0, step = block(taps, 4), height
+    cdef vec* to
+    cdef const vec* here
+    while k < taps:
+        to, here = <vec*>ahead(dw, k * p.ow), ahead(v, k * p.tap)
+        height = min(step, taps - k)
+        if height == 1:
+            sum_columns(p, at, to, here, dy, <single*>NULL, many)
+        elif height == 2:
+            sum_columns(p, at, to, here, dy, <two*>NULL, many)
+        elif height == 3:
+            sum_columns(p, at, to, here, dy, <three*>NULL, many)
+        else:
+            sum_columns(p, at, to, here, dy, <four*>NULL, many)
+        k += step
 
 
 cdef void sum_vectors(
     const Local* p, const Block* at, vec* dw, const vec* v, const vec* dy,
-    Py_ssize_t taps,
+    Py_ssize_t outputs, Py_ssize_t taps,
 ) noexcept nogil:
-    """Write the rows of dw of some taps of one pair of channels."""
-    cdef Py_ssize_t x, k = 0, left
-    cdef vec* to
-    cdef bint more = at.n > 0
-    while k < taps:
-        x = 0
-        while x < at.columns:
-            left = at.columns - x
-            to = <vec*>ahead(dw, k * p.ow + x)
-            if taps - k == 1:
-                sum_column(
-                    p, to, ahead(v, k * p.tap + x), ahead(dy, x), 1, at.samples, left, more
-                )
-            elif taps - k == 2:
-                sum_column(
-                    p, to, ahead(v, k * p.tap + x), ahead(dy, x), 2, at.samples, left, more
-                )
-            elif taps - k == 3:
-                sum_column(
-                    p, to, ahead(v, k * p.tap + x), ahead(dy, x), 3, at.samples, left, more
-                )
-            else:
-                sum_column(
-                    p, to, ahead(v, k * p.tap + x), ahead(dy, x), 4, at.samples, left, more
-                )
-            x += lanes_of(v)
-        k += TERMS
+    """Do all channels of y."""
+    cdef Py_ssize_t j = 0, apart = p.kw * p.ow
+    while j + MR_QUARTER <= outputs:
+        sum_taps(
+            p, at, <vec*>ahead(dw, j * apart), v, ahead(dy, j * p.plane), taps,
+            <several*>NULL,
+        )
+        j += MR_QUARTER
+    while j < outputs:
+        sum_taps(
+            p, at, <vec*>ahead(dw, j * apart), v, ahead(dy, j * p.plane), taps,
+            <alone*>NULL,
+        )
+        j += 1
 
 
-cdef inline void sum_samples(
+cdef inline void sum_rows(
     const Local* p, const Block* at, real* dw, const real* v, const real* dy,
-    Py_ssize_t taps,
+    Py_ssize_t outputs, Py_ssize_t taps,
 ) noexcept nogil:
     """Do the same for scalars."""
     if real is float:
-        sum_vectors(p, at, <f32v*>dw, <const f32v*>v, <const f32v*>dy, taps)
+        sum_vectors(
+            p, at, <f32v*>dw, <const f32v*>v, <const f32v*>dy, outputs, taps
+        )
     else:
-        sum_vectors(p, at, <f64v*>dw, <const f64v*>v, <const f64v*>dy, taps)
+        sum_vectors(
+            p, at, <f64v*>dw, <const f64v*>v, <const f64v*>dy, outputs, taps
+        )
 
 
 cdef inline void ask(const real* row, Py_ssize_t n) noexcept nogil:
@@ -363,25 +456,22 @@ cdef inline Block block_of(const Local* p, Py_ssize_t n, Py_ssize_t x) noexcept 
     return at
 
 
-cdef void pairs_of(
-    const Local* p, const Block* at, Py_ssize_t first, Py_ssize_t inputs,
-    Py_ssize_t outputs, Py_ssize_t taps, const real* w, real* dw, const real* left,
-    real* right,
+cdef void sums_of(
+    const Local* p, const Block* at, Py_ssize_t c, Py_ssize_t inputs, Py_ssize_t outputs,
+    Py_ssize_t taps, const real* w, const real* left, real* right,
 ) noexcept nogil:
-    """Do all pairs of some channels of x and of y, whose weights begin at `first`."""
-    cdef Py_ssize_t i, j, to
-    for i in range(inputs):
-        for j in range(outputs):
-            to = first + (i * p.oc + j) * p.kw * p.ow
-            if dw == NULL:
-                add_terms(
-                    p, at, right + j * p.plane, w + to, p.ow, left + i * p.input, p.tap,
-                    p.seen, taps,
-                )
-            else:
-                sum_samples(
-                    p, at, dw + to, left + i * p.input, right + j * p.plane, taps
-                )
+    """Add to the sums of y what some channels of x give, from c on."""
+    cdef Terms t
+    cdef Py_ssize_t whole = p.ic * p.oc * p.kw * p.ow  # weights of a row of kernels
+    t.outer, t.inner = inputs, taps
+    t.w_row = p.kw * p.ow
+    t.w_outer, t.w_inner = p.oc * t.w_row, p.ow
+    t.v_outer, t.v_inner, t.v_sample = p.input, p.tap, p.seen
+    t.sum_row, t.sum_sample = p.plane, p.row
+    add_rows(
+        &t, at, right, w, left, outputs,
+        inputs * t.w_outer if c + inputs < p.ic else whole - c * t.w_outer,
+    )
 
 
 cdef void outputs_of(
@@ -389,7 +479,7 @@ cdef void outputs_of(
     const real* x, const real* w, const real* dy, real* dw, real* left, real* right,
 ) noexcept nogil:
     """Add to the sums of y on the right; or, with dy, write rows of dw."""
-    cdef Py_ssize_t ky, tap, taps, c, o_near, inputs, iy, near = max(1, NEAR // p.plane)
+    cdef Py_ssize_t ky, tap, taps, c, i, inputs, iy, first
     for ky in range(p.kh):
         iy = oy * p.c.stride[1] + ky * p.c.dilation[1] - p.c.pad[1]
         tap = 0
@@ -399,14 +489,15 @@ cdef void outputs_of(
             while c < p.ic:
                 inputs = min(p.inputs, p.ic - c)
                 patches(p, at, x, iy, c, inputs, tap, taps, left)
-                o_near = 0
-                while o_near < outputs:
-                    pairs_of(
-                        p, at, weight_at(p, oy, ky, c, o + o_near) + tap * p.ow + at.x,
-                        inputs, min(near, outputs - o_near), taps, w, dw, left,
-                        right + o_near * p.plane,
-                    )
-                    o_near += near
+                first = weight_at(p, oy, ky, c, o) + tap * p.ow + at.x
+                if dw == NULL:
+                    sums_of(p, at, c, inputs, outputs, taps, w + first, left, right)
+                else:
+                    for i in range(inputs):
+                        sum_rows(
+                            p, at, dw + first + i * p.oc * p.kw * p.ow,
+                            left + i * p.input, right, outputs, taps,
+                        )
                 c += inputs
             tap += taps
 
@@ -473,8 +564,12 @@ cdef void inputs_of(
     real* right,
 ) noexcept nogil:
     """Sum on the left, for each tap, what the windows of a row of x give."""
-    cdef Py_ssize_t ky, oy, way, o, outputs, i, j, k, terms
-    cdef const real* row
+    cdef Py_ssize_t ky, oy, way, o, outputs, i
+    cdef Terms t
+    t.outer, t.w_outer, t.v_outer = 1, 0, 0
+    t.w_row, t.w_inner = p.ow, p.kw * p.ow
+    t.v_inner, t.v_sample = p.plane, p.row
+    t.sum_row, t.sum_sample = p.plane, p.row
     memset(left, 0, inputs * p.taps * p.plane * sizeof(real))
     for ky in range(p.kh):
         way = iy + p.c.pad[1] - ky * p.c.dilation[1]
@@ -485,17 +580,13 @@ cdef void inputs_of(
         while o < p.oc:
             outputs = min(p.outputs, p.oc - o)
             fetch_rows(p, at, dy, oy, o, outputs, right)
+            t.inner = outputs
             for i in range(inputs):
-                j = 0
-                while j < outputs:  # a few channels at a time: weights in their order
-                    terms = min(<Py_ssize_t>TERMS, outputs - j)
-                    row = w + weight_at(p, oy, ky, c + i, o + j) + tap * p.ow + at.x
-                    for k in range(taps):
-                        add_terms(
-                            p, at, left + (i * p.taps + k) * p.plane, row + k * p.ow,
-                            p.kw * p.ow, right + j * p.plane, p.plane, p.row, terms,
-                        )
-                    j += terms
+                add_rows(
+                    &t, at, left + i * p.taps * p.plane,
+                    w + weight_at(p, oy, ky, c + i, o) + tap * p.ow + at.x, right, taps,
+                    p.oc * p.kw * p.ow,
+                )
             o += outputs
 
 

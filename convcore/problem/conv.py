@@ -1,8 +1,6 @@
 """The problem of a convolution, in all its directions."""
 
-import re
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
@@ -24,11 +22,11 @@ from convcore.problem.rules import (
     rank,
     sizes,
 )
+from convcore.problem.spelling import read, spell, spell_pair
 
 Direction = Literal["fprop", "dgrad", "wgrad", "bgrad"]
 
 _FAR = 2**62  # beyond every addressable extent
-_AXES = "dhw"
 _T = TypeVar("_T")
 
 
@@ -268,12 +266,12 @@ class ConvProblem:
         first = 3 - self.ndim
         return (
             f"n{self.n}g{self.g}ic{self.ic}"
-            + _spell("i{}", self.in_extent, first)
+            + spell("i{}", self.in_extent, first)
             + f"oc{self.oc}"
-            + _spell("k{}", self.kernel, first)
-            + _spell("s{}", self.stride, first, default=1)
-            + _spell("p{}", [_spell_pair(p) for p in self.padding], first, default="0")
-            + _spell("d{}", self.dilation, first, default=1)
+            + spell("k{}", self.kernel, first)
+            + spell("s{}", self.stride, first, default=1)
+            + spell("p{}", [spell_pair(p) for p in self.padding], first, default="0")
+            + spell("d{}", self.dilation, first, default=1)
             + ("" if self.border == "zeros" else self.border)
             + (repr(self.value) if self.border == "constant" else "")
             + ("relu" if self.relu else "")
@@ -293,49 +291,8 @@ class ConvProblem:
         >>> ConvProblem.parse("n1g1ic3ih224oc64kh7sh2ph3").out_extent
         (1, 112, 112)
         """
-        if not isinstance(text, str):
-            raise TypeError(f"ConvProblem.parse: text must be a str, got {text!r}")
-        whole, relu = text, text.endswith("relu")
-        text, mode, value = _split_border(text.removesuffix("relu"))
-        field = re.compile(r"(oc|ic|n|g|[iksp][dhw]|d[dhw])(\d+(?:_\d+)?)")
-        found = field.findall(text)
-        fields = dict(found)
-        if "".join(k + v for k, v in found) != text or len(fields) < len(found):
-            raise ValueError(
-                f"ConvProblem.parse: text must be a spelling, got {whole!r}"
-            )
-        firsts = [axis for axis in _AXES if "i" + axis in fields]
-        if not firsts or not {"n", "ic", "oc"} <= fields.keys():
-            raise ValueError(
-                f"ConvProblem.parse: text {text!r} lacks n, ic, oc or an extent"
-            )
-        axes = _AXES[_AXES.index(firsts[0]) :]
-
-        def read(letter: str, default: str | None = None) -> list[str]:
-            values: list[str] = []
-            for axis in axes:
-                value = fields.get(letter + axis, values[-1] if values else default)
-                if value is None:
-                    raise ValueError(
-                        f"ConvProblem.parse: text {text!r} lacks {letter + axis}"
-                    )
-                values.append(value)
-            return values
-
-        g = int(fields.get("g", "1"))
-        ic, oc = int(fields["ic"]), int(fields["oc"])
-        pads = [[int(v) for v in (p.split("_") * 2)[:2]] for p in read("p", "0")]
-        problem = ConvProblem.conv(
-            "ConvProblem.parse",
-            (int(fields["n"]), ic, *map(int, read("i"))),
-            (oc, ic // max(g, 1), *map(int, read("k"))),
-            [int(v) for v in read("s", "1")],
-            pads,
-            [int(v) for v in read("d", "1")],
-            g,
-            mode,
-            value,
-        )
+        arguments, relu = read(text)
+        problem = ConvProblem.conv("ConvProblem.parse", *arguments)
         return replace(problem, relu=relu)
 
 
@@ -483,18 +440,6 @@ def _bordered(
     return replace(problem, border=mode, value=value)
 
 
-def _split_border(text: str) -> tuple[str, str, float]:
-    """Split the spelling of a problem at the mode of its border: numbers, mode, value."""
-    found = re.fullmatch(rf"(.*?)({'|'.join(BORDERS)})(.*)", text)
-    if not found:
-        return text, "zeros", 0.0
-    numbers, mode, value = found.groups()
-    try:
-        return numbers, mode, float(value) if mode == "constant" else float(value or 0)
-    except ValueError:
-        raise ValueError(f"ConvProblem.parse: cannot read {text!r}") from None
-
-
 def _transposed_padding(
     padding: str | tuple[Pair, ...],
     reach: tuple[int, ...],
@@ -530,20 +475,3 @@ def _check_weight(
         )
     if g < 1:
         raise ValueError(f"{function}: groups must be >= 1, got {g}")
-
-
-def _spell(
-    form: str, values: Sequence[object], first: int, default: object = None
-) -> str:
-    """Spell the axes from `first` on, leaving out what equals the axis before it."""
-    text, last = "", default
-    for axis, value in list(zip(_AXES, values, strict=True))[first:]:
-        if value != last:
-            text += form.format(axis) + str(value)
-            last = value
-    return text
-
-
-def _spell_pair(pair: Pair) -> str:
-    lo, hi = pair
-    return str(lo) if lo == hi else f"{lo}_{hi}"
