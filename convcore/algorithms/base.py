@@ -5,11 +5,13 @@ which kernel functions it is made of. Truth and taste stay apart: `accepts` neve
 speed, `prefers` never at correctness. Tests run every algorithm that accepts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from convcore.problem import ConvProblem, Direction, PoolProblem
+
+MOST_EXTRAS = 4096  # (place beside x, tap) that a kernel lists: 100 KB
 
 
 class Verdict(NamedTuple):
@@ -32,7 +34,8 @@ class Kernel:
     on the batch, and of extents only on what `tile_lengths(geometry, direction, itemsize)`
     tells, if the module has that.
     `options` are integers that the geometry ends with; `isas` are the instruction sets for
-    which it is meant, if not for all.
+    which it is meant, if not for all. `folds` tells to which borders a gradient of x gives
+    their share by itself: the geometry then says what lies around x.
 
     A kernel that transforms its operands gives back None, or a byte for each sample (one
     for a gradient of weight), set where a result is not finite: a transform spreads that,
@@ -44,6 +47,7 @@ class Kernel:
     pack: str | None = None
     options: tuple[int, ...] = ()
     isas: tuple[str, ...] = ()
+    folds: Callable[[ConvProblem], bool] | None = None
 
 
 class ConvAlgorithm(Protocol):
@@ -111,6 +115,16 @@ def waste(problem: ConvProblem) -> float:
         )
         ratio *= i * k / s / max(pairs, 1)
     return ratio
+
+
+def has_small_ring(problem: ConvProblem) -> bool:
+    """Tell whether planes of one channel a group have a border that a kernel can list."""
+    if problem.ic != problem.g or problem.oc != problem.g:
+        return False
+    if problem.in_extent[0] > 1 or problem.kernel[0] > 1 or any(problem.padding[0]):
+        return False
+    beside = zip(problem.padding, problem.kernel, strict=True)
+    return sum(sum(pair) * taps for pair, taps in beside) <= MOST_EXTRAS
 
 
 def rounded(count: int, unit: int) -> int:

@@ -10,7 +10,7 @@ Devices, AAAI 2020.
 
 from collections.abc import Mapping
 
-from convcore.algorithms.base import Kernel, Verdict
+from convcore.algorithms.base import Kernel, Verdict, has_small_ring
 from convcore.problem import ConvProblem, Direction
 
 MOST_STRIDE = 2
@@ -21,6 +21,7 @@ FEW_GROUPS = 16  # fewer leave lanes empty
 SMALL = {"fprop": 12, "dgrad": 12, "wgrad": 20}  # columns, for dense rows
 STRIDED = {"fprop": 112, "dgrad": 64, "wgrad": 128}  # and for stride 2
 BORDERED = {1: 40, 2: 128}  # with a border, by stride: here it is pixels of the band
+RINGED = 28  # and for the gradient of x, of dense rows
 DILATED = 28  # and for stride 2, dilated
 
 
@@ -31,7 +32,7 @@ class ConvDepthwise:
     transforms = False
     kernels: Mapping[Direction, Kernel] = {
         "fprop": Kernel("conv_depthwise", "fprop"),
-        "dgrad": Kernel("conv_depthwise", "dgrad"),
+        "dgrad": Kernel("conv_depthwise", "dgrad", folds=has_small_ring),
         "wgrad": Kernel("conv_depthwise_weight", "wgrad"),
     }
 
@@ -57,8 +58,9 @@ class ConvDepthwise:
             return Verdict(False, "few channels in the lanes")
         columns = max(problem.in_extent[2], problem.out_extent[2])
         most = (SMALL if problem.stride[2] == 1 else STRIDED)[direction]
-        if problem.border != "zeros" and direction != "dgrad":
-            most = max(most, BORDERED[problem.stride[2]])
+        if problem.border != "zeros":
+            bordered = BORDERED[problem.stride[2]] if direction != "dgrad" else RINGED
+            most = max(most, bordered)
         if problem.stride[2] > 1 and problem.dilation[2] > 1:
             most = DILATED
         if columns > most:

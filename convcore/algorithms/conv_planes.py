@@ -12,7 +12,7 @@ Convolutions, ICML 2018.
 from collections.abc import Mapping
 from math import prod
 
-from convcore.algorithms.base import Kernel, Verdict, waste
+from convcore.algorithms.base import Kernel, Verdict, has_small_ring, waste
 from convcore.problem import ConvProblem, Direction
 
 MOST_PHASES = 16  # of a gradient of x along z and y: SWEEPS in the kernel
@@ -58,7 +58,7 @@ class ConvPlanes:
     transforms = False
     kernels: Mapping[Direction, Kernel] = {
         "fprop": Kernel("conv_planes", "fprop"),
-        "dgrad": Kernel("conv_planes", "dgrad"),
+        "dgrad": Kernel("conv_planes", "dgrad", folds=has_small_ring),
         "wgrad": Kernel("conv_planes_weight", "wgrad"),
     }
 

@@ -200,7 +200,7 @@ def _new_job(
     chosen = plan.select(problem, direction, NAMES[dtype.char], algorithm, kept)
     border = None
     if direction == "dgrad" and problem.border not in ("zeros", "constant"):
-        border = problem
+        border = None if chosen.folds else problem
     return Job(chosen, result[1:] if single else result, channels, border, algorithm)
 
 

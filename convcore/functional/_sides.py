@@ -27,6 +27,8 @@ from itertools import product
 from math import inf, prod
 from typing import NamedTuple
 
+import numpy as np
+
 from convcore import plan
 from convcore.functional.call import apply, run
 from convcore.problem import ConvProblem, Pair
@@ -88,9 +90,20 @@ def add_sides(
     dtype = grad_x.dtype
     for side in sides:
         share = empty(side.shape, dtype)
-        seen, reaching = grad_y[side.windows], weight[side.taps]
-        run(side.plan, flat(seen, dtype), flat(reaching, dtype), None, share)
+        seen, reaching = grad_y[side.windows], _cut(weight, side)
+        run(side.plan, flat(seen, dtype), reaching, None, share)
         apply("pad", "fold", side.sizes, share, grad_x, work=share.size)
+
+
+def _cut(weight: Array, side: Side) -> Array:
+    """Cut the taps of a side out of the weights: of rows, tap by tap is faster."""
+    cut = weight[side.taps]
+    if cut.shape[-1] == 1 or cut.shape == weight.shape:
+        return flat(cut, weight.dtype)
+    reaching = empty(cut.shape, weight.dtype)
+    for tap in np.ndindex(cut.shape[2:]):
+        reaching[(..., *tap)] = cut[(..., *tap)]
+    return reaching
 
 
 def fold_whole(

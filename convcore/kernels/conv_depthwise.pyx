@@ -37,6 +37,7 @@ from convcore.kernels.depthwise cimport (
     slice_of,
 )
 from convcore.kernels.geometry cimport CONV_FIELDS, Axis, Conv, conv_of
+from convcore.kernels.ring cimport Extra, Ring, list_ring, ring_of
 from convcore.kernels.rounds cimport ROUND_MACS, aligned, ceil_div, round_of
 from convcore.kernels.transpose cimport spread
 from convcore.kernels.vector cimport VEC_BYTES, f32v, f64v, real, vec, ahead, part, zero_lanes
@@ -65,8 +66,9 @@ cdef struct Job:
     int[MOST_TAPS] slots                # where the weights of a tap are
     Py_ssize_t[MOST_TAPS] distances     # from an output to its taps, phase after phase
     Py_ssize_t units, each, tasks, macs  # (sample, block, box); of a task; of one
-    Py_ssize_t weights, biases, shared  # scratch in scalars: the ends of its parts
-    Py_ssize_t band, private
+    Ring ring                           # what the border adds to a gradient
+    Py_ssize_t weights, biases, places  # scratch in scalars: the ends of its parts
+    Py_ssize_t shared, band, spare, private
 
 
 cdef inline int column_step(stride* step) noexcept nogil:
@@ -95,6 +97,10 @@ cdef void list_taps(Job* job) noexcept nogil:
                     )
                     count += 1
             job.phase[i * f.x_phases + j + 1] = count
+    for i in range(job.taps):
+        if job.slots[i] == job.taps:  # not used by any output: of the ring, if any
+            job.slots[i] = count
+            count += 1
 
 
 cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) noexcept nogil:
@@ -107,7 +113,7 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
     job.blocks = ceil_div(p.g, job.lanes)
     job.taps = p.kernel[1] * p.kernel[2]
     for i in range(job.taps):
-        job.slots[i] = <int>job.taps  # not used by any output
+        job.slots[i] = <int>job.taps
     list_taps(&job)
     job.units = p.n * job.blocks * job.f.boxes
     macs = job.f.rows * job.f.width * job.lanes * job.taps
@@ -117,12 +123,24 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
     job.macs = macs * job.each
     job.weights = job.blocks * (job.taps + 1) * job.lanes
     job.biases = job.weights + job.blocks * job.lanes
-    job.shared = job.biases + aligned(
+    job.places = job.biases + aligned(
         ceil_div(job.f.band_rows * job.f.source_width * sizeof(int), item)
     )
+    job.ring = ring_of(p, gradient)
+    job.shared = job.places + aligned(
+        (job.ring.rows + job.ring.columns) * sizeof(Extra) // item
+    )
     job.band = (job.f.band_rows * job.f.pitch + SLACK) * job.lanes
-    job.private = job.band + (job.f.rows * job.f.width + SLACK) * job.lanes
+    job.spare = job.band + (job.f.rows * job.f.width + SLACK) * job.lanes
+    job.private = job.spare + ((job.f.pitch + SLACK) * job.lanes if job.ring.rows else 0)
     return job
+
+
+cdef void list_all(Job* job, int* places, Extra* extras) noexcept nogil:
+    """List where pixels go, and what the border adds."""
+    list_places(&job.f, places)
+    if job.ring.rows + job.ring.columns:
+        list_ring(&job.ring, &job.p, extras)
 
 
 cdef inline void pack(
@@ -204,9 +222,111 @@ cdef void sum_box(
             row += f.y[0].advance * f.pitch
 
 
+cdef void add_line(
+    const Axis* a, Py_ssize_t t, Py_ssize_t outputs, const vec* source, Py_ssize_t apart,
+    const vec* weights, const int* slots, Py_ssize_t slots_apart, vec* to,
+    Py_ssize_t to_apart,
+) noexcept nogil:
+    """Add to outputs t .. of a phase of an axis, by its taps, what one line of dy gives."""
+    cdef vec acc[COLUMNS]
+    cdef vec w
+    cdef const vec* v
+    cdef Py_ssize_t k, x = 0, _x
+    cdef int i
+    source += (t + a.off0) * apart
+    while x + COLUMNS <= outputs:
+        for i in range(COLUMNS):
+            acc[i] = to[i * to_apart]
+        for k in range(a.taps):
+            w = weights[slots[(a.tap0 + k * a.tap_step) * slots_apart]]
+            v = source + k * a.off_step * apart
+            for i in range(COLUMNS):
+                acc[i] = acc[i] + w * v[i * apart]
+        for i in range(COLUMNS):
+            to[i * to_apart] = acc[i]
+        x += COLUMNS
+        source, to = source + COLUMNS * apart, to + COLUMNS * to_apart
+    for _x in range(x, outputs):
+        for k in range(a.taps):
+            w = weights[slots[(a.tap0 + k * a.tap_step) * slots_apart]]
+            to[0] = to[0] + w * source[k * a.off_step * apart]
+        source, to = source + apart, to + to_apart
+
+
+cdef inline void add_extra_row(
+    const Job* job, const Extra* e, const vec* weights, const vec* row, vec* to
+) noexcept nogil:
+    """Add what a row of dy gives to a row of x by a tap that falls beside x."""
+    cdef const int* slots = job.slots + e.tap * job.p.kernel[2]
+    cdef const Extra* column = job.ring.extras + job.ring.rows
+    cdef const Axis* x
+    cdef Py_ssize_t i, _j
+    for i in range(job.f.x_phases):
+        x = &job.f.x[i]
+        add_line(x, 0, x.extent, row, 1, weights, slots, 1, to + x.start, x.step)
+    for _j in range(job.ring.columns):
+        to[column.target] = to[column.target] + weights[slots[column.tap]] * row[column.source]
+        column += 1
+
+
+cdef inline void add_extra_column(
+    const Job* job, const Slice* s, const Extra* e, Py_ssize_t y0, Py_ssize_t y1,
+    const vec* weights, const vec* band, vec* sums,
+) noexcept nogil:
+    """Add what a column of dy gives to one of x, to its rows y0 .. y1."""
+    cdef const Frame* f = &job.f
+    cdef const Axis* y
+    cdef Py_ssize_t i, first, last
+    for i in range(min(f.y[0].step, f.height)):
+        y = &f.y[i]
+        first, last = (y0 - i + y.step - 1) // y.step, (y1 - i + y.step - 1) // y.step
+        add_line(
+            y, first, last - first, band - s.first * f.pitch + e.source - f.left, f.pitch,
+            weights, job.slots + e.tap, job.p.kernel[2],
+            sums + (i + y.step * first - y0) * f.width + e.target, y.step * f.width,
+        )
+
+
+cdef inline void gather_row(
+    const Frame* f, const vec* source, Py_ssize_t y, Py_ssize_t rows, vec* to
+) noexcept nogil:
+    """Write a row of some planes as a row of a band, scalar by scalar: it is seldom."""
+    cdef Py_ssize_t i, x, lanes = VEC_BYTES // (4 if vec is f32v else 8)
+    cdef const vec* row
+    for i in range(rows):
+        row = ahead(source, (i * f.source_height + y) * f.source_width)
+        for x in range(f.source_width):
+            if vec is f32v:
+                (<float*>to)[x * lanes + i] = (<const float*>row)[x]
+            else:
+                (<double*>to)[x * lanes + i] = (<const double*>row)[x]
+
+
+cdef void add_ring(
+    const Job* job, const Slice* s, Py_ssize_t y0, Py_ssize_t y1, Py_ssize_t rows,
+    const vec* source, const vec* weights, const vec* band, vec* spare, vec* sums,
+) noexcept nogil:
+    """Add what lies beyond the border to rows y0 .. y1: a row of dy may be far from them."""
+    cdef const Frame* f = &job.f
+    cdef const Extra* e = job.ring.extras
+    cdef const vec* row
+    cdef Py_ssize_t _i
+    for _i in range(job.ring.rows):
+        if y0 <= e.target < y1:
+            row = band + (e.source - s.first) * f.pitch
+            if not s.first <= e.source < s.first + s.count:
+                gather_row(f, source, e.source, rows, spare - f.left)
+                row = spare
+            add_extra_row(job, e, weights, row - f.left, sums + (e.target - y0) * f.width)
+        e += 1
+    for _i in range(job.ring.columns):
+        add_extra_column(job, s, e, y0, y1, weights, band, sums)
+        e += 1
+
+
 cdef inline void run_unit(
     const Job* job, const Slice* s, Py_ssize_t block, Py_ssize_t y0, Py_ssize_t y1,
-    Py_ssize_t rows, const vec* source, const vec* shared, vec* band, vec* sums,
+    Py_ssize_t rows, const vec* source, const vec* shared, vec* band, vec* spare, vec* sums,
 ) noexcept nogil:
     """Compute a box of some planes."""
     cdef const vec* weights = shared + block * (job.taps + 1)
@@ -214,6 +334,8 @@ cdef inline void run_unit(
     cdef const int* places = <const int*>(biases + job.blocks)
     fill_band(&job.f, s, source, rows, places, band)
     sum_box(job, s, y0, y1, band, weights, biases + block, sums)
+    if job.ring.extras:
+        add_ring(job, s, y0, y1, rows, source, weights, band, spare, sums)
 
 
 cdef void run_task(
@@ -228,6 +350,7 @@ cdef void run_task(
     cdef real* sums = band + job.band
     cdef Slice s
     memset(band, 0, job.band * sizeof(real))
+    memset(band + job.spare, 0, (job.private - job.spare) * sizeof(real))
     for unit in range(first, min(first + job.each, job.units)):
         y0 = unit % f.boxes * f.rows
         y1 = min(y0 + f.rows, f.height)
@@ -241,12 +364,12 @@ cdef void run_task(
         if real is float:
             run_unit(
                 job, &s, block, y0, y1, rows, <const f32v*>(source + plane * source_plane),
-                <const f32v*>shared, <f32v*>band, <f32v*>sums,
+                <const f32v*>shared, <f32v*>band, <f32v*>(band + job.spare), <f32v*>sums,
             )
         else:
             run_unit(
                 job, &s, block, y0, y1, rows, <const f64v*>(source + plane * source_plane),
-                <const f64v*>shared, <f64v*>band, <f64v*>sums,
+                <const f64v*>shared, <f64v*>band, <f64v*>(band + job.spare), <f64v*>sums,
             )
         if job.p.relu:
             rectify(sums, (y1 - y0) * f.width * job.lanes)
@@ -274,7 +397,7 @@ cdef void run_tasks(
 
 
 cdef int run(
-    const Job* job, const real* source, const real* weight, const real* bias, real* out,
+    Job* job, const real* source, const real* weight, const real* bias, real* out,
     real* scratch, int threads,
 ) except -1:
     """Pack the weights, then do the tasks round by round."""
@@ -283,7 +406,7 @@ cdef int run(
         pack(job, <const f32v*>weight, <const f32v*>bias, <f32v*>scratch, <f32v*>scratch)
     else:
         pack(job, <const f64v*>weight, <const f64v*>bias, <f64v*>scratch, <f64v*>scratch)
-    list_places(&job.f, <int*>(scratch + job.biases))
+    list_all(job, <int*>(scratch + job.biases), <Extra*>(scratch + job.places))
     while begin < job.tasks:
         end = min(begin + each, job.tasks)
         with nogil:

@@ -47,7 +47,9 @@ from convcore.kernels.planes cimport (
 from convcore.kernels.planes_ends cimport (
     LANES, Ends, Patch, ends_of, list_patches, room_of_patches, run_ends,
 )
+from convcore.kernels.planes_ring cimport add_ring
 from convcore.kernels.planes_tile cimport Head, Reach, Span, Terms, run_channels
+from convcore.kernels.ring cimport Extra, Ring, list_ring, ring_of
 from convcore.kernels.rounds cimport ROUND_MACS, aligned, round_of
 from convcore.kernels.tile cimport SHORT, chain, partial_chain
 from convcore.kernels.vector cimport ROWS, VEC_BYTES, f32v, f64v, real, vec, ahead
@@ -57,6 +59,7 @@ cdef enum:
     ADDRESS = 8  # bytes of an address, at most
     MANY = 99  # channels, so that the ends of a long line are copied
     PATCHED = 6  # tiles: their ends are summed in a pass of their own
+    NEAR_BYTES = 131072  # of planes that are still near for their ring
     BATCH = 16384  # bytes of addresses, or of split rows, but for one tile
     TASKS_PER_THREAD = 8  # so that no thread waits long for the last task
     TASK_MACS = 200000  # fewest of a task: some 5 us
@@ -82,7 +85,10 @@ cdef struct Job:
     Py_ssize_t tasks, macs         # macs of a task
     Py_ssize_t batch               # tiles of which the rows are found at once
     Py_ssize_t[2] masks            # entries of each phase along x
+    Ring ring                      # what the border adds to a gradient
     Py_ssize_t masks_at, patches_at  # where they are in scratch; patches of loads
+    Py_ssize_t extras_at           # of the ring
+    Py_ssize_t near                # planes between their sums and their ring
     Py_ssize_t zeros, shared       # scratch: the zeros; all that is shared;
     Py_ssize_t table, rows, private  # a thread's: where its table is, its rows; all of it
 
@@ -204,6 +210,9 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
         job.shared += aligned(job.masks[i])
     job.patches_at = job.shared
     job.shared += aligned(room_of_patches(&job.halves, &job.x[0]) // item)
+    job.ring = ring_of(p, gradient)
+    job.extras_at = job.shared
+    job.shared += aligned((job.ring.rows + job.ring.columns) * sizeof(Extra) // item)
     job.table = aligned(job.x[0].taps + job.x[job.x_count - 1].taps)
     rows = table * job.halves.room if job.halves.used else 0
     job.batch = BATCH // (ADDRESS * table + sizeof(Head))
@@ -216,6 +225,9 @@ cdef Job make_job(const Conv* p, bint gradient, Py_ssize_t item, int threads) no
         (job.batch * (ADDRESS * table + sizeof(Head)) + terms * ADDRESS) // item
     )
     job.private = job.rows + job.batch * rows
+    job.near = job.each
+    if job.ring.rows + job.ring.columns:
+        job.near = max(NEAR_BYTES // item // (job.w.plane + job.w.source_plane), 1)
     return job
 
 
@@ -437,32 +449,66 @@ cdef void run_tiles(
         group = group + 1 if group + 1 < job.p.g else 0
 
 
-cdef void run_task(
-    const Job* job, Py_ssize_t task, const real* source, const real* weight,
+cdef void list_extras_of(Job* job, Extra* extras) noexcept nogil:
+    """List what the border adds to a gradient, if it does."""
+    if job.ring.rows + job.ring.columns:
+        list_ring(&job.ring, &job.p, extras)
+
+
+cdef void add_rings(
+    const Job* job, Py_ssize_t plane0, Py_ssize_t plane1, const real* source,
+    const real* weight, real* out,
+) noexcept nogil:
+    """Add to some planes, each the only one of its group, what lies beyond their border."""
+    cdef Py_ssize_t plane
+    for plane in range(plane0, plane1):
+        add_ring(
+            &job.p, &job.ring, weight + plane % job.p.g * job.kernel,
+            source + plane * job.w.source_plane, out + plane * job.w.plane,
+        )
+
+
+cdef void run_part(
+    const Job* job, Part* work, Py_ssize_t part, const real* source, const real* weight,
     const real* bias, const real* shared, real* private, real* out,
 ) noexcept nogil:
-    """Compute some planes, or a part of one, phase after phase."""
-    cdef Py_ssize_t part = task % job.parts, i
+    """Compute a part of some planes, phase after phase."""
+    cdef Py_ssize_t i
     cdef const Sweep* s
-    cdef Part work
-    work.plane0 = task // job.parts * job.each
-    work.plane1 = min(work.plane0 + job.each, job.planes)
-    work.masks = <const unsigned int*>masks_of(job, shared, 0)
-    work.masks1 = <const unsigned int*>masks_of(job, shared, 1)
     for i in range(job.sweep_count):
         s = &job.sweeps[i]
         work.tile0 = s.tiles * part // job.parts
         work.tile1 = s.tiles * (part + 1) // job.parts
         if real is float:
             run_tiles(
-                job, s, &work, <const f32v*>source, <const f32v*>weight, <const f32v*>bias,
+                job, s, work, <const f32v*>source, <const f32v*>weight, <const f32v*>bias,
                 <const f32v*>shared, <f32v*>private, <f32v*>out,
             )
         else:
             run_tiles(
-                job, s, &work, <const f64v*>source, <const f64v*>weight, <const f64v*>bias,
+                job, s, work, <const f64v*>source, <const f64v*>weight, <const f64v*>bias,
                 <const f64v*>shared, <f64v*>private, <f64v*>out,
             )
+
+
+cdef void run_task(
+    const Job* job, Py_ssize_t task, const real* source, const real* weight,
+    const real* bias, const real* shared, real* private, real* out,
+) noexcept nogil:
+    """Compute some planes, or a part of one."""
+    cdef Py_ssize_t first = task // job.parts * job.each
+    cdef Py_ssize_t end = min(first + job.each, job.planes)
+    cdef Part work
+    work.masks = <const unsigned int*>masks_of(job, shared, 0)
+    work.masks1 = <const unsigned int*>masks_of(job, shared, 1)
+    while first < end:
+        work.plane0, work.plane1 = first, min(first + job.near, end)
+        run_part(
+            job, &work, task % job.parts, source, weight, bias, shared, private, out
+        )
+        if job.ring.extras and job.parts == 1:
+            add_rings(job, first, work.plane1, source, weight, out)
+        first += job.near
 
 
 cdef void run_tasks(
@@ -485,18 +531,22 @@ cdef void run_tasks(
 
 
 cdef int run(
-    const Job* job, const real* source, const real* weight, const real* bias, real* out,
+    Job* job, const real* source, const real* weight, const real* bias, real* out,
     real* scratch, int threads,
 ) except -1:
     """Do the tasks round by round."""
     cdef Py_ssize_t begin = 0, end, step = round_of(job.macs, 1, threads)
     fill_shared(job, scratch)
+    list_extras_of(job, <Extra*>(scratch + job.extras_at))
     while begin < job.tasks:
         end = min(begin + step, job.tasks)
         with nogil:
             run_tasks(job, begin, end, source, weight, bias, scratch, out, threads)
         PyErr_CheckSignals()
         begin = end
+    if job.ring.extras and job.parts > 1:
+        with nogil:
+            add_rings(job, 0, job.planes, source, weight, out)
     return 0
 
 

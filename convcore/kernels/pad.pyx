@@ -130,7 +130,7 @@ cdef void fold_inner(
 ) noexcept nogil:
     """Put the part of some rows that lies in x, and add what lies left and right of it."""
     cdef Py_ssize_t y, left = start(f, 2), right = end(f, 2)
-    for y in range(rows):
+    for y in range(rows if left < right else 0):
         copy(
             to + y * f.extent[2] + f.first[2] + left, box + y * f.count[2] + left,
             right - left,

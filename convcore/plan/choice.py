@@ -44,6 +44,7 @@ class Plan:
     geometry: "array[int]"
     kernel: Callable[..., Any]
     packing: tuple[Any, ...] | None  # what packed weights depend on, if it takes such
+    folds: bool  # whether a gradient of x has the share of what lies beyond its border
     _module: ModuleType
     _pack: Callable[..., None] | None = None
     _scratch: dict[tuple[int, bool], int] = field(default_factory=dict)
@@ -123,15 +124,19 @@ def select(
 
     Notes
     -----
-    The gradient of x is that with zeros around x, whatever lies there: see
-    `functional._sides` for the rest.
+    The gradient of x is that with zeros around x, whatever lies there, unless the plan
+    `folds`: see `functional._sides` for the rest.
     """
+    bordered = None
     if direction == "dgrad" and isinstance(problem, ConvProblem):
+        if problem.border not in ("zeros", "constant"):
+            bordered = problem
         problem = problem.core
     asked = _asked.get()
     if asked is not None and algorithm == "auto" and isinstance(problem, ConvProblem):
         asked.append(Question(problem, cast(Direction, direction), dtype, kept))
-    return _select(problem, direction, dtype, algorithm, kept, fast(), cpu.isa())
+    chosen = _select(problem, direction, dtype, algorithm, kept, fast(), cpu.isa())
+    return chosen if bordered is None else _folding(chosen, bordered, algorithm)
 
 
 def fast() -> bool:
@@ -232,9 +237,29 @@ def _select(
         geometry,
         getattr(module, kernel.function),
         packing,
+        False,
         module,
         pack,
     )
+
+
+def _folding(chosen: Plan, problem: ConvProblem, algorithm: str) -> Plan:
+    """Give a plan that folds what lies beyond the border of x, if a kernel can.
+
+    That of the plan; or, if it is the usual one with zeros, the usual one with the border.
+    """
+    card = next(c for c in cards_of(problem, "dgrad") if c.name == chosen.algorithm)
+    if algorithm == "auto" and card is direct_of(problem.core, "dgrad"):
+        card = direct_of(problem, "dgrad")
+    kernel: Kernel = card.kernels["dgrad"]
+    folded = problem.folded
+    if kernel.folds is None or not kernel.folds(folded):
+        return chosen
+    plan = _select(
+        problem.core, "dgrad", chosen.dtype, card.name, False, False, chosen.isa
+    )
+    geometry = array("q", (*folded.geometry, *kernel.options))
+    return replace(plan, problem=problem, geometry=geometry, folds=True, _scratch={})
 
 
 forget = _select.cache_clear
