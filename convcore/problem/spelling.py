@@ -22,9 +22,7 @@ def read(text: str) -> tuple[tuple[Any, ...], bool]:
     found = field.findall(text)
     fields = dict(found)
     if "".join(k + v for k, v in found) != text or len(fields) < len(found):
-        raise ValueError(
-            f"ConvProblem.parse: text must be a spelling, got {whole!r}"
-        )
+        raise ValueError(f"ConvProblem.parse: text must be a spelling, got {whole!r}")
     firsts = [axis for axis in _AXES if "i" + axis in fields]
     if not firsts or not {"n", "ic", "oc"} <= fields.keys():
         raise ValueError(
