@@ -262,6 +262,13 @@ cdef void set_factors(
             r.factors[4 * channel + 2] += scalar_at(bias, channel)
 
 
+cdef inline double scale_of(
+    const vec* weight, const double* rstd, Py_ssize_t channel
+) noexcept nogil:
+    """Give what a channel's x - mean is multiplied by."""
+    return rstd[channel] * (1 if weight == NULL else scalar_at(weight, channel))
+
+
 cdef void set_gradient_factors(
     const Shape* s, const vec* weight, const double* mean, const double* rstd, const Room* r,
     vec* grad_weight, vec* grad_bias, bint summed,
@@ -281,7 +288,7 @@ cdef void set_gradient_factors(
         if grad_bias != NULL:
             put_scalar(grad_bias, channel, sums.first)
         f[0] = rounded(weight, mean[channel])
-        f[1] = rstd[channel] * (1 if weight == NULL else scalar_at(weight, channel))
+        f[1] = scale_of(weight, rstd, channel)
         f[2] = -f[1] * (rstd[channel] * (sums.second / s.m))
         f[3] = -f[1] * (sums.first / s.m)
         if f[0] != mean[channel]:
@@ -361,8 +368,7 @@ cdef int backward_of(
     if summed:
         for channel in range(s.c):
             r.centre[channel] = mean[channel]
-        if early != NULL:
-            set_gradient_factors(s, weight, mean, rstd, r, <vec*>NULL, <vec*>NULL, False)
+            r.factors[4 * channel + 1] = scale_of(weight, rstd, channel)
         take_sums(s, g, x, early, r, threads)
     set_gradient_factors(s, weight, mean, rstd, r, grad_weight, grad_bias, summed)
     if dx != NULL and not (summed and early != NULL):
