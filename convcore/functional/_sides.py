@@ -1,7 +1,8 @@
 """Gradients of x where something else than zeros lies around it.
 
 What windows see beyond the border are elements of x: these get a second share of the
-gradient. It is found in one of two ways, whichever is estimated to be faster:
+gradient. Kernels of planes of one channel a group add it themselves (`Plan.folds`). For all
+others it is found in one of two ways, whichever is estimated to be faster:
 
 - sides: the kernels sum what belongs to x where it lies, as with zeros, and each side of
   the padding is a gradient of its own, of the windows and taps that reach it, added to the
