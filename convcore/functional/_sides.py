@@ -1,7 +1,8 @@
 """Gradients of x where something else than zeros lies around it.
 
 What windows see beyond the border are elements of x: these get a second share of the
-gradient. It is found in one of two ways, whichever is estimated to be faster:
+gradient. Kernels of planes of one channel a group add it themselves (`Plan.folds`). For all
+others it is found in one of two ways, whichever is estimated to be faster:
 
 - sides: the kernels sum what belongs to x where it lies, as with zeros, and each side of
   the padding is a gradient of its own, of the windows and taps that reach it, added to the
@@ -38,14 +39,14 @@ from convcore.runtime.arrays import Array, empty, flat
 Range = tuple[int, int]
 
 WHOLE_BYTES = 1 << 22  # of padded gradients at a time, if a sample has no more
-SIDE = 2.0  # times as long as estimated: small problems, and operands that are cut out
+SIDE = 1.7  # times as long as estimated: small problems, and operands that are cut out
 CALL = 1.5e-5  # seconds for what is done around a kernel
 SPARSE = (
     8  # positions for one that a window reaches: with more, each is a side by itself
 )
 DENSE = ("direct", "gemm", "planes", "depthwise", "phases")  # all taps of each element
 _ALL = (None, None)
-FOLD = 2.5e-11  # seconds for a byte of a padded gradient: written, read, folded
+FOLD = 4e-11  # seconds for a byte of a padded gradient: written, read, folded
 
 
 class Part(NamedTuple):

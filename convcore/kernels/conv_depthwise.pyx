@@ -15,7 +15,9 @@
 # Parallel  over tasks = runs of (sample, block of channels, box): each writes rows that no
 #           other task writes. Every sum is one chain tap by tap, and the bias, so its
 #           bits depend on nothing else.
-# Scratch   shared: weights, biases, where pixels and taps are; per thread a band and sums.
+#           A border of x adds to its gradient what ring.pxd lists, while it is in `sums`.
+# Scratch   shared: weights, biases, where pixels and taps are, the ring's lists; per thread
+#           a band, sums and a row of dy that is far from its box.
 # Cost      a load, log2(L) shuffles and a store for each vector read and written; a load
 #           for each multiply-add.
 # Why not   Pixels in the lanes (conv_planes.pyx): a row of 7 leaves half of the lanes

@@ -17,8 +17,9 @@
 #           task writes. Every output is one sum in the order (c, kz, block of ky, kx, ky),
 #           so its bits depend on nothing else.
 # Scratch   shared: one row of zeros or of the border's constant, where the rows of each tile
-#           of a plane are, the masks of a row. Per thread the addresses of the rows of a
-#           batch of tiles and, with a stride of 2 or a border, those rows, copied.
+#           of a plane are, the masks of a row, the lists of ring.pxd. Per thread the addresses
+#           of the rows of a batch of tiles and, with a stride of 2 or a border, those rows,
+#           copied.
 # Cost      2 * outputs * terms FLOPs; for K taps a column, N loads for R * K multiply-adds
 #           of each channel. x and y pass once through the caches; as tiles go along 7 rows
 #           at once, the processor does not see a stream, and lines are asked for early

@@ -19,7 +19,7 @@ from cython.parallel cimport prange
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.border cimport source_at
 from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals
-from convcore.kernels.vector cimport copy, real
+from convcore.kernels.vector cimport cc_fetch_to_write, copy, real
 
 cdef struct Frame:
     long long planes
@@ -31,6 +31,7 @@ cdef struct Frame:
 
 cdef enum:
     FIELDS = 12
+    SOON = 24  # rows from what a column adds to, to what is asked for
 
 
 cdef inline Py_ssize_t volume(const long long* extent) noexcept nogil:
@@ -122,6 +123,7 @@ cdef void add_columns(
         at = source_at(f.border, f.first[2] + i, f.extent[2])
         if at >= 0:
             for y in range(rows):
+                cc_fetch_to_write(to + (y + SOON) * f.extent[2] + at)
                 to[y * f.extent[2] + at] = to[y * f.extent[2] + at] + box[y * f.count[2] + i]
 
 
