@@ -79,6 +79,13 @@ _cached_job = lru_cache(maxsize=4096)(_new_job)
 
 def input_shape_of(function: str, shape: Any, ndim: int) -> Shape:
     """Check the argument `input_shape`, and give it as a tuple of ints."""
+    if type(shape) is tuple and exact(shape):
+        return _cached_shape(function, shape, ndim)
+    return _new_shape(function, shape, ndim)
+
+
+def _new_shape(function: str, shape: Any, ndim: int) -> Shape:
+    """Do `input_shape_of`."""
     if not isinstance(shape, (tuple, list)):
         raise TypeError(f"{function}: input_shape must be a tuple, got {shape!r}")
     given = tuple(integer(function, "input_shape", extent, 0) for extent in shape)
@@ -91,6 +98,9 @@ def input_shape_of(function: str, shape: Any, ndim: int) -> Shape:
         )
     check_addressable(function, "input_shape", given)
     return given
+
+
+_cached_shape = lru_cache(maxsize=4096)(_new_shape)
 
 
 def check_gradient(function: str, grad_output: Any, shape: Shape) -> None:
@@ -106,6 +116,11 @@ def index_array(
     function: str, indices: Any, values: Array | None, against: str = "grad_output"
 ) -> Array:
     """Check type and shape of `indices`; give them contiguous and native."""
+    if type(indices) is np.ndarray and indices.dtype is _INT64:  # the usual case
+        flags = indices.flags
+        fits = values is None or indices.shape == values.shape
+        if fits and flags.c_contiguous and flags.aligned:
+            return indices
     if not isinstance(indices, np.ndarray) or isinstance(indices, np.ma.MaskedArray):
         raise TypeError(
             f"{function}: indices must be a NumPy array without a mask, got "

@@ -3,8 +3,8 @@
 # What      dx[i] = sum of dy[o] over windows o with index[o] = i
 #           check: whether every index lies in its own window
 # Layout    planes (n*c) of (id, ih, iw) and of (od, oh, ow), flat. Windows are taken in runs:
-#           a whole plane, or a piece of a row where a plane has many. Tables that all runs
-#           share tell of each window of a run
+#           a whole plane, some planes of few windows, or a piece of a row where a plane has
+#           many. Tables that all runs share tell of each window of a run
 #
 #               first      its first element, counted from where the run begins
 #               count      its elements along W
@@ -45,6 +45,7 @@ cdef enum:
     PIECE = 512  # of a run where a row has more
     SPARE = 16  # entries behind a table: vectors end in them
     WHOLE = 4096  # windows of a plane that is one run, though its rows are short
+    FEW = 32  # windows of a run of some planes
     SHORT = 32  # windows of such a row: two vectors, both of them used in part
     LINE = 64
 
@@ -56,7 +57,8 @@ cdef struct Job:
     Marks m
     Py_ssize_t cells, windows  # of a plane
     Py_ssize_t slabs, rows  # of a window, at most
-    bint whole  # a run is a plane
+    bint whole  # a run is a plane, or some
+    Py_ssize_t group  # planes of a run
     Away away
     const unsigned char* tap  # labels of all planes, if those are given
 
@@ -189,23 +191,26 @@ cdef inline bint plane_in_runs(
     return True
 
 
-cdef inline bint plane_in_one(
-    const Job* job, const real* dy, const long long* index, real* dx
+cdef inline bint planes_in_one(
+    const Job* job, Py_ssize_t planes, const real* dy, const long long* index, real* dx
 ) noexcept nogil:
-    """Do one plane of few windows, which is one run."""
+    """Do one plane of few windows, or some planes, which are one run."""
     cdef unsigned int[WHOLE + SPARE] cell
     cdef const Pool* p = &job.p
-    cdef Py_ssize_t z, y, at = 0, zeros = 0, end
+    cdef Py_ssize_t z, y, at = 0, zeros = 0, end, n = job.windows
     cdef Run r
     r.at = r.mark = r.begin = 0
-    r.n, r.slabs, r.rows = job.windows, job.slabs, job.rows
+    r.n, r.slabs, r.rows = n * planes, job.slabs, job.rows
     if not take_run(job, &r, index, cell):
         return False
     if dx == NULL:
         return True
-    if job.cells <= SMALL:
-        clear(dx, job.cells)
-        add_run(<const unsigned int*>cell, dy, r.n, dx)
+    if job.cells <= SMALL or job.group > 1:
+        for _ in range(planes):
+            clear(dx, job.cells)
+            add_run(<const unsigned int*>cell + at, dy + at, n, dx)
+            dx += job.cells
+            at += n
         return True
     for z in range(p.z.out):
         for y in range(p.y.out):
@@ -223,24 +228,22 @@ cdef Py_ssize_t do_planes(
     Py_ssize_t end,
 ) noexcept nogil:
     """Do planes begin .. end; count those with an index that is not inside."""
-    cdef Py_ssize_t i, bad = 0
+    cdef Py_ssize_t i = begin, n, bad = 0
     cdef const long long* its
     cdef const real* dy_i
     cdef real* dx_i
-    for i in range(begin, end):
-        if job.tap != NULL:
-            plane_by_labels(
-                &job.p, &job.away, dy + i * job.windows, job.tap + i * job.windows,
-                dx + i * job.cells,
-            )
-            continue
+    while i < end:
+        n = min(job.group, end - i)
         its = index + i * job.windows
         dy_i = NULL if dx == NULL else dy + i * job.windows
         dx_i = NULL if dx == NULL else dx + i * job.cells
-        if job.whole:
-            bad += not plane_in_one(job, dy_i, its, dx_i)
+        if job.tap != NULL:
+            plane_by_labels(&job.p, &job.away, dy_i, job.tap + i * job.windows, dx_i)
+        elif job.whole:
+            bad += not planes_in_one(job, n, dy_i, its, dx_i)
         else:
             bad += not plane_in_runs(job, dy_i, its, dx_i)
+        i += n
     return bad
 
 
@@ -282,8 +285,8 @@ cdef void mark_columns(Job* job, Py_ssize_t at, Py_ssize_t x, Py_ssize_t n) noex
         )
 
 
-cdef void mark_plane(Job* job) noexcept nogil:
-    """Write the marks of all windows of a plane."""
+cdef void mark_planes(Job* job) noexcept nogil:
+    """Write the marks of all windows of a plane, for each plane of a run."""
     cdef const Pool* p = &job.p
     cdef Py_ssize_t z, y, j = 0, slab = p.y.extent * p.x.extent, rows
     for z in range(p.z.out):
@@ -299,6 +302,10 @@ cdef void mark_plane(Job* job) noexcept nogil:
                     (stop_of(&p.z, z) - first_of(&p.z, z) - 1) * slab
                 )
                 j += 1
+    y = job.windows
+    for j in range(y, job.group * y):
+        job.m.first[j], job.m.count[j] = job.m.first[j - y], job.m.count[j - y]
+        job.m.tall[j], job.m.deep[j] = job.m.tall[j - y], job.m.deep[j - y]
 
 
 cdef void mark_rows(Job* job) noexcept nogil:
@@ -327,6 +334,7 @@ cdef int prepare(Job* job) except -1:
     """Write the tables; refuse what they have no room for."""
     cdef const Pool* p = &job.p
     job.tap = NULL
+    job.group = 1
     job.cells = p.z.extent * p.y.extent * p.x.extent
     job.windows = p.z.out * p.y.out * p.x.out
     job.slabs, job.rows = p.z.kernel, p.y.kernel
@@ -336,7 +344,8 @@ cdef int prepare(Job* job) except -1:
     if job.cells >= 2147483648 or p.x.out > RUN and p.x.kernel > PIECE:
         refuse()
     if job.whole:
-        mark_plane(job)
+        job.group = max(1, min(p.planes, FEW // job.windows))
+        mark_planes(job)
     else:
         mark_rows(job)
     return 0
@@ -350,7 +359,7 @@ cdef int prepare_labels(Job* job, const unsigned char* tap) except -1:
     if not (is_dense(&p.z) and is_dense(&p.y) and is_dense(&p.x)):
         refuse()
     measure_taps(p, &job.away)
-    job.tap, job.cells = tap, job.away.cells
+    job.tap, job.group, job.cells = tap, 1, job.away.cells
     job.windows = p.z.out * p.y.out * p.x.out
     return 0
 

@@ -4,6 +4,7 @@ import numpy as np
 
 _Geometry = Any  # a buffer of int64: PoolProblem.geometry
 _Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
+_Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 _Label = np.ndarray[Any, np.dtype[np.integer[Any]]]
 
 def scratch_size(
@@ -14,6 +15,6 @@ def fprop(
     x: _Real,
     y: _Real,
     label: _Label | None,
-    scratch: None,
+    scratch: _Bytes | None,
     threads: int,
 ) -> None: ...
