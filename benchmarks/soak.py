@@ -20,7 +20,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from benchmarks.command_line import count
-from benchmarks.flat import Sample, growth, sample
+from benchmarks.flat import Sample, gather_memory, growth, sample
 from benchmarks.soak_work import FAULTS, IN_MAIN, KINDS, Work, failing_allocations
 from convcore.runtime import cpu
 
@@ -165,6 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     faulthandler.enable()
+    gather_memory()
     with tempfile.TemporaryDirectory() as folder:  # where wrong paths may lead to
         os.chdir(folder)
         return soak(60 * options.minutes, options.threads, options.seed)

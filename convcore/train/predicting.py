@@ -39,7 +39,7 @@ def predict(model: Layer, x: Array, batch_size: int = 256) -> Array:
            [2.],
            [3.]])
     """
-    if not isinstance(model, Layer):
+    if not callable(model):
         raise TypeError(f"predict: model must be a Layer, got {type(model).__name__}")
     check_samples("predict", "x", x)
     batch_size = integer("predict", "batch_size", batch_size, 1)
