@@ -26,10 +26,11 @@ DATA = {
     "elements": "normal, each element of x, weight and grad_y times 10**U(-6, 6)",
     "uniform": "uniform in [0, 1)",
     "offset": "1000 and normal noise: all products are nearly equal",
+    "equal": "1.9: the roundings of each sum are alike",
     "cancelling": "one operand is 1 and noise of 0.001, the other has the sum 0",
 }
 DIRECT = "direct"
-_AROUND = {"offset": (1000.0, 1.0), "cancelling": (1.0, 1e-3)}
+_AROUND = {"offset": (1000.0, 1.0), "equal": (1.9, 0.0), "cancelling": (1.0, 1e-3)}
 # The second operand of each direction, and its axis that is not summed over.
 _SECOND: dict[Direction, tuple[int, int]] = {
     "fprop": (1, 0),

@@ -117,6 +117,20 @@ def test_long_sums_are_within_the_promise(
         )
 
 
+@pytest.mark.parametrize("dtype", oracle.DTYPES)
+@pytest.mark.parametrize("value", [0.7, 1.9])
+def test_equal_terms_of_many_taps(value: float, dtype: Any, isa: str) -> None:
+    """`phases` once summed all taps of 32 channels in one chain: twice the bound."""
+    problem = ConvProblem.parse("n1g1ic3id4ih5oc32kd3pd1")
+    dy = np.full(problem.y_shape, value, dtype)
+    w = np.full(problem.weight_shape, value, dtype)
+    for algorithm, direction in accepting(problem, transforms=False):
+        if direction == "dgrad":
+            oracle.assert_close_to_reference(
+                compute(problem, algorithm, direction, dy, w), problem, direction, dy, w
+            )
+
+
 @given(strategies.conv_problems(), st.sampled_from(cpu.available()))
 def test_directions_are_adjoint(problem: ConvProblem, isa: str) -> None:
     """<conv(x, w), g> = <x, dgrad(g, w)> = <w, wgrad(x, g)>, exactly on integers."""

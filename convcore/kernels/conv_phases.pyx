@@ -13,7 +13,7 @@
 # Assumes   strides that the dilations divide: then the taps of a phase are neighbours.
 # Parallel  over tasks = (group, block of t, tile of m): each writes outputs that no other
 #           task writes. A sum runs through blocks of CHANNELS channels, in a block in the
-#           order of k; that does not depend on threads or the batch.
+#           order of k, in chains; that does not depend on threads or the batch.
 # Scratch   all weights packed once; per thread the rows of CHANNELS channels for `panels`
 #           panels with their addresses, and one tile for each (phase, panel).
 # Cost      as conv_gemm.pyx, with patches found once instead of once a phase.
@@ -34,7 +34,7 @@ from convcore.kernels.geometry cimport (
 )
 from convcore.kernels.pack cimport CHANNELS, Run, list_runs, pack_tiles, rows_of_panel
 from convcore.kernels.rounds cimport ALIGNED, TASKS_PER_THREAD, aligned, round_of
-from convcore.kernels.tile cimport put_rows
+from convcore.kernels.tile cimport partial_chain, put_rows
 from convcore.kernels.vector cimport MR, NR_BYTES, nr, real
 
 cdef enum:
@@ -138,6 +138,20 @@ cdef void write_phase(
                 to[i * w.plane + j * w.x.step] = tile[i * nr(tile) + runs[r].column + j]
 
 
+cdef inline void put_chains(
+    const real* a, const real* const* b, Py_ssize_t depth, Py_ssize_t most, real* to,
+    Py_ssize_t lanes, Py_ssize_t m,
+) noexcept nogil:
+    """Add a tile's sums of at most so many terms to it, one after the other."""
+    cdef Py_ssize_t begin = 0
+    while begin < depth:
+        put_rows(
+            a + begin * MR, 1, MR, b + begin, min(most, depth - begin), <const real*>NULL, to,
+            lanes, m,
+        )
+        begin += most
+
+
 cdef void run_task(
     const Job* job, Py_ssize_t task, const real* source, const real* shared,
     real* private, real* out,
@@ -178,9 +192,10 @@ cdef void run_task(
                 rows_of_phase(
                     &job.all, &w, channels, <const real* const*>rows + j * job.rows, chosen
                 )
-                put_rows(
-                    weights + (w.tap_first * w.c + begin * w.taps) * MR, 1, MR,
-                    <const real* const*>chosen, w.taps * channels, <const real*>NULL,
+                put_chains(
+                    weights + (w.tap_first * w.c + begin * w.taps) * MR,
+                    <const real* const*>chosen, w.taps * channels,
+                    partial_chain(w.taps * w.c),
                     sums + (phase * job.panels + j) * MR * lanes, lanes, m,
                 )
         begin += channels
