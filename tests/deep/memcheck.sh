@@ -9,6 +9,7 @@ mkdir -p build
 log=build/memcheck.log
 PYTHONPATH="$PWD" PYTHONMALLOC=malloc CONVCORE_KEEP_BYTES=0 CONVCORE_ISA="${CONVCORE_ISA:-x86_64_v3}" \
     valgrind --log-file="$log" --error-limit=no --num-callers=30 \
+    --suppressions=tests/deep/memcheck.supp \
     python -m tests.deep.memcheck 3 9
 # Reports are blocks of lines, each beginning with ==pid==, with an empty line between.
 found=$(sed 's/^==[0-9]*== *//' "$log" | awk -v RS= '/convcore\/kernels/ && !/^(HEAP|LEAK|ERROR|Memcheck)/' )
