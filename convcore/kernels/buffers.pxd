@@ -1,7 +1,7 @@
 # The arrays of one call, held as plain memory.
 #
-# What      call: takes hold of every array, runs a function for their type, and lets go,
-#           also after an error.  reals, integers, room: the memory of one of them,
+# What      call: takes hold of every array, runs a function for their type, with as many
+#           of the threads as there are for it (teams.pyx), and lets go, also after an error.  reals, integers, room: the memory of one of them,
 #           given out only if it is as large as the geometry says.
 # Layout    arrays count from 0 in the order in which `call` got them, the geometry first:
 #
@@ -19,6 +19,7 @@ from cpython.buffer cimport (
 from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy, memset
 
+from convcore.kernels.teams cimport enter, leave
 from convcore.kernels.vector cimport real
 
 cdef enum:
@@ -72,7 +73,7 @@ cdef inline int call_as(
 ) except -1:
     """Do the same, with the type of one array, whatever that of the others; -1 for any."""
     cdef Buffers held
-    cdef int i
+    cdef int i, team = threads
     cdef bint doubles = False
     held.count = 0
     if threads < 1:
@@ -82,11 +83,15 @@ cdef inline int call_as(
         hold(&held, outputs, PyBUF_FORMAT | PyBUF_WRITABLE)
         for i in range(held.count):
             doubles = doubles or (leader < 0 or i == leader) and has_type(&held, i, b"d")
+        if threads > 1:
+            team = enter(threads)
         if doubles:
-            double_(&held, threads, <double*>NULL)
+            double_(&held, team, <double*>NULL)
         else:
-            single(&held, threads, <float*>NULL)
+            single(&held, team, <float*>NULL)
     finally:
+        if threads > 1:
+            leave()
         for i in range(held.count):
             PyBuffer_Release(&held.views[i])
     return 0

@@ -1,0 +1,2 @@
+cdef int enter(int n) noexcept
+cdef void leave() noexcept
