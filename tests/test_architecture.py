@@ -19,7 +19,7 @@ KERNELS = PACKAGE / "kernels"
 ALLOWED: dict[str, set[str]] = {
     "problem": set(),
     "arguments": set(),
-    "runtime": {"kernels.memory", "kernels.probe"},
+    "runtime": {"kernels.memory", "kernels.probe", "kernels.teams"},
     "kernels": set(),
     "algorithms": {"problem"},
     "plan": {"algorithms", "kernels", "problem", "runtime"},

@@ -23,8 +23,9 @@ QUICK, DEEP = 6_000, 100_000
 NOT_CALLED = {
     *("convcore.functional.Approximate", "convcore.functional.Reduction"),
     *("convcore.nn.Backward", "convcore.nn.load_npz", "convcore.nn.save_npz"),
-    *("convcore.get_num_threads", "convcore.set_num_threads", "convcore.precision"),
-    *("convcore.keep_memory", "convcore.release_memory", "convcore.show_config"),
+    *("convcore.get_num_threads", "convcore.num_threads", "convcore.set_num_threads"),
+    *("convcore.precision", "convcore.keep_memory", "convcore.release_memory"),
+    "convcore.show_config",
     *mutations.ABSTRACT,
 }
 

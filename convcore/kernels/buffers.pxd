@@ -1,7 +1,7 @@
 # The arrays of one call, held as plain memory.
 #
-# What      call: takes hold of every array, runs a function for their type, with as many
-#           of the threads as there are for it (teams.pyx), and lets go, also after an error.  reals, integers, room: the memory of one of them,
+# What      call: takes hold of every array, runs a function for their type, and lets go,
+#           also after an error; of several threads, it counts (teams.pyx).  reals, integers, room: the memory of one of them,
 #           given out only if it is as large as the geometry says.
 # Layout    arrays count from 0 in the order in which `call` got them, the geometry first:
 #
@@ -73,7 +73,7 @@ cdef inline int call_as(
 ) except -1:
     """Do the same, with the type of one array, whatever that of the others; -1 for any."""
     cdef Buffers held
-    cdef int i, team = threads
+    cdef int i
     cdef bint doubles = False
     held.count = 0
     if threads < 1:
@@ -84,11 +84,11 @@ cdef inline int call_as(
         for i in range(held.count):
             doubles = doubles or (leader < 0 or i == leader) and has_type(&held, i, b"d")
         if threads > 1:
-            team = enter(threads)
+            enter()
         if doubles:
-            double_(&held, team, <double*>NULL)
+            double_(&held, threads, <double*>NULL)
         else:
-            single(&held, team, <float*>NULL)
+            single(&held, threads, <float*>NULL)
     finally:
         if threads > 1:
             leave()

@@ -1,2 +1,2 @@
-cdef int enter(int n) noexcept
+cdef void enter() noexcept
 cdef void leave() noexcept

@@ -1,7 +1,8 @@
 # How many threads a call gets, of those that it asks for.
 #
-# What      enter(n): a call of several threads begins; give how many, 1 to n, it may use.
-#           leave: it has ended.  in_flight: how many are between the two.
+# What      share(n): how many, 1 to n, the next call of this thread may use.
+#           enter, leave: a call of several threads begins, and ends.  in_flight: how many
+#           are between the two.
 # Why       Each Python thread has a team of OpenMP's threads of its own, so calls at once
 #           would crowd the processors: they share n.
 #           GCC's OpenMP ends the process, by exit(1), when the system refuses it a thread,
@@ -11,13 +12,13 @@
 # Parallel  every Python thread alone, but for one counter. OpenMP ends what a smaller team
 #           does not need, and starts it again for a larger one: so a thread that had to
 #           share keeps to its share for CALM calls.
-# Assumes   nothing: compiled once. Threads are only tried on Linux, and a share of one
-#           starts none.
-# Why not   In Python: a Ctrl-C between two lines would leave a wrong count for ever.
+# Assumes   nothing: compiled once. Threads are only tried on Linux.
+# Why not   Counting in Python: a Ctrl-C between two lines would leave a wrong count for
+#           ever. Counting and sharing in one: scratch is lent between the two.
 
 cdef extern from *:
     """
-    static __thread int cc_inside;      /* this thread is between enter and leave */
+    static __thread int cc_inside;      /* this thread is in a call */
     static __thread int cc_made = 1;    /* the size of its team */
     static __thread int cc_share;       /* what it may use, if it had to share; or 0 */
     static __thread int cc_calm;        /* calls since that would have given more */
@@ -84,25 +85,29 @@ cdef extern from *:
       #define cc_try(wanted) (wanted)
     #endif
 
-    static int cc_shared(int n, int calls) {
-        int share = n / calls;
-        if (share >= n && !cc_share) return n;
-        if (cc_share && share > cc_share && ++cc_calm < CC_CALM) return cc_share;
+    /* What n is, shared with the other calls; soon less, late more. */
+    static int cc_part(int n) {
+        int calls = 1 + __atomic_load_n(&cc_calls, __ATOMIC_RELAXED) - cc_inside;
+        int part = n / calls > 1 ? n / calls : 1;
+        if (cc_share && part > cc_share && ++cc_calm < CC_CALM) {
+            return cc_share < n ? cc_share : n;
+        }
         cc_calm = 0;
-        cc_share = share < n ? (share > 1 ? share : 1) : 0;
-        return cc_share ? cc_share : n;
+        cc_share = part < n ? part : 0;
+        return part;
     }
 
-    static int cc_enter(int n) {
-        int calls;
-        if (!cc_inside) {
-            cc_inside = 1;
-            calls = __atomic_add_fetch(&cc_calls, 1, __ATOMIC_RELAXED);
-        } else calls = __atomic_load_n(&cc_calls, __ATOMIC_RELAXED);
-        n = cc_shared(n, calls);
+    static int cc_get(int n) {
+        n = cc_part(n);
         if (n > cc_made) n = cc_made + cc_try(n - cc_made);
         if (n > 1) cc_made = n;
         return n;
+    }
+
+    static void cc_enter(void) {
+        if (cc_inside) return;  /* a call in a signal handler, in another one */
+        cc_inside = 1;
+        __atomic_add_fetch(&cc_calls, 1, __ATOMIC_RELAXED);
     }
 
     static void cc_leave(void) {
@@ -111,19 +116,25 @@ cdef extern from *:
         __atomic_sub_fetch(&cc_calls, 1, __ATOMIC_RELAXED);
     }
     """
-    int cc_enter(int n)
+    int cc_get(int n)
+    void cc_enter()
     void cc_leave()
     int cc_calls
 
 
-cdef int enter(int n) noexcept:
-    """Begin a call that asks for n > 1 threads; give how many it may use."""
-    return cc_enter(n)
+cdef void enter() noexcept:
+    """Begin a call of several threads, in this one."""
+    cc_enter()
 
 
 cdef void leave() noexcept:
-    """End the call that this thread has begun."""
+    """End it."""
     cc_leave()
+
+
+def share(int n):
+    """Give how many threads, 1 to n, the next call of this thread may use."""
+    return cc_get(n) if n > 1 else 1
 
 
 def in_flight():
