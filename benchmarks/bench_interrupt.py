@@ -1,7 +1,7 @@
 """Measure how long a call goes on after Ctrl-C, in CPU time of one thread.
 
     python -m benchmarks.bench_interrupt            # all: some four minutes
-    python -m benchmarks.bench_interrupt pool fit   # those with one of the words in the name
+    python -m benchmarks.bench_interrupt pool fit   # those with one of these in the name
 
 Each call is large enough to take a second or more, or has a shape that makes one step of
 it long: few outputs of long sums, windows of millions of elements, one row of all. A timer
@@ -105,8 +105,9 @@ def poolings() -> Iterator[tuple[str, Call]]:
         )
         yield (
             f"MaxPool2d backward {shape} {window}",
-            lambda x=x, window=window: nn.MaxPool2d(*window)
-            .forward(x)[1](F.max_pool2d(x, *window)),
+            lambda x=x, window=window: nn.MaxPool2d(*window).forward(x)[1](
+                F.max_pool2d(x, *window)
+            ),
         )
         yield f"global_avg_pool2d {shape}", partial(F.global_avg_pool2d, x)
         yield f"global_max_pool2d {shape}", partial(F.global_max_pool2d, x)
@@ -136,9 +137,7 @@ def others() -> Iterator[tuple[str, Call]]:
             "group_norm_backward": partial(F.group_norm_backward, x, x, 2),
             "local_response_norm": partial(F.local_response_norm, x, 5),
             "mse_loss": partial(F.mse_loss, x, x),
-            "prelu_backward": partial(
-                F.prelu_backward, x, x, np.ones(1, np.float32)
-            ),
+            "prelu_backward": partial(F.prelu_backward, x, x, np.ones(1, np.float32)),
             "pad": partial(F.pad, x, 3, "zeros") if x.ndim == 4 else None,
         }  # type: ignore[dict-item]
         for name, call in functions.items():

@@ -106,18 +106,20 @@ def of_pools(shape: Any, window: Any, dtype: Any) -> list[Any]:
     ]
 
 
-def of_layer(make: Callable[[], Any], shape: tuple[int, ...]) -> list[Any]:
+def of_layer(
+    make: Callable[[], Any], shape: tuple[int, ...], batch: int = 9
+) -> list[Any]:
     """Run a layer, and its gradients."""
     layer = make()
-    x = oracle.normal(np.random.default_rng(0), (9, *shape[1:]), np.float64)
+    x = oracle.normal(np.random.default_rng(0), (batch, *shape[1:]), np.float64)
     y, backward = layer.forward(x)
     return [y, backward(y), *(p.grad for p in layer.parameters())]
 
 
-def of_function(function: Callable[..., Any], count: int) -> Any:
-    """Run a function, with and without enough work for threads."""
+def of_function(function: Callable[..., Any], count: int, batch: int = 70) -> Any:
+    """Run a function of so many arrays."""
     rng = np.random.default_rng(0)
-    return function(*(oracle.normal(rng, (70, 6, 5)) for _ in range(count)))
+    return function(*(oracle.normal(rng, (batch, 6, 5)) for _ in range(count)))
 
 
 def digest(result: Any) -> str:
