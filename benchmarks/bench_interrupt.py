@@ -112,7 +112,8 @@ def poolings() -> Iterator[tuple[str, Call]]:
         yield f"global_avg_pool2d {shape}", partial(F.global_avg_pool2d, x)
         yield f"global_max_pool2d {shape}", partial(F.global_max_pool2d, x)
         yield f"adaptive_avg_pool2d {shape}", partial(F.adaptive_avg_pool2d, x, (1, 7))
-        yield f"blur_pool2d {shape}", partial(F.blur_pool2d, x)
+        if shape[2] > 1:
+            yield f"blur_pool2d {shape}", partial(F.blur_pool2d, x)
 
 
 def others() -> Iterator[tuple[str, Call]]:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SECONDS = 120  # a process that takes so long hangs: none takes five on a quiet machine
+SECONDS = 300  # a process that takes so long hangs: none takes five on a quiet machine
 
 
 def python(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":

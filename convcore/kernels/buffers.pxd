@@ -1,7 +1,7 @@
 # The arrays of one call, held as plain memory.
 #
 # What      call: takes hold of every array, runs a function for their type, and lets go,
-#           also after an error; of several threads, it counts (teams.pyx).  reals, integers, room: the memory of one of them,
+#           also after an error. Large ones are counted (teams.pyx).  reals, integers, room: the memory of one of them,
 #           given out only if it is as large as the geometry says.
 # Layout    arrays count from 0 in the order in which `call` got them, the geometry first:
 #
@@ -83,15 +83,13 @@ cdef inline int call_as(
         hold(&held, outputs, PyBUF_FORMAT | PyBUF_WRITABLE)
         for i in range(held.count):
             doubles = doubles or (leader < 0 or i == leader) and has_type(&held, i, b"d")
-        if threads > 1:
-            enter()
+        enter()
         if doubles:
             double_(&held, threads, <double*>NULL)
         else:
             single(&held, threads, <float*>NULL)
     finally:
-        if threads > 1:
-            leave()
+        leave()
         for i in range(held.count):
             PyBuffer_Release(&held.views[i])
     return 0

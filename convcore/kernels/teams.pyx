@@ -1,8 +1,8 @@
 # How many threads a call gets, of those that it asks for.
 #
 # What      share(n): how many, 1 to n, the next call of this thread may use.
-#           enter, leave: a call of several threads begins, and ends.  in_flight: how many
-#           are between the two.
+#           enter, leave: a call begins, and ends; counted if it asked for several threads.
+#           in_flight: how many are between the two.
 # Why       Each Python thread has a team of OpenMP's threads of its own, so calls at once
 #           would crowd the processors: they share n.
 #           GCC's OpenMP ends the process, by exit(1), when the system refuses it a thread,
@@ -18,7 +18,8 @@
 
 cdef extern from *:
     """
-    static __thread int cc_inside;      /* this thread is in a call */
+    static __thread int cc_asked;       /* for a share of more than one */
+    static __thread int cc_inside;      /* this thread is in a call that asked */
     static __thread int cc_made = 1;    /* the size of its team */
     static __thread int cc_share;       /* what it may use, if it had to share; or 0 */
     static __thread int cc_calm;        /* calls since that would have given more */
@@ -98,6 +99,7 @@ cdef extern from *:
     }
 
     static int cc_get(int n) {
+        cc_asked = 1;
         n = cc_part(n);
         if (n > cc_made) n = cc_made + cc_try(n - cc_made);
         if (n > 1) cc_made = n;
@@ -105,7 +107,8 @@ cdef extern from *:
     }
 
     static void cc_enter(void) {
-        if (cc_inside) return;  /* a call in a signal handler, in another one */
+        if (!cc_asked || cc_inside) return;  /* inside: of a signal handler */
+        cc_asked = 0;
         cc_inside = 1;
         __atomic_add_fetch(&cc_calls, 1, __ATOMIC_RELAXED);
     }
@@ -123,7 +126,7 @@ cdef extern from *:
 
 
 cdef void enter() noexcept:
-    """Begin a call of several threads, in this one."""
+    """Begin a call, in this thread."""
     cc_enter()
 
 
@@ -138,5 +141,5 @@ def share(int n):
 
 
 def in_flight():
-    """Count the calls of several threads that have begun and not ended."""
+    """Count the calls that asked for several threads, have begun and not ended."""
     return cc_calls

@@ -12,7 +12,7 @@ threads a call has fewer: `kernels/teams.pyx`.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -48,17 +48,17 @@ def visible_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 def _quota(cgroup: Path) -> int | None:
     """Read the cgroup's limit in processors, rounded up; version 2, then version 1."""
-    try:
-        limit, period = (cgroup / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            limit = (cgroup / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (cgroup / "cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    if limit in ("max", "-1"):
-        return None
-    return -(-int(limit) // int(period))
+    for limit_file, period_file in (
+        ("cpu.max", None),
+        ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"),
+    ):
+        with suppress(OSError, ValueError, ZeroDivisionError):  # "max" is no number
+            given = (cgroup / limit_file).read_text().split()
+            if period_file is not None:
+                given += (cgroup / period_file).read_text().split()
+            limit, period = map(int, given)
+            return -(-limit // period) if limit > 0 else None
+    return None
 
 
 _CPUS = visible_cpus()
