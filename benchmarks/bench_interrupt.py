@@ -97,23 +97,29 @@ def poolings() -> Iterator[tuple[str, Call]]:
         yield f"lp_pool2d {shape} {window}", partial(F.lp_pool2d, x, 3, *window[:2])
         yield (
             f"avg_pool2d_backward {shape} {window}",
-            lambda x=x, window=window: F.avg_pool2d_backward(
-                np.ones_like(F.avg_pool2d(x[:, :1], *window)),
-                x[:, :1].shape,
-                *window,
-            ),
+            partial(average_gradient, x, window),
         )
         yield (
             f"MaxPool2d backward {shape} {window}",
-            lambda x=x, window=window: nn.MaxPool2d(*window).forward(x)[1](
-                F.max_pool2d(x, *window)
-            ),
+            partial(max_gradient, x, window),
         )
         yield f"global_avg_pool2d {shape}", partial(F.global_avg_pool2d, x)
         yield f"global_max_pool2d {shape}", partial(F.global_max_pool2d, x)
         yield f"adaptive_avg_pool2d {shape}", partial(F.adaptive_avg_pool2d, x, (1, 7))
         if shape[2] > 1:
             yield f"blur_pool2d {shape}", partial(F.blur_pool2d, x)
+
+
+def average_gradient(x: Any, window: Any) -> Any:
+    """Pool one channel, and go back."""
+    y = F.avg_pool2d(x[:, :1], *window)
+    return F.avg_pool2d_backward(y, x[:, :1].shape, *window)
+
+
+def max_gradient(x: Any, window: Any) -> Any:
+    """Pool with a layer's bytes, and go back."""
+    y, backward = nn.MaxPool2d(*window).forward(x)
+    return backward(y)
 
 
 def others() -> Iterator[tuple[str, Call]]:
@@ -139,11 +145,10 @@ def others() -> Iterator[tuple[str, Call]]:
             "local_response_norm": partial(F.local_response_norm, x, 5),
             "mse_loss": partial(F.mse_loss, x, x),
             "prelu_backward": partial(F.prelu_backward, x, x, np.ones(1, np.float32)),
-            "pad": partial(F.pad, x, 3, "zeros") if x.ndim == 4 else None,
-        }  # type: ignore[dict-item]
+            "pad": partial(F.pad, x, (3, 3)),
+        }
         for name, call in functions.items():
-            if call is not None:
-                yield f"{name} {shape}", call
+            yield f"{name} {shape}", call
         targets = np.zeros((shape[0], *shape[2:]), np.int64)
         yield f"cross_entropy {shape} {c}", partial(F.cross_entropy, x, targets)
 
@@ -164,20 +169,18 @@ def trainings() -> Iterator[tuple[str, Call]]:
         nn.Flatten(),
         nn.Linear(128, 10, rng=rng),
     )
+    fit = partial(
+        train.fit,
+        model,
+        x,
+        y,
+        loss=nn.CrossEntropyLoss(),
+        optimizer=optim.Adam(model.parameters()),
+        epochs=100,
+        progress=False,
+    )
     for batch in (8, 512):
-        yield (
-            f"fit {batch}",
-            lambda batch=batch: train.fit(
-                model,
-                x,
-                y,
-                loss=nn.CrossEntropyLoss(),
-                optimizer=optim.Adam(model.parameters()),
-                epochs=100,
-                batch_size=batch,
-                progress=False,
-            ),
-        )
+        yield f"fit {batch}", partial(fit, batch_size=batch)
     yield "predict", lambda: train.predict(model, np.concatenate([x] * 8))
 
 

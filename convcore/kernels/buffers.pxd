@@ -1,8 +1,9 @@
 # The arrays of one call, held as plain memory.
 #
 # What      call: takes hold of every array, runs a function for their type, and lets go,
-#           also after an error. Large ones are counted (teams.pyx).  reals, integers, room: the memory of one of them,
-#           given out only if it is as large as the geometry says.
+#           also after an error. Large ones are counted (teams.pyx).  reals, integers,
+#           room: the memory of one of them, given out only if it is as large as the
+#           geometry says.
 # Layout    arrays count from 0 in the order in which `call` got them, the geometry first:
 #
 #               call((geometry, x, weight, bias), (y, scratch), ...)

@@ -174,11 +174,11 @@ cdef inline void write_indices(
 
 
 cdef inline void write_bytes(
-    const unsigned char* label, Py_ssize_t n, unsigned char* to, Py_ssize_t room
+    const unsigned char* label, Py_ssize_t n, unsigned char* to, Py_ssize_t most
 ) noexcept nogil:
-    """Copy n labels; what is behind them, up to `room`, is written later."""
+    """Copy n labels; what is behind them, up to `most`, is written later."""
     cdef Py_ssize_t j = 0
-    while j < n and j + CHUNK <= room:
+    while j < n and j + CHUNK <= most:
         memcpy(to + j, label + j, CHUNK)
         j += CHUNK
     while j < n:

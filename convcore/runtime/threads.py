@@ -148,5 +148,5 @@ def get_num_threads() -> int:
 
 
 def team(macs: int) -> int:
-    """Give the number of threads for a call of so many multiply-adds, now, in this thread."""
+    """Give the number of threads for a call of so many multiply-adds, in this thread."""
     return 1 if macs < SERIAL_MACS else teams.share(get_num_threads())
