@@ -24,8 +24,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 KERNELS = Path("convcore/kernels")
-# Compiled once, for any processor: the one finds out which ISA runs, the other only keeps.
-ONCE = ("probe", "memory")
+# Compiled once, for any processor: they find out what there is, and keep count.
+ONCE = ("probe", "memory", "teams")
 
 
 @dataclass(frozen=True)

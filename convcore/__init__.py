@@ -19,7 +19,7 @@ from convcore.problem import ConvProblem, PoolProblem
 from convcore.runtime.buffers import keep_memory
 from convcore.runtime.config import __version__, show_config
 from convcore.runtime.precision import precision
-from convcore.runtime.threads import get_num_threads, set_num_threads
+from convcore.runtime.threads import get_num_threads, num_threads, set_num_threads
 from convcore.runtime.workspace import release_memory
 from convcore.tuning import autotune, forget_tuned
 
@@ -35,6 +35,7 @@ __all__ = [
     "init",
     "keep_memory",
     "nn",
+    "num_threads",
     "optim",
     "precision",
     "release_memory",

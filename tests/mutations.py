@@ -39,7 +39,8 @@ PICTURES = "convcore.viz."
 
 # Functions without arguments.
 PLAIN = (
-    *("forget_tuned", "get_num_threads", "keep_memory", "release_memory"),
+    *("forget_tuned", "get_num_threads", "num_threads", "keep_memory"),
+    "release_memory",
     "show_config",
 )
 

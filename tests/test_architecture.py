@@ -19,7 +19,7 @@ KERNELS = PACKAGE / "kernels"
 ALLOWED: dict[str, set[str]] = {
     "problem": set(),
     "arguments": set(),
-    "runtime": {"kernels.memory", "kernels.probe"},
+    "runtime": {"kernels.memory", "kernels.probe", "kernels.teams"},
     "kernels": set(),
     "algorithms": {"problem"},
     "plan": {"algorithms", "kernels", "problem", "runtime"},
@@ -103,6 +103,7 @@ def test_every_room_exists() -> None:
 SOURCES = sorted([*KERNELS.glob("*.pyx"), *KERNELS.glob("*.pxd")])
 CIMPORTS = ("convcore.kernels.", "libc.", "cpython.exc", "cython.parallel")
 BUFFERS = "cpython.buffer"  # of buffers.pxd alone
+ONCE = ("probe.pyx", "memory.pyx", "teams.pyx")  # compiled once, for any processor
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda f: f.name)
@@ -116,7 +117,7 @@ def test_kernels_know_nothing_of_python(file: Path) -> None:
     code = "\n".join(line.split("#")[0] for line in text.splitlines())
     if file.name != "memory.pyx":
         assert not re.search(r"\b(malloc|calloc|realloc|numpy)\b", code)
-    free = ("vector.pxd", "probe.pyx", "omp.pxd", "memory.pyx", "checked.pxd")
+    free = ("vector.pxd", "omp.pxd", "checked.pxd", *ONCE)
     if file.name not in free:
         assert "#if" not in text, "only vector.pxd knows instruction sets"
     for line in code.splitlines():
@@ -148,7 +149,7 @@ def test_stubs_name_what_is_compiled(file: Path) -> None:
 def test_every_kernel_is_there_for_every_instruction_set(isa: str) -> None:
     asked = {"pool_max_rows": "x86_64_v4"}  # by one alone
     for file in KERNELS.glob("*.pyx"):
-        if file.stem not in ("probe", "memory") and asked.get(file.stem, isa) == isa:
+        if file.name not in ONCE and asked.get(file.stem, isa) == isa:
             assert (
                 load(file.stem, isa).__name__ == f"convcore.kernels.{isa}.{file.stem}"
             )

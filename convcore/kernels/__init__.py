@@ -50,7 +50,7 @@
     activations.pyx functions of one element              prelu.pyx    learned slopes
     softmax.pyx, cross_entropy.pyx                        dropout.pyx  zeros at random
     probe.pyx       what the processor can do             omp.pxd    OpenMP's questions
-    memory.pyx      memory of results, used again
+    memory.pyx      memory of results, used again         teams.pyx  threads of a call
     baseline/  x86_64_v3/  x86_64_v4/     the homes of the compiled copies
 
 A kernel gets a geometry and contiguous arrays of any rank, checks their types and sizes

@@ -10,7 +10,8 @@ from convcore.kernels.windows cimport Axis, Pool
 cdef enum:
     SPAN = 512  # columns of a block
     TASK_WORK = 32768  # elements read by one task: some 10 us
-    ROUND_WORK = 16777216  # elements of a thread in a round: some 10 ms
+    ROUND_WORK = 16777216  # elements of a task or block, at most: some 10 ms
+    LOOK_WORK = 4194304  # of a thread between two looks for Ctrl-C, some 10 ns each at most
 
 cdef struct Blocks:  # rows of a (depth, height, width) plane, cut into blocks
     Py_ssize_t depth, height, width, block, per_row
@@ -103,7 +104,7 @@ cdef inline Rounds rounds(Py_ssize_t count, Py_ssize_t work, int threads) noexce
     r.count = count
     r.each = max(1, min(count, TASK_WORK // max(work, 1)))
     r.tasks = (count + r.each - 1) // r.each
-    r.step = max(1, ROUND_WORK // max(r.each * work, 1)) * threads
+    r.step = max(1, LOOK_WORK // max(r.each * work, 1)) * threads
     return r
 
 

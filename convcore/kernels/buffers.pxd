@@ -1,8 +1,9 @@
 # The arrays of one call, held as plain memory.
 #
 # What      call: takes hold of every array, runs a function for their type, and lets go,
-#           also after an error.  reals, integers, room: the memory of one of them,
-#           given out only if it is as large as the geometry says.
+#           also after an error. Large ones are counted (teams.pyx).  reals, integers,
+#           room: the memory of one of them, given out only if it is as large as the
+#           geometry says.
 # Layout    arrays count from 0 in the order in which `call` got them, the geometry first:
 #
 #               call((geometry, x, weight, bias), (y, scratch), ...)
@@ -20,6 +21,7 @@ from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy, memset
 
 from convcore.kernels.checked cimport begin, end
+from convcore.kernels.teams cimport enter, leave
 from convcore.kernels.vector cimport real
 
 cdef enum:
@@ -84,11 +86,13 @@ cdef inline int call_as(
         hold(&held, outputs, PyBUF_FORMAT | PyBUF_WRITABLE)
         for i in range(held.count):
             doubles = doubles or (leader < 0 or i == leader) and has_type(&held, i, b"d")
+        enter()
         if doubles:
             double_(&held, threads, <double*>NULL)
         else:
             single(&held, threads, <float*>NULL)
     finally:
+        leave()
         for i in range(held.count):
             end(held.views[i].buf, held.views[i].len)
             PyBuffer_Release(&held.views[i])

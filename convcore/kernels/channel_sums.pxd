@@ -21,7 +21,7 @@
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 
-from convcore.kernels.blocks cimport ROUND_WORK, Rounds, first_piece, rounds
+from convcore.kernels.blocks cimport LOOK_WORK, ROUND_WORK, Rounds, first_piece, rounds
 from convcore.kernels.moments cimport (
     Sums, load, moments, multiply_run, products, store,
 )
@@ -192,7 +192,7 @@ cdef inline Rounds long_rounds(Py_ssize_t count, Py_ssize_t work, int threads) n
     cdef Rounds r = rounds(count, work, threads)
     r.each = max(r.each, min(count // TASKS, ROUND_WORK // max(work, 1)))
     r.tasks = (count - 1) // r.each + 1 if count else 0
-    r.step = max(1, ROUND_WORK // max(r.each * work, 1)) * threads
+    r.step = max(1, LOOK_WORK // max(r.each * work, 1)) * threads
     return r
 
 

@@ -41,11 +41,13 @@ cdef extern from *:
     static char cc_held;
     static void cc_lock(void) { while (__atomic_test_and_set(&cc_held, __ATOMIC_ACQUIRE)); }
     static void cc_unlock(void) { __atomic_clear(&cc_held, __ATOMIC_RELEASE); }
+    static int cc_is_held(void) { return __atomic_load_n(&cc_held, __ATOMIC_ACQUIRE); }
     """
     void* cc_fresh(size_t size) nogil
     void cc_free(void* p) nogil
     void cc_lock() nogil
     void cc_unlock() nogil
+    bint cc_is_held() nogil
     void* memmove(void* to, const void* source, size_t bytes) nogil
 
 cdef enum:
@@ -160,5 +162,11 @@ def waiting():
 
 
 def begin_anew():
-    """Open the lock, in a child: a thread that the child does not have may have held it."""
-    cc_unlock()
+    """Open the lock, in a child: a thread that the child does not have may have held it.
+
+    That was in the middle of a change then, so what waits is forgotten.
+    """
+    global count, total
+    if cc_is_held():
+        count = total = 0
+        cc_unlock()

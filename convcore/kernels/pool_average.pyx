@@ -11,20 +11,20 @@
 #           task, which looks at all windows over its cells. Stores may spill into the next
 #           block of a task before that is written. The order of every sum depends on the
 #           shape of one plane alone.
-# Scratch   on the stack: 100 KB.
+# Scratch   a `Room` for each thread, where planes may be turned; else on the stack.
 # Cost      memory: one read of x (dy), one write of y (dx). Sums are of doubles, and are
 #           rounded once.
 # Why not   A running sum along W: its bits would depend on where a block starts, and an
 #           Inf would turn the rest of its row into NaN.
 
 from cpython.exc cimport PyErr_CheckSignals
-from cython.parallel cimport prange
+from cython.parallel cimport prange, threadid
 
 from convcore.kernels.blocks cimport (
     Block, Blocks, Rounds, block_at, cut, element_blocks, first_piece, rounds, taps_at_most,
     window_blocks, windows_at_most,
 )
-from convcore.kernels.buffers cimport Buffers, call, integers, reals
+from convcore.kernels.buffers cimport Buffers, call, integers, read_geometry, reals, room
 from convcore.kernels.pool_long cimport (
     average_by_windows, average_gradient_block, count_in_row,
 )
@@ -34,11 +34,11 @@ from convcore.kernels.pool_rows cimport Line, line_of, means_of_rows, shares_of_
 from convcore.kernels.pool_strips cimport (
     Band, Strips, bands_of, fits, set_band, strips_of, write_band,
 )
-from convcore.kernels.pool_turned cimport is_small, turned_task
+from convcore.kernels.pool_turned cimport Room, is_small, turned_task
 from convcore.kernels.vector cimport real
 from convcore.kernels.vector_wide cimport WIDE_LANES, Scale, scale_by
 from convcore.kernels.windows cimport (
-    Axis, Pool, cells, elements_of, is_whole, pool_of, windows_of,
+    POOL_FIELDS, Axis, Pool, cells, elements_of, is_whole, pool_of, windows_of,
 )
 
 cdef enum Mode:
@@ -107,7 +107,7 @@ cdef void windows_task(
 
 
 cdef void average_task(
-    const Means* m, const real* x, real* y, Py_ssize_t begin, Py_ssize_t end
+    const Means* m, const real* x, real* y, Py_ssize_t begin, Py_ssize_t end, Room* room_
 ) noexcept nogil:
     """Write blocks begin .. end of the result."""
     if m.mode == SAME:
@@ -117,7 +117,7 @@ cdef void average_task(
     elif m.mode == PLANE:
         means_of_planes(&m.p, m.common, x, y, begin, end)
     elif m.mode == TURNED:
-        turned_task(&m.p, m.back, m.common, x, y, begin, end)
+        turned_task(&m.p, m.back, m.common, x, y, begin, end, room_)
     elif m.mode == IN_STRIPS:
         strips_task(m, x, y, begin, end)
     elif m.mode == BY_WINDOWS:
@@ -239,25 +239,36 @@ cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogi
 
 cdef void average_tasks(
     const Means* m, const Rounds* r, const real* x, real* y, Py_ssize_t begin,
-    Py_ssize_t end, int threads,
+    Py_ssize_t end, Room* rooms, int threads,
 ) noexcept nogil:
     """Do tasks begin .. end; OpenMP takes 0.6 us even for one thread."""
     cdef Py_ssize_t i
     if threads == 1:
-        average_task(m, x, y, first_piece(r, begin), first_piece(r, end))
+        average_task(m, x, y, first_piece(r, begin), first_piece(r, end), rooms)
         return
     for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
-        average_task(m, x, y, first_piece(r, i), first_piece(r, i + 1))
+        average_task(
+            m, x, y, first_piece(r, i), first_piece(r, i + 1), rooms + threadid()
+        )
 
 
-cdef int average(const Means* m, const real* x, real* y, int threads) except -1:
+cdef Room* rooms_of(const Buffers* held, const Means* m, int threads) except? NULL:
+    """Give the scratch."""
+    if m.mode != TURNED:
+        return NULL
+    return <Room*>room(held, 4, threads * sizeof(Room) // sizeof(double), <double*>NULL)
+
+
+cdef int average(
+    const Means* m, const real* x, real* y, Room* rooms, int threads
+) except -1:
     """Write all of y, or of dx, looking for Ctrl-C between rounds."""
     cdef Rounds r = rounds(m.b.count, m.b.work, threads)
     cdef Py_ssize_t begin = 0, end
     while begin < r.tasks:
         end = min(begin + r.step, r.tasks)
         with nogil:
-            average_tasks(m, &r, x, y, begin, end, threads)
+            average_tasks(m, &r, x, y, begin, end, rooms, threads)
         PyErr_CheckSignals()
         begin = end
     return 0
@@ -268,7 +279,8 @@ cdef int means(const Buffers* held, int threads, real* like) except -1:
     cdef Pool p = divided_pool_of(held)
     cdef Means m = means_of(&p, False, sizeof(real))
     cdef const real* x = reals(held, 2, elements_of(&p), like)
-    return average(&m, x, reals(held, 3, windows_of(&p), like), threads)
+    cdef real* y = reals(held, 3, windows_of(&p), like)
+    return average(&m, x, y, rooms_of(held, &m, threads), threads)
 
 
 cdef int mean_gradient(const Buffers* held, int threads, real* like) except -1:
@@ -276,7 +288,8 @@ cdef int mean_gradient(const Buffers* held, int threads, real* like) except -1:
     cdef Pool p = divided_pool_of(held)
     cdef Means m = means_of(&p, True, sizeof(real))
     cdef const real* dy = reals(held, 2, windows_of(&p), like)
-    return average(&m, dy, reals(held, 3, elements_of(&p), like), threads)
+    cdef real* dx = reals(held, 3, elements_of(&p), like)
+    return average(&m, dy, dx, rooms_of(held, &m, threads), threads)
 
 
 cdef Pool divided_pool_of(const Buffers* held) except *:
@@ -288,8 +301,10 @@ cdef Pool divided_pool_of(const Buffers* held) except *:
 
 
 def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
-    """Give the scalars of scratch that a direction needs: none."""
-    return 0
+    """Give the scalars of scratch that a direction needs: a room for each thread, or none."""
+    cdef Pool p
+    read_geometry(geometry, <long long*>&p, POOL_FIELDS)
+    return threads * <Py_ssize_t>sizeof(Room) // item if is_small(&p) else 0
 
 
 def fprop(geometry, divisor, x, y, scratch, int threads):

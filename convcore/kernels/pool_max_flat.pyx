@@ -11,20 +11,20 @@
 #           With labels every tap is compared in its order, so that ties need no thought.
 # Assumes   buffers of the sizes that the geometry tells; pool_flat.pxd.
 # Parallel  over pieces: each writes its own rows of y and of the labels.
-# Scratch   on the stack: the image, maxima and labels, 12 KB each of float32.
+# Scratch   of each thread the image, maxima and labels: 12 KB each are used of float32.
 # Cost      memory: one read of x, one write of y, one byte a label (8 for indices).
 # Why not   Lanes within a row of y: planes of 7 and 13 columns leave most of them empty.
 #           Rows first with labels: each tie would compare labels, too.
 # Source    Gil and Kimmel, IEEE TPAMI 24 (2002): first along one axis, then along the other.
 
 from cpython.exc cimport PyErr_CheckSignals
-from cython.parallel cimport prange
+from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY
 from libc.string cimport memcpy
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport (
-    Buffers, call, flags_of, has_integers, integers, is_nothing, reals, refuse,
+    Buffers, call, flags_of, has_integers, integers, is_nothing, reals, refuse, room,
 )
 from convcore.kernels.pool_flat cimport (
     CELLS, PHASES, ROOM, Piece, Taps, divide, fetch_to_write, has_few_taps, lanes_of,
@@ -43,6 +43,10 @@ from convcore.kernels.windows cimport (
 
 cdef enum:
     CHUNK = 16  # bytes of labels that are copied at once
+
+cdef struct Room:  # of a thread; doubles, or as many floats
+    double[ROOM] image, best, label
+    unsigned char[ROOM] found
 
 
 cdef void max_of_taps(
@@ -170,11 +174,11 @@ cdef inline void write_indices(
 
 
 cdef inline void write_bytes(
-    const unsigned char* label, Py_ssize_t n, unsigned char* to, Py_ssize_t room
+    const unsigned char* label, Py_ssize_t n, unsigned char* to, Py_ssize_t most
 ) noexcept nogil:
-    """Copy n labels; what is behind them, up to `room`, is written later."""
+    """Copy n labels; what is behind them, up to `most`, is written later."""
     cdef Py_ssize_t j = 0
-    while j < n and j + CHUNK <= room:
+    while j < n and j + CHUNK <= most:
         memcpy(to + j, label + j, CHUNK)
         j += CHUNK
     while j < n:
@@ -212,21 +216,22 @@ cdef void write_rows(
 
 cdef void max_piece(
     const Job* job, const Piece* at, const real* x, real* y, unsigned char* tap,
-    long long* index,
+    long long* index, Room* scratch,
 ) noexcept nogil:
     """Write one piece of y and of the labels."""
-    cdef real[ROOM] image, best, label
-    cdef unsigned char[ROOM] found
-    cdef unsigned char* bytes_ = NULL if job.flat else <unsigned char*>found
+    cdef real* image = <real*>scratch.image
+    cdef real* best = <real*>scratch.best
+    cdef real* label = <real*>scratch.label
+    cdef unsigned char* bytes_ = NULL if job.flat else scratch.found
     cdef bint low
     if not job.labelled:
-        fill_maxima(job, at, x, <real*>image, <real*>best)
+        fill_maxima(job, at, x, image, best)
         if real is float:
             max_of_taps(<f32v*>image, &job.t, at.length, <f32v*>best)
         else:
             max_of_taps(<f64v*>image, &job.t, at.length, <f64v*>best)
     else:
-        fill_elements(job, at, x, <real*>image, <real*>best)
+        fill_elements(job, at, x, image, best)
         if real is float:
             low = argmax_of_taps(
                 <f32v*>image, &job.t, at.length, <f32v*>best, <f32v*>label, bytes_
@@ -236,33 +241,38 @@ cdef void max_piece(
                 <f64v*>image, &job.t, at.length, <f64v*>best, <f64v*>label, bytes_
             )
         if low and job.padded:
-            skip_padding(job, at, <real*>best, <real*>label, bytes_)
-    write_rows(job, at, <real*>best, <real*>label, <unsigned char*>found, y, tap, index)
+            skip_padding(job, at, best, label, bytes_)
+    write_rows(job, at, best, label, scratch.found, y, tap, index)
 
 
 cdef void max_pieces(
     const Job* job, const real* x, real* y, unsigned char* tap, long long* index,
-    Py_ssize_t begin, Py_ssize_t end,
+    Py_ssize_t begin, Py_ssize_t end, Room* scratch,
 ) noexcept nogil:
     """Write pieces begin .. end."""
     cdef Py_ssize_t i
     cdef Piece at
     for i in range(begin, end):
         at = piece_at(&job.f, &job.p, job.outputs, i)
-        max_piece(job, &at, x, y, tap, index)
+        max_piece(job, &at, x, y, tap, index, scratch)
 
 
 cdef void max_tasks(
     const Job* job, const Rounds* r, const real* x, real* y, unsigned char* tap,
-    long long* index, Py_ssize_t begin, Py_ssize_t end, int threads,
+    long long* index, Py_ssize_t begin, Py_ssize_t end, Room* scratch, int threads,
 ) noexcept nogil:
     """Do tasks begin .. end; OpenMP takes 0.6 us even for one thread."""
     cdef Py_ssize_t i
     if threads == 1:
-        max_pieces(job, x, y, tap, index, first_piece(r, begin), first_piece(r, end))
+        max_pieces(
+            job, x, y, tap, index, first_piece(r, begin), first_piece(r, end), scratch
+        )
         return
     for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
-        max_pieces(job, x, y, tap, index, first_piece(r, i), first_piece(r, i + 1))
+        max_pieces(
+            job, x, y, tap, index, first_piece(r, i), first_piece(r, i + 1),
+            scratch + threadid(),
+        )
 
 
 cdef void find_taps(Job* job) noexcept nogil:
@@ -325,6 +335,9 @@ cdef int maxima(const Buffers* held, int threads, real* like) except -1:
     job.p = pool_of(held)
     cdef const real* x = reals(held, 1, elements_of(&job.p), like)
     cdef real* y = reals(held, 2, windows_of(&job.p), like)
+    cdef Room* scratch = <Room*>room(
+        held, 4, threads * <Py_ssize_t>sizeof(Room) // <Py_ssize_t>sizeof(real), like
+    )
     job.labelled = not is_nothing(held, 3)
     job.flat = has_integers(held, 3)
     if job.labelled and job.flat:
@@ -338,15 +351,15 @@ cdef int maxima(const Buffers* held, int threads, real* like) except -1:
     while begin < r.tasks:
         end = min(begin + r.step, r.tasks)
         with nogil:
-            max_tasks(&job, &r, x, y, tap, index, begin, end, threads)
+            max_tasks(&job, &r, x, y, tap, index, begin, end, scratch, threads)
         PyErr_CheckSignals()
         begin = end
     return 0
 
 
 def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
-    """Give the scalars of scratch that a direction needs: none."""
-    return 0
+    """Give the scalars of scratch that a direction needs."""
+    return threads * <Py_ssize_t>sizeof(Room) // item
 
 
 def fprop(geometry, x, y, label, scratch, int threads):

@@ -13,16 +13,16 @@
 # Assumes   buffers of the sizes that the geometry tells; pool_flat.pxd.
 # Parallel  over pieces of dx: each writes its own rows, once, zeros included. The windows
 #           over an element are added in row-major order.
-# Scratch   on the stack: dy and labels, 8 KB each of float32, all phases of dx, 16 KB.
+# Scratch   of each thread dy and labels, 8 KB each of float32, all phases of dx, 16 KB.
 # Cost      memory: one read of dy and of a byte a label, one write of dx.
 # Why not   Scatter over windows: one at a time, after a pass of zeros.
 
 from cpython.exc cimport PyErr_CheckSignals
-from cython.parallel cimport prange
+from cython.parallel cimport prange, threadid
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport (
-    Buffers, call, flags_of, reals, refuse,
+    Buffers, call, flags_of, reals, refuse, room,
 )
 from convcore.kernels.pool_flat cimport (
     GAP, IMAGES, TAPS, Flat, Piece, divide, fetch, fetch_to_write, fill, has_few_taps,
@@ -52,6 +52,10 @@ cdef struct Job:
     Gather g
     Py_ssize_t[3] outputs  # cells of a phase, along each axis
     Py_ssize_t[3] shifts
+
+cdef struct Room:  # of a thread; doubles, or as many floats
+    double[WINDOWS + OVER] image, label
+    double[SUMS + OVER] sums
 
 cdef struct Source:
     const unsigned char* tap
@@ -230,50 +234,57 @@ cdef void write_piece(
 
 
 cdef void gather_piece(
-    const Job* job, const Piece* at, const real* dy, const Source* s, real* dx
+    const Job* job, const Piece* at, const real* dy, const Source* s, real* dx,
+    Room* scratch,
 ) noexcept nogil:
     """Write a piece of dx."""
-    cdef real[WINDOWS + OVER] image, label
-    cdef real[SUMS + OVER] sums
+    cdef real* image = <real*>scratch.image
+    cdef real* label = <real*>scratch.label
+    cdef real* sums = <real*>scratch.sums
     cdef Py_ssize_t phase, phases = job.p.z.stride * job.p.y.stride * job.p.x.stride
-    read_windows(job, at, dy, s, <real*>image, <real*>label)
+    read_windows(job, at, dy, s, image, label)
     for phase in range(phases):
         if real is float:
             gather_phase(
                 <f32v*>image, <f32v*>label, &job.g, phase, at.length,
-                <f32v*>(<real*>sums + phase * job.f.size),
+                <f32v*>(sums + phase * job.f.size),
             )
         else:
             gather_phase(
                 <f64v*>image, <f64v*>label, &job.g, phase, at.length,
-                <f64v*>(<real*>sums + phase * job.f.size),
+                <f64v*>(sums + phase * job.f.size),
             )
-    write_piece(job, at, <real*>sums, dx)
+    write_piece(job, at, sums, dx)
 
 
 cdef void gather_pieces(
     const Job* job, const real* dy, const Source* s, real* dx, Py_ssize_t begin,
-    Py_ssize_t end,
+    Py_ssize_t end, Room* scratch,
 ) noexcept nogil:
     """Write pieces begin .. end."""
     cdef Py_ssize_t i
     cdef Piece at
     for i in range(begin, end):
         at = piece_at(&job.f, &job.p, job.outputs, i)
-        gather_piece(job, &at, dy, s, dx)
+        gather_piece(job, &at, dy, s, dx, scratch)
 
 
 cdef void gather_tasks(
     const Job* job, const Rounds* r, const real* dy, const Source* s, real* dx,
-    Py_ssize_t begin, Py_ssize_t end, int threads,
+    Py_ssize_t begin, Py_ssize_t end, Room* scratch, int threads,
 ) noexcept nogil:
     """Do tasks begin .. end; OpenMP takes 0.6 us even for one thread."""
     cdef Py_ssize_t i
     if threads == 1:
-        gather_pieces(job, dy, s, dx, first_piece(r, begin), first_piece(r, end))
+        gather_pieces(
+            job, dy, s, dx, first_piece(r, begin), first_piece(r, end), scratch
+        )
         return
     for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
-        gather_pieces(job, dy, s, dx, first_piece(r, i), first_piece(r, i + 1))
+        gather_pieces(
+            job, dy, s, dx, first_piece(r, i), first_piece(r, i + 1),
+            scratch + threadid(),
+        )
 
 
 cdef inline Py_ssize_t cells_of_phase(const Axis* a) noexcept nogil:
@@ -326,6 +337,9 @@ cdef int gradient(const Buffers* held, int threads, real* like) except -1:
     job.p = pool_of(held)
     cdef const real* dy = reals(held, 1, windows_of(&job.p), like)
     cdef real* dx = reals(held, 3, elements_of(&job.p), like)
+    cdef Room* scratch = <Room*>room(
+        held, 4, threads * <Py_ssize_t>sizeof(Room) // <Py_ssize_t>sizeof(real), like
+    )
     s.count = windows_of(&job.p)
     s.tap = flags_of(held, 2, s.count)
     if job.p.planes == 0:
@@ -345,15 +359,15 @@ cdef int gradient(const Buffers* held, int threads, real* like) except -1:
     while begin < r.tasks:
         end = min(begin + r.step, r.tasks)
         with nogil:
-            gather_tasks(&job, &r, dy, &s, dx, begin, end, threads)
+            gather_tasks(&job, &r, dy, &s, dx, begin, end, scratch, threads)
         PyErr_CheckSignals()
         begin = end
     return 0
 
 
 def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
-    """Give the scalars of scratch that a direction needs: none."""
-    return 0
+    """Give the scalars of scratch that a direction needs."""
+    return threads * <Py_ssize_t>sizeof(Room) // item
 
 
 def dgrad(geometry, dy, label, dx, scratch, int threads):

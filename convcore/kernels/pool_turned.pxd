@@ -11,7 +11,7 @@
 # Assumes   `is_small`: planes of few elements. Any windows without dilation.
 # Parallel  the caller's, over groups of planes. The lanes behind the last plane do what it
 #           does, and are not stored: a plane's bits are its own.
-# Scratch   on the stack: 80 KB.
+# Scratch   the caller's: a `Room` for each thread; on the stack the places, 12 KB.
 # Cost      three shuffles for a vector, and what windows add: independent of the width.
 # Why not   Rows of a plane as vectors: 15 elements take as long as 16 or 32, and each row
 #           50 cycles beside them: (32, 256, 15, 15) to 7 x 7 took 1.1 ms for 0.25.
@@ -33,6 +33,11 @@ cdef enum:
 
 cdef struct Places3:
     Places z, y, x
+
+cdef struct Room:  # of a thread; bytes, as a field cannot be a vector
+    double[LANES * (MOST + 2 * LANES)] turned  # a group, and its results
+    double[LANES * SPAN] sums
+    double[MOST] divisors
 
 
 cdef inline bint is_small(const Pool* p) noexcept nogil:
@@ -170,10 +175,9 @@ cdef inline void add_along(
 
 cdef inline void add_windows(
     const Places3* t, Py_ssize_t slab, Py_ssize_t row, const f64v* v, const Scale* by,
-    const real* like, f64v* to,
+    const real* like, f64v* sums, f64v* to,
 ) noexcept nogil:
     """Write all sums of one turned group; `slab` and `row` are of the source."""
-    cdef f64v[SPAN] sums
     cdef const f64v* at
     cdef Py_ssize_t z, y, i
     for z in range(t.z.n):
@@ -226,16 +230,16 @@ cdef inline void use_all(Places* t, const Axis* a, bint back) noexcept nogil:
 
 cdef inline void turned_task(
     const Pool* p, bint back, double common, const real* x, real* y, Py_ssize_t begin,
-    Py_ssize_t end,
+    Py_ssize_t end, Room* room,
 ) noexcept nogil:
     """Write the results of groups begin .. end of planes."""
-    cdef f64v[MOST + 2 * LANES] held
+    cdef f64v* held = <f64v*>room.turned
+    cdef double* divisors = room.divisors
     cdef Places3 t
     cdef Scale by = scale_by(common if common else 1)
     cdef Py_ssize_t n = p.z.extent * p.y.extent * p.x.extent
     cdef Py_ssize_t m = p.z.out * p.y.out * p.x.out, i, planes, row = p.x.extent
     cdef Py_ssize_t slab = row * p.y.extent
-    cdef double[MOST] divisors
     cdef f64v* results
     if back:
         n, m, row, slab = m, n, p.x.out, p.x.out * p.y.out
@@ -250,7 +254,9 @@ cdef inline void turned_task(
         turn_in(x + i * WIDE_LANES * n, n, planes, WIDE_LANES * n, held)
         if back and common == 0:
             divide_all(divisors, n, y, held)
-        add_windows(&t, slab, row, <const f64v*>held, &by, y, results)
+        add_windows(
+            &t, slab, row, <const f64v*>held, &by, y, <f64v*>room.sums, results
+        )
         if common == 0 and not back:
             divide_all(divisors, m, y, results)
         turn_out(results, m, planes, y + i * WIDE_LANES * m)

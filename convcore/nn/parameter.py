@@ -12,9 +12,8 @@ from convcore.runtime.arrays import Array, checked, empty
 
 __all__ = ["Parameter"]
 
-_OWN_REFERENCES = (
-    2  # to an array that only its parameter holds: by it, and by the question
-)
+# To an array that only its parameter holds: by it, and by the question.
+_OWN_REFERENCES = 2
 
 
 class Parameter:
@@ -61,12 +60,12 @@ class Parameter:
         self.name = name
         self.grad = None
         self.version = 0
-        self._shown = 0
+        self._shown = object()
 
     @property
     def value(self) -> Array:
         """The values. Setting them copies into the array, and counts as an update."""
-        self._shown += 1  # whoever has the array may write to it
+        self._shown = object()  # whoever has the array may write to it
         return self._value
 
     @value.setter
@@ -80,14 +79,13 @@ class Parameter:
         """Give the array to whoever only reads it, and not for longer than a call."""
         return self._value
 
-    def state(self) -> tuple[int, int] | None:
+    def state(self) -> tuple[int, object] | None:
         """Tell whether the elements may have changed: they have not if this is the same.
 
         None while somebody holds the array, or a view of it, and may write at any time.
         """
-        if sys.getrefcount(self._value) > _OWN_REFERENCES:
-            return None
-        return self.version, self._shown
+        state = self.version, self._shown  # first: a thread may ask for the array now
+        return None if sys.getrefcount(self._value) > _OWN_REFERENCES else state
 
     def touch(self) -> None:
         """Count an update that was made to the elements of the value in place."""
@@ -134,7 +132,7 @@ class Parameter:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_shown": 0}
+        return {**self.__dict__, "_shown": None}
 
     def __repr__(self) -> str:
         return f"Parameter({self.name!r}, {self._value.shape}, {self._value.dtype})"

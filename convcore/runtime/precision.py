@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import get_ident
 
 MODES = ("fast", "strict")
 
@@ -40,7 +41,7 @@ _count = itertools.count()
 @contextmanager
 def uncached() -> Iterator[None]:
     """Name the mode anew: caches of choices, which have it in their keys, are empty."""
-    token = _mode.set(f"{current()} {next(_count)}")
+    token = _mode.set(f"{current()} {get_ident()}.{next(_count)}")
     try:
         yield
     finally:

@@ -1,17 +1,22 @@
 """How many threads a kernel uses. The results never depend on it.
 
 A call uses, in this order of precedence: one thread, in a child that was forked (OpenMP's
-threads do not survive a fork) or when the work is small; the number of `set_num_threads`;
-the number that OpenMP gives (OMP_NUM_THREADS, threadpoolctl), which without
-OMP_NUM_THREADS is held to the processors that affinity and the container's cgroup quota
-leave. It is never more than four for each of those: GCC's OpenMP ends the process when it
-cannot make a thread.
+threads do not survive a fork) or when the work is small; the number of `num_threads`, in
+its block; that of `set_num_threads`; the number that OpenMP gives (OMP_NUM_THREADS,
+threadpoolctl), which without OMP_NUM_THREADS is held to the processors that affinity and
+the container's cgroup quota leave. It is never more than four for each of those.
+
+Calls of several Python threads at once share that number, and where the system refuses
+threads a call has fewer: `kernels/teams.pyx`.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
-from convcore.kernels import probe
+from convcore.kernels import probe, teams
 
 # Below this many multiply-adds, waking a second thread costs more than it saves:
 # `python -m benchmarks.bench_threads`, 2026-11.
@@ -19,6 +24,7 @@ SERIAL_MACS = 100_000
 _MOST_PER_CPU = 4
 
 _requested: int | None = None
+_within: ContextVar[int | None] = ContextVar("convcore.num_threads", default=None)
 _forked = False
 
 
@@ -42,17 +48,17 @@ def visible_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 def _quota(cgroup: Path) -> int | None:
     """Read the cgroup's limit in processors, rounded up; version 2, then version 1."""
-    try:
-        limit, period = (cgroup / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            limit = (cgroup / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (cgroup / "cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    if limit in ("max", "-1"):
-        return None
-    return -(-int(limit) // int(period))
+    for limit_file, period_file in (
+        ("cpu.max", None),
+        ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"),
+    ):
+        with suppress(OSError, ValueError, ZeroDivisionError):  # "max" is no number
+            given = (cgroup / limit_file).read_text().split()
+            if period_file is not None:
+                given += (cgroup / period_file).read_text().split()
+            limit, period = map(int, given)
+            return -(-limit // period) if limit > 0 else None
+    return None
 
 
 _CPUS = visible_cpus()
@@ -81,26 +87,66 @@ def set_num_threads(n: int | None) -> None:
     >>> convcore.set_num_threads(None)
     """
     global _requested
-    if n is not None:
-        if isinstance(n, bool) or not hasattr(n, "__index__"):
-            raise TypeError(f"set_num_threads: n must be an integer, got {n!r}")
-        most = _MOST_PER_CPU * _CPUS
-        if not 1 <= n <= most:
-            raise ValueError(f"set_num_threads: n must be in 1 .. {most}, got {n}")
-        n = n.__index__()
-    _requested = n
+    _requested = None if n is None else _checked("set_num_threads", n)
+
+
+@contextmanager
+def num_threads(n: int) -> Iterator[None]:
+    """Set the number of threads of the calls inside of a `with` block.
+
+    Parameters
+    ----------
+    n : int
+        At least 1 and at most four times the visible processors.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When n is out of range, or no integer.
+
+    Notes
+    -----
+    It holds in this thread, or asynchronous task, alone, and goes before
+    `set_num_threads`. What was before comes back at the end, also after an exception.
+
+    Examples
+    --------
+    >>> import convcore
+    >>> with convcore.num_threads(1):
+    ...     convcore.get_num_threads()
+    1
+    """
+    token = _within.set(_checked("num_threads", n))
+    try:
+        yield
+    finally:
+        _within.reset(token)
+
+
+def _checked(function: str, n: object) -> int:
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"{function}: n must be an integer, got {n!r}")
+    number: int = n.__index__()
+    most = _MOST_PER_CPU * _CPUS
+    if not 1 <= number <= most:
+        raise ValueError(f"{function}: n must be in 1 .. {most}, got {number}")
+    return number
 
 
 def get_num_threads() -> int:
-    """Give the number of threads that a large call would use now."""
+    """Give the number of threads that a large call would use now, if it were alone."""
     if _forked or not probe.openmp():
         return 1
-    if _requested is not None:
-        return _requested
+    within = _within.get()
+    if within is not None:
+        return within
+    requested = _requested  # another thread may set it meanwhile
+    if requested is not None:
+        return requested
     threads = min(probe.max_threads(), _MOST_PER_CPU * _CPUS)
     return threads if "OMP_NUM_THREADS" in os.environ else min(threads, _CPUS)
 
 
 def team(macs: int) -> int:
-    """Give the number of threads for a call of so many multiply-adds."""
-    return 1 if macs < SERIAL_MACS else get_num_threads()
+    """Give the number of threads for a call of so many multiply-adds, in this thread."""
+    return 1 if macs < SERIAL_MACS else teams.share(get_num_threads())

@@ -1,0 +1,2 @@
+cdef void enter() noexcept
+cdef void leave() noexcept
