@@ -39,8 +39,7 @@ PICTURES = "convcore.viz."
 
 # Functions without arguments.
 PLAIN = (
-    *("forget_tuned", "get_num_threads", "num_threads", "keep_memory"),
-    "release_memory",
+    *("forget_tuned", "get_num_threads", "keep_memory", "release_memory"),
     "show_config",
 )
 
@@ -112,6 +111,7 @@ def of_others() -> Iterator[Call]:
     nothing = nn.ReLU(), np.ones((1, 2), np.float32)
     yield Call("convcore.autotune", convcore.autotune, nothing, {"seconds": 1e-3})
     yield Call("convcore.set_num_threads", convcore.set_num_threads, (2,), {})
+    yield Call("convcore.num_threads", num_threads, (2,), {})
     yield Call("convcore.precision", precision, ("strict",), {})
     for name in PLAIN:
         yield Call(f"convcore.{name}", getattr(convcore, name), (), {})
@@ -124,6 +124,12 @@ def of_others() -> Iterator[Call]:
 def precision(mode: str) -> None:
     """Enter the block: before, it does nothing."""
     with convcore.precision(mode):
+        pass
+
+
+def num_threads(n: int) -> None:
+    """Do the same."""
+    with convcore.num_threads(n):
         pass
 
 
