@@ -127,7 +127,7 @@ def of_range(found: Sequence[accuracy_range.Found]) -> list[Section]:
     text = (
         "The worst error over all data: of the algorithm that is chosen under "
         '`precision("strict")`, of all direct sums, of all transforms, and of PyTorch. '
-        "The last column tells whether the first is within the goal."
+        '"drawn" is the first without equal terms, which the goal is about.'
     )
     for dtype in DTYPES:
         by_problem = accuracy_range.by_problem(found, dtype)

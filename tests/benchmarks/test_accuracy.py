@@ -37,8 +37,13 @@ def test_every_direct_sum_keeps_its_bound(libraries, name, dtype):
         (direction, data) for direction in DIRECTIONS for data in accuracy_range.DATA
     }
     assert not accuracy_range.beyond(found)
-    chosen = max(f.error.worst for f in found if "chosen" in accuracy_range._columns(f))
-    assert 0 < chosen < accuracy_range.GOAL + 2
+    head, lines = accuracy_range.by_problem(found, dtype)
+    assert len(lines) == len(DIRECTIONS)
+    for line in lines:
+        drawn, chosen, bound = (
+            float(line[head.index(column)]) for column in ("drawn", "chosen", "bound")
+        )
+        assert 0 < drawn <= chosen < bound
 
 
 @pytest.mark.parametrize("data", accuracy_range.DATA)
