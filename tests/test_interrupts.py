@@ -79,7 +79,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "max_pool2d": lambda: F.max_pool2d(X, *WINDOW),
     "max_pool2d indices": lambda: F.max_pool2d(X, *WINDOW, return_indices=True),
     "max_pool2d_backward": lambda: F.max_pool2d_backward(
-        X, np.zeros(X.shape, np.int64), X.shape, *WINDOW
+        X, F.max_pool2d(X, *WINDOW, return_indices=True)[1], X.shape, *WINDOW
     ),
     "avg_pool2d": lambda: F.avg_pool2d(X, *WINDOW),
     "avg_pool2d_backward": lambda: F.avg_pool2d_backward(X, X.shape, *WINDOW),
@@ -101,7 +101,7 @@ def test_others(name: str) -> None:
     """Each again and again, as some are short."""
 
     def often() -> None:
-        for _ in range(20):
+        for _ in range(40):
             CALLS[name]()
 
     interrupt(often)

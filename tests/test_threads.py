@@ -1,5 +1,8 @@
 """How many threads a call uses, and that its bits do not tell."""
 
+import platform
+import re
+import struct
 import sys
 import threading
 from collections.abc import Callable
@@ -226,6 +229,26 @@ def test_small_stacks_are_enough(right: str) -> None:
         "thread = threading.Thread(target=work); thread.start(); thread.join()"
     )
     assert answer(code, OMP_STACKSIZE="64k") == right
+
+
+FRAME = re.compile(rb"(?:\x48\x81\xec|\x4c\x8d\x9c\x24)(....)", re.DOTALL)
+MOST = 56 << 10  # bytes that a thread of 64 KiB has for a function, about
+OF_CALLERS = {
+    "pool_max_scatter"
+}  # their large frames are not those of OpenMP's threads
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="reads x86-64 instructions")
+def test_no_function_has_a_large_frame() -> None:
+    """`sub $n, %rsp`, and what GCC writes instead where it touches every page."""
+    kernels = Path(convcore.__file__).parent / "kernels"
+    large = {}
+    for file in kernels.rglob("*.so"):
+        sizes = [abs(*struct.unpack("<i", n)) for n in FRAME.findall(file.read_bytes())]
+        size = max((n for n in sizes if n < 1 << 24), default=0)
+        if size > MOST and file.name.split(".")[0] not in OF_CALLERS:
+            large[str(file.relative_to(kernels))] = size
+    assert not large
 
 
 # Threads that are refused ----------------------------------------------------------
