@@ -14,7 +14,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -58,7 +58,7 @@ class Mode:
 
 # Reports name lines, and the first one ends the process.
 FIND = ("-O1", "-g1", "-fno-omit-frame-pointer", "-fasynchronous-unwind-tables")
-END = ("-fno-sanitize-recover=all", "-fno-wrapv")  # Python's -fwrapv: no sum overflows
+END = ("-fno-sanitize-recover=all", "-fno-wrapv")  # Python's -fwrapv hides overflows
 UNDEFINED, ADDRESS = "-fsanitize=undefined", "-fsanitize=address"
 MODES = {
     "release": Mode(("-g0",)),
@@ -112,14 +112,13 @@ int main(void) {
 """
 
 
-def chosen(variable: str, known: Iterable[str], default: str) -> list[str]:
-    """Read names out of the environment."""
-    names = (os.environ.get(variable) or default).split(",")
-    if not set(names) <= set(known):
-        raise SystemExit(
-            f"convcore: {variable} must be of {', '.join(known)}, got {','.join(names)!r}"
-        )
-    return names
+def check(variable: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Refuse what the environment must not name."""
+    for name in names:
+        if name not in known:
+            raise SystemExit(
+                f"convcore: {variable} must be of {', '.join(known)}, got {name!r}"
+            )
 
 
 def extensions() -> list[Extension]:
@@ -127,7 +126,8 @@ def extensions() -> list[Extension]:
     sources = sorted(KERNELS.glob("*.pyx"))
     isas = [i for i in ISAS if not i.machines or platform.machine() in i.machines]
     packages = [isa.package for isa in isas]
-    wanted = chosen("CONVCORE_ISAS", packages, ",".join(packages))
+    wanted = (os.environ.get("CONVCORE_ISAS") or ",".join(packages)).split(",")
+    check("CONVCORE_ISAS", wanted, packages)
     isas = [isa for isa in isas if isa.package in wanted]
     spare = isas[0] if len(isas) > 1 else None
     built: list[Extension] = []
@@ -223,6 +223,7 @@ class Build(build_ext):
 if sys.platform == "win32" and not os.environ.get("CC"):
     raise SystemExit("convcore: set CC to clang or gcc; MSVC has no GNU vector types")
 
-(mode,) = chosen("CONVCORE_BUILD", MODES, "release")
+mode = os.environ.get("CONVCORE_BUILD") or "release"
+check("CONVCORE_BUILD", [mode], MODES)
 MODE, RELEASE = MODES[mode], mode == "release"
 setup(ext_modules=extensions(), cmdclass={"build_ext": Build})
