@@ -46,7 +46,17 @@ NUMBERS = (
     2**64 + 1,
 )
 # What layers call what they get; an error of one may come from the function behind it.
-ARRAYS = {"x", "weight", "grad_output", "grad_y", "child", "output", "result", "state"}
+ARRAYS = {
+    "x",
+    "weight",
+    "grad_output",
+    "grad_y",
+    "child",
+    "output",
+    "input",
+    "result",
+    "state",
+}
 # They say how long to work: large ones are legal, and would take for ever.
 DURATIONS = {"draws", "epochs", "seconds", "step_size"}
 SLOW = "convcore.analysis"  # goes through pixels in Python
