@@ -54,7 +54,7 @@ def statistics_of(function: str, mean: Any, rstd: Any, count: int) -> Wide | Non
     if mean is None and rstd is None:
         return None
     joined = np.empty((2, count))
-    for row, argument, array in ((0, "mean", mean), (1, "rstd", rstd)):
+    for row, argument, array in ((1, "rstd", rstd), (0, "mean", mean)):
         if not isinstance(array, np.ndarray) or array.dtype != np.float64:
             kind = getattr(array, "dtype", type(array).__name__)
             raise TypeError(

@@ -57,8 +57,9 @@ def explain(
         raise TypeError(
             f"explain: problem must be a ConvProblem or PoolProblem, got {problem!r}"
         )
-    if not isinstance(direction, str):
-        raise TypeError(f"explain: direction must be a str, got {direction!r}")
+    for name, text in (("direction", direction), ("dtype", dtype)):
+        if not isinstance(text, str):
+            raise TypeError(f"explain: {name} must be a str, got {text!r}")
     for name, flag in (("kept", kept), ("measure", measure)):
         if not isinstance(flag, bool):
             raise TypeError(f"explain: {name} must be a bool, got {flag!r}")
