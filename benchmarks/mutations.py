@@ -46,7 +46,17 @@ NUMBERS = (
     2**64 + 1,
 )
 # What layers call what they get; an error of one may come from the function behind it.
-ARRAYS = {"x", "weight", "grad_output", "grad_y", "child", "output", "result", "state"}
+ARRAYS = {
+    "x",
+    "weight",
+    "grad_output",
+    "grad_y",
+    "child",
+    "output",
+    "input",
+    "result",
+    "state",
+}
 # They say how long to work: large ones are legal, and would take for ever.
 DURATIONS = {"draws", "epochs", "seconds", "step_size"}
 SLOW = "convcore.analysis"  # goes through pixels in Python
@@ -112,6 +122,7 @@ def mutated(call: Call, rng: random.Random) -> Mutant:
         p
         for p in inspect.signature(call.target).parameters.values()
         if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        and p.name != "function"  # in whose name a problem raises errors
     ]
     given = {p.name: value for p, value in zip(parameters, call.args, strict=False)}
     given.update(call.kwargs)

@@ -68,7 +68,7 @@ def test_tile_needs_no_matplotlib():
         (
             lambda: viz.activation_grid([("conv", np.ones((2, 2)))]),
             ValueError,
-            "activation_grid: conv must have 3 axes",
+            "activation_grid: steps .conv. must have 3 axes",
         ),
         (
             lambda: viz.image_grid(np.ones((2, 2))),

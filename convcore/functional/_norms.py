@@ -55,10 +55,8 @@ def statistics_of(
     """
     if mean is None and rstd is None:
         return None
-    return (
-        _statistic(function, "mean", mean, count),
-        _statistic(function, "rstd", rstd, count),
-    )
+    deviation = _statistic(function, "rstd", rstd, count)
+    return _statistic(function, "mean", mean, count), deviation
 
 
 def _statistic(function: str, argument: str, array: Any, count: int) -> Wide:

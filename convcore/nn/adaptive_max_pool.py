@@ -17,7 +17,7 @@ from convcore.functional.channel_max_pool import image_of, window_of
 from convcore.nn._pooling import ANY_EXTENT, Pool
 from convcore.nn.layer import Backward, Layer, check_gradient, frozen
 from convcore.problem import PoolProblem, Size
-from convcore.runtime.arrays import Array
+from convcore.runtime.arrays import Array, checked
 
 __all__ = [
     "AdaptiveMaxPool1d",
@@ -163,6 +163,7 @@ class ChannelMaxPool(Layer):
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
         name, shape = "ChannelMaxPool", np.shape(x)
+        checked(name, "x", x)
         image = image_of(name, shape)
         window = window_of(name, self.kernel_size, self.stride)
         rows = x.reshape(image)

@@ -57,10 +57,12 @@ def explain(
         raise TypeError(
             f"explain: problem must be a ConvProblem or PoolProblem, got {problem!r}"
         )
-    if direction not in ("fprop", "dgrad", "wgrad"):
-        raise ValueError(
-            f'explain: direction must be "fprop", "dgrad" or "wgrad", got {direction!r}'
-        )
+    for name, text in (("direction", direction), ("dtype", dtype)):
+        if not isinstance(text, str):
+            raise TypeError(f"explain: {name} must be a str, got {text!r}")
+    for name, flag in (("kept", kept), ("measure", measure)):
+        if not isinstance(flag, bool):
+            raise TypeError(f"explain: {name} must be a bool, got {flag!r}")
     if direction == "dgrad" and isinstance(problem, ConvProblem):
         problem = problem.core  # what a border adds is a sum of its own: see Notes
     chosen = choice.select(problem, direction, dtype, kept=kept).algorithm

@@ -408,7 +408,7 @@ def _transposed(
     check_addressable(function, "the output", (n, weight_shape[1] * g, *out))
     spread = tuple(o + lo + hi for o, (lo, hi) in zip(out, pads, strict=True))
     for extent in spread:
-        check_addressable(function, "the spread input", (extent,))
+        check_addressable(function, "the input with its zeros", (extent,))
     for role, shape in (("x", x_shape), ("weight", weight_shape)):
         check_addressable(function, role, shape)
     return ConvProblem(

@@ -51,7 +51,7 @@ def loss_curve(
     for name, values in (("loss", loss), ("validation", validation)):
         if values is not None and (
             not isinstance(values, (Sequence, np.ndarray))
-            or np.ndim(values) != 1
+            or (isinstance(values, np.ndarray) and values.ndim != 1)
             or not all(isinstance(value, Real) for value in values)
         ):
             raise TypeError(

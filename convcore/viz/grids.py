@@ -123,7 +123,9 @@ def activation_grid(
     if not steps:
         raise ValueError(f"{function}: steps must hold at least one, got none")
     arrays = [
-        checked_images(function, name, array, 1 if np.ndim(array) == 1 else 3)
+        checked_images(
+            function, f"steps {name!r}", array, 1 if np.ndim(array) == 1 else 3
+        )
         for name, array in steps
     ]
     figure = _figure(0.62 * most, 0.95 * len(steps) + 0.6)

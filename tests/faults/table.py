@@ -337,7 +337,7 @@ FAULTS: tuple[Fault, ...] = (
             "if array is not None and np.may_share_memory(out, array):",
             "if False:",
         ),
-        "test_conv_errors.py test_pool_errors.py",
+        "test_functional_promises.py test_mutations.py",
     ),
     fault(
         "problem: size",
