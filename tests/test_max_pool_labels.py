@@ -16,6 +16,11 @@ from tests.pool_helpers import dtypes, f, isas, ranks, special, team_of, teams
 from tests.strategies import Call, generators, pool_calls
 
 
+def room(chosen: plan.Plan, threads: int = 1) -> Any:
+    """Give a kernel's scratch."""
+    return np.empty(chosen.scratch_bytes(threads) + 64, np.uint8)
+
+
 @dtypes
 @given(call=pool_calls(), rng=generators(), isa=isas, team=teams)
 def test_labels_lead_to_the_gradient_of_indices(
@@ -156,13 +161,20 @@ def test_nothing_is_written_behind_the_arrays() -> None:
                 np.int64: ("max_fprop", "max_dgrad"),
             }[kind]
             chosen = plan.select(problem, forward, "float32")
-            chosen.kernel(chosen.geometry, x, held[:size], labels[:size], None, 1)
+            chosen.kernel(
+                chosen.geometry, x, held[:size], labels[:size], room(chosen), 1
+            )
             assert (held[size:] == 77).all()
             assert (labels[size:] == 99).all()
             chosen = plan.select(problem, back, "float32")
             grad = np.full(x.size + 64, 55.0, np.float32)
             chosen.kernel(
-                chosen.geometry, held[:size], labels[:size], grad[: x.size], None, 1
+                chosen.geometry,
+                held[:size],
+                labels[:size],
+                grad[: x.size],
+                room(chosen),
+                1,
             )
             assert (grad[x.size :] == 55).all()
 
@@ -219,7 +231,9 @@ def test_rows_have_the_bits_of_flat(
                     y = np.full(size + 64, 77.0, dtype)
                     found = None if kind is None else np.full(size + 64, 99, kind)
                     labels = None if found is None else found[:size]
-                    chosen.kernel(chosen.geometry, x, y[:size], labels, None, team)
+                    chosen.kernel(
+                        chosen.geometry, x, y[:size], labels, room(chosen, team), team
+                    )
                     assert (y[size:] == 77).all()
                     assert found is None or (found[size:] == 99).all()
                     results.append((y, found))
@@ -251,7 +265,7 @@ def test_same_has_the_bits_of_flat(
                 ("max_labels_dgrad", (grad_y, labels, grad_x)),
             ):
                 chosen = plan.select(problem, direction, np.dtype(dtype).name, name)
-                chosen.kernel(chosen.geometry, *buffers, None, team)
+                chosen.kernel(chosen.geometry, *buffers, room(chosen, team), team)
             results.append([y, grad_x])
     for one, other in zip(*results, strict=True):
         assert one.tobytes() == other.tobytes()

@@ -354,25 +354,25 @@ cdef extern from *:
       static inline cc_f64v cc_wide_low(cc_f32v v) { return cc_wide_f32(&v); }
       #define CC_WORD(v) ((__typeof__((v) <= (v)))(v))
       #define CC_WINS(v, best) (((best) == (best)) & ~((v) <= (best)))
-      #define CC_PICK(m, a, b) ((__typeof__(a))((CC_WORD(a) & (m)) | (CC_WORD(b) & ~(m))))
+      #define CC_EITHER(m, a, b) ((__typeof__(a))((CC_WORD(a) & (m)) | (CC_WORD(b) & ~(m))))
       static inline cc_f32v cc_later_f32(cc_f32v v, cc_f32v best) {
-          return CC_PICK(CC_WINS(v, best), v, best);
+          return CC_EITHER(CC_WINS(v, best), v, best);
       }
       static inline void cc_contest_f32(cc_f32v v, cc_f32v n, cc_f32v *best, cc_f32v *label) {
           __typeof__(v <= v) m = CC_WINS(v, *best);
-          *best = CC_PICK(m, v, *best);
-          *label = CC_PICK(m, n, *label);
+          *best = CC_EITHER(m, v, *best);
+          *label = CC_EITHER(m, n, *label);
       }
       static inline cc_f32v cc_gather_f32(cc_f32v acc, cc_f32v v, cc_f32v label, cc_f32v n) {
           return acc + (cc_f32v)(CC_WORD(v) & (CC_WORD(label) == CC_WORD(n)));
       }
       static inline cc_f64v cc_later_f64(cc_f64v v, cc_f64v best) {
-          return CC_PICK(CC_WINS(v, best), v, best);
+          return CC_EITHER(CC_WINS(v, best), v, best);
       }
       static inline void cc_contest_f64(cc_f64v v, cc_f64v n, cc_f64v *best, cc_f64v *label) {
           __typeof__(v <= v) m = CC_WINS(v, *best);
-          *best = CC_PICK(m, v, *best);
-          *label = CC_PICK(m, n, *label);
+          *best = CC_EITHER(m, v, *best);
+          *label = CC_EITHER(m, n, *label);
       }
       static inline cc_f64v cc_gather_f64(cc_f64v acc, cc_f64v v, cc_f64v label, cc_f64v n) {
           return acc + (cc_f64v)(CC_WORD(v) & (CC_WORD(label) == CC_WORD(n)));
