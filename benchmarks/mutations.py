@@ -255,7 +255,10 @@ def _unnamed(text: str, call: Call, words: Words) -> str | None:
 
 def words_of(targets: Iterable[tuple[str, Callable[..., Any]]]) -> Words:
     """Give the names that an error may begin with, and those of the arguments."""
-    words: Words = {"analysis": {"layer", "input", "Flatten"}}
+    words: Words = {
+        "Adam": {"beta1", "beta2"},
+        "analysis": {"layer", "input", "Flatten"},
+    }
     for name, target in targets:
         arguments = set(inspect.signature(target).parameters)
         for known in (name, name.rsplit(".", 1)[1]):

@@ -227,3 +227,17 @@ def test_strict_precision_never_transforms(spelling: str, chosen: str) -> None:
         assert named.algorithm == chosen
         with precision("strict"):
             assert plan.select(problem, direction, "float32").algorithm == "direct"
+
+
+def test_a_call_asks_for_the_precision_each_time() -> None:
+    """An equal call before, in the other precision, decides nothing."""
+    rng = np.random.default_rng(0)
+    x, w = (
+        oracle.normal(rng, s, np.float32) for s in ((4, 64, 28, 28), (64, 64, 3, 3))
+    )
+    fast = F.conv2d(x, w, padding=1)
+    with precision("strict"):
+        strict = F.conv2d(x, w, padding=1)
+    oracle.assert_bits_equal(strict, F.conv2d(x, w, padding=1, algorithm="direct"))
+    assert (fast != strict).any()
+    oracle.assert_bits_equal(fast, F.conv2d(x, w, padding=1))

@@ -3,6 +3,7 @@
 from math import inf
 from typing import Any, cast
 
+from convcore import algorithms
 from convcore.algorithms import costs
 from convcore.plan import choice
 from convcore.plan.choice import Problem, Question
@@ -60,6 +61,13 @@ def explain(
     for name, text in (("direction", direction), ("dtype", dtype)):
         if not isinstance(text, str):
             raise TypeError(f"explain: {name} must be a str, got {text!r}")
+    ranked = algorithms.CONV if isinstance(problem, ConvProblem) else algorithms.POOL
+    directions = sorted({name for card in ranked for name in card.kernels})
+    if direction not in directions:
+        raise ValueError(
+            f"explain: direction must be one of {', '.join(directions)}, got "
+            f"{direction!r}"
+        )
     for name, flag in (("kept", kept), ("measure", measure)):
         if not isinstance(flag, bool):
             raise TypeError(f"explain: {name} must be a bool, got {flag!r}")

@@ -367,6 +367,6 @@ FAULTS: tuple[Fault, ...] = (
             "        precision.current(),\n",
             '        "fast",\n',
         ),
-        "test_plan.py test_conv_promises.py",
+        "test_transforms.py",
     ),
 )
