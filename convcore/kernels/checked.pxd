@@ -24,14 +24,15 @@ cdef extern from *:
               const char *free = NULL;
               if (!__atomic_compare_exchange_n(&cc_arrays[i].first, &free,
                       (const char *)p, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) continue;
-              __atomic_store_n(
-                  &cc_arrays[i].last, (const char *)p + bytes, __ATOMIC_SEQ_CST);
               int ever = cc_arrays_ever;
               while (ever <= i && !__atomic_compare_exchange_n(&cc_arrays_ever, &ever,
                   i + 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+              __atomic_store_n(
+                  &cc_arrays[i].last, (const char *)p + bytes, __ATOMIC_SEQ_CST);
               return;
           }
       }
+      /* Of equal arrays the first one goes: who looks for another meets the last. */
       static __attribute__((unused)) void cc_end(const void *p, Py_ssize_t bytes) {
           for (int i = 0; p && i < 512; i++)
               if (cc_arrays[i].first == p && cc_arrays[i].last == (const char *)p + bytes) {
@@ -55,7 +56,7 @@ cdef extern from *:
       static __attribute__((unused, noinline)) void cc_assert_inside(
           const char *p, Py_ssize_t bytes, const char *file, int line) {
           if (bytes <= 0) return;
-          for (int i = 0; i < cc_arrays_ever; i++)
+          for (int i = 0; i < __atomic_load_n(&cc_arrays_ever, __ATOMIC_SEQ_CST); i++)
               if (p >= cc_arrays[i].first && p + bytes <= cc_arrays[i].last) return;
           if (cc_on_stack(p)) return;
           fprintf(stderr, "%s:%d: %zd bytes at %p are in no array of the call; it has\\n",

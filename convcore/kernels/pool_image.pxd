@@ -189,8 +189,9 @@ cdef inline void fill_maxima(
                         row[rows] = (plane + iz * p.y.extent + iy) * p.x.extent + e.first
                         rows += 1
                         iy += p.y.dilation
-                    at_new = x + row[rows - 1] - (new - 1) * p.x.extent
-                    fetch(<const char*>at_new, new * p.x.extent * sizeof(real))
+                    if rows:  # windows may step over all of x
+                        at_new = x + row[rows - 1] - (new - 1) * p.x.extent
+                        fetch(<const char*>at_new, new * p.x.extent * sizeof(real))
                     iz += p.z.dilation
                 to = image + b * job.f.plane + z * job.f.slab + y * job.f.pitch
                 if real is float:

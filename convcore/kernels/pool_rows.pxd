@@ -21,7 +21,7 @@ from convcore.kernels.pool_shares cimport (
     add_each_share, add_shares, fill_shares, move_shares, round_shares, share_row,
 )
 from convcore.kernels.pool_sums cimport NEAR, Rows, Way, fill_line, way_of, write_line
-from convcore.kernels.vector cimport VEC_BYTES, cc_fetch_to_write, copy, f64v, real
+from convcore.kernels.vector cimport VEC_BYTES, cc_fetch_to_write, copy, f32v, f64v, real
 from convcore.kernels.vector_wide cimport WIDE_LANES, Scale, scale_by
 from convcore.kernels.windows cimport Axis, Pool
 
@@ -196,7 +196,10 @@ cdef inline void copy_row(
         return
     while j < n:
         cc_fetch_to_write(<const char*>(to + j) + NEAR)
-        (<f64v*>(to + j))[0] = (<const f64v*>(row + j))[0]
+        if real is float:
+            (<f32v*>(to + j))[0] = (<const f32v*>(row + j))[0]
+        else:
+            (<f64v*>(to + j))[0] = (<const f64v*>(row + j))[0]
         j += VEC_BYTES // <Py_ssize_t>sizeof(real)
 
 
