@@ -259,9 +259,7 @@ def test_same_has_the_bits_of_flat(
             y, grad_x = np.empty_like(x), np.empty_like(x)
             if name == "flat":
                 chosen = plan.select(problem, "max_labels", y.dtype.name, name)
-                chosen.kernel(
-                    chosen.geometry, x, y, labels, room(chosen, team), team
-                )
+                chosen.kernel(chosen.geometry, x, y, labels, room(chosen, team), team)
             for direction, buffers in (
                 ("max_values", (x, y, None)),
                 ("max_labels_dgrad", (grad_y, labels, grad_x)),
