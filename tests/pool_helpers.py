@@ -9,6 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from convcore import functional as F
+from convcore import plan
 from convcore.runtime import cpu, threads
 from tests.oracle import (
     DTYPES,
@@ -58,3 +59,9 @@ def whole(rng: np.random.Generator, shape: Any, dtype: Any) -> Array:
 def inner(a: Array, b: Array) -> int:
     """Give the inner product of integers, exactly."""
     return sum(int(x) * int(y) for x, y in zip(a.ravel(), b.ravel(), strict=True))
+
+
+def room(chosen: plan.Plan, threads: int = 1) -> Any:
+    """Give a kernel's scratch, or None."""
+    size = chosen.scratch_bytes(threads)
+    return np.empty(size + 64, np.uint8) if size else None

@@ -12,13 +12,8 @@ from convcore.functional import _max_pooling
 from convcore.problem import PoolProblem
 from convcore.runtime import cpu
 from tests.oracle import Array, assert_exact
-from tests.pool_helpers import dtypes, f, isas, ranks, special, team_of, teams
+from tests.pool_helpers import dtypes, f, isas, ranks, room, special, team_of, teams
 from tests.strategies import Call, generators, pool_calls
-
-
-def room(chosen: plan.Plan, threads: int = 1) -> Any:
-    """Give a kernel's scratch."""
-    return np.empty(chosen.scratch_bytes(threads) + 64, np.uint8)
 
 
 @dtypes

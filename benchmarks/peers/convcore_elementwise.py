@@ -70,12 +70,12 @@ def _kept(case: ElementwiseCase, x: Array) -> dict[str, Array]:
         rows, axes = x, (-1,)
     else:
         return {}
-    mean = rows.mean(axes, np.float64)
-    square = np.square(rows, dtype=np.float64).mean(axes)
+    mean = rows.mean(axes, np.float64, keepdims=True)
     eps = _EPS
     if name == "rms_norm":
         mean, eps = np.zeros_like(mean), float(np.finfo(x.dtype).eps)
-    return {"mean": mean, "rstd": 1 / np.sqrt(square - mean**2 + eps)}
+    variance = np.square(rows - mean).mean(axes)
+    return {"mean": mean.squeeze(axes), "rstd": 1 / np.sqrt(variance + eps)}
 
 
 def _bound(function: Callable[..., Any], known: dict[str, Any]) -> Callable[[], Any]:

@@ -17,8 +17,8 @@
 #           the scratch; bytes only for windows that are all alike.
 # Parallel  over bands of groups of planes. The lanes behind the last plane do what it
 #           does, and are not stored.
-# Scratch   the band, maxima of its rows and their labels: 96 KB on the stack where a plane
-#           fits them, else 240 KB a thread; on the stack, tables of 30 KB.
+# Scratch   the band, maxima of its rows and their labels: 48 KB on the stack where a plane
+#           fits them, else 240 KB a thread; on the caller's stack, tables of 30 KB.
 # Cost      four shuffles for a vector of x and of results, and one contest a tap of a row
 #           or a column: (256, 256, 13, 13), 3 x 3, stride 2, is bound by shuffles.
 # Why not   Rows of a plane as vectors: 6 windows take as long as 16.
@@ -47,7 +47,7 @@ from convcore.kernels.windows cimport (
 )
 
 cdef enum:
-    NEAR = 512  # vectors of a band, of maxima of its rows, of results, on the stack
+    NEAR = 256  # vectors of a band, of maxima of its rows, of results, on the stack
     CELLS = 1280  # the same in scratch that is lent
     DOUBLES = 8  # of a vector, at most
     PART = 3 * CELLS * 64  # bytes of it, for a thread
