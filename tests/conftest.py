@@ -6,6 +6,7 @@
 import gc
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,6 +14,11 @@ from hypothesis import HealthCheck, settings
 
 # Threads that wait for others soon sleep: on a busy machine they kept those from running.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+# A shell starts what runs in the background with Ctrl-C ignored, and so would be all that
+# tests start and interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import convcore
 from convcore.runtime import arrays, cpu, threads, tuned
