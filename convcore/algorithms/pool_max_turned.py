@@ -13,7 +13,7 @@ from convcore.algorithms.base import Kernel, Verdict
 from convcore.problem import PoolProblem
 
 # As in kernels/pool_max_turned.pyx.
-_NEAR = 512  # elements of a plane, and twice its windows, that need no scratch
+_NEAR = 256  # elements of a plane, and twice its windows, that need no scratch
 _CELLS = 1280  # of a band, and twice its windows
 _TAPS = 256  # whose numbers are bytes
 
@@ -61,9 +61,23 @@ class PoolMaxTurned:
         """Prefer small planes, if there are some of them."""
         if problem.n * problem.c < _PLANES:
             return Verdict(False, f"fewer than {_PLANES} planes")
-        if max(prod(problem.in_extent), 2 * prod(problem.out_extent)) > _CELLS:
-            taps = prod(problem.geometry[1:][2::7])
-            if problem.in_extent[0] > 1 and taps > _FEW:
+        cells, windows = prod(problem.in_extent), prod(problem.out_extent)
+        taps = prod(problem.geometry[1:][2::7])
+        if max(cells, 2 * windows) > _CELLS:
+            if problem.in_extent[0] > 1 and taps > _FEW and direction != "max_values":
                 return Verdict(True, "three axes in bands, every lane busy")
             return Verdict(False, "large planes")
+        if 2 * windows < cells and cells > self._pays(taps, direction):
+            return Verdict(False, "turning takes longer than what is done then")
         return Verdict(True, "small planes, every lane busy")
+
+    @staticmethod
+    def _pays(taps: int, direction: str) -> int:
+        """Give the largest plane that is worth turning for few windows.
+
+        Rows of a plane as vectors, as in other kernels, are full from some width on;
+        two threads, float32, 2 x 2 and 3 x 3 with stride 2.
+        """
+        if taps <= 4:
+            return 300 if direction == "max_values" else 420
+        return 580 if direction == "max_values" else _CELLS
