@@ -163,24 +163,29 @@ def _overlap(call: Call, given: dict[str, Any], rng: random.Random) -> bool:
     """Put an input and an `out` of the right shape where they overlap, if that can be."""
     legal = {name: value for name, value in given.items() if name != "out"}
     try:
-        out = call.target(**legal)
+        results = call.target(**legal)
     except Exception:  # positions only, or a call that needs its `out`
         return False
-    out = out[0] if isinstance(out, tuple) else out
-    names = [
-        name
-        for name, value in legal.items()
-        if isinstance(value, np.ndarray) and value.dtype == out.dtype and value.size > 1
+    several = isinstance(results, tuple)
+    pairs = [
+        (place, y, name)
+        for place, y in enumerate(results if several else (results,))
+        for name, x in legal.items()
+        if isinstance(x, np.ndarray) and isinstance(y, np.ndarray)
+        if x.dtype == y.dtype and x.size > 1 and y.size
     ]
-    if not names or not out.size:
+    if not pairs:
         return False
-    name = rng.choice(names)
+    place, y, name = rng.choice(pairs)
     x = given[name]
-    both = np.zeros(x.size + out.size, x.dtype)
-    place = rng.randrange(1, x.size)
+    both = np.zeros(x.size + y.size, x.dtype)
+    first = rng.randrange(1, x.size)
     given[name] = both[: x.size].reshape(x.shape)
     given[name][...] = x
-    given["out"] = both[place : place + out.size].reshape(out.shape)
+    out = both[first : first + y.size].reshape(y.shape)
+    given["out"] = out
+    if several:
+        given["out"] = tuple(out if i == place else None for i in range(len(results)))
     return True
 
 

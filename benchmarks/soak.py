@@ -114,8 +114,8 @@ def soak(seconds: float, threads: int, seed: int) -> int:
         f"faults    {faults}: all survived but those below; met: {came}\n"
         + "\n".join(lines)
     )
-    for text in wrong[:MOST_TOLD]:
-        print(f"WRONG     {text}")
+    for text, times in Counter(wrong).most_common(MOST_TOLD):
+        print(f"WRONG     {times} times: {text}")
     print(f"{len(wrong)} wrong" if wrong else "nothing wrong")
     return int(bool(wrong))
 

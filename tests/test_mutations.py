@@ -4,6 +4,7 @@
 """
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,26 @@ def test_what_must_be_refused_and_is_not_is_seen() -> None:
     words = mutations.words_of([("tests.say", say)])
     call = Call("tests.say", say, (), {"x": np.zeros(3)})
     assert wrong(Mutant(call, "", refused=True), words) == "should have been refused"
+
+
+def twice(x: Any, *, out: Any = None) -> Any:
+    """Several results, and the first one not asked for."""
+    return None, 2 * x
+
+
+def test_a_result_is_laid_over_an_input_where_another_is_none() -> None:
+    laid = set()
+    for seed in range(100):
+        call = Call("tests.twice", twice, (), {"x": np.ones(3)})
+        mutant = mutations.mutated(call, random.Random(seed))
+        if mutant.refused:
+            x, out = mutant.call.kwargs["x"], mutant.call.kwargs["out"]
+            assert out[0] is None
+            assert out[1].shape == x.shape
+            assert np.shares_memory(x, out[1])
+            assert x.tolist() == [1, 1, 1]
+            laid.add(out[1].ctypes.data - x.ctypes.data)
+    assert laid == {8, 16}
 
 
 def test_hangs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
