@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from convcore.functional._max_pooling import result_array
 from convcore.functional._pooling import (
     Shape,
     check_gradient,
@@ -13,7 +12,7 @@ from convcore.functional._pooling import (
 )
 from convcore.functional.call import apply
 from convcore.problem import PoolProblem
-from convcore.runtime.arrays import Array, batched_shape, checked, flat
+from convcore.runtime.arrays import Array, batched_shape, checked, flat, room
 
 BEYOND = -1  # index of what lies beyond the border, and is no element of x
 
@@ -62,7 +61,7 @@ def scatter(
         indices = np.where(lost, 0, indices)
         source = np.where(lost, dtype.type(0), source)
     sizes = check_planes(function, ndim, indices, shape)
-    grad_x = result_array(function, out, shape, dtype, (grad_output, indices))
+    grad_x = room(function, out, shape, dtype, grad_output, indices)
     work = grad_x.size + grad_output.size
     apply("pool_select", "scatter_add", sizes, source, indices, grad_x, work=work)
     return grad_x

@@ -21,7 +21,6 @@ from convcore.functional._pooling import (
     check_gradient,
     divisor_buffer,
     input_shape_of,
-    room,
 )
 from convcore.functional.call import run
 from convcore.problem import PoolProblem
@@ -33,6 +32,7 @@ from convcore.runtime.arrays import (
     checked,
     empty,
     flat,
+    room,
 )
 
 PART_BYTES = 1 << 20  # of channels with their borders at a time, if one has no more

@@ -7,10 +7,9 @@ import numpy as np
 
 from convcore.arguments import Seed, boolean, generator, real
 from convcore.functional._choices import scatter
-from convcore.functional._max_pooling import result_array
 from convcore.functional.call import apply
 from convcore.problem import PoolProblem, Size
-from convcore.runtime.arrays import Array, batched_shape, checked, flat
+from convcore.runtime.arrays import Array, batched_shape, checked, flat, room
 
 __all__ = [
     "fractional_max_pool1d",
@@ -298,7 +297,7 @@ def _fractional(
     starts = starts_of(whole[2:], kernel, outputs, draw.random((planes, ndim)))
     folded = np.zeros((planes, 3 - ndim), np.int64)
     starts = np.ascontiguousarray(np.concatenate([folded, starts], axis=1))
-    y = result_array(function, out, (*x.shape[:-ndim], *outputs), dtype, (x,))
+    y = room(function, out, (*x.shape[:-ndim], *outputs), dtype, x)
     found = np.empty(y.shape, np.int64)
     ones = (1, 1, 1, 1, 0, 0, 1) * (3 - ndim)
     geometry = (planes, *ones)
