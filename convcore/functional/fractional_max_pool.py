@@ -43,9 +43,7 @@ def fractional_max_pool1d(
     (1, 2, 6)
     """
     sizes = (kernel_size, output_size, output_ratio)
-    y, found = _fractional("fractional_max_pool1d", 1, x, sizes, rng, out)
-    boolean("fractional_max_pool1d", "return_indices", return_indices)
-    return (y, found) if return_indices else y
+    return _fractional("fractional_max_pool1d", 1, x, sizes, rng, return_indices, out)
 
 
 def fractional_max_pool2d(
@@ -111,9 +109,7 @@ def fractional_max_pool2d(
     (1, 1, 4, 4)
     """
     sizes = (kernel_size, output_size, output_ratio)
-    y, found = _fractional("fractional_max_pool2d", 2, x, sizes, rng, out)
-    boolean("fractional_max_pool2d", "return_indices", return_indices)
-    return (y, found) if return_indices else y
+    return _fractional("fractional_max_pool2d", 2, x, sizes, rng, return_indices, out)
 
 
 def fractional_max_pool3d(
@@ -138,9 +134,7 @@ def fractional_max_pool3d(
     (1, 2, 6, 6, 6)
     """
     sizes = (kernel_size, output_size, output_ratio)
-    y, found = _fractional("fractional_max_pool3d", 3, x, sizes, rng, out)
-    boolean("fractional_max_pool3d", "return_indices", return_indices)
-    return (y, found) if return_indices else y
+    return _fractional("fractional_max_pool3d", 3, x, sizes, rng, return_indices, out)
 
 
 def fractional_max_pool1d_backward(
@@ -286,9 +280,11 @@ def _fractional(
     x: Array,
     sizes: tuple[Any, Any, Any],
     rng: Seed,
+    return_indices: bool,
     out: Array | None,
-) -> tuple[Array, Array]:
+) -> Any:
     """Do `fractional_max_pool` in any rank."""
+    boolean(function, "return_indices", return_indices)
     draw = generator(function, rng)
     dtype = checked(function, "x", x)
     whole, _ = batched_shape(function, "x", x.shape, ndim)
@@ -307,4 +303,4 @@ def _fractional(
     apply(
         "pool_draw", "fractional", geometry, flat(x, dtype), starts, y, found, work=work
     )
-    return y, found
+    return (y, found) if return_indices else y
