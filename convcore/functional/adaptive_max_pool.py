@@ -1,5 +1,6 @@
 """Maxima over windows that follow from the shapes: global and adaptive max pooling."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -377,7 +378,7 @@ def _global(
     shape = (*x.shape[: x.ndim - ndim], *(1,) * ndim)
     y = room(function, out, shape, dtype, x)
     indices = np.empty(shape, _INT64) if return_indices else None
-    sizes = (y.size, int(np.prod(whole[2:])), 1)
+    sizes = (y.size, prod(whole[2:]), 1)
     apply("pool_select", "maxima", sizes, flat(x, dtype), y, indices, work=x.size)
     return y if indices is None else (y, indices)
 

@@ -12,7 +12,8 @@ from convcore.functional._checks import needed
 from convcore.functional._convolution import job_of
 from convcore.functional._outs import Outs, places
 from convcore.functional.call import run
-from convcore.functional.conv import conv1d_backward
+from convcore.plan import Plan
+from convcore.problem import Direction
 from convcore.runtime.arrays import Array, check_out, empty, ready
 
 # stride, padding, dilation, groups, activation, algorithm
@@ -130,19 +131,19 @@ def linear_backward(
             f"{(*x.shape[:-1], weight.shape[0])}, got {grad_output.shape}"
         )
     rows, (outputs, features) = prod(x.shape[:-1]), weight.shape
-    shapes = (x.shape, weight.shape, (outputs,))
-    grad_x, grad_weight, grad_bias = places(name, out, (asked, shapes), x.dtype, inputs)
-    conv1d_backward(
-        grad_output.reshape(rows, outputs, 1),
-        x.reshape(rows, features, 1),
-        weight[:, :, None],
-        needs=needs,
-        out=(
-            None if grad_x is None else grad_x.reshape(rows, features, 1),
-            None if grad_weight is None else grad_weight[:, :, None],
-            grad_bias,
-        ),
-    )
+    wanted = asked, (x.shape, weight.shape, (outputs,))
+    grad_x, grad_weight, grad_bias = places(name, out, wanted, x.dtype, inputs)
+    shapes = ((rows, features, 1), (outputs, features, 1))
+
+    def plan(direction: Direction) -> Plan:
+        return job_of(name, 1, direction, shapes, x.dtype, _DENSE, False).plan
+
+    if grad_x is not None:
+        run(plan("dgrad"), grad_output, weight, None, grad_x)
+    if grad_weight is not None:
+        run(plan("wgrad"), x, grad_output, grad_weight)
+    if grad_bias is not None:
+        run(plan("bgrad"), grad_output, grad_bias)
     return grad_x, grad_weight, grad_bias
 
 

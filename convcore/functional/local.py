@@ -1,5 +1,6 @@
 """Locally connected layers: convolutions whose weights are not shared between places."""
 
+from array import array
 from collections.abc import Collection
 from dataclasses import replace
 from functools import lru_cache
@@ -41,8 +42,10 @@ _FPROP, _DGRAD, _WGRAD = range(3)  # as in kernels/conv_local.pyx
 class Job(NamedTuple):
     """What the shapes of a call decide."""
 
-    problem: ConvProblem  # over the box, if there is one
+    seen: tuple[int, ...]  # shape of x with what windows see around it
     result: tuple[int, ...]  # shape of y, without a batch where x has none
+    sizes: "tuple[array[int], ...]"  # of the kernel, for each direction
+    work: int
     scalars: int  # of scratch, for each thread
     box: Box | None  # x and what lies around it, if that is not zeros
 
@@ -272,7 +275,7 @@ def _backward(
     )
     dy = flat(grad_output, dtype)
     if grad_x is not None:
-        given = grad_x if job.box is None else empty(job.problem.x_shape, dtype)
+        given = grad_x if job.box is None else empty(job.seen, dtype)
         _run(_DGRAD, job, dy, flat(weight, dtype), None, given)
         if job.box is not None:
             fold(
@@ -289,7 +292,7 @@ def _seen(job: Job, x: Array) -> Array:
     """Give all of x that windows see."""
     if job.box is None:
         return x
-    seen = empty(job.problem.x_shape, x.dtype)
+    seen = empty(job.seen, x.dtype)
     fill(job.box, _planes(x, job.box.inside), _planes(seen, job.box.extent))
     return seen
 
@@ -314,9 +317,9 @@ def _run(direction: int, job: Job, *buffers: Array | None) -> None:
     apply(
         _MODULE,
         "run",
-        (*job.problem.geometry, direction),
+        job.sizes[direction],
         *buffers,
-        work=job.problem.macs,
+        work=job.work,
         scratch=workspace.ALIGNMENT,
         of_each=job.scalars * first.itemsize,
     )
@@ -369,13 +372,10 @@ def _new_job(
             dilation=box.dilation,
             padding=((0, 0),) * 3,
         )
-    scalars = operation(_MODULE, "scratch_scalars")(_integers(problem))
+    sizes = [array("q", (*problem.geometry, way)) for way in (_FPROP, _DGRAD, _WGRAD)]
+    scalars = operation(_MODULE, "scratch_scalars")(array("q", problem.geometry))
     result = problem.y_shape[1:] if single else problem.y_shape
-    return Job(problem, result, scalars, box)
+    return Job(problem.x_shape, result, tuple(sizes), problem.macs, scalars, box)
 
 
 _cached_job = lru_cache(maxsize=1024)(_new_job)
-
-
-def _integers(problem: ConvProblem) -> Any:
-    return np.array(problem.geometry, np.int64)
