@@ -4,9 +4,9 @@ Each operation is one function of the rank; a transposed convolution and its gra
 are the other directions of the problem that it transposes.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,7 +73,8 @@ def forward(
         weight = _turned(function, weight, flip)
     direction: Direction = "dgrad" if transposed else "fprop"
     shapes = (x.shape, weight.shape)
-    job = job_of(function, ndim, direction, shapes, dtype, how, transposed)
+    make, state = finder(how)
+    job = make(function, ndim, shapes, dtype, how, transposed, state, direction)
     if bias is not None:
         bias = _checked_bias(function, bias, job.channels, dtype)
     if out is None:
@@ -114,10 +115,8 @@ def backward(
         weight = _turned(function, weight, flip)
     checked(function, "grad_output", grad_output, dtype)
     shapes = (x.shape, weight.shape)
-
-    def job(direction: Direction) -> Job:
-        return job_of(function, ndim, direction, shapes, dtype, how, transposed)
-
+    make, state = finder(how)
+    job = partial(make, function, ndim, shapes, dtype, how, transposed, state)
     sums = job("bgrad")
     _check_gradient(function, grad_output, x, sums.result)
     wanted = asked, (x.shape, weight.shape, (sums.channels,))
@@ -143,42 +142,25 @@ def backward(
     return grad_x, grad_weight, grad_bias
 
 
-def job_of(
-    function: str,
-    ndim: int,
-    direction: Direction,
-    shapes: tuple[tuple[int, ...], tuple[int, ...]],
-    dtype: np.dtype[Any],
-    how: tuple[Any, ...],
-    transposed: bool,
-) -> Job:
-    """Check shapes and arguments, and choose the algorithm: once for all equal calls."""
-    make = _cached_job if exact(how) else _new_job
-    return make(
-        function,
-        ndim,
-        direction,
-        shapes,
-        dtype,
-        how,
-        transposed,
-        cpu.isa(),
-        precision.current(),
-    )
+def finder(how: tuple[Any, ...]) -> tuple[Callable[..., Job], tuple[str, str]]:
+    """Give what finds the job of a direction, once for all equal calls.
+
+    And what it has to know besides the call: the instruction set and the precision.
+    """
+    return _cached_job if exact(how) else _new_job, (cpu.isa(), precision.current())
 
 
 def _new_job(
     function: str,
     ndim: int,
-    direction: Direction,
     shapes: tuple[tuple[int, ...], tuple[int, ...]],
     dtype: np.dtype[Any],
     how: tuple[Any, ...],
     transposed: bool,
-    isa: str,
-    mode: str,
+    state: tuple[str, str],
+    direction: Direction,
 ) -> Job:
-    """Do `job_of`; the instruction set and the precision are here as parts of the key."""
+    """Check shapes and arguments, and choose the algorithm; `state` is part of the key."""
     *geometry, activation, algorithm = how
     kept = algorithm == LAYER
     if kept:
