@@ -1,7 +1,8 @@
 """The algorithms, in order of preference: the one place that ranks them.
 
-`plan.select` takes the first card of a list that accepts and prefers a problem. A new
-algorithm is a kernel, a card, and one line here.
+`plan.select` takes the first card of a list that accepts and prefers a problem, or one that
+transforms, if it is estimated to be faster. A new algorithm is a kernel, a card, and one
+line here.
 """
 
 from convcore.algorithms.base import ConvAlgorithm, PoolAlgorithm
