@@ -5,7 +5,7 @@ transforms, if it is estimated to be faster. A new algorithm is a kernel, a card
 line here.
 """
 
-from convcore.algorithms.base import ConvAlgorithm, PoolAlgorithm
+from convcore.algorithms.base import DirectAlgorithm, PoolAlgorithm, TransformAlgorithm
 from convcore.algorithms.conv_depthwise import ConvDepthwise
 from convcore.algorithms.conv_direct import ConvDirect
 from convcore.algorithms.conv_dot import ConvDot
@@ -23,7 +23,7 @@ from convcore.algorithms.pool_max_scatter import PoolMaxScatter
 from convcore.algorithms.pool_max_turned import PoolMaxTurned
 from convcore.algorithms.pool_window import PoolWindow
 
-CONV: tuple[ConvAlgorithm, ...] = (
+CONV: tuple[DirectAlgorithm | TransformAlgorithm, ...] = (
     ConvDot(),
     ConvDepthwise(),
     ConvWinograd("winograd", 4),
