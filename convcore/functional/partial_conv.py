@@ -1,6 +1,7 @@
 """Partial convolution: only what is real counts, and sums are scaled up to all taps."""
 
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,16 @@ from convcore.functional._border import Scale, around, border_scale
 from convcore.functional._checks import GRADIENTS, needed
 from convcore.functional._convolution import Grads
 from convcore.functional._outs import Outs, places
+from convcore.functional.call import run
 from convcore.problem import ConvProblem, Padding, Size
-from convcore.runtime.arrays import Array, batched_shape, check_out, checked, empty
+from convcore.runtime.arrays import (
+    Array,
+    batched_shape,
+    check_out,
+    checked,
+    empty,
+    flat,
+)
 
 __all__ = [
     "partial_conv1d",
@@ -348,7 +357,12 @@ def _backward(
     checked(function, "grad_output", grad_output, dtype)
     problem = _problem(function, ndim, x, weight, how)
     real = None if mask is None else _real(function, mask, x, problem)
-    shape = problem.y_shape[problem.ndim + 2 - x.ndim :]
+    if flip is not False:
+        weight = _convolution.checked_turn(function, weight, flip)
+    make, state = _convolution.finder(how)
+    shapes = (x.shape, weight.shape)
+    job = partial(make, function, ndim, shapes, dtype, how, False, state)
+    shape = job("bgrad").result
     _convolution._check_gradient(function, grad_output, x, shape)
     wanted = asked, (x.shape, weight.shape, (problem.oc,))
     grad_x, grad_weight, grad_bias = places(
@@ -363,16 +377,10 @@ def _backward(
         if scale.holes:
             summed = scaled.copy()
             np.copyto(summed, 0, where=scale.ratio == 0)
-        operands = (summed.reshape(shape), seen, weight, ["bias"])
-        sums = (None, None, grad_bias)
-        _convolution.backward(function, ndim, operands, how, flip, out=sums)
+        run(job("bgrad").plan, flat(summed, dtype), grad_bias)
     apply_scale(scaled, scale, None)
-    rest = (grad_x, grad_weight, None)
-    names = [
-        name for name, grad in zip(GRADIENTS, rest, strict=True) if grad is not None
-    ]
-    operands = (scaled.reshape(shape), seen, weight, names)
-    _convolution.backward(function, ndim, operands, how, flip, out=rest)
+    sums = (scaled, seen, weight)
+    _convolution.write_gradients(job, sums, flip, False, (grad_x, grad_weight))
     if grad_x is not None and real is not None:
         np.copyto(grad_x.reshape(problem.x_shape), 0, where=~real)
     return grad_x, grad_weight, grad_bias
