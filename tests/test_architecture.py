@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import convcore
+from convcore.algorithms import CONV
 from convcore.kernels import load
 from convcore.runtime import cpu
 
@@ -165,8 +166,27 @@ def test_the_architecture_page_names_what_exists() -> None:
     page = (ROOT / "docs/architecture.md").read_text()
     for name in re.findall(r"`((?:convcore|tests|benchmarks|docs)/[\w/.*]+)`", page):
         assert list(ROOT.glob(name.rstrip("/"))), f"{name} does not exist"
-    for room in ALLOWED:
-        assert room in page
+    for pattern in ("kernels/*.pyx", "kernels/[a-z]*.pxd", "functional/_[a-z]*.py"):
+        for file in PACKAGE.glob(pattern):
+            assert f"`{file.relative_to(ROOT)}`" in page, f"{file.name} is not there"
+
+
+def table(page: str, first: str) -> dict[str, list[str]]:
+    """The cells of a table whose head begins so, by its first column."""
+    begin = page.index(f"| {first} |")
+    rows = page[begin : page.index("\n\n", begin)].splitlines()[2:]
+    cells = [row.strip("| ").split(" | ") for row in rows]
+    return {key.strip("`"): rest for key, *rest in cells}
+
+
+def test_the_architecture_page_tells_the_rules() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    rooms = {
+        room: set(re.findall(r"`([\w.]+)`", allowed))
+        for room, (_, allowed, _) in table(page, "room").items()
+    }
+    assert rooms == ALLOWED
+    assert list(table(page, "name")) == [card.name for card in CONV]
 
 
 def test_public_names_exist() -> None:

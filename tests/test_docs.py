@@ -87,6 +87,21 @@ def test_the_links_of_a_guide_exist(page: Path) -> None:
         assert (page.parent / name).is_file(), name
 
 
+def rows(page: Path, head: str) -> list[list[str]]:
+    """The cells of a table whose head begins so."""
+    table = page.read_text("utf-8").partition(head)[2].partition("\n\n")[0]
+    lines = table.splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
+
+
+def test_the_table_of_the_readme_is_what_was_measured() -> None:
+    """All of its rows, whichever library is faster."""
+    told = rows(ROOT / "README.md", "| layers | rows |")
+    measured = rows(ROOT / "benchmarks/results/core.md", "| x torch | rows |")
+    assert [row[1:] for row in told] == [row[1:5] for row in measured]
+    assert len(told) > 10
+
+
 def test_the_readme_has_two_commands_of_one_line() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     commands = re.findall(r"^python3 -m venv .*$", readme, re.MULTILINE)

@@ -4,6 +4,7 @@ One table, one test per promise.
 """
 
 from collections.abc import Callable, Iterator
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -508,10 +509,40 @@ SEVERAL: dict[str, Callable[..., Any]] = {
     "instance_norm_backward": lambda g, x, **more: F.instance_norm_backward(
         g, x, weight=channels(x)[2], **more
     ),
+    "partial_conv1d_backward": lambda g, x, **more: F.partial_conv1d_backward(
+        g, x, weights(x, (C, C, 3)), 1, 1, **more
+    ),
+    "partial_conv1d_backward mask": lambda g, x, **more: F.partial_conv1d_backward(
+        g, x, weights(x, (C, C, 3)), 1, 1, mask=x[:, :1] > 0, flip=True, **more
+    ),
+    "locally_connected1d_backward": lambda g, x, **more: F.locally_connected1d_backward(
+        g, x, weights(x, (C, C, 3, 5)), 1, 1, **more
+    ),
+    "locally_connected1d_backward reflect": lambda g, x, **more: (
+        F.locally_connected1d_backward(
+            g, x, weights(x, (C, C, 3, 5)), 1, 1, padding_mode="reflect", **more
+        )
+    ),
     "border_passthrough1d_backward": lambda g, x, **more: (
         F.border_passthrough1d_backward(g, (*g.shape[:2], 2), **more)
     ),
 }
+
+
+NUMBERS = {"mse_loss", "cross_entropy", "dropout_key"}
+VIEWS = {"flatten", "flatten_backward"}
+
+
+def test_everything_writes_into_given_memory() -> None:
+    """But what gives a number or a view; results that `needs` names are a tuple."""
+    functions = {name: getattr(F, name) for name in F.__all__ if name.islower()}
+    takes = {
+        name: signature(function).parameters for name, function in functions.items()
+    }
+    assert {name for name in takes if "out" not in takes[name]} == NUMBERS | VIEWS
+    several = {name.split()[0].replace("1d", "2d") for name in SEVERAL}
+    needs = {name for name in takes if "needs" in takes[name]}
+    assert {name.replace("1d", "2d").replace("3d", "2d") for name in needs} <= several
 
 
 @pytest.mark.parametrize("dtype", oracle.DTYPES)

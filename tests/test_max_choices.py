@@ -284,6 +284,14 @@ def test_stochastic_pooling_draws_in_proportion() -> None:
     # Five standard deviations of a share of 4000 draws are at most 0.04.
     assert np.abs(counts - np.array([0.1, 0, 0.3, 0, 0.6])).max() < 0.04
     mean = F.stochastic_pool1d_mean(x[None, None].copy(), 5)
+    for mode in ("ignore", "zeros"):
+        out = np.full_like(mean, np.nan)
+        given = x[None, None].copy()
+        back = F.stochastic_pool1d_mean(given, 5, padding_mode=mode, out=out)
+        assert back is out
+        assert_bits_equal(out, mean)
+        with pytest.raises(ValueError, match=r"^stochastic_pool1d_mean: out must not"):
+            F.stochastic_pool1d_mean(given, 1, padding_mode=mode, out=given)
     assert np.allclose(mean, (1 + 9 + 36) / 10, rtol=1e-15)
     assert abs(y.mean() - mean.flat[0]) < 0.2
     grad_x = F.stochastic_pool1d_backward(np.ones_like(y), index, (1, 1, x.size))

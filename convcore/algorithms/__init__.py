@@ -1,10 +1,11 @@
 """The algorithms, in order of preference: the one place that ranks them.
 
-`plan.select` takes the first card of a list that accepts and prefers a problem. A new
-algorithm is a kernel, a card, and one line here.
+`plan.select` takes the first card of a list that accepts and prefers a problem, or one that
+transforms, if it is estimated to be faster. A new algorithm is a kernel, a card, and one
+line here.
 """
 
-from convcore.algorithms.base import ConvAlgorithm, PoolAlgorithm
+from convcore.algorithms.base import DirectAlgorithm, PoolAlgorithm, TransformAlgorithm
 from convcore.algorithms.conv_depthwise import ConvDepthwise
 from convcore.algorithms.conv_direct import ConvDirect
 from convcore.algorithms.conv_dot import ConvDot
@@ -22,7 +23,7 @@ from convcore.algorithms.pool_max_scatter import PoolMaxScatter
 from convcore.algorithms.pool_max_turned import PoolMaxTurned
 from convcore.algorithms.pool_window import PoolWindow
 
-CONV: tuple[ConvAlgorithm, ...] = (
+CONV: tuple[DirectAlgorithm | TransformAlgorithm, ...] = (
     ConvDot(),
     ConvDepthwise(),
     ConvWinograd("winograd", 4),

@@ -44,8 +44,7 @@ class PoolMaxFlat:
             return Verdict(False, "windows of an adaptive pooling differ")
         if problem.wide:
             return Verdict(False, "padding of more than half a window")
-        numbers = problem.geometry[1:]  # seven for each axis, clipped to the input
-        kernels, strides, dilations = numbers[2::7], numbers[3::7], numbers[6::7]
+        kernels, strides, dilations = problem.clipped
         if prod(kernels) > _TAPS:
             return Verdict(False, f"more than {_TAPS} taps")
         phases = prod(strides)

@@ -40,8 +40,7 @@ class PoolMaxRows:
             return Verdict(False, "windows of an adaptive pooling differ")
         if problem.wide:
             return Verdict(False, "padding of more than half a window")
-        numbers = problem.geometry[1:]  # seven for each axis, clipped to the input
-        kernels, dilations = numbers[2::7], numbers[6::7]
+        kernels, _, dilations = problem.clipped
         if set(dilations) != {1}:
             return Verdict(False, "the dilation is not 1")
         if kernels[2] > _COLUMNS or prod(kernels) > _TAPS:
@@ -52,7 +51,7 @@ class PoolMaxRows:
 
     def prefers(self, problem: PoolProblem, direction: str) -> Verdict:
         """Prefer what takes longer to copy than to pool."""
-        kernels = problem.geometry[1:][2::7]
+        kernels, _, _ = problem.clipped
         if problem.stride[2] == 1 or kernels[0] > 1:
             return Verdict(False, "windows that share rows or slabs")
         if problem.in_extent[:2] == (1, 1):

@@ -39,8 +39,7 @@ class PoolMaxSame:
         """Accept dense windows, one element apart, as many as there are elements."""
         if 0 in problem.kernel or problem.in_extent != problem.out_extent:
             return Verdict(False, "not as many windows as elements")
-        numbers = problem.geometry[1:]
-        kernels, strides, dilations = numbers[2::7], numbers[3::7], numbers[6::7]
+        kernels, strides, dilations = problem.clipped
         if set(strides) != {1} or set(dilations) != {1}:
             return Verdict(False, "the stride or the dilation is not 1")
         rows, columns = kernels[0] * kernels[1], kernels[2]

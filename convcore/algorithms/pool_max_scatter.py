@@ -41,14 +41,14 @@ class PoolMaxScatter:
         """Accept dense windows in planes that 32 bits address."""
         if 0 in problem.kernel:
             return Verdict(False, "windows of an adaptive pooling differ")
-        numbers = problem.geometry[1:]  # seven for each axis, clipped to the input
-        if set(numbers[6::7]) != {1}:
+        kernels, _, dilations = problem.clipped
+        if set(dilations) != {1}:
             return Verdict(False, "the dilation is not 1")
         if prod(problem.in_extent) >= 2**31:
             return Verdict(False, "indices beyond 32 bits")
-        if problem.out_extent[2] > _RUN and numbers[2::7][2] > _PIECE:
+        if problem.out_extent[2] > _RUN and kernels[2] > _PIECE:
             return Verdict(False, "long windows in long rows")
-        if direction == "max_labels_dgrad" and prod(numbers[2::7]) > _TAPS:
+        if direction == "max_labels_dgrad" and prod(kernels) > _TAPS:
             return Verdict(False, f"more than {_TAPS} taps")
         return Verdict(True, "dense windows")
 

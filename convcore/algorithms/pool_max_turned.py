@@ -37,8 +37,7 @@ class PoolMaxTurned:
 
     def accepts(self, problem: PoolProblem, direction: str) -> Verdict:
         """Accept dense windows if the elements under a row of them fit the scratch."""
-        numbers = problem.geometry[1:]  # seven for each axis, clipped to the input
-        kernels, dilations = numbers[2::7], numbers[6::7]
+        kernels, _, dilations = problem.clipped
         adaptive = 0 in problem.kernel
         if not adaptive and set(dilations) != {1}:
             return Verdict(False, "the dilation is not 1")
@@ -62,7 +61,7 @@ class PoolMaxTurned:
         if problem.n * problem.c < _PLANES:
             return Verdict(False, f"fewer than {_PLANES} planes")
         cells, windows = prod(problem.in_extent), prod(problem.out_extent)
-        taps = prod(problem.geometry[1:][2::7])
+        taps = prod(problem.clipped[0])
         if max(cells, 2 * windows) > _CELLS:
             if problem.in_extent[0] > 1 and taps > _FEW and direction != "max_values":
                 return Verdict(True, "three axes in bands, every lane busy")

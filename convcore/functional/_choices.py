@@ -1,10 +1,12 @@
 """What operations do alike that pick one element of a channel by its flat index."""
 
+from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from convcore.functional._max_pooling import result_array
+from convcore.arguments import exact
 from convcore.functional._pooling import (
     Shape,
     check_gradient,
@@ -13,7 +15,7 @@ from convcore.functional._pooling import (
 )
 from convcore.functional.call import apply
 from convcore.problem import PoolProblem
-from convcore.runtime.arrays import Array, batched_shape, checked, flat
+from convcore.runtime.arrays import Array, batched_shape, checked, flat, room
 
 BEYOND = -1  # index of what lies beyond the border, and is no element of x
 
@@ -22,8 +24,7 @@ def check_planes(
     function: str, ndim: int, indices: Array, shape: Shape
 ) -> tuple[int, int, int]:
     """Raise if an index lies outside of its channel of `shape`; give the kernel's sizes."""
-    cells = int(np.prod(shape[-ndim:], dtype=object))
-    planes = int(np.prod(shape[:-ndim], dtype=object))
+    cells, planes = prod(shape[-ndim:]), prod(shape[:-ndim])
     sizes = (planes, cells, indices.size // planes if planes else 0)
     found = np.empty(1, np.int64)
     apply("pool_select", "check", sizes, indices, found, work=indices.size)
@@ -62,7 +63,7 @@ def scatter(
         indices = np.where(lost, 0, indices)
         source = np.where(lost, dtype.type(0), source)
     sizes = check_planes(function, ndim, indices, shape)
-    grad_x = result_array(function, out, shape, dtype, (grad_output, indices))
+    grad_x = room(function, out, shape, dtype, grad_output, indices)
     work = grad_x.size + grad_output.size
     apply("pool_select", "scatter_add", sizes, source, indices, grad_x, work=work)
     return grad_x
@@ -71,7 +72,15 @@ def scatter(
 def scattered_shape(
     function: str, ndim: int, pooled: Shape, window: tuple[Any, ...]
 ) -> Shape:
-    """Find the shape that max pooling with this window had made `pooled` of."""
+    """Find the shape that max pooling had made `pooled` of: once for all equal calls."""
+    make = _cached_shape if exact(window) else _new_shape
+    return make(function, ndim, pooled, window)
+
+
+def _new_shape(
+    function: str, ndim: int, pooled: Shape, window: tuple[Any, ...]
+) -> Shape:
+    """Do `scattered_shape`."""
     kernel_size, stride, padding, output_size = window
     whole, single = batched_shape(function, "x", pooled, ndim)
     lead = whole[1:2] if single else whole[:2]
@@ -120,3 +129,6 @@ def scattered_shape(
     shape = (*lead, *map(int, extents))
     PoolProblem.adaptive(function, (1, *shape[-ndim - 1 :]), 1)  # is it addressable?
     return shape
+
+
+_cached_shape = lru_cache(maxsize=1024)(_new_shape)

@@ -4,9 +4,9 @@ Each operation is one function of the rank; a transposed convolution and its gra
 are the other directions of the problem that it transposes.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,10 +70,11 @@ def forward(
     dtype = checked(function, "x", x)
     checked(function, "weight", weight, dtype)
     if flip is not False:
-        weight = _turned(function, weight, flip)
+        weight = checked_turn(function, weight, flip)
     direction: Direction = "dgrad" if transposed else "fprop"
     shapes = (x.shape, weight.shape)
-    job = job_of(function, ndim, direction, shapes, dtype, how, transposed)
+    make, state = finder(how)
+    job = make(function, ndim, shapes, dtype, how, transposed, state, direction)
     if bias is not None:
         bias = _checked_bias(function, bias, job.channels, dtype)
     if out is None:
@@ -111,20 +112,37 @@ def backward(
     dtype = checked(function, "x", x)
     checked(function, "weight", weight, dtype)
     if flip is not False:
-        weight = _turned(function, weight, flip)
+        weight = checked_turn(function, weight, flip)
     checked(function, "grad_output", grad_output, dtype)
     shapes = (x.shape, weight.shape)
-
-    def job(direction: Direction) -> Job:
-        return job_of(function, ndim, direction, shapes, dtype, how, transposed)
-
+    make, state = finder(how)
+    job = partial(make, function, ndim, shapes, dtype, how, transposed, state)
     sums = job("bgrad")
     _check_gradient(function, grad_output, x, sums.result)
     wanted = asked, (x.shape, weight.shape, (sums.channels,))
-    grad_x, grad_weight, grad_bias = places(
-        function, out, wanted, dtype, (grad_output, x, weight)
-    )
+    inputs = (grad_output, x, weight)
+    grad_x, grad_weight, grad_bias = places(function, out, wanted, dtype, inputs)
     dy = flat(grad_output, dtype)
+    write_gradients(job, (dy, x, weight), flip, transposed, (grad_x, grad_weight))
+    if grad_bias is not None:
+        run(sums.plan, dy, grad_bias)
+    return grad_x, grad_weight, grad_bias
+
+
+def write_gradients(
+    job: Callable[[Direction], Job],
+    operands: tuple[Array, Array, Array],
+    flip: bool,
+    transposed: bool,
+    grads: tuple[Array | None, Array | None],
+) -> None:
+    """Write the gradients of x and weight, where there is an array for them.
+
+    `operands` are dy, `flat`; x, and weight, which is turned already if `flip`.
+    """
+    dy, x, weight = operands
+    dtype = dy.dtype
+    grad_x, grad_weight = grads
     if grad_x is not None:
         direction: Direction = "fprop" if transposed else "dgrad"
         chosen, weights = job(direction), flat(weight, dtype)
@@ -137,48 +155,28 @@ def backward(
         found = empty(weight.shape, dtype) if flip else grad_weight
         run(job("wgrad").plan, *((dy, x) if transposed else (x, dy)), found)
         if flip:
-            np.copyto(grad_weight, _turned(function, found, flip))
-    if grad_bias is not None:
-        run(sums.plan, dy, grad_bias)
-    return grad_x, grad_weight, grad_bias
+            np.copyto(grad_weight, turned(found))
 
 
-def job_of(
-    function: str,
-    ndim: int,
-    direction: Direction,
-    shapes: tuple[tuple[int, ...], tuple[int, ...]],
-    dtype: np.dtype[Any],
-    how: tuple[Any, ...],
-    transposed: bool,
-) -> Job:
-    """Check shapes and arguments, and choose the algorithm: once for all equal calls."""
-    make = _cached_job if exact(how) else _new_job
-    return make(
-        function,
-        ndim,
-        direction,
-        shapes,
-        dtype,
-        how,
-        transposed,
-        cpu.isa(),
-        precision.current(),
-    )
+def finder(how: tuple[Any, ...]) -> tuple[Callable[..., Job], tuple[str, str]]:
+    """Give what finds the job of a direction, once for all equal calls.
+
+    And what it has to know besides the call: the instruction set and the precision.
+    """
+    return _cached_job if exact(how) else _new_job, (cpu.isa(), precision.current())
 
 
 def _new_job(
     function: str,
     ndim: int,
-    direction: Direction,
     shapes: tuple[tuple[int, ...], tuple[int, ...]],
     dtype: np.dtype[Any],
     how: tuple[Any, ...],
     transposed: bool,
-    isa: str,
-    mode: str,
+    state: tuple[str, str],
+    direction: Direction,
 ) -> Job:
-    """Do `job_of`; the instruction set and the precision are here as parts of the key."""
+    """Check shapes and arguments, and choose the algorithm; `state` is part of the key."""
     *geometry, activation, algorithm = how
     kept = algorithm == LAYER
     if kept:
@@ -243,13 +241,18 @@ def _activated(function: str, problem: ConvProblem, activation: str) -> ConvProb
     return replace(problem, relu=True)
 
 
-def _turned(function: str, weight: Array, flip: bool) -> Array:
-    """Turn a kernel around along every spatial axis if `flip`."""
+def checked_turn(function: str, weight: Array, flip: bool) -> Array:
+    """Give the weight as kernels take it: turned if `flip`, which has to be a bool."""
     if not isinstance(flip, bool):
         raise TypeError(f"{function}: flip must be a bool, got {flip!r}")
+    return turned(weight)
+
+
+def turned(weight: Array) -> Array:
+    """Turn a kernel around along every spatial axis."""
     index: tuple[Any, ...] = (..., *(slice(None, None, -1),) * (weight.ndim - 2))
-    turned: Array = weight[index]
-    return turned
+    result: Array = weight[index]
+    return result
 
 
 def _check_gradient(

@@ -7,12 +7,14 @@ stays in the caches, and pooled there without padding; gradients go the other wa
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from convcore import plan
+from convcore.arguments import exact
 from convcore.functional import _pooling
 from convcore.functional._boxes import Box, box_of, fill, fold, sources
 from convcore.functional._choices import BEYOND
@@ -21,7 +23,6 @@ from convcore.functional._pooling import (
     check_gradient,
     divisor_buffer,
     input_shape_of,
-    room,
 )
 from convcore.functional.call import run
 from convcore.problem import PoolProblem
@@ -33,6 +34,7 @@ from convcore.runtime.arrays import (
     checked,
     empty,
     flat,
+    room,
 )
 
 PART_BYTES = 1 << 20  # of channels with their borders at a time, if one has no more
@@ -66,10 +68,25 @@ def framed(
     value: float,
     plain: str = "zeros",
 ) -> Framed:
-    """Check the arguments of a pooling with a border; `window` as for `_pooling.job`.
+    """Check the arguments of a pooling with a border: once for all equal calls.
 
-    `plain` is the mode that the pooling knows by itself.
+    `window` as for `_pooling.job`; `plain` is the mode that the pooling knows by itself.
     """
+    fit = exact((mode, value, *window[:-1])) and type(window[-1]) is bool
+    make = _cached_frame if fit else _new_frame
+    return make(function, ndim, shape, window, mode, value, plain)
+
+
+def _new_frame(
+    function: str,
+    ndim: int,
+    shape: Shape,
+    window: tuple[Any, ...],
+    mode: str,
+    value: float,
+    plain: str,
+) -> Framed:
+    """Do `framed`."""
     whole, single = batched_shape(function, "x", shape, ndim)
     names = tuple(dict.fromkeys((plain, *BORDERS)))
     mode, value = bordered(function, mode, value, names)
@@ -87,6 +104,9 @@ def framed(
     )
     result = problem.y_shape[1:] if single else problem.y_shape
     return Framed(inner, box, result)
+
+
+_cached_frame = lru_cache(maxsize=1024)(_new_frame)
 
 
 def average(

@@ -10,9 +10,9 @@ import numpy as np
 from convcore.arguments import real
 from convcore.functional import _framed, _max_pooling
 from convcore.functional._boxes import fold
-from convcore.functional._pooling import check_gradient, job, room
+from convcore.functional._pooling import check_gradient, job
 from convcore.functional.call import run
-from convcore.runtime.arrays import Array, checked, empty, flat
+from convcore.runtime.arrays import Array, checked, empty, flat, room
 
 _INT64 = np.dtype(np.int64)
 _ZEROS = ("zeros", 0)  # what lies around x, and adds nothing

@@ -15,7 +15,7 @@ from convcore.functional._pooling import (
 )
 from convcore.functional.call import run
 from convcore.runtime import buffers
-from convcore.runtime.arrays import Array, check_out, checked, empty, flat
+from convcore.runtime.arrays import Array, check_out, checked, empty, flat, room
 
 _TAPS = 256  # whose numbers are bytes
 _BYTE, _INDEX = np.dtype(np.uint8), np.dtype(np.int64)
@@ -35,7 +35,7 @@ def max_pool(
     dtype = checked(function, "x", x)
     direction = "max_values" if labels is None else _DIRECTIONS[labels.char]
     task = job(function, ndim, direction, (x.shape, dtype), window, adaptive)
-    y = result_array(function, out, task.result, dtype, (x,))
+    y = room(function, out, task.result, dtype, x)
     found = None if labels is None else buffers.empty(task.result, labels)
     run(task.plan, flat(x, dtype), y, found)
     return y, found
@@ -121,17 +121,3 @@ def outside(
         f"{function}: indices must each lie in their own window of a channel "
         f"{channel}, got {indices[where]} at {where}"
     )
-
-
-def result_array(
-    function: str,
-    out: Array | None,
-    shape: Shape,
-    dtype: np.dtype[Any],
-    inputs: tuple[Array, ...],
-) -> Array:
-    """Give `out`, checked, or a fresh array."""
-    if out is None:
-        return empty(shape, dtype)
-    check_out(function, out, shape, dtype, inputs)
-    return out

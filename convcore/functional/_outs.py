@@ -44,27 +44,6 @@ def places(
     )
 
 
-def moved(
-    function: str,
-    out: Any,
-    results: Outs,
-    inputs: Sequence[Array | None],
-) -> Outs:
-    """Copy results to `out` where it has a place for them, and give what holds them."""
-    if out is None:
-        return results
-    shapes = [None if result is None else result.shape for result in results]
-    dtypes = [result.dtype for result in results if result is not None]
-    _check(function, out, shapes, (dtypes or [np.dtype(np.float32)])[0], inputs)
-    for given, result in zip(out, results, strict=True):
-        if given is not None and result is not None:
-            np.copyto(given, result)
-    return tuple(
-        result if given is None else given
-        for given, result in zip(out, results, strict=True)
-    )
-
-
 def _check(
     function: str,
     out: Any,

@@ -15,10 +15,9 @@ from convcore.runtime.arrays import (
     NAMES,
     Array,
     batched_shape,
-    check_out,
     checked,
-    empty,
     flat,
+    room,
 )
 
 Shape = tuple[int, ...]
@@ -159,20 +158,6 @@ def _divisor_buffer(divisor: int, count_include_pad: bool) -> Array:
     buffer = np.array([divisor, count_include_pad], _INT64)
     buffer.flags.writeable = False
     return buffer
-
-
-def room(
-    function: str,
-    out: Array | None,
-    shape: Shape,
-    dtype: np.dtype[Any],
-    *inputs: Array,
-) -> Array:
-    """Give the array to write to: `out` if it fits, or a new one."""
-    if out is None:
-        return empty(shape, dtype)
-    check_out(function, out, shape, dtype, inputs)
-    return out
 
 
 def average(

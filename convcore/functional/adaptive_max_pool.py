@@ -1,5 +1,6 @@
 """Maxima over windows that follow from the shapes: global and adaptive max pooling."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from convcore.functional import _max_pooling
 from convcore.functional._choices import scatter
 from convcore.functional.adaptive_pool import OutputSize
 from convcore.functional.call import apply
-from convcore.runtime.arrays import Array, batched_shape, checked, flat
+from convcore.runtime.arrays import Array, batched_shape, checked, flat, room
 
 __all__ = [
     "adaptive_max_pool1d",
@@ -375,9 +376,9 @@ def _global(
             f"{function}: every extent of x but the batch must be >= 1, got {x.shape}"
         )
     shape = (*x.shape[: x.ndim - ndim], *(1,) * ndim)
-    y = _max_pooling.result_array(function, out, shape, dtype, (x,))
+    y = room(function, out, shape, dtype, x)
     indices = np.empty(shape, _INT64) if return_indices else None
-    sizes = (y.size, int(np.prod(whole[2:])), 1)
+    sizes = (y.size, prod(whole[2:]), 1)
     apply("pool_select", "maxima", sizes, flat(x, dtype), y, indices, work=x.size)
     return y if indices is None else (y, indices)
 

@@ -12,7 +12,6 @@ from convcore.functional._pooling import (
     Shape,
     check_gradient,
     input_shape_of,
-    room,
 )
 from convcore.functional.call import apply
 from convcore.problem import Size
@@ -23,7 +22,7 @@ from convcore.problem.rules import (
     fold,
     sizes,
 )
-from convcore.runtime.arrays import Array, batched_shape, checked, flat
+from convcore.runtime.arrays import Array, batched_shape, checked, flat, room
 
 __all__ = [
     "blur_pool1d",

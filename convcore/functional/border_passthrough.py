@@ -7,13 +7,7 @@ import numpy as np
 from convcore.arguments import integer
 from convcore.functional._border import Box, around
 from convcore.functional._outs import Outs, places
-from convcore.runtime.arrays import (
-    Array,
-    batched_shape,
-    check_out,
-    checked,
-    empty,
-)
+from convcore.runtime.arrays import Array, batched_shape, checked, room
 
 __all__ = [
     "border_passthrough1d",
@@ -155,15 +149,12 @@ def _forward(
     dtype = checked(function, "x", x)
     checked(function, "inner", inner, dtype)
     box = _box(function, ndim, "x", x.shape, inner.shape)
-    if out is None:
-        out = empty(x.shape, dtype)
-    else:
-        check_out(function, out, x.shape, dtype, (x, inner))
+    y = room(function, out, x.shape, dtype, x, inner)
     for slab in around(box, x.shape[-ndim:]):
         place: tuple[Any, ...] = (..., *slab)
-        out[place] = x[place]
-    out[_middle(box)] = inner
-    return out
+        y[place] = x[place]
+    y[_middle(box)] = inner
+    return y
 
 
 def _backward(

@@ -13,7 +13,7 @@ from convcore.functional._pooling import (
     input_shape_of,
     job,
 )
-from convcore.runtime.arrays import Array, checked, flat
+from convcore.runtime.arrays import Array, checked, flat, room
 
 __all__ = ["channel_max_pool", "channel_max_pool_backward"]
 
@@ -82,7 +82,7 @@ def channel_max_pool(
     window = window_of(name, kernel_size, stride)
     rows = job(name, 2, "max_values", (image, dtype), window).result[2]
     shape = (x.shape[0], rows, *x.shape[2:])
-    y = _max_pooling.result_array(name, out, shape, dtype, (x,))
+    y = room(name, out, shape, dtype, x)
     labels = _INT64 if return_indices else None
     view = y.reshape(image[0], 1, rows, image[3])
     source = flat(x, dtype).reshape(image)
@@ -150,7 +150,7 @@ def channel_max_pool_backward(
         )
     places = indices.reshape(pooled) * image[3] + np.arange(image[3])
     gradient = (flat(grad_output, dtype).reshape(pooled), places, image)
-    grad_x = _max_pooling.result_array(name, out, shape, dtype, (grad_output, indices))
+    grad_x = room(name, out, shape, dtype, grad_output, indices)
     _max_pooling.max_pool_backward(name, 2, gradient, window, grad_x.reshape(image))
     return grad_x
 

@@ -9,12 +9,11 @@ from convcore.functional._pooling import (
     divisor_buffer,
     input_shape_of,
     job,
-    room,
 )
 from convcore.functional.call import run
 from convcore.problem import Padding
 from convcore.problem.rules import paddings, sizes
-from convcore.runtime.arrays import Array, checked, flat
+from convcore.runtime.arrays import Array, checked, flat, room
 
 __all__ = ["channel_avg_pool", "channel_avg_pool_backward"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from convcore.functional._checks import GRADIENTS
 from convcore.functional._convolution import Grads, backward, forward
-from convcore.functional._outs import Outs, moved
+from convcore.functional._outs import Outs
 from convcore.functional.partial_conv import renormalised, renormalised_backward
 from convcore.problem import Padding, Size
 from convcore.runtime.arrays import Array
@@ -332,6 +332,4 @@ def _gradients(
     flip, border = kernel
     if border is None:
         return backward(function, ndim, operands, how, flip, out=out)
-    grads = renormalised_backward(function, ndim, operands, how, flip, border)
-    grad_x, grad_weight, grad_bias = moved(function, out, grads, operands[:3])
-    return grad_x, grad_weight, grad_bias
+    return renormalised_backward(function, ndim, operands, how, flip, border, out)

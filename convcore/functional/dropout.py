@@ -21,7 +21,7 @@ from convcore.functional._elementwise import bits, check_place
 from convcore.functional.call import apply, single
 from convcore.problem.rules import check_addressable
 from convcore.runtime import cpu
-from convcore.runtime.arrays import Array, checked, like, ready
+from convcore.runtime.arrays import Array, checked, like, ready, room
 from convcore.runtime.threads import team
 
 __all__ = [
@@ -175,7 +175,9 @@ def dropout_key(rng: Seed) -> int:
     return int.from_bytes(generator("dropout_key", rng).bytes(8), "little")
 
 
-def dropout_mask(shape: tuple[int, ...], key: int, p: float = 0.5) -> Mask:
+def dropout_mask(
+    shape: tuple[int, ...], key: int, p: float = 0.5, *, out: Mask | None = None
+) -> Mask:
     """Tell what `keyed_dropout` keeps.
 
     Parameters
@@ -186,6 +188,8 @@ def dropout_mask(shape: tuple[int, ...], key: int, p: float = 0.5) -> Mask:
         From 0 to 2**64 - 1.
     p : float
         Probability of a zero, 0 <= p <= 1.
+    out : shape, bool, optional
+        Where to write the mask.
 
     Returns
     -------
@@ -195,7 +199,7 @@ def dropout_mask(shape: tuple[int, ...], key: int, p: float = 0.5) -> Mask:
     Raises
     ------
     ValueError, TypeError
-        When the shape, the key or p are not legal.
+        When the shape, the key or p are not legal, or `out` does not fit.
 
     Examples
     --------
@@ -209,7 +213,7 @@ def dropout_mask(shape: tuple[int, ...], key: int, p: float = 0.5) -> Mask:
     extents = tuple(integer(name, "shape", extent, 0) for extent in shape)
     check_addressable(name, "the mask", extents)
     probability, number = share(name, "p", p), _key(name, key)
-    mask = np.empty(extents, np.bool_)
+    mask = room(name, out, extents, _BOOL)
     sizes = _sizes(prod(extents), number, probability)
     if sizes is None:
         mask.fill(False)

@@ -7,10 +7,9 @@ import numpy as np
 
 from convcore.arguments import Seed, boolean, generator, real
 from convcore.functional._choices import scatter
-from convcore.functional._max_pooling import result_array
 from convcore.functional.call import apply
 from convcore.problem import PoolProblem, Size
-from convcore.runtime.arrays import Array, batched_shape, checked, flat
+from convcore.runtime.arrays import Array, batched_shape, checked, flat, room
 
 __all__ = [
     "fractional_max_pool1d",
@@ -44,9 +43,7 @@ def fractional_max_pool1d(
     (1, 2, 6)
     """
     sizes = (kernel_size, output_size, output_ratio)
-    y, found = _fractional("fractional_max_pool1d", 1, x, sizes, rng, out)
-    boolean("fractional_max_pool1d", "return_indices", return_indices)
-    return (y, found) if return_indices else y
+    return _fractional("fractional_max_pool1d", 1, x, sizes, rng, return_indices, out)
 
 
 def fractional_max_pool2d(
@@ -112,9 +109,7 @@ def fractional_max_pool2d(
     (1, 1, 4, 4)
     """
     sizes = (kernel_size, output_size, output_ratio)
-    y, found = _fractional("fractional_max_pool2d", 2, x, sizes, rng, out)
-    boolean("fractional_max_pool2d", "return_indices", return_indices)
-    return (y, found) if return_indices else y
+    return _fractional("fractional_max_pool2d", 2, x, sizes, rng, return_indices, out)
 
 
 def fractional_max_pool3d(
@@ -139,9 +134,7 @@ def fractional_max_pool3d(
     (1, 2, 6, 6, 6)
     """
     sizes = (kernel_size, output_size, output_ratio)
-    y, found = _fractional("fractional_max_pool3d", 3, x, sizes, rng, out)
-    boolean("fractional_max_pool3d", "return_indices", return_indices)
-    return (y, found) if return_indices else y
+    return _fractional("fractional_max_pool3d", 3, x, sizes, rng, return_indices, out)
 
 
 def fractional_max_pool1d_backward(
@@ -287,9 +280,11 @@ def _fractional(
     x: Array,
     sizes: tuple[Any, Any, Any],
     rng: Seed,
+    return_indices: bool,
     out: Array | None,
-) -> tuple[Array, Array]:
+) -> Any:
     """Do `fractional_max_pool` in any rank."""
+    boolean(function, "return_indices", return_indices)
     draw = generator(function, rng)
     dtype = checked(function, "x", x)
     whole, _ = batched_shape(function, "x", x.shape, ndim)
@@ -298,7 +293,7 @@ def _fractional(
     starts = starts_of(whole[2:], kernel, outputs, draw.random((planes, ndim)))
     folded = np.zeros((planes, 3 - ndim), np.int64)
     starts = np.ascontiguousarray(np.concatenate([folded, starts], axis=1))
-    y = result_array(function, out, (*x.shape[:-ndim], *outputs), dtype, (x,))
+    y = room(function, out, (*x.shape[:-ndim], *outputs), dtype, x)
     found = np.empty(y.shape, np.int64)
     ones = (1, 1, 1, 1, 0, 0, 1) * (3 - ndim)
     geometry = (planes, *ones)
@@ -308,4 +303,4 @@ def _fractional(
     apply(
         "pool_draw", "fractional", geometry, flat(x, dtype), starts, y, found, work=work
     )
-    return y, found
+    return (y, found) if return_indices else y

@@ -6,13 +6,13 @@ row.
 """
 
 from collections.abc import Collection
+from functools import partial
 from math import prod
 
 from convcore.functional._checks import needed
-from convcore.functional._convolution import job_of
+from convcore.functional._convolution import finder
 from convcore.functional._outs import Outs, places
 from convcore.functional.call import run
-from convcore.functional.conv import conv1d_backward
 from convcore.runtime.arrays import Array, check_out, empty, ready
 
 # stride, padding, dilation, groups, activation, algorithm
@@ -68,7 +68,8 @@ def linear(
             )
     leading = x.shape[:-1]
     shapes = ((prod(leading), features, 1), (outputs, features, 1))
-    job = job_of("linear", 1, "fprop", shapes, x.dtype, _DENSE, False)
+    make, state = finder(_DENSE)
+    job = make("linear", 1, shapes, x.dtype, _DENSE, False, state, "fprop")
     shape = (*leading, outputs)
     if out is None:
         out = empty(shape, x.dtype)
@@ -130,19 +131,17 @@ def linear_backward(
             f"{(*x.shape[:-1], weight.shape[0])}, got {grad_output.shape}"
         )
     rows, (outputs, features) = prod(x.shape[:-1]), weight.shape
-    shapes = (x.shape, weight.shape, (outputs,))
-    grad_x, grad_weight, grad_bias = places(name, out, (asked, shapes), x.dtype, inputs)
-    conv1d_backward(
-        grad_output.reshape(rows, outputs, 1),
-        x.reshape(rows, features, 1),
-        weight[:, :, None],
-        needs=needs,
-        out=(
-            None if grad_x is None else grad_x.reshape(rows, features, 1),
-            None if grad_weight is None else grad_weight[:, :, None],
-            grad_bias,
-        ),
-    )
+    wanted = asked, (x.shape, weight.shape, (outputs,))
+    grad_x, grad_weight, grad_bias = places(name, out, wanted, x.dtype, inputs)
+    shapes = ((rows, features, 1), (outputs, features, 1))
+    make, state = finder(_DENSE)
+    job = partial(make, name, 1, shapes, x.dtype, _DENSE, False, state)
+    if grad_x is not None:
+        run(job("dgrad").plan, grad_output, weight, None, grad_x)
+    if grad_weight is not None:
+        run(job("wgrad").plan, x, grad_output, grad_weight)
+    if grad_bias is not None:
+        run(job("bgrad").plan, grad_output, grad_bias)
     return grad_x, grad_weight, grad_bias
 
 

@@ -1,5 +1,6 @@
 """Locally connected layers: convolutions whose weights are not shared between places."""
 
+from array import array
 from collections.abc import Collection
 from dataclasses import replace
 from functools import lru_cache
@@ -11,6 +12,7 @@ import numpy as np
 from convcore.arguments import exact
 from convcore.functional._boxes import Box, box_of, fill, fold
 from convcore.functional._checks import GRADIENTS, needed
+from convcore.functional._outs import Outs, places
 from convcore.functional.call import apply
 from convcore.plan import operation
 from convcore.problem import ConvProblem, Padding, Size, Triple
@@ -18,11 +20,11 @@ from convcore.runtime import cpu, workspace
 from convcore.runtime.arrays import (
     Array,
     batched_shape,
-    check_out,
     checked,
     empty,
     flat,
     ready,
+    room,
 )
 
 __all__ = [
@@ -40,8 +42,10 @@ _FPROP, _DGRAD, _WGRAD = range(3)  # as in kernels/conv_local.pyx
 class Job(NamedTuple):
     """What the shapes of a call decide."""
 
-    problem: ConvProblem  # over the box, if there is one
+    seen: tuple[int, ...]  # shape of x with what windows see around it
     result: tuple[int, ...]  # shape of y, without a batch where x has none
+    sizes: "tuple[array[int], ...]"  # of the kernel, for each direction
+    work: int
     scalars: int  # of scratch, for each thread
     box: Box | None  # x and what lies around it, if that is not zeros
 
@@ -151,6 +155,7 @@ def locally_connected1d_backward(
     padding_mode: str = "zeros",
     padding_value: float = 0,
     needs: Collection[str] = GRADIENTS,
+    out: Outs | None = None,
 ) -> Grads:
     """Compute the gradients of `locally_connected1d`: see that for two axes.
 
@@ -163,7 +168,7 @@ def locally_connected1d_backward(
     """
     operands = (grad_output, x, weight, needs)
     how = (stride, padding, dilation, 1, padding_mode, padding_value)
-    return _backward("locally_connected1d_backward", 1, operands, how)
+    return _backward("locally_connected1d_backward", 1, operands, how, out)
 
 
 def locally_connected2d_backward(
@@ -177,6 +182,7 @@ def locally_connected2d_backward(
     padding_mode: str = "zeros",
     padding_value: float = 0,
     needs: Collection[str] = GRADIENTS,
+    out: Outs | None = None,
 ) -> Grads:
     """Compute the gradients of `locally_connected2d` with respect to x, weight and bias.
 
@@ -188,6 +194,8 @@ def locally_connected2d_backward(
         What `locally_connected2d` was called with.
     needs : collection of "x", "weight", "bias"
         Which gradients to compute.
+    out : tuple of (array or None), optional
+        Where to write the three results, in their order; None for new memory.
 
     Returns
     -------
@@ -216,7 +224,7 @@ def locally_connected2d_backward(
     """
     operands = (grad_output, x, weight, needs)
     how = (stride, padding, dilation, 1, padding_mode, padding_value)
-    return _backward("locally_connected2d_backward", 2, operands, how)
+    return _backward("locally_connected2d_backward", 2, operands, how, out)
 
 
 def _forward(
@@ -237,12 +245,9 @@ def _forward(
                 f"{function}: bias must have shape {job.result[-ndim - 1 :]}, one for "
                 f"each output, got {bias.shape}"
             )
-    if out is None:
-        out = empty(job.result, dtype)
-    else:
-        check_out(function, out, job.result, dtype, (x, weight, bias))
-    _run(_FPROP, job, _seen(job, flat(x, dtype)), flat(weight, dtype), bias, out)
-    return out
+    y = room(function, out, job.result, dtype, x, weight, bias)
+    _run(_FPROP, job, _seen(job, flat(x, dtype)), flat(weight, dtype), bias, y)
+    return y
 
 
 def _backward(
@@ -250,10 +255,11 @@ def _backward(
     ndim: int,
     operands: tuple[Array, Array, Array, Collection[str]],
     how: tuple[Any, ...],
+    out: Outs | None,
 ) -> Grads:
     """Write the gradients that are needed."""
     grad_output, x, weight, needs = operands
-    needs_x, needs_weight, needs_bias = needed(function, needs)
+    asked = needed(function, needs)
     dtype = checked(function, "x", x)
     checked(function, "weight", weight, dtype)
     checked(function, "grad_output", grad_output, dtype)
@@ -263,21 +269,22 @@ def _backward(
             f"{function}: grad_output must have the result's shape {job.result}, got "
             f"{grad_output.shape}"
         )
-    grad_x = grad_weight = grad_bias = None
+    wanted = asked, (x.shape, weight.shape, job.result[-ndim - 1 :])
+    grad_x, grad_weight, grad_bias = places(
+        function, out, wanted, dtype, (grad_output, x, weight)
+    )
     dy = flat(grad_output, dtype)
-    if needs_x:
-        grad_x = empty(x.shape, dtype)
-        given = grad_x if job.box is None else empty(job.problem.x_shape, dtype)
+    if grad_x is not None:
+        given = grad_x if job.box is None else empty(job.seen, dtype)
         _run(_DGRAD, job, dy, flat(weight, dtype), None, given)
         if job.box is not None:
             fold(
                 job.box, _planes(given, job.box.extent), _planes(grad_x, job.box.inside)
             )
-    if needs_weight:
-        grad_weight = empty(weight.shape, dtype)
+    if grad_weight is not None:
         _run(_WGRAD, job, _seen(job, flat(x, dtype)), dy, None, grad_weight)
-    if needs_bias:
-        grad_bias = _over_samples(dy.reshape(-1, *job.result[-ndim - 1 :]))
+    if grad_bias is not None:
+        _add_samples(dy.reshape(-1, *job.result[-ndim - 1 :]), grad_bias)
     return grad_x, grad_weight, grad_bias
 
 
@@ -285,7 +292,7 @@ def _seen(job: Job, x: Array) -> Array:
     """Give all of x that windows see."""
     if job.box is None:
         return x
-    seen = empty(job.problem.x_shape, x.dtype)
+    seen = empty(job.seen, x.dtype)
     fill(job.box, _planes(x, job.box.inside), _planes(seen, job.box.extent))
     return seen
 
@@ -296,13 +303,11 @@ def _planes(array: Array, extent: Triple) -> Array:
 
 
 @np.errstate(all="ignore")
-def _over_samples(grads: Array) -> Array:
-    """Add up the samples, in order."""
-    total = empty(grads.shape[1:], grads.dtype)
+def _add_samples(grads: Array, total: Array) -> None:
+    """Write the sum over the samples, added in order."""
     total.fill(0)
     for grad in grads:
         np.add(total, grad, out=total)
-    return total
 
 
 def _run(direction: int, job: Job, *buffers: Array | None) -> None:
@@ -312,9 +317,9 @@ def _run(direction: int, job: Job, *buffers: Array | None) -> None:
     apply(
         _MODULE,
         "run",
-        (*job.problem.geometry, direction),
+        job.sizes[direction],
         *buffers,
-        work=job.problem.macs,
+        work=job.work,
         scratch=workspace.ALIGNMENT,
         of_each=job.scalars * first.itemsize,
     )
@@ -367,13 +372,10 @@ def _new_job(
             dilation=box.dilation,
             padding=((0, 0),) * 3,
         )
-    scalars = operation(_MODULE, "scratch_scalars")(_integers(problem))
+    sizes = [array("q", (*problem.geometry, way)) for way in (_FPROP, _DGRAD, _WGRAD)]
+    scalars = operation(_MODULE, "scratch_scalars")(array("q", problem.geometry))
     result = problem.y_shape[1:] if single else problem.y_shape
-    return Job(problem, result, scalars, box)
+    return Job(problem.x_shape, result, tuple(sizes), problem.macs, scalars, box)
 
 
 _cached_job = lru_cache(maxsize=1024)(_new_job)
-
-
-def _integers(problem: ConvProblem) -> Any:
-    return np.array(problem.geometry, np.int64)

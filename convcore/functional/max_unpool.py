@@ -8,11 +8,10 @@ from convcore.functional._choices import (
     check_planes,
     scattered_shape,
 )
-from convcore.functional._max_pooling import result_array
 from convcore.functional._pooling import check_gradient, index_array
 from convcore.functional.call import apply
 from convcore.problem import Size
-from convcore.runtime.arrays import Array, checked, flat
+from convcore.runtime.arrays import Array, checked, flat, room
 
 __all__ = [
     "max_unpool1d",
@@ -208,7 +207,7 @@ def _max_unpool(
     indices = index_array(function, indices, x, "x")
     shape = scattered_shape(function, ndim, x.shape, window)
     sizes = check_planes(function, ndim, indices, shape)
-    y = result_array(function, out, shape, dtype, (x, indices))
+    y = room(function, out, shape, dtype, x, indices)
     work = x.size + y.size
     apply("pool_select", "put", sizes, flat(x, dtype), indices, y, work=work)
     return y
@@ -234,7 +233,7 @@ def _max_unpool_backward(
             f"{indices.shape} and {grad_output.shape}"
         )
     sizes = check_planes(function, ndim, indices, grad_output.shape)
-    grad_x = result_array(function, out, indices.shape, dtype, (grad_output, indices))
+    grad_x = room(function, out, indices.shape, dtype, grad_output, indices)
     seen = np.empty(grad_output.shape, np.uint8)
     work = grad_output.size + grad_x.size
     source = flat(grad_output, dtype)

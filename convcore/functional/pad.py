@@ -5,12 +5,11 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
-from convcore.functional._pooling import room
 from convcore.functional._sides import frame
 from convcore.functional.call import apply
 from convcore.problem.border import Border, border, check_reflect, constant
 from convcore.problem.rules import Pair, check_addressable, fold, integer
-from convcore.runtime.arrays import Array, checked, flat
+from convcore.runtime.arrays import Array, checked, flat, room
 
 __all__ = ["pad", "pad_backward"]
 

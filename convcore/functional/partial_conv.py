@@ -1,6 +1,7 @@
 """Partial convolution: only what is real counts, and sums are scaled up to all taps."""
 
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,17 @@ from convcore.functional import _convolution
 from convcore.functional._border import Scale, around, border_scale
 from convcore.functional._checks import GRADIENTS, needed
 from convcore.functional._convolution import Grads
+from convcore.functional._outs import Outs, places
+from convcore.functional.call import run
 from convcore.problem import ConvProblem, Padding, Size
-from convcore.runtime.arrays import Array, batched_shape, check_out, checked, empty
+from convcore.runtime.arrays import (
+    Array,
+    batched_shape,
+    check_out,
+    checked,
+    empty,
+    flat,
+)
 
 __all__ = [
     "partial_conv1d",
@@ -159,6 +169,7 @@ def partial_conv1d_backward(
     mask: Array | None = None,
     flip: bool = False,
     needs: Collection[str] = GRADIENTS,
+    out: Outs | None = None,
     algorithm: str = "auto",
 ) -> Grads:
     """Compute the gradients of `partial_conv1d`: see those for two axes.
@@ -171,7 +182,7 @@ def partial_conv1d_backward(
     """
     how = (stride, padding, dilation, groups, "zeros", 0, None, algorithm)
     operands = (grad_output, x, weight, needs)
-    return _backward("partial_conv1d_backward", 1, operands, how, flip, mask)
+    return _backward("partial_conv1d_backward", 1, operands, how, flip, mask, out)
 
 
 def partial_conv2d_backward(
@@ -186,6 +197,7 @@ def partial_conv2d_backward(
     mask: Array | None = None,
     flip: bool = False,
     needs: Collection[str] = GRADIENTS,
+    out: Outs | None = None,
     algorithm: str = "auto",
 ) -> Grads:
     """Compute the gradients of `partial_conv2d` with respect to x, weight and bias.
@@ -198,6 +210,8 @@ def partial_conv2d_backward(
         What `partial_conv2d` was called with.
     needs : collection of "x", "weight", "bias"
         Which gradients to compute.
+    out : tuple of (array or None), optional
+        Where to write the three results, in their order; None for new memory.
 
     Returns
     -------
@@ -218,7 +232,7 @@ def partial_conv2d_backward(
     """
     how = (stride, padding, dilation, groups, "zeros", 0, None, algorithm)
     operands = (grad_output, x, weight, needs)
-    return _backward("partial_conv2d_backward", 2, operands, how, flip, mask)
+    return _backward("partial_conv2d_backward", 2, operands, how, flip, mask, out)
 
 
 def partial_conv3d_backward(
@@ -233,6 +247,7 @@ def partial_conv3d_backward(
     mask: Array | None = None,
     flip: bool = False,
     needs: Collection[str] = GRADIENTS,
+    out: Outs | None = None,
     algorithm: str = "auto",
 ) -> Grads:
     """Compute the gradients of `partial_conv3d`: see those for two axes.
@@ -246,7 +261,7 @@ def partial_conv3d_backward(
     """
     how = (stride, padding, dilation, groups, "zeros", 0, None, algorithm)
     operands = (grad_output, x, weight, needs)
-    return _backward("partial_conv3d_backward", 3, operands, how, flip, mask)
+    return _backward("partial_conv3d_backward", 3, operands, how, flip, mask, out)
 
 
 def renormalised(
@@ -270,10 +285,11 @@ def renormalised_backward(
     how: tuple[Any, ...],
     flip: bool,
     border: str,
+    out: Outs | None,
 ) -> Grads:
     """Do the backward pass of that."""
     check_border(function, border, *how[4:7:2])
-    return _backward(function, ndim, operands, how, flip, None)
+    return _backward(function, ndim, operands, how, flip, None, out)
 
 
 def check_border(
@@ -332,34 +348,39 @@ def _backward(
     how: tuple[Any, ...],
     flip: bool,
     mask: Array | None,
+    out: Outs | None,
 ) -> Grads:
     """Scale the gradient of y, and take the gradients of the convolution from it."""
     grad_output, x, weight, needs = operands
-    needs_x, needs_weight, needs_bias = needed(function, needs)
+    asked = needed(function, needs)
     dtype = checked(function, "x", x)
     checked(function, "grad_output", grad_output, dtype)
     problem = _problem(function, ndim, x, weight, how)
     real = None if mask is None else _real(function, mask, x, problem)
-    shape = problem.y_shape[problem.ndim + 2 - x.ndim :]
+    if flip is not False:
+        weight = _convolution.checked_turn(function, weight, flip)
+    make, state = _convolution.finder(how)
+    shapes = (x.shape, weight.shape)
+    job = partial(make, function, ndim, shapes, dtype, how, False, state)
+    shape = job("bgrad").result
     _convolution._check_gradient(function, grad_output, x, shape)
+    wanted = asked, (x.shape, weight.shape, (problem.oc,))
+    grad_x, grad_weight, grad_bias = places(
+        function, out, wanted, dtype, (grad_output, x, weight, mask)
+    )
     seen = x if real is None else _hidden(x, real)
     scale = scale_of(problem, dtype, real)
     scaled = empty(problem.y_shape, dtype)
     np.copyto(scaled, grad_output.reshape(problem.y_shape))
-    grad_bias = None
-    if needs_bias:  # of what the bias was added to
+    if grad_bias is not None:  # of what the bias was added to
         summed = grad_output
         if scale.holes:
             summed = scaled.copy()
             np.copyto(summed, 0, where=scale.ratio == 0)
-        operands = (summed.reshape(shape), seen, weight, ["bias"])
-        grad_bias = _convolution.backward(function, ndim, operands, how, flip)[2]
+        run(job("bgrad").plan, flat(summed, dtype), grad_bias)
     apply_scale(scaled, scale, None)
-    wanted = [
-        n for n, want in zip(GRADIENTS, (needs_x, needs_weight), strict=False) if want
-    ]
-    operands = (scaled.reshape(shape), seen, weight, wanted)
-    grad_x, grad_weight, _ = _convolution.backward(function, ndim, operands, how, flip)
+    sums = (scaled, seen, weight)
+    _convolution.write_gradients(job, sums, flip, False, (grad_x, grad_weight))
     if grad_x is not None and real is not None:
         np.copyto(grad_x.reshape(problem.x_shape), 0, where=~real)
     return grad_x, grad_weight, grad_bias

@@ -10,7 +10,7 @@ from convcore.arguments import integer
 from convcore.functional._checks import GRADIENTS, needed
 from convcore.functional._outs import Outs, places
 from convcore.functional.call import apply
-from convcore.runtime.arrays import Array, check_out, checked, empty, ready
+from convcore.runtime.arrays import Array, checked, empty, ready, room
 
 __all__ = ["Connections", "sparse_linear", "sparse_linear_backward"]
 
@@ -122,16 +122,13 @@ def sparse_linear(
                 f"{name}: bias must have shape ({table.outputs},), got {bias.shape}"
             )
     shape = (*x.shape[:-1], table.outputs)
-    if out is None:
-        out = empty(shape, dtype)
-    else:
-        check_out(name, out, shape, dtype, (x, weight, bias))
+    y = room(name, out, shape, dtype, x, weight, bias)
     source = _lanes(x, dtype)
     sums = empty((table.outputs, source.shape[1]), dtype)
     entries = (table.start, table.index, None)
     _gather((table.outputs, table.inputs), entries, weight, source, bias, sums)
-    np.copyto(out.reshape(-1, table.outputs), sums.T)
-    return out
+    np.copyto(y.reshape(-1, table.outputs), sums.T)
+    return y
 
 
 def sparse_linear_backward(

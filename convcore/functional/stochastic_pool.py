@@ -8,12 +8,11 @@ import numpy as np
 from convcore.arguments import Seed, generator
 from convcore.functional import _framed
 from convcore.functional._choices import scatter
-from convcore.functional._max_pooling import result_array
 from convcore.functional._pooling import average, divisor_buffer
 from convcore.functional.call import apply, run
 from convcore.problem import Padding, PoolProblem, Size
 from convcore.problem.border import BORDERS, border
-from convcore.runtime.arrays import Array, batched_shape, checked, flat
+from convcore.runtime.arrays import Array, batched_shape, checked, flat, room
 
 __all__ = [
     "stochastic_pool1d",
@@ -163,6 +162,7 @@ def stochastic_pool1d_mean(
     *,
     padding_mode: str = "ignore",
     padding_value: float = 0,
+    out: Array | None = None,
 ) -> Array:
     """Take the mean of what `stochastic_pool1d` may draw; as with two axes.
 
@@ -174,7 +174,7 @@ def stochastic_pool1d_mean(
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
     around = (padding_mode, padding_value)
-    return _mean("stochastic_pool1d_mean", 1, x, window, around)
+    return _mean("stochastic_pool1d_mean", 1, x, window, around, out)
 
 
 def stochastic_pool2d_mean(
@@ -186,12 +186,13 @@ def stochastic_pool2d_mean(
     *,
     padding_mode: str = "ignore",
     padding_value: float = 0,
+    out: Array | None = None,
 ) -> Array:
     """Take the mean of what `stochastic_pool2d` may draw, for inference.
 
     Parameters
     ----------
-    x, kernel_size, stride, padding, ceil_mode, padding_mode, padding_value
+    x, kernel_size, stride, padding, ceil_mode, padding_mode, padding_value, out
         As in `stochastic_pool2d`.
 
     Returns
@@ -218,7 +219,7 @@ def stochastic_pool2d_mean(
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
     around = (padding_mode, padding_value)
-    return _mean("stochastic_pool2d_mean", 2, x, window, around)
+    return _mean("stochastic_pool2d_mean", 2, x, window, around, out)
 
 
 def stochastic_pool3d_mean(
@@ -230,6 +231,7 @@ def stochastic_pool3d_mean(
     *,
     padding_mode: str = "ignore",
     padding_value: float = 0,
+    out: Array | None = None,
 ) -> Array:
     """Take the mean of what `stochastic_pool3d` may draw; as with two axes.
 
@@ -241,7 +243,7 @@ def stochastic_pool3d_mean(
     """
     window = (kernel_size, stride, padding, 1, ceil_mode)
     around = (padding_mode, padding_value)
-    return _mean("stochastic_pool3d_mean", 3, x, window, around)
+    return _mean("stochastic_pool3d_mean", 3, x, window, around, out)
 
 
 def stochastic_pool1d_backward(
@@ -350,7 +352,7 @@ def _stochastic(
     whole, single = batched_shape(function, "x", x.shape, ndim)
     problem = PoolProblem.pool(function, whole, *window)
     shape = problem.y_shape[1:] if single else problem.y_shape
-    y = result_array(function, out, shape, dtype, (x,))
+    y = room(function, out, shape, dtype, x)
     found = np.empty(shape, np.int64)
     _draw(problem, flat(x, dtype), draw.random(shape, dtype), y, found)
     return y, found
@@ -367,7 +369,7 @@ def _framed_stochastic(
 ) -> tuple[Array, Array]:
     """Draw from what lies around x, too."""
     how = _framed.framed(function, ndim, x.shape, window, *around, _framed.IGNORED)
-    y = result_array(function, out, how.result, x.dtype.newbyteorder("="), (x,))
+    y = room(function, out, how.result, x.dtype.newbyteorder("="), x)
     found = np.empty(how.result, np.int64)
     draws = draw.random(how.result, y.dtype)
     for part, box in _framed.padded(how, flat(x, y.dtype)):
@@ -388,27 +390,29 @@ def _mean(
     x: Array,
     window: tuple[Any, ...],
     around: tuple[str, float],
+    out: Array | None,
 ) -> Array:
     """Do `stochastic_pool_mean` in any rank."""
     dtype = checked(function, "x", x)
     with np.errstate(all="ignore"):
         if around == _IGNORED:
             rectified = np.maximum(x, 0)
-            first = average(function, ndim, rectified, _SUM, window)
-            second = average(function, ndim, np.square(rectified), _SUM, window)
+            sums = average(function, ndim, rectified, _SUM, window)
+            y = room(function, out, sums.shape, dtype, x)
+            average(function, ndim, np.square(rectified), _SUM, window, out=y)
         else:
             how = _framed.framed(
                 function, ndim, x.shape, window, *around, _framed.IGNORED
             )
-            first, second = (np.empty(how.result, dtype) for _ in range(2))
-            divisor = divisor_buffer(function, *_SUM)
+            y = room(function, out, how.result, dtype, x)
+            sums, divisor = np.empty_like(y), divisor_buffer(function, *_SUM)
             for part, box in _framed.padded(how, flat(x, dtype)):
-                sums = _framed.plan_of(part, "average_fprop", dtype)
+                plan = _framed.plan_of(part, "average_fprop", dtype)
                 np.maximum(box, 0, out=box)
-                run(sums, divisor, box, _framed.some_of(first, how, part))
+                run(plan, divisor, box, _framed.some_of(sums, how, part))
                 np.square(box, out=box)
-                run(sums, divisor, box, _framed.some_of(second, how, part))
-        return np.divide(second, first, out=second, where=first != 0)
+                run(plan, divisor, box, _framed.some_of(y, how, part))
+        return np.divide(y, sums, out=y, where=sums != 0)
 
 
 def _backward(

@@ -1,7 +1,7 @@
 """Draws that keep the variance from layer to layer: Glorot's, He's and LeCun's."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -67,10 +67,10 @@ def glorot_uniform(
     >>> bool(abs(weight).max() <= (6 / (8 * 9 + 16 * 9)) ** 0.5)
     True
     """
-    name = "glorot_uniform"
-    fan_in, fan_out = fans_of(name, weight_extents(name, shape), groups, transposed)
-    std = _std(name, gain, (fan_in + fan_out) / 2)
-    return drawn_uniformly(name, shape, rng, std, dtype)
+    weight = (shape, groups, transposed)
+    return _drawn(
+        "glorot_uniform", drawn_uniformly, weight, rng, gain, dtype, both=True
+    )
 
 
 def glorot_normal(
@@ -91,10 +91,8 @@ def glorot_normal(
     >>> glorot_normal((4, 2, 3), rng=0).shape
     (4, 2, 3)
     """
-    name = "glorot_normal"
-    fan_in, fan_out = fans_of(name, weight_extents(name, shape), groups, transposed)
-    std = _std(name, gain, (fan_in + fan_out) / 2)
-    return drawn_normally(name, shape, rng, std, dtype)
+    weight = (shape, groups, transposed)
+    return _drawn("glorot_normal", drawn_normally, weight, rng, gain, dtype, both=True)
 
 
 def he_uniform(
@@ -121,9 +119,8 @@ def he_uniform(
     >>> bool(abs(weight).max() <= (6 / (8 * 9)) ** 0.5)
     True
     """
-    name = "he_uniform"
-    fan_in, _ = fans_of(name, weight_extents(name, shape), groups, transposed)
-    return drawn_uniformly(name, shape, rng, _std(name, gain, fan_in), dtype)
+    weight = (shape, groups, transposed)
+    return _drawn("he_uniform", drawn_uniformly, weight, rng, gain, dtype)
 
 
 def he_normal(
@@ -144,9 +141,8 @@ def he_normal(
     >>> he_normal((4, 2, 3), rng=0).shape
     (4, 2, 3)
     """
-    name = "he_normal"
-    fan_in, _ = fans_of(name, weight_extents(name, shape), groups, transposed)
-    return drawn_normally(name, shape, rng, _std(name, gain, fan_in), dtype)
+    weight = (shape, groups, transposed)
+    return _drawn("he_normal", drawn_normally, weight, rng, gain, dtype)
 
 
 def lecun_uniform(
@@ -173,9 +169,8 @@ def lecun_uniform(
     >>> bool(abs(weight).max() <= (3 / (8 * 9)) ** 0.5)
     True
     """
-    name = "lecun_uniform"
-    fan_in, _ = fans_of(name, weight_extents(name, shape), groups, transposed)
-    return drawn_uniformly(name, shape, rng, _std(name, gain, fan_in), dtype)
+    weight = (shape, groups, transposed)
+    return _drawn("lecun_uniform", drawn_uniformly, weight, rng, gain, dtype)
 
 
 def lecun_normal(
@@ -196,11 +191,27 @@ def lecun_normal(
     >>> lecun_normal((4, 2, 3), rng=0).shape
     (4, 2, 3)
     """
-    name = "lecun_normal"
-    fan_in, _ = fans_of(name, weight_extents(name, shape), groups, transposed)
-    return drawn_normally(name, shape, rng, _std(name, gain, fan_in), dtype)
+    weight = (shape, groups, transposed)
+    return _drawn("lecun_normal", drawn_normally, weight, rng, gain, dtype)
 
 
-def _std(function: str, gain: float, fan: float) -> float:
-    """Find the deviation with which a sum of `fan` terms has a variance of gain**2."""
-    return real(function, "gain", gain, least=0) / math.sqrt(fan)
+def _drawn(
+    function: str,
+    draw: Callable[..., Array],
+    weight: tuple[Sequence[int], int, bool],
+    rng: Seed,
+    gain: float,
+    dtype: npt.DTypeLike,
+    both: bool = False,
+) -> Array:
+    """Draw so that sums over fan_in, or the mean of both fans, have variance gain**2.
+
+    `weight` is its shape, groups, and whether it is transposed.
+    """
+    shape, groups, transposed = weight
+    fan_in, fan_out = fans_of(
+        function, weight_extents(function, shape), groups, transposed
+    )
+    factor = real(function, "gain", gain, least=0)
+    fan = (fan_in + fan_out) / 2 if both else fan_in
+    return draw(function, shape, rng, factor / math.sqrt(fan), dtype)

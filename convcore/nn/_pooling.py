@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from convcore.functional._framed import framed
 from convcore.nn.layer import Backward, Layer, changed, frozen
-from convcore.problem import PoolProblem
+from convcore.problem import PoolProblem, Size
 from convcore.runtime.arrays import Array
 
 # No window is too large for it: see `convcore.nn.conv`.
@@ -44,6 +44,22 @@ class Pool(Layer):
         return y, lambda grad_y: pool_backward(
             grad_y, input_shape, *self._again, **self._around
         )
+
+
+class AdaptivePool(Pool):
+    """Pool into as many windows as wanted."""
+
+    def __init__(self, output_size: Size) -> None:
+        x_shape = (0, 1, *(ANY_EXTENT,) * self.ndim)
+        PoolProblem.adaptive(type(self).__name__, x_shape, output_size)
+        self.output_size = frozen(output_size)
+
+    @property
+    def _window(self) -> tuple[Any, ...]:
+        return (self.output_size,)
+
+    def _arguments(self) -> str:
+        return f"output_size={self.output_size}"
 
 
 class WindowPool(Pool):

@@ -2,8 +2,6 @@
 
 # ruff: noqa: D102 (__call__ and forward have the docstrings of Layer)
 
-from typing import Any
-
 import numpy as np
 
 from convcore import functional as F
@@ -14,9 +12,8 @@ from convcore.functional._max_pooling import (
     max_pool,
 )
 from convcore.functional.channel_max_pool import image_of, window_of
-from convcore.nn._pooling import ANY_EXTENT, Pool
-from convcore.nn.layer import Backward, Layer, check_gradient, frozen
-from convcore.problem import PoolProblem, Size
+from convcore.nn._pooling import AdaptivePool, Pool
+from convcore.nn.layer import Backward, Layer, check_gradient
 from convcore.runtime.arrays import Array, checked
 
 __all__ = [
@@ -38,28 +35,14 @@ class _Chooses(Pool):
         return y, lambda grad_y: pool_backward(grad_y, indices, shape)
 
 
-class _AdaptiveMaxPool(_Chooses):
-    def __init__(self, output_size: Size) -> None:
-        x_shape = (0, 1, *(ANY_EXTENT,) * self.ndim)
-        PoolProblem.adaptive(type(self).__name__, x_shape, output_size)
-        self.output_size = frozen(output_size)
-
-    @property
-    def _window(self) -> tuple[Any, ...]:
-        return (self.output_size,)
-
-    def _arguments(self) -> str:
-        return f"output_size={self.output_size}"
-
-
-class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+class AdaptiveMaxPool1d(AdaptivePool, _Chooses):
     """Take maxima over many windows: `AdaptiveMaxPool2d` for (N, C, W)."""
 
     ndim = 1
     _functions = F.adaptive_max_pool1d, F.adaptive_max_pool1d_backward
 
 
-class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+class AdaptiveMaxPool2d(AdaptivePool, _Chooses):
     """Take maxima over as many windows as wanted, whatever the extent of the input.
 
     Parameters
@@ -87,7 +70,7 @@ class AdaptiveMaxPool2d(_AdaptiveMaxPool):
     _functions = F.adaptive_max_pool2d, F.adaptive_max_pool2d_backward
 
 
-class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+class AdaptiveMaxPool3d(AdaptivePool, _Chooses):
     """Take maxima over many windows: `AdaptiveMaxPool2d` for (N, C, D, H, W)."""
 
     ndim = 3

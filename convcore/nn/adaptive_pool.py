@@ -1,11 +1,7 @@
 """Pooling into as many windows as wanted, or into one."""
 
-from typing import Any
-
 from convcore import functional as F
-from convcore.nn._pooling import ANY_EXTENT, Pool
-from convcore.nn.layer import frozen
-from convcore.problem import PoolProblem, Size
+from convcore.nn._pooling import AdaptivePool, Pool
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -17,28 +13,14 @@ __all__ = [
 ]
 
 
-class _AdaptiveAvgPool(Pool):
-    def __init__(self, output_size: Size) -> None:
-        x_shape = (0, 1, *(ANY_EXTENT,) * self.ndim)
-        PoolProblem.adaptive(type(self).__name__, x_shape, output_size)
-        self.output_size = frozen(output_size)
-
-    @property
-    def _window(self) -> tuple[Any, ...]:
-        return (self.output_size,)
-
-    def _arguments(self) -> str:
-        return f"output_size={self.output_size}"
-
-
-class AdaptiveAvgPool1d(_AdaptiveAvgPool):
+class AdaptiveAvgPool1d(AdaptivePool):
     """Take means over as many windows as wanted: `AdaptiveAvgPool2d` for (N, C, W)."""
 
     ndim = 1
     _functions = F.adaptive_avg_pool1d, F.adaptive_avg_pool1d_backward
 
 
-class AdaptiveAvgPool2d(_AdaptiveAvgPool):
+class AdaptiveAvgPool2d(AdaptivePool):
     """Take means over as many windows as wanted, whatever the extent of the input.
 
     Parameters
@@ -66,7 +48,7 @@ class AdaptiveAvgPool2d(_AdaptiveAvgPool):
     _functions = F.adaptive_avg_pool2d, F.adaptive_avg_pool2d_backward
 
 
-class AdaptiveAvgPool3d(_AdaptiveAvgPool):
+class AdaptiveAvgPool3d(AdaptivePool):
     """Take means over as many windows as wanted: `AdaptiveAvgPool2d` for 3 axes."""
 
     ndim = 3

@@ -42,7 +42,8 @@ def explain(
     Notes
     -----
     A gradient of x is explained with zeros around x. What it gets from beyond another
-    border is found by gradients of their own, of its sides or of all of a padded x.
+    border is added by the kernel, if it can (`Plan.folds`), or found by gradients of their
+    own, of its sides or of all of a padded x.
 
     Examples
     --------

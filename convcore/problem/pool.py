@@ -190,6 +190,12 @@ class PoolProblem:
         )
         return (self.n * self.c, *(number for axis in axes for number in _clip(*axis)))
 
+    @property
+    def clipped(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """Kernel, stride and dilation as kernels get them: none beyond the padded input."""
+        numbers = self.geometry[1:]  # seven for each axis
+        return numbers[2::7], numbers[3::7], numbers[6::7]
+
     def work(self, direction: str) -> int:
         """Elements that are looked at: the same bound for all directions."""
         taps = prod(map(min, self.kernel, self.in_extent))

@@ -116,6 +116,21 @@ def like(array: Array) -> Array:
     return out
 
 
+def room(
+    function: str,
+    out: Any,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    *inputs: Array | None,
+) -> Array:
+    """Give the array to write to: `out` if it fits, or a new one."""
+    if out is None:
+        return empty(shape, dtype)
+    check_out(function, out, shape, dtype, inputs)
+    given: Array = out
+    return given
+
+
 def check_out(
     function: str,
     out: Any,

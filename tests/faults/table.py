@@ -364,8 +364,8 @@ FAULTS: tuple[Fault, ...] = (
         "a cache key without the precision",
         (
             F + "_convolution.py",
-            "        precision.current(),\n",
-            '        "fast",\n',
+            "(cpu.isa(), precision.current())",
+            '(cpu.isa(), "fast")',
         ),
         "test_transforms.py",
     ),
