@@ -153,11 +153,10 @@ def others() -> Iterator[tuple[str, Call]]:
         yield f"cross_entropy {shape}", partial(F.cross_entropy, x, targets)
 
 
-def trainings() -> Iterator[tuple[str, Call]]:
-    """`fit` and `predict`."""
+def training(images: int, size: int) -> tuple[nn.Layer, Any, Callable[..., Any]]:
+    """Give a network, images, and a call that trains the one with the other."""
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((512, 3, 64, 64)).astype(np.float32)
-    y = rng.integers(0, 10, 512)
+    x = rng.standard_normal((images, 3, size, size)).astype(np.float32)
     model = nn.Sequential(
         nn.Conv2d(3, 64, 3, padding=1, rng=rng),
         nn.ReLU(),
@@ -173,12 +172,18 @@ def trainings() -> Iterator[tuple[str, Call]]:
         train.fit,
         model,
         x,
-        y,
+        rng.integers(0, 10, images),
         loss=nn.CrossEntropyLoss(),
         optimizer=optim.Adam(model.parameters()),
         epochs=100,
         progress=False,
     )
+    return model, x, fit
+
+
+def trainings() -> Iterator[tuple[str, Call]]:
+    """`fit` and `predict`."""
+    model, x, fit = training(512, 64)
     for batch in (8, 512):
         yield f"fit {batch}", partial(fit, batch_size=batch)
     yield "predict", lambda: train.predict(model, np.concatenate([x] * 8))

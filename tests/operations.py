@@ -85,7 +85,8 @@ def of_problem(
     """Run one algorithm."""
     operands = oracle.operands(problem, np.random.default_rng(0), dtype, "normal")
     arrays = conv_helpers.arguments(direction, operands)
-    return conv_helpers.compute(problem, algorithm, direction, *arrays)
+    work = conv_helpers.ALL_THREADS
+    return conv_helpers.compute(problem, algorithm, direction, *arrays, work=work)
 
 
 def of_pools(shape: Any, window: Any, dtype: Any) -> list[Any]:

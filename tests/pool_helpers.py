@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 
 from convcore import functional as F
 from convcore import plan
+from convcore.problem import PoolProblem
 from convcore.runtime import cpu, threads
-from tests.oracle import (
-    DTYPES,
-    Array,
-)
+from tests.oracle import DTYPES, Array
+from tests.strategies import generators, pool_calls
 
 NAN, INF = np.nan, np.inf
 
@@ -26,6 +26,18 @@ dtypes = pytest.mark.parametrize("dtype", DTYPES)
 ranks = pytest.mark.parametrize("ndim", [1, 2, 3])
 isas = st.sampled_from(cpu.available())
 teams = st.sampled_from([1, 2, 3])
+
+
+def any_call(**limits: Any) -> Callable[[Callable[..., None]], Any]:
+    """Run a test on drawn calls, each with a source, an instruction set and a team."""
+    drawn = given(call=pool_calls(**limits), rng=generators(), isa=isas, team=teams)
+    return lambda test: dtypes(drawn(test))
+
+
+def problems(table: dict[str, Any], **more: Any) -> pytest.MarkDecorator:
+    """Run a test on each pooling of a table: name, and shape, kernel, stride, padding."""
+    made = [PoolProblem.pool("pool", *row, **more) for row in table.values()]
+    return pytest.mark.parametrize("problem", made, ids=list(table))
 
 
 def f(operation: str, ndim: int) -> Callable[..., Any]:

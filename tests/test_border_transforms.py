@@ -37,14 +37,7 @@ CASES = {"winograd": OF_THREE_TAPS, "winograd2": OF_THREE_TAPS, "fft": OF_MANY_T
 every_transform = pytest.mark.parametrize(
     "algorithm", [WINOGRAD, WINOGRAD2, FFT], ids=lambda a: a.name
 )
-one_thread = pytest.mark.usefixtures("alone")
 every_mode = pytest.mark.parametrize("mode", MODES)
-
-
-@pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do without the start of a team: these problems are small."""
-    monkeypatch.setattr(threads, "team", lambda work: 1)
 
 
 def bordered(case: str, mode: Border) -> ConvProblem:
@@ -67,7 +60,6 @@ def enlarged(problem: ConvProblem, x: Any) -> tuple[ConvProblem, Any]:
 
 @every_transform
 @every_mode
-@one_thread
 def test_bits_are_those_of_x_with_its_padding(
     algorithm: Transform, mode: Border, isa: str
 ) -> None:
@@ -87,7 +79,6 @@ def test_bits_are_those_of_x_with_its_padding(
 
 @every_transform
 @every_mode
-@one_thread
 def test_every_mode_is_within_the_bound(
     algorithm: Transform, mode: Border, isa: str
 ) -> None:
@@ -128,7 +119,6 @@ def test_bits_do_not_depend_on_threads_and_batch(
 
 @every_transform
 @every_mode
-@one_thread
 def test_what_is_not_finite_is_seen_from_beyond_the_border(
     algorithm: Transform, mode: Border, isa: str
 ) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import convcore
-from benchmarks.bench_interrupt import convolve, latency
+from benchmarks.bench_interrupt import convolve, latency, training
 from convcore import functional as F
-from convcore import nn, optim, train
+from convcore import train
 from convcore.problem import ConvProblem
 from tests import conv_helpers, operations
 from tests.fresh import answer
@@ -109,28 +109,7 @@ def test_others(name: str) -> None:
 
 def test_fit() -> None:
     """The values are those of a step that was whole."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((256, 3, 48, 48)).astype(np.float32)
-    model = nn.Sequential(
-        nn.Conv2d(3, 32, 3, rng=rng),
-        nn.BatchNorm2d(32),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3, rng=rng),
-        nn.GlobalAvgPool2d(),
-        nn.Flatten(),
-        nn.Linear(64, 4, rng=rng),
-    )
-    fit = partial(
-        train.fit,
-        model,
-        x,
-        rng.integers(0, 4, 256),
-        loss=nn.CrossEntropyLoss(),
-        optimizer=optim.SGD(model.parameters(), 0.01),
-        epochs=100,
-        progress=False,
-    )
+    model, x, fit = training(256, 48)
     interrupt(fit)
     assert np.isfinite(train.predict(model, x)).all()
 

@@ -14,9 +14,20 @@ from convcore.functional.fractional_max_pool import starts_of
 from convcore.problem import PoolProblem
 from convcore.runtime import cpu
 from tests.oracle import Array, assert_bits_equal, assert_exact, normal
-from tests.pool_helpers import INF, NAN, dtypes, f, inner, isas, ranks, special, team_of
+from tests.pool_helpers import (
+    INF,
+    NAN,
+    any_call,
+    dtypes,
+    f,
+    inner,
+    isas,
+    ranks,
+    special,
+    team_of,
+)
 from tests.pool_helpers import teams as team_sizes
-from tests.strategies import Call, generators, pool_calls
+from tests.strategies import Call, generators
 
 SHAPES = {1: (23,), 2: (9, 7), 3: (5, 4, 6)}
 
@@ -261,8 +272,7 @@ def test_fractional_refuses() -> None:
         F.fractional_max_pool2d(x, 2, 3, rng=None)  # type: ignore[arg-type]
 
 
-@dtypes
-@given(call=pool_calls(max_dilation=1), rng=generators(), isa=isas, team=team_sizes)
+@any_call(max_dilation=1)
 def test_stochastic_pooling_is_the_reference(
     dtype: Any, call: Call, rng: np.random.Generator, isa: str, team: int
 ) -> None:

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
 
 from convcore import functional as F
 from convcore import nn, plan, reference
@@ -12,12 +11,11 @@ from convcore.functional import _max_pooling
 from convcore.problem import PoolProblem
 from convcore.runtime import cpu
 from tests.oracle import Array, assert_exact
-from tests.pool_helpers import dtypes, f, isas, ranks, room, special, team_of, teams
-from tests.strategies import Call, generators, pool_calls
+from tests.pool_helpers import any_call, dtypes, f, ranks, room, special, team_of
+from tests.strategies import Call
 
 
-@dtypes
-@given(call=pool_calls(), rng=generators(), isa=isas, team=teams)
+@any_call()
 def test_labels_lead_to_the_gradient_of_indices(
     dtype: Any, call: Call, rng: np.random.Generator, isa: str, team: int
 ) -> None:
@@ -237,8 +235,7 @@ def test_rows_have_the_bits_of_flat(
                     assert np.array_equal(found, results[0][1])
 
 
-@dtypes
-@given(call=pool_calls(max_dilation=1), rng=generators(), isa=isas, team=teams)
+@any_call(max_dilation=1)
 def test_same_has_the_bits_of_flat(
     dtype: Any, call: Call, rng: np.random.Generator, isa: str, team: int
 ) -> None:

@@ -4,15 +4,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume
 
 from convcore import plan, reference
 from convcore.functional import max_pool2d_backward
 from convcore.problem import PoolProblem
 from convcore.runtime import cpu
 from tests.oracle import Array, assert_exact
-from tests.pool_helpers import dtypes, isas, room, special, teams
-from tests.strategies import Call, generators, pool_calls
+from tests.pool_helpers import any_call, dtypes, problems, room, special
+from tests.strategies import Call
 
 
 def gradient(
@@ -51,13 +51,9 @@ SHAPES = {
 
 
 @dtypes
-@pytest.mark.parametrize(
-    ("shape", "kernel", "stride", "padding"), SHAPES.values(), ids=SHAPES
-)
-def test_every_wrong_index_is_seen(
-    shape: Any, kernel: Any, stride: Any, padding: Any, dtype: Any, isa: str
-) -> None:
-    problem = PoolProblem.pool("pool", shape, kernel, stride, padding)
+@problems(SHAPES)
+def test_every_wrong_index_is_seen(problem: PoolProblem, dtype: Any, isa: str) -> None:
+    shape = problem.x_shape
     rng = np.random.default_rng(2)
     _, index = reference.max_pool(problem, special(rng, shape, dtype))
     grad_y = rng.standard_normal(index.shape).astype(dtype)
@@ -84,8 +80,7 @@ def test_every_wrong_index_is_seen(
                 assert told[0][0].tobytes() == told[1][0].tobytes()
 
 
-@dtypes
-@given(call=pool_calls(max_dilation=1), rng=generators(), isa=isas, team=teams)
+@any_call(max_dilation=1)
 def test_scatter_is_the_reference(
     dtype: Any, call: Call, rng: np.random.Generator, isa: str, team: int
 ) -> None:
@@ -98,8 +93,7 @@ def test_scatter_is_the_reference(
     assert_exact(mine, reference.max_pool_backward(call.problem, grad_y, index))
 
 
-@dtypes
-@given(call=pool_calls(max_dilation=1), rng=generators(), isa=isas, team=teams)
+@any_call(max_dilation=1)
 def test_labels_are_scattered_to_the_bits_of_a_gather(
     dtype: Any, call: Call, rng: np.random.Generator, isa: str, team: int
 ) -> None:

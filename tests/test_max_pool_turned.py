@@ -4,15 +4,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import pytest
-from hypothesis import given
 
 from convcore import nn, plan
 from convcore.problem import PoolProblem
 from convcore.runtime import cpu
 from tests.oracle import Array, assert_exact
-from tests.pool_helpers import dtypes, f, isas, special, teams
-from tests.strategies import Call, generators, pool_calls
+from tests.pool_helpers import any_call, dtypes, f, problems, special
+from tests.strategies import Call
 
 KINDS = {"max_values": None, "max_labels": np.uint8, "max_fprop": np.int64}
 
@@ -50,8 +48,7 @@ def values(rng: np.random.Generator, shape: Any, dtype: Any) -> Array:
     return rng.choice(np.array([-1, -0.0, 0.0, 1, -np.inf, np.nan], dtype), shape)
 
 
-@dtypes
-@given(call=pool_calls(max_dilation=1), rng=generators(), isa=isas, team=teams)
+@any_call(max_dilation=1)
 def test_turned_has_the_bits_of_flat(
     dtype: Any, call: Call, rng: np.random.Generator, isa: str, team: int
 ) -> None:
@@ -83,15 +80,13 @@ SHAPES = {
 
 
 @dtypes
-@pytest.mark.parametrize(
-    ("shape", "kernel", "stride", "padding"), SHAPES.values(), ids=SHAPES
-)
+@problems(SHAPES, ceil_mode=True)
 def test_turned_on_shapes_around_its_limits(
-    shape: Any, kernel: Any, stride: Any, padding: Any, dtype: Any, isa: str
+    problem: PoolProblem, dtype: Any, isa: str
 ) -> None:
-    problem = PoolProblem.pool("pool", shape, kernel, stride, padding, 1, True)
     rng = np.random.default_rng(4)
-    for x in (values(rng, shape, dtype), special(rng, shape, dtype)):
+    for draw in (values, special):
+        x = draw(rng, problem.x_shape, dtype)
         for team in (1, 2):
             assert_same_bits(problem, x, "flat", team)
 

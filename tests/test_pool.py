@@ -19,6 +19,7 @@ from convcore.problem import PoolProblem
 from convcore.runtime import cpu
 from tests.oracle import assert_bits_equal, assert_exact, assert_within, normal, wider
 from tests.pool_helpers import (
+    any_call,
     dtypes,
     f,
     inner,
@@ -34,8 +35,7 @@ from tests.strategies import Call, generators, pool_calls
 # The reference, on legal problems of any kind --------------------------------------
 
 
-@dtypes
-@given(call=pool_calls(), rng=generators(), isa=isas, team=teams)
+@any_call()
 def test_max_pool_is_the_reference(
     dtype: Any, call: Call, rng: np.random.Generator, isa: str, team: int
 ) -> None:
@@ -53,8 +53,7 @@ def test_max_pool_is_the_reference(
     assert_bits_equal(x, before)
 
 
-@dtypes
-@given(call=pool_calls(), rng=generators(), isa=isas, team=teams)
+@any_call()
 def test_max_pool_backward_is_the_reference(
     dtype: Any, call: Call, rng: np.random.Generator, isa: str, team: int
 ) -> None:

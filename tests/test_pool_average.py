@@ -160,11 +160,33 @@ def test_nan_stays_in_its_windows_in_every_layout(dtype: Any, isa: str) -> None:
 # Norms -----------------------------------------------------------------------------
 
 
+def check_norms(
+    problem: PoolProblem, x: Array, grad_y: Array, power: float, **window: Any
+) -> None:
+    """Compare with the reference on wider numbers, both ways."""
+    dtype, ndim = x.dtype, problem.ndim
+    y = f("lp_pool", ndim)(x, power, **window)
+    grad_x = f("lp_pool_backward", ndim)(grad_y, x, y, power, **window)
+    with_more = wider(dtype)
+    wide, wide_y, wide_grad = (a.astype(with_more) for a in (x, y, grad_y))
+    norms = reference.lp_pool(problem, wide, power)
+    # 64 terms; a power is one rounding, so is the root, which takes 1/p of an error.
+    unit = (
+        2.0**-24 * 1.01 if dtype == np.float32 else 2.0**-53 * (68 / min(power, 1) + 4)
+    )
+    assert_within(y, norms, unit * norms, dtype)
+    expected = reference.lp_pool_backward(problem, wide_grad, wide, wide_y, power)
+    terms = reference.lp_pool_backward(
+        problem, np.abs(wide_grad), np.abs(wide), wide_y, power
+    )
+    assert_within(grad_x, expected, unit * terms, dtype)
+
+
 @dtypes
 @given(
     call=pool_calls(max_dilation=1),
     rng=generators(),
-    power=st.sampled_from([1, 2, 3.5, 0.5, INF]),
+    power=st.sampled_from([1, 2, 3, 3.5, 0.5, INF]),
     isa=isas,
     team=teams,
 )
@@ -177,22 +199,18 @@ def test_lp_pool_is_the_reference(
     window = dict(call.keywords)
     window.pop("dilation", None)
     with cpu.use(isa), team_of(team):
-        y = f("lp_pool", call.ndim)(x, power, **window)
-        grad_x = f("lp_pool_backward", call.ndim)(grad_y, x, y, power, **window)
-    with_more = wider(dtype)
-    wide, wide_y, wide_grad = (a.astype(with_more) for a in (x, y, grad_y))
-    problem = call.problem
-    norms = reference.lp_pool(problem, wide, power)
-    # 64 terms; a power is one rounding, so is the root, which takes 1/p of an error.
-    unit = (
-        2.0**-24 * 1.01 if dtype == np.float32 else 2.0**-53 * (68 / min(power, 1) + 4)
-    )
-    assert_within(y, norms, unit * norms, dtype)
-    expected = reference.lp_pool_backward(problem, wide_grad, wide, wide_y, power)
-    terms = reference.lp_pool_backward(
-        problem, np.abs(wide_grad), np.abs(wide), wide_y, power
-    )
-    assert_within(grad_x, expected, unit * terms, dtype)
+        check_norms(call.problem, x, grad_y, power, **window)
+
+
+@pytest.mark.parametrize("power", [1, 2, 3, 3.5])
+def test_norms_of_long_rows_and_windows(power: float, isa: str) -> None:
+    """Blocks are 512 columns: an element may lie in more windows, or a window in more."""
+    rng = np.random.default_rng(6)
+    for width, kernel, stride in ((1700, 700, 1), (2600, 1100, 2), (1300, 9, 13)):
+        x = normal(rng, (1, 2, 3, width))
+        window = {"kernel_size": (2, kernel), "stride": (1, stride)}
+        problem = PoolProblem.pool("pool", x.shape, *window.values())
+        check_norms(problem, x, normal(rng, problem.y_shape), power, **window)
 
 
 @dtypes
@@ -256,7 +274,7 @@ def blur_calls(draw: st.DrawFn) -> tuple[tuple[int, ...], Any, Any, str]:
     ndim = draw(st.integers(1, 3))
     mode = draw(st.sampled_from(MODES))
     kernel = tuple(draw(st.integers(1, 15 if ndim == 1 else 6)) for _ in range(ndim))
-    stride = tuple(draw(st.integers(1, 4)) for _ in range(ndim))
+    stride = tuple(draw(st.sampled_from([1, 2, 3, 4, 9])) for _ in range(ndim))
     least = [2 if mode == "reflect" and k > 1 else 1 for k in kernel]
     room = (40, 14, 5)[ndim - 1]
     spatial = tuple(i + draw(st.integers(0, room)) for i in least)
@@ -287,7 +305,7 @@ def test_blur_pool_is_the_reference_and_its_own_adjoint(
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("stride", [1, 2, 3, 9])
 def test_blur_pool_of_long_rows(mode: str, stride: int, isa: str) -> None:
     """Rows of several blocks, at whose ends other rules hold."""
     rng = np.random.default_rng(5)
