@@ -17,6 +17,7 @@ from convcore.algorithms.conv_scatter import ConvScatter
 from convcore.algorithms.conv_taps import ConvTaps
 from convcore.algorithms.conv_winograd import ConvWinograd
 from convcore.algorithms.pool_max_flat import PoolMaxFlat
+from convcore.algorithms.pool_max_planes import PoolMaxPlanes
 from convcore.algorithms.pool_max_rows import PoolMaxRows
 from convcore.algorithms.pool_max_same import PoolMaxSame
 from convcore.algorithms.pool_max_scatter import PoolMaxScatter
@@ -38,6 +39,7 @@ CONV: tuple[DirectAlgorithm | TransformAlgorithm, ...] = (
 )
 POOL: tuple[PoolAlgorithm, ...] = (
     PoolMaxScatter(),
+    PoolMaxPlanes(),
     PoolMaxTurned(),
     PoolMaxRows(),
     PoolMaxSame(),

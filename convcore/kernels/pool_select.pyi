@@ -3,6 +3,7 @@ from typing import Any
 import numpy as np
 
 _Sizes = Any  # a buffer of int64: planes, cells, windows
+_Geometry = Any  # a buffer of int64: PoolProblem.geometry
 _Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
 _Index = np.ndarray[Any, np.dtype[np.int64]]
 _Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -16,5 +17,16 @@ def put_gradient(
 ) -> None: ...
 def maxima(
     sizes: _Sizes, x: _Real, y: _Real, index: _Index | None, threads: int
+) -> None: ...
+def scratch_size(
+    geometry: _Geometry, direction: str, item: int, threads: int
+) -> int: ...
+def fprop(
+    geometry: _Geometry,
+    x: _Real,
+    y: _Real,
+    index: _Index | None,
+    scratch: None,
+    threads: int,
 ) -> None: ...
 def check(sizes: _Sizes, index: _Index, found: _Index, threads: int) -> None: ...

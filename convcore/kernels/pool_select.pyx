@@ -5,7 +5,9 @@
 #           unpool_gradient  dx[o] = dy[index[o]] for those last windows, else 0
 #           check            the first index that is in no plane
 #           maxima           maximum of a plane, and the first index of it or of a NaN
-# Layout    planes (n*c) of `cells` elements and of `windows` indices, flat.
+# Layout    planes (n*c) of `cells` elements and of `windows` indices, flat. Maxima of a
+#           plane are first those of each lane; then as many planes as a vector has lanes
+#           are turned, and compared a vector at a time.
 # Assumes   sizes = (planes, cells, windows); `check` has found nothing.
 # Parallel  over planes: each is written by one task, its windows in order.
 # Scratch   unpool_gradient: a byte a cell, given by the caller.
@@ -13,24 +15,28 @@
 
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
+from libc.math cimport INFINITY
 from libc.string cimport memset
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport (
-    Buffers, call, flags_of, geometry_of, integers, integers_or_nothing, reals,
+    Buffers, call, flags_of, geometry_of, integers, integers_or_nothing, reals, refuse,
 )
 from convcore.kernels.pool_flat cimport fetch, first_bits, lanes_of
+from convcore.kernels.transpose cimport MOST_LANES, mix
 from convcore.kernels.vector cimport (
-    VEC_BYTES, ahead, all_lanes, f32v, f64v, merge, put_part, real, vec,
+    VEC_BYTES, ahead, all_lanes, f32v, f64v, merge, pick, put_part, real, smaller, vec,
+    zero_lanes,
 )
-from convcore.kernels.vector_compare cimport later
+from convcore.kernels.vector_compare cimport contest, later
+from convcore.kernels.windows cimport Pool, elements_of, is_whole, pool_of, windows_of
 
 cdef enum:
     SCATTER = 0
     UNPOOL = 1
     UNPOOL_GRADIENT = 2
     MAXIMA = 3
-    MOST_LANES = 16
+    PLACES = 16777216  # in a plane: float32 counts so far
     CHUNK = 64  # elements that are searched at once
 
 cdef struct Planes:
@@ -82,10 +88,10 @@ cdef inline void unpool_gradient(
         seen[index[o]] = 1
 
 
-cdef inline void max_lanes(const vec* x, Py_ssize_t n, vec* best) noexcept nogil:
+cdef inline vec max_lanes(const vec* x, Py_ssize_t n) noexcept nogil:
     """Let n scalars compete, in four vectors of lanes."""
     cdef Py_ssize_t lanes = lanes_of(x), j = 0
-    cdef vec a = best[0], b = a, c = a, d = a
+    cdef vec a = all_lanes(x, -INFINITY), b = a, c = a, d = a
     while j + 4 * lanes <= n:
         fetch(<const char*>ahead(x, j), 4 * VEC_BYTES)
         a = later(ahead(x, j)[0], a)
@@ -96,7 +102,77 @@ cdef inline void max_lanes(const vec* x, Py_ssize_t n, vec* best) noexcept nogil
     while j < n:
         a = later(merge(a, ahead(x, j), first_bits(n - j)), a)
         j += lanes
+    return later(later(d, c), later(b, a))
+
+
+cdef inline void max_planes(
+    const vec* x, Py_ssize_t cells, Py_ssize_t planes, vec* y
+) noexcept nogil:
+    """Write the maxima of some planes, at most one for each lane: lanes become planes."""
+    cdef vec[MOST_LANES] held
+    cdef Py_ssize_t i, lanes = lanes_of(x)
+    cdef vec best
+    for i in range(lanes):
+        held[i] = max_lanes(ahead(x, i * cells), cells) if i < planes else held[0]
+    mix(held)
+    best = held[0]
+    for i in range(1, lanes):
+        best = later(held[i], best)
+    put_part(y, best, planes)
+
+
+cdef inline vec placed(vec v, vec best, vec place) noexcept nogil:
+    """Give the places of what is the best, and one behind all of them elsewhere."""
+    return pick(v, best, all_lanes(&v, 2 * PLACES), place)
+
+
+cdef inline void argmax_lanes(
+    const vec* x, Py_ssize_t n, vec* best, vec* place
+) noexcept nogil:
+    """Do `max_lanes`, and tell which vector of x the first maximum of each lane is in."""
+    cdef Py_ssize_t lanes = lanes_of(x), j = 0
+    cdef vec a = all_lanes(x, -INFINITY), b = a, c = a, d = a
+    cdef vec k = zero_lanes(x), ka = k, kb = k, kc = k, kd = k
+    while j + 4 * lanes <= n:
+        fetch(<const char*>ahead(x, j), 4 * VEC_BYTES)
+        contest(ahead(x, j)[0], k, &a, &ka)
+        contest(ahead(x, j + lanes)[0], k, &b, &kb)
+        contest(ahead(x, j + 2 * lanes)[0], k, &c, &kc)
+        contest(ahead(x, j + 3 * lanes)[0], k, &d, &kd)
+        j += 4 * lanes
+        k = all_lanes(x, j)
+    while j < n:
+        contest(merge(a, ahead(x, j), first_bits(n - j)), k, &a, &ka)
+        j += lanes
+        k = all_lanes(x, j)
     best[0] = later(later(d, c), later(b, a))
+    kb = smaller(placed(a, best[0], ka), placed(b, best[0], kb + all_lanes(x, lanes)))
+    kc = placed(c, best[0], kc + all_lanes(x, 2 * lanes))
+    kd = placed(d, best[0], kd + all_lanes(x, 3 * lanes))
+    place[0] = smaller(kb, smaller(kc, kd))
+
+
+cdef inline void argmax_planes(
+    const vec* x, Py_ssize_t cells, Py_ssize_t planes, vec* y, vec* place
+) noexcept nogil:
+    """Do `max_planes`, and give the places of the first maxima."""
+    cdef vec[MOST_LANES] held, at
+    cdef Py_ssize_t i, lanes = lanes_of(x)
+    cdef vec best
+    for i in range(lanes):
+        if i < planes:
+            argmax_lanes(ahead(x, i * cells), cells, &held[i], &at[i])
+        else:
+            held[i], at[i] = held[0], at[0]
+    mix(held)
+    mix(at)
+    best = held[0]
+    for i in range(1, lanes):
+        best = later(held[i], best)
+    place[0] = placed(held[0], best, at[0])
+    for i in range(1, lanes):
+        place[0] = smaller(placed(held[i], best, at[i] + all_lanes(x, i)), place[0])
+    put_part(y, best, planes)
 
 
 cdef inline Py_ssize_t first_match(const real* x, Py_ssize_t n, real best) noexcept nogil:
@@ -116,32 +192,43 @@ cdef inline Py_ssize_t first_match(const real* x, Py_ssize_t n, real best) noexc
     return 0
 
 
-cdef inline void maximum(
-    const Planes* p, Py_ssize_t plane, const real* x, real* y
+cdef inline void find(
+    const Planes* p, Py_ssize_t plane, Py_ssize_t n, const real* x, real* y
 ) noexcept nogil:
-    """Find the maximum of a plane, and where it is."""
-    cdef real[MOST_LANES] held
-    cdef real best
-    cdef f32v one
-    cdef f64v two
-    cdef Py_ssize_t j
+    """Find the maxima of some planes, at most one for each lane, and where they are."""
+    cdef real[MOST_LANES] place
+    cdef long long* found = p.found + plane
+    cdef Py_ssize_t i
     x += plane * p.cells
+    y += plane
     if real is float:
-        one = all_lanes(<const f32v*>x, x[0])
-        max_lanes(<const f32v*>x, p.cells, &one)
-        put_part(<f32v*>held, one, VEC_BYTES)
+        argmax_planes(<const f32v*>x, p.cells, n, <f32v*>y, <f32v*>place)
     else:
-        two = all_lanes(<const f64v*>x, x[0])
-        max_lanes(<const f64v*>x, p.cells, &two)
-        put_part(<f64v*>held, two, VEC_BYTES)
-    best = held[0]
-    for j in range(1, VEC_BYTES // <Py_ssize_t>sizeof(real)):
-        if best == best and not held[j] <= best:
-            best = held[j]
-    y[plane] = best
-    if p.found != NULL:
-        p.found[plane] = first_match(x, p.cells, best)
-        y[plane] = x[p.found[plane]]  # of 0 and -0, the first
+        argmax_planes(<const f64v*>x, p.cells, n, <f64v*>y, <f64v*>place)
+    for i in range(n):
+        if y[i] == y[i] and p.cells <= PLACES:
+            found[i] = <long long>place[i]
+        else:
+            found[i] = first_match(x + i * p.cells, p.cells, y[i])
+        y[i] = x[i * p.cells + found[i]]  # of 0 and -0, the first
+
+
+cdef inline void maxima_of(
+    const Planes* p, Py_ssize_t begin, Py_ssize_t end, const real* x, real* y
+) noexcept nogil:
+    """Find the maxima of planes begin .. end, and where they are if that is asked."""
+    cdef Py_ssize_t lanes = VEC_BYTES // <Py_ssize_t>sizeof(real), plane = begin, n
+    cdef const real* at
+    while plane < end:
+        n = min(lanes, end - plane)
+        at = x + plane * p.cells
+        if p.found != NULL:
+            find(p, plane, n, x, y)
+        elif real is float:
+            max_planes(<const f32v*>at, p.cells, n, <f32v*>(y + plane))
+        else:
+            max_planes(<const f64v*>at, p.cells, n, <f64v*>(y + plane))
+        plane += n
 
 
 cdef void do_planes(
@@ -149,15 +236,16 @@ cdef void do_planes(
 ) noexcept nogil:
     """Do planes begin .. end."""
     cdef Py_ssize_t plane
+    if p.what == MAXIMA:
+        maxima_of(p, begin, end, source, to)
+        return
     for plane in range(begin, end):
         if p.what == SCATTER:
             scatter(p, plane, source, to)
         elif p.what == UNPOOL:
             unpool(p, plane, source, to)
-        elif p.what == UNPOOL_GRADIENT:
-            unpool_gradient(p, plane, source, to)
         else:
-            maximum(p, plane, source, to)
+            unpool_gradient(p, plane, source, to)
 
 
 cdef void do_tasks(
@@ -233,6 +321,20 @@ cdef int global_maxima(const Buffers* held, int threads, real* like) except -1:
     return all_planes(&p, source, to, threads)
 
 
+cdef int window_maxima(const Buffers* held, int threads, real* like) except -1:
+    cdef Pool pool = pool_of(held)
+    cdef Planes p
+    cdef const real* x = reals(held, 1, elements_of(&pool), like)
+    cdef real* y = reals(held, 2, windows_of(&pool), like)
+    if not (is_whole(&pool.z) and is_whole(&pool.y) and is_whole(&pool.x)):
+        refuse()
+    p.what, p.index, p.seen = MAXIMA, NULL, NULL
+    p.planes, p.windows = pool.planes, 1
+    p.cells = elements_of(&pool) // max(pool.planes, 1)
+    p.found = integers_or_nothing(held, 3, p.planes)
+    return all_planes(&p, x, y, threads)
+
+
 cdef inline Py_ssize_t first_outside(
     const long long* index, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t cells
 ) noexcept nogil:
@@ -284,6 +386,17 @@ def put_gradient(sizes, dy, index, seen, dx, int threads):
 def maxima(sizes, x, y, index, int threads):
     """Write the maximum of each plane, and where it is unless `index` is None."""
     call((sizes, x), (y, index), threads, global_maxima[float], global_maxima[double])
+
+
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+    """Give the scalars of scratch that `fprop` needs: none."""
+    return 0
+
+
+def fprop(geometry, x, y, index, scratch, int threads):
+    """Do `maxima` for a pooling with one window, dense and as large as a plane."""
+    call((geometry, x), (y, index, scratch), threads, window_maxima[float],
+         window_maxima[double])
 
 
 def check(sizes, index, found, int threads):
