@@ -1,6 +1,7 @@
 """What all poolings do alike: check their arrays, and run a direction of a problem."""
 
 from functools import lru_cache
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,6 +101,16 @@ def _new_shape(function: str, shape: Any, ndim: int) -> Shape:
 
 
 _cached_shape = lru_cache(maxsize=4096)(_new_shape)
+
+
+def image_of(function: str, shape: Shape) -> tuple[int, int, int, int]:
+    """Give a shape in which channels are rows: (N, 1, C, elements of a channel)."""
+    if len(shape) < 2:
+        raise ValueError(
+            f"{function}: x must have at least 2 axes (batch, channels, ...), got "
+            f"shape {shape}"
+        )
+    return shape[0], 1, shape[1], prod(shape[2:])
 
 
 def check_gradient(function: str, grad_output: Any, shape: Shape) -> None:

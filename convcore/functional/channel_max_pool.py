@@ -1,6 +1,5 @@
 """Max pooling over feature maps: each group of neighbouring channels keeps its greatest."""
 
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from convcore.arguments import boolean, integer
 from convcore.functional import _max_pooling
 from convcore.functional._pooling import (
     check_gradient,
+    image_of,
     index_array,
     input_shape_of,
     job,
@@ -133,10 +133,9 @@ def channel_max_pool_backward(
     """
     name = "channel_max_pool_backward"
     dtype = checked(name, "grad_output", grad_output)
-    if not isinstance(input_shape, (tuple, list)):
-        raise TypeError(f"{name}: input_shape must be a tuple, got {input_shape!r}")
-    shape = tuple(input_shape)
-    image = input_shape_of(name, image_of(name, shape), 2)
+    axes = len(input_shape) if isinstance(input_shape, (tuple, list)) else 0
+    shape = input_shape_of(name, input_shape, max(axes - 2, 0))
+    image = image_of(name, shape)
     window = window_of(name, kernel_size, stride)
     pooled = job(name, 2, "max_dgrad", (image, dtype), window).result
     check_gradient(name, grad_output, (shape[0], pooled[2], *shape[2:]))
@@ -153,16 +152,6 @@ def channel_max_pool_backward(
     grad_x = room(name, out, shape, dtype, grad_output, indices)
     _max_pooling.max_pool_backward(name, 2, gradient, window, grad_x.reshape(image))
     return grad_x
-
-
-def image_of(function: str, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Give a shape in which channels are rows: (N, 1, C, elements of a channel)."""
-    if len(shape) < 2:
-        raise ValueError(
-            f"{function}: x must have at least 2 axes (batch, channels, ...), got "
-            f"shape {shape}"
-        )
-    return shape[0], 1, shape[1], prod(shape[2:])
 
 
 def window_of(function: str, kernel_size: int, stride: int | None) -> tuple[Any, ...]:

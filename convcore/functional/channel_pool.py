@@ -1,12 +1,11 @@
 """Pooling over feature maps: windows along the channels, at every place by itself."""
 
-from math import prod
 from typing import Any
 
 from convcore.functional._pooling import (
-    Shape,
     check_gradient,
     divisor_buffer,
+    image_of,
     input_shape_of,
     job,
 )
@@ -77,7 +76,7 @@ def channel_avg_pool(
     name = "channel_avg_pool"
     dtype = checked(name, "x", x)
     window = _window(name, kernel_size, stride, padding, ceil_mode)
-    task = job(name, 2, "average_fprop", (_planes(name, x.shape), dtype), window)
+    task = job(name, 2, "average_fprop", (image_of(name, x.shape), dtype), window)
     divisor = divisor_buffer(name, count_include_pad, divisor_override)
     shape = (x.shape[0], task.result[2], *x.shape[2:])
     y = room(name, out, shape, dtype, x)
@@ -132,22 +131,12 @@ def channel_avg_pool_backward(
     axes = len(input_shape) if isinstance(input_shape, (tuple, list)) else 0
     whole = input_shape_of(name, input_shape, max(axes - 2, 0))
     window = _window(name, kernel_size, stride, padding, ceil_mode)
-    task = job(name, 2, "average_dgrad", (_planes(name, whole), dtype), window)
+    task = job(name, 2, "average_dgrad", (image_of(name, whole), dtype), window)
     divisor = divisor_buffer(name, count_include_pad, divisor_override)
     check_gradient(name, grad_output, (whole[0], task.result[2], *whole[2:]))
     grad_x = room(name, out, whole, dtype, grad_output)
     run(task.plan, divisor, flat(grad_output, dtype), grad_x)
     return grad_x
-
-
-def _planes(function: str, shape: Shape) -> Shape:
-    """Give x as images of one channel: its channels are the rows."""
-    if len(shape) < 2:
-        raise ValueError(
-            f"{function}: x must have at least 2 axes (batch, channels), got shape "
-            f"{shape}"
-        )
-    return (shape[0], 1, shape[1], prod(shape[2:]))
 
 
 def _window(

@@ -11,7 +11,8 @@ from convcore.functional._max_pooling import (
     label_type,
     max_pool,
 )
-from convcore.functional.channel_max_pool import image_of, window_of
+from convcore.functional._pooling import image_of
+from convcore.functional.channel_max_pool import window_of
 from convcore.nn._pooling import AdaptivePool, Pool
 from convcore.nn.layer import Backward, Layer, check_gradient
 from convcore.runtime.arrays import Array, checked
