@@ -1,7 +1,7 @@
 """Every operation, forward and backward, as calls that give arrays: for other processes.
 
 Convolutions by every algorithm that accepts them, poolings over shapes that take each way
-through the kernels, layers, and the functions that have no layer. What they give depends
+through the kernels, layers, and all functions. What they give depends
 on nothing but the seed, so two processes, threads or settings compare digests.
 """
 
@@ -15,13 +15,14 @@ import numpy as np
 
 from convcore import functional as F
 from convcore import nn
+from convcore.fingerprint import Operation as Function
 from convcore.functional import _elementwise
 from convcore.problem import ConvProblem
 from convcore.runtime import threads
 from tests import conv_helpers, oracle
 from tests.cases import CASES
+from tests.every_function import OPERATIONS
 from tests.nn.test_every_layer import TABLE as LAYERS
-from tests.test_functional_promises import TABLE as FUNCTIONS
 
 Operation = Callable[[], Any]
 
@@ -36,6 +37,8 @@ FEW = (
     "n7g3ic6ih3iw5oc15kh3kw5",
     "n1g1ic48ih8oc3kh4sh2ph1",
 )
+# Of functions, for each number of axes.
+SPACE = {1: (67,), 2: (9, 11), 3: (6, 7, 8)}
 # Planes that lie in lanes, in strips, in rows, and rows longer than a block.
 PLANES = ((20, 3, 15, 15), (2, 3, 31, 200), (1, 2, 5, 1700))
 # Kernel, stride, padding; the last is longer than what a line holds.
@@ -54,8 +57,8 @@ def every(problems: Any = ALL) -> Iterator[tuple[str, Operation]]:
     yield from poolings()
     for name, (make, shape, _) in LAYERS.items():
         yield f"layer {name}", partial(of_layer, make, shape)
-    for name, (function, count, _) in FUNCTIONS.items():
-        yield f"function {name}", partial(of_function, function, count)
+    for name, (axes, operation) in OPERATIONS.items():
+        yield f"function {name}", partial(of_function, operation, axes)
 
 
 def convolutions(problems: Any = ALL) -> Iterator[tuple[str, Operation]]:
@@ -117,10 +120,12 @@ def of_layer(
     return [y, backward(y), *(p.grad for p in layer.parameters())]
 
 
-def of_function(function: Callable[..., Any], count: int, batch: int = 70) -> Any:
-    """Run a function of so many arrays."""
+def of_function(operation: Function, axes: int) -> list[Any]:
+    """Run a function, and its gradients."""
     rng = np.random.default_rng(0)
-    return function(*(oracle.normal(rng, (batch, 6, 5)) for _ in range(count)))
+    x = oracle.normal(rng, (9, 10, *SPACE[axes]))
+    results = operation(F, x, lambda *shape: oracle.normal(rng, shape))
+    return [result for result in results.values() if result is not None]
 
 
 def digest(result: Any) -> str:

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -22,10 +23,21 @@ def python(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.fixture(scope="module")
+def runs() -> "dict[str, subprocess.CompletedProcess[str]]":
+    """What a process for each instruction set says; all run at once."""
+    isas = cpu.available()
+    with ThreadPoolExecutor(len(isas)) as pool:
+        done = pool.map(lambda isa: python("-m", "tests.guarded", isa), isas)
+        return dict(zip(isas, done, strict=True))
+
+
 @pytest.mark.parametrize("isa", cpu.available())
-def test_all_tails_of_every_operation(isa: str) -> None:
+def test_all_tails_of_every_operation(
+    isa: str, runs: "dict[str, subprocess.CompletedProcess[str]]"
+) -> None:
     """A page that is closed follows, or precedes, every array of every kernel."""
-    done = python("-m", "tests.guarded", isa)
+    done = runs[isa]
     assert done.returncode == 0, f"{done.stdout[-200:]}{done.stderr[-2000:]}"
     assert int(done.stdout.splitlines()[-1]) > 2000
 

@@ -322,14 +322,28 @@ def test_a_large_mean_costs_no_digits(offset: float, isa: str) -> None:
     rng = np.random.default_rng(0)
     x = (oracle.normal(rng, (6, 8, 200)) + offset).astype(np.float32)
     x[0, 0, 0] = 0  # the value that sums are taken around is far from all others
-    exact = x.astype(np.float64)
+    g = oracle.normal(rng, x.shape) + np.clip(x - np.float32(offset), -3, 3)
+    exact, slopes = x.astype(np.float64), g.astype(np.float64)
+    none = 0 * exact[0, :, 0]
     for y, right in (
         (F.layer_norm(x, 200), reference.layer_norm(exact, 1)),
         (F.group_norm(x, 2), reference.group_norm(exact, 2)),
         (F.instance_norm(x), reference.group_norm(exact, 8)),
         (
             F.batch_norm(x, None, None, training=True),
-            reference.batch_norm(exact, 0 * exact[0, :, 0], 0, training=True)[0],
+            reference.batch_norm(exact, none, none, training=True)[0],
+        ),
+        (
+            F.layer_norm_backward(g, x, 200)[0],
+            reference.layer_norm_backward(slopes, exact, 1)[0],
+        ),
+        (
+            F.group_norm_backward(g, x, 2)[0],
+            reference.group_norm_backward(slopes, exact, 2)[0],
+        ),
+        (
+            F.batch_norm_backward(g, x, None, None, training=True)[0],
+            reference.batch_norm_backward(slopes, exact, none, none, training=True)[0],
         ),
     ):
         np.testing.assert_allclose(y, right, rtol=1e-6, atol=2e-6)

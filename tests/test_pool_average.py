@@ -112,6 +112,7 @@ def rounding(dtype: Any, kernel: int) -> float:
         ((3, 2, 90, 90), (5, 3, 2)),
         ((1, 2, 9, 14, 14), (3, 1, 1)),
         ((1, 2, 9, 14, 14), (3, 2, 1)),
+        ((3, 5, 41, 43), (1, 1, 0)),  # more than one task of elements alone
     ],
 )
 def test_bands_of_strips(shape: Any, window: Any, isa: str) -> None:
@@ -125,6 +126,13 @@ def test_bands_of_strips(shape: Any, window: Any, isa: str) -> None:
             grad_x = f("sum_pool_backward", ndim)(grad_y, shape, *window)
         assert_exact(y, reference.avg_pool(problem, x, True, 1))
         assert_exact(grad_x, reference.avg_pool_backward(problem, grad_y, True, 1))
+
+
+def test_a_large_plane_has_one_gradient(isa: str) -> None:
+    """Filled in several goes."""
+    grad_y = np.arange(1.0, 7.0).reshape(2, 3, 1, 1) * (150 * 130)
+    grad_x = F.global_avg_pool2d_backward(grad_y, (2, 3, 150, 130))
+    assert_exact(grad_x, np.broadcast_to(grad_y / (150 * 130), grad_x.shape).copy())
 
 
 @dtypes
@@ -274,7 +282,7 @@ def blur_calls(draw: st.DrawFn) -> tuple[tuple[int, ...], Any, Any, str]:
     ndim = draw(st.integers(1, 3))
     mode = draw(st.sampled_from(MODES))
     kernel = tuple(draw(st.integers(1, 15 if ndim == 1 else 6)) for _ in range(ndim))
-    stride = tuple(draw(st.sampled_from([1, 2, 3, 4, 9])) for _ in range(ndim))
+    stride = tuple(draw(st.sampled_from([1, 2, 3, 4, 7, 9])) for _ in range(ndim))
     least = [2 if mode == "reflect" and k > 1 else 1 for k in kernel]
     room = (40, 14, 5)[ndim - 1]
     spatial = tuple(i + draw(st.integers(0, room)) for i in least)
@@ -305,7 +313,7 @@ def test_blur_pool_is_the_reference_and_its_own_adjoint(
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("stride", [1, 2, 3, 9])
+@pytest.mark.parametrize("stride", [1, 2, 3, 7, 9])
 def test_blur_pool_of_long_rows(mode: str, stride: int, isa: str) -> None:
     """Rows of several blocks, at whose ends other rules hold."""
     rng = np.random.default_rng(5)

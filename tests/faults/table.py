@@ -242,6 +242,49 @@ FAULTS: tuple[Fault, ...] = (
         "test_pool_average.py test_pool.py",
     ),
     fault(
+        "mean pooling: elements",
+        "a part of the result that is not written",
+        (
+            K + "pool_average.pyx",
+            "cut((elements_of(&m.p) - 1) // FILL + 1, 1, 1, 1, 1)",
+            "cut(max(elements_of(&m.p) // FILL, 1), 1, 1, 1, 1)",
+        ),
+        "test_pool_average.py",
+    ),
+    fault(
+        "norms: long windows",
+        "a window left out behind each block",
+        (K + "pool_power.pyx", "        o0 += n\n", "        o0 += n + 1\n"),
+        "test_pool_average.py",
+    ),
+    fault(
+        "norms: cubes",
+        "wrong power in a gradient",
+        (K + "pool_power.pyx", "return dy / (y * y)", "return dy / y"),
+        "test_pool_average.py",
+    ),
+    fault(
+        "blur: far windows",
+        "the first element gets nothing",
+        (
+            K + "pool_blur.pyx",
+            "if 0 <= place + j * a.stride < cells:",
+            "if 0 < place + j * a.stride < cells:",
+        ),
+        "test_pool_average.py",
+    ),
+    fault(
+        "blur: phases",
+        "phases of a gradient that are not brought back",
+        (
+            K + "pool_spread.pxd",
+            "    for phase in range(stride):\n",
+            "    for phase in range(min(stride, 5)):\n",
+        ),
+        "test_pool_average.py",
+        "pool_blur",
+    ),
+    fault(
         "batch norm: momentum",
         "old and new statistics exchanged",
         (
@@ -250,6 +293,16 @@ FAULTS: tuple[Fault, ...] = (
             "cdef double old = s.momentum, new = 1 - s.momentum",
         ),
         "test_norms.py test_functional_norm.py nn/test_norm.py",
+    ),
+    fault(
+        "batch norm: rounded mean",
+        "what the mean loses by rounding is lost",
+        (
+            K + "norm_channels.pyx",
+            "        if f[0] != mean[channel]:\n",
+            "        if False:\n",
+        ),
+        "test_norms.py",
     ),
     fault(
         "layer norm: negative variance",
@@ -327,7 +380,7 @@ FAULTS: tuple[Fault, ...] = (
             "if buffer.nbytes < size + ALIGNMENT:",
             "if buffer.nbytes < size // 2:",
         ),
-        "test_runtime.py " + CONV,
+        "test_threads.py " + CONV,
     ),
     fault(
         "out: overlap",
