@@ -148,6 +148,38 @@ def test_sums_are_means_divided_by_one(ndim: int, dtype: Any) -> None:
     assert_bits_equal(back, same)
 
 
+# (depth, height) of a plane and of a window whose columns are pairs.
+PAIRS = [((1, 4), (1, 2)), ((1, 1), (1, 1)), ((1, 9), (1, 3)), ((4, 6), (2, 3))]
+
+
+@dtypes
+@pytest.mark.parametrize(("extent", "kernel"), PAIRS, ids=str)
+def test_windows_of_two_columns_fill_planes(
+    extent: Any, kernel: Any, dtype: Any, isa: str
+) -> None:
+    """Exact, by any threads; nothing outside of the arrays counts or is written."""
+    rng = np.random.default_rng(8)
+    for width in (6, 10, 14, 16, 30, 34, 66, 1024):
+        shape, window = (7, 5, *extent, width), (*kernel, 2)
+        problem = PoolProblem.pool("pool", shape, window)
+        x, _ = inside(rng.integers(-9, 10, shape).astype(dtype), NAN)
+        grad_y, _ = inside(rng.integers(-9, 10, problem.y_shape).astype(dtype), NAN)
+        for n in (1, 2, 3):
+            y, around_y = inside(np.zeros_like(grad_y), 7.0)
+            grad_x, around_x = inside(np.zeros_like(x), 7.0)
+            with team_of(n):
+                F.sum_pool3d(x, window, out=y)
+                F.sum_pool3d_backward(grad_y, shape, window, out=grad_x)
+            assert_exact(y, reference.avg_pool(problem, x, True, 1))
+            assert_exact(grad_x, reference.avg_pool_backward(problem, grad_y, True, 1))
+            for around in (around_x, around_y):
+                assert (around[:64] == 7).all()
+                assert (around[-64:] == 7).all()
+        x[3, 2, 0, 0, 3] = NAN
+        expected = np.isnan(reference.avg_pool(problem, x))
+        assert np.array_equal(np.isnan(F.avg_pool3d(x, window)), expected)
+
+
 @dtypes
 def test_nan_stays_in_its_windows_in_every_layout(dtype: Any, isa: str) -> None:
     for width in WIDTHS[2:]:

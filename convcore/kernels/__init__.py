@@ -28,6 +28,7 @@
     pool_flat.pxd   planes in which each tap of a pooling is one address offset
     vector_wide.pxd lanes of float64 from either type
     pool_planes.pxd means of whole planes            pool_strips.pxd  of small windows
+    pool_pairs.pxd  over pairs of columns
     pool_turned.pxd of small planes, in the lanes    pool_rows.pxd    of others, by rows
     pool_places.pxd which elements a mean takes      pool_sums.pxd    sums along lines
     pool_shares.pxd what windows give back           pool_spread.pxd  the same, by phases

@@ -2,7 +2,8 @@
 #
 # What      y[o] = (sum of x[i] over i in window(o)) / divisor(o)
 #           dx[i] = sum of dy[o] / divisor(o) over windows o that hold i
-# Layout    by shape: windows of the whole plane are one sum (pool_planes.pxd); small windows
+# Layout    by shape: windows of the whole plane are one sum (pool_planes.pxd); pairs of
+#           columns that fill planes know no width (pool_pairs.pxd); small windows
 #           with one divisor go down strips of columns (pool_strips.pxd); other windows of
 #           small planes have a plane in each lane (pool_turned.pxd); the rest go row by row
 #           (pool_rows.pxd); what is too long for a line, window by window (pool_long.pxd).
@@ -28,6 +29,7 @@ from convcore.kernels.buffers cimport Buffers, call, integers, read_geometry, re
 from convcore.kernels.pool_long cimport (
     average_by_windows, average_gradient_block, count_in_row,
 )
+from convcore.kernels.pool_pairs cimport are_pairs, means_of_pairs, shares_of_pairs
 from convcore.kernels.pool_places cimport results_at_most
 from convcore.kernels.pool_planes cimport FILL, divide_each, means_of_planes, shares_of_planes
 from convcore.kernels.pool_rows cimport Line, line_of, means_of_rows, shares_of_rows
@@ -42,7 +44,7 @@ from convcore.kernels.windows cimport (
 )
 
 cdef enum Mode:
-    SAME, PLANE, TURNED, IN_STRIPS, IN_ROWS, BY_WINDOWS
+    SAME, PLANE, PAIRS, TURNED, IN_STRIPS, IN_ROWS, BY_WINDOWS
 
 cdef struct Means:  # one direction of one problem
     Pool p
@@ -116,6 +118,10 @@ cdef void average_task(
         shares_of_planes(&m.b, m.common, x, y, begin, end)
     elif m.mode == PLANE:
         means_of_planes(&m.p, m.common, x, y, begin, end)
+    elif m.mode == PAIRS and m.back:
+        shares_of_pairs(&m.p, m.common, x, y, begin, end)
+    elif m.mode == PAIRS:
+        means_of_pairs(&m.p, m.common, x, y, begin, end)
     elif m.mode == TURNED:
         turned_task(&m.p, m.back, m.common, x, y, begin, end, room_)
     elif m.mode == IN_STRIPS:
@@ -172,6 +178,14 @@ cdef inline void use_planes(Means* m) noexcept nogil:
     m.b.work = m.b.block if m.back else p.x.extent
 
 
+cdef inline void use_pairs(Means* m) noexcept nogil:
+    """Take rows of windows of two columns."""
+    cdef Pool* p = &m.p
+    m.mode = PAIRS
+    m.b = cut(p.planes, p.z.out, p.y.out, 1, 1)
+    m.b.work = (p.z.kernel * p.y.kernel * 2 + 1) * p.x.out
+
+
 cdef inline void use_lanes(Means* m) noexcept nogil:
     """Give each lane a plane."""
     cdef Py_ssize_t n = (elements_of(&m.p) + windows_of(&m.p)) // m.p.planes
@@ -217,9 +231,9 @@ cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogi
     space_evenly(&p.x)
     m.common = common_divisor(p)
     # Strips are for windows that overlap: (8, 64, 112, 112), 2 x 2, backward, takes 1.3 ms
-    # in them and 1.1 ms by rows; of small planes, (96, 1280, 8, 8), 3 x 3, takes 3.3 ms in
-    # them and 3.7 ms in lanes, but (32, 512, 14, 14), 2 x 2, 0.8 ms and 0.65 ms; forward
-    # in float64 1.1 ms and 1.4 ms.
+    # in them and 1.1 ms by rows (0.7 as pairs); of small planes, (96, 1280, 8, 8), 3 x 3,
+    # takes 3.3 ms in them and 3.7 ms in lanes, but (32, 512, 14, 14), 2 x 2, 0.8 ms and
+    # 0.65 ms (0.45); forward in float64 1.1 ms and 1.4 ms (0.7).
     apart = p.x.kernel <= p.x.stride and p.y.kernel <= p.y.stride
     strips = m.common and fits(p) and p.x.stride < 3 and p.y.extent > 1
     if p.planes == 0:
@@ -228,6 +242,8 @@ cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogi
         use_elements(&m)
     elif is_whole(&p.z) and is_whole(&p.y) and is_whole(&p.x):
         use_planes(&m)
+    elif m.common and are_pairs(p, item):
+        use_pairs(&m)
     elif is_small(p) and (not strips or (apart and (back or item == sizeof(float)))):
         use_lanes(&m)
     elif strips and not (back and apart):
