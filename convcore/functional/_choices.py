@@ -15,6 +15,7 @@ from convcore.functional._pooling import (
 )
 from convcore.functional.call import apply
 from convcore.problem import PoolProblem
+from convcore.problem.rules import ANY_EXTENT
 from convcore.runtime.arrays import Array, batched_shape, checked, flat, room
 
 BEYOND = -1  # index of what lies beyond the border, and is no element of x
@@ -86,7 +87,7 @@ def _new_shape(
     lead = whole[1:2] if single else whole[:2]
     # The smallest input with so many windows, found by the rules of pooling themselves.
     ones = PoolProblem.pool(
-        function, (0, 1, *(2**40,) * ndim), kernel_size, stride, padding
+        function, (0, 1, *(ANY_EXTENT,) * ndim), kernel_size, stride, padding
     )
     low = tuple(
         (o - 1) * s + k - sum(p)

@@ -6,10 +6,8 @@ from typing import Any, ClassVar
 from convcore.functional._framed import framed
 from convcore.nn.layer import Backward, Layer, changed, frozen
 from convcore.problem import PoolProblem, Size
+from convcore.problem.rules import ANY_EXTENT
 from convcore.runtime.arrays import Array
-
-# No window is too large for it: see `convcore.nn.conv`.
-ANY_EXTENT = 2**40
 
 
 class Pool(Layer):

@@ -5,11 +5,12 @@ from typing import Any, ClassVar
 
 from convcore import functional as F
 from convcore.arguments import Seed, generator
-from convcore.nn.conv import _ANY_EXTENT, Conv1d, Conv2d, Conv3d, _Conv
+from convcore.nn.conv import Conv1d, Conv2d, Conv3d, _Conv
 from convcore.nn.layer import Backward, Layer
 from convcore.nn.parameter import add
 from convcore.nn.weights import default_generator
 from convcore.problem import ConvProblem
+from convcore.problem.rules import ANY_EXTENT
 from convcore.runtime.arrays import Array
 
 __all__ = ["BorderPassthrough1d", "BorderPassthrough2d", "BorderPassthrough3d"]
@@ -79,7 +80,7 @@ def _check_valid(name: str, layer: _Conv) -> None:
     """Refuse a convolution whose outputs do not lie over a middle of its inputs."""
     problem = ConvProblem.conv(
         name,
-        (0, layer.in_channels, *(_ANY_EXTENT,) * layer.ndim),
+        (0, layer.in_channels, *(ANY_EXTENT,) * layer.ndim),
         layer.weight.read().shape,
         layer.stride,
         layer.padding,

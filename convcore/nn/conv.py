@@ -16,7 +16,7 @@ from convcore.functional.partial_conv import check_border
 from convcore.nn.layer import Backward, Layer, changed, frozen
 from convcore.nn.weights import Grads, WeightBackward, WeightLayer
 from convcore.problem import ConvProblem, Padding, Size
-from convcore.problem.rules import sizes
+from convcore.problem.rules import ANY_EXTENT, sizes
 from convcore.runtime.arrays import Array
 
 __all__ = [
@@ -27,10 +27,6 @@ __all__ = [
     "ConvTranspose2d",
     "ConvTranspose3d",
 ]
-
-# No kernel is too large for it, and a batch of 0 needs no memory: with an input of this
-# extent, only arguments that fit no input at all are refused.
-_ANY_EXTENT = 2**40
 
 
 class _Conv(WeightLayer):
@@ -86,7 +82,7 @@ class _Conv(WeightLayer):
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         ConvProblem.conv(
             type(self).__name__,
-            (0, in_channels, *(_ANY_EXTENT,) * self.ndim),
+            (0, in_channels, *(ANY_EXTENT,) * self.ndim),
             shape,
             stride,
             padding,
@@ -297,7 +293,7 @@ class _ConvTranspose(_Conv):
         shape = (in_channels, out_channels // groups, *self.kernel_size)
         ConvProblem.transposed(
             type(self).__name__,
-            (0, in_channels, *(_ANY_EXTENT,) * self.ndim),
+            (0, in_channels, *(ANY_EXTENT,) * self.ndim),
             shape,
             stride,
             padding,

@@ -9,6 +9,7 @@ from convcore.arguments import real
 from convcore.nn._pooling import Pool, WindowPool
 from convcore.nn.layer import Backward, Layer, changed, frozen
 from convcore.problem import Padding, Size
+from convcore.problem.rules import ANY_EXTENT
 from convcore.runtime.arrays import Array
 
 __all__ = [
@@ -358,7 +359,7 @@ class ChannelAvgPool(Layer):
         self.padding, self.ceil_mode = frozen(padding), ceil_mode
         self.count_include_pad = count_include_pad
         self.divisor_override = divisor_override
-        empty = np.empty((0, 2**40), np.float32)  # checks the arguments
+        empty = np.empty((0, ANY_EXTENT), np.float32)  # checks the arguments
         F.channel_avg_pool(empty, *self._window)
 
     @property

@@ -7,9 +7,10 @@ import numpy as np
 from convcore import functional as F
 from convcore.arguments import Seed, generator
 from convcore.functional.fractional_max_pool import output_extents
-from convcore.nn._pooling import ANY_EXTENT, Pool, WindowPool
+from convcore.nn._pooling import Pool, WindowPool
 from convcore.nn.layer import Backward, changed, frozen
 from convcore.problem import Padding, Size
+from convcore.problem.rules import ANY_EXTENT
 from convcore.runtime.arrays import Array
 
 __all__ = [

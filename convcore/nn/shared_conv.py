@@ -28,7 +28,7 @@ from convcore import functional as F
 from convcore import init
 from convcore.arguments import Seed, generator, integer
 from convcore.functional.partial_conv import check_border
-from convcore.nn.conv import _ANY_EXTENT, Conv1d, Conv2d, Conv3d, _Conv
+from convcore.nn.conv import Conv1d, Conv2d, Conv3d, _Conv
 from convcore.nn.layer import (
     Backward,
     Layer,
@@ -39,7 +39,7 @@ from convcore.nn.layer import (
 )
 from convcore.nn.weights import Grads, WeightBackward, WeightLayer, default_generator
 from convcore.problem import ConvProblem, Padding, Size
-from convcore.problem.rules import sizes
+from convcore.problem.rules import ANY_EXTENT, sizes
 from convcore.runtime.arrays import Array, batched_shape, checked
 
 __all__ = [
@@ -97,7 +97,7 @@ class _Shared(WeightLayer):
         self.padding_mode, self.padding_value = padding_mode, padding_value
         self.border = border
         shape = (self.filters, 1, *self.kernel_size)
-        any_input = (0, 1, *(_ANY_EXTENT,) * self.ndim)
+        any_input = (0, 1, *(ANY_EXTENT,) * self.ndim)
         how = (stride, padding, dilation, 1, padding_mode, padding_value)
         ConvProblem.conv(name, any_input, shape, *how)
         if border is not None:

@@ -15,6 +15,9 @@ Padding = str | int | Sequence[int | Sequence[int]]
 
 MAX_BYTES = 2**63 - 1  # what a Py_ssize_t can address
 _ITEM_BYTES = 8  # every extent is checked for float64, so that dtype never matters
+# No window is too large for it, and a batch of 0 needs no memory: with an input of this
+# extent, only arguments that fit no input at all are refused.
+ANY_EXTENT = 2**40
 _T = TypeVar("_T")
 
 
