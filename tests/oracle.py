@@ -150,11 +150,17 @@ def run_wider(
     problem: ConvProblem, direction: Direction, *arrays: Array | None
 ) -> Array:
     """Run the reference on the same numbers of the wider type; as `run`."""
+    assert not problem.relu
+    *pair, bias = (*arrays, None) if len(arrays) < 3 else arrays
 
     def make() -> Array:
-        return _asked(problem, direction, *_widened(_type(arrays), arrays))
+        return _asked(problem, direction, *_widened(_type(arrays), pair))
 
-    return remembered(make, "wider", problem, direction, *arrays)
+    sums = remembered(make, "wider", problem, direction, *pair)
+    if bias is None:
+        return sums
+    # As the reference does it, which need not sum anew for each bias.
+    return sums + bias.astype(sums.dtype).reshape(-1, *(1,) * problem.ndim)
 
 
 def _asked(problem: ConvProblem, direction: Direction, *arrays: Array | None) -> Array:

@@ -188,7 +188,7 @@ FAULTS: tuple[Fault, ...] = (
             "(1 if border == SYMMETRIC else 0)",
             "0",
         ),
-        "test_border.py test_borders.py",
+        "test_pad.py test_border.py",
         "pad",
     ),
     fault(
@@ -199,7 +199,7 @@ FAULTS: tuple[Fault, ...] = (
             "    add_columns(f, box, right, f.count[2], rows, to)\n",
             "    add_columns(f, box, right, f.count[2], rows, to)\n" * 2,
         ),
-        "test_border.py test_borders.py",
+        "test_pad.py test_border.py",
     ),
     fault(
         "max pooling: ties",
@@ -390,7 +390,7 @@ FAULTS: tuple[Fault, ...] = (
             "if array is not None and np.may_share_memory(out, array):",
             "if False:",
         ),
-        "test_functional_promises.py test_mutations.py",
+        "test_functional_outs.py test_mutations.py",
     ),
     fault(
         "problem: size",
