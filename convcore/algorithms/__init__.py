@@ -39,8 +39,8 @@ CONV: tuple[ConvAlgorithm, ...] = (
 POOL: tuple[PoolAlgorithm, ...] = (
     PoolMaxScatter(),
     PoolMaxPlanes(),
-    PoolMaxTurned(),
     PoolMaxRows(),
+    PoolMaxTurned(),
     PoolMaxSame(),
     PoolMaxFlat(),
     PoolWindow(),
