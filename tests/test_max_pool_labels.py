@@ -179,6 +179,10 @@ def test_out_of_the_functions_that_share_it() -> None:
 
 
 ROWS = {
+    "blocks that keep a row, and more": ((2, 2, 9, 1100), 3, 2, 1),
+    "rows that are kept": ((3, 5, 31, 57), 3, 2, 1),
+    "slabs side by side": ((2, 3, 6, 12, 40), 2, 2, 0),
+    "slabs that share": ((1, 3, 7, 9, 40), 3, 2, 1),
     "one block of a row": ((2, 3, 13, 13), 3, 2, 0),
     "one column": ((2, 3, 9, 1), 3, 2, 1),
     "two blocks, the second short": ((2, 3, 5, 35), 3, 2, 1),
@@ -211,8 +215,10 @@ def test_rows_have_the_bits_of_flat(
     problem = PoolProblem.pool("pool", shape, kernel, stride, padding, 1, True)
     rng, size = np.random.default_rng(3), int(np.prod(problem.y_shape))
     signs = rng.choice(np.array([-1, -0.0, 0.0, 1, -np.inf, np.nan], dtype), shape)
+    finite = rng.choice(np.array([-1, -0.0, 0.0, 1, -np.inf], dtype), shape)
+    lone = np.where(rng.random(shape) < 0.004, dtype(np.nan), finite)
     with cpu.use("x86_64_v4"):
-        for x in (signs, special(rng, shape, dtype)):
+        for x in (signs, finite, lone, special(rng, shape, dtype)):
             for direction, kind in (
                 ("max_values", None),
                 ("max_labels", np.uint8),

@@ -40,8 +40,8 @@ CONV: tuple[DirectAlgorithm | TransformAlgorithm, ...] = (
 POOL: tuple[PoolAlgorithm, ...] = (
     PoolMaxScatter(),
     PoolMaxPlanes(),
-    PoolMaxTurned(),
     PoolMaxRows(),
+    PoolMaxTurned(),
     PoolMaxSame(),
     PoolMaxFlat(),
     PoolWindow(),

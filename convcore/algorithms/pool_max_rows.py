@@ -10,15 +10,17 @@ from collections.abc import Mapping
 from math import prod
 
 from convcore.algorithms.base import Kernel, Verdict
+from convcore.algorithms.pool_max_turned import PoolMaxTurned
 from convcore.problem import PoolProblem
 
 _COLUMNS = 8  # most columns of a window: half of two vectors of float64
 _TAPS = 256
 
-# What was measured to be faster than `flat`, with AVX-512.
+# What was measured to be faster than `flat` and `turned`, with AVX-512.
 _WIDTH = 64  # columns of x, of values alone
 _BLOCK = 15  # windows of a row of labels
-_FEW = 4  # taps
+_NARROW = 4  # columns of a window with labels
+_LARGE = 1280  # elements, and twice the windows, of planes that are not turned faster
 
 _KERNEL = Kernel("pool_max_rows", "fprop", isas=("x86_64_v4",))
 
@@ -28,6 +30,7 @@ class PoolMaxRows:
 
     name = "rows"
     transforms = False
+    _turned = PoolMaxTurned()
     kernels: Mapping[str, Kernel] = {
         "max_values": _KERNEL,
         "max_fprop": _KERNEL,
@@ -50,10 +53,19 @@ class PoolMaxRows:
         return Verdict(True, "dense windows of few columns")
 
     def prefers(self, problem: PoolProblem, direction: str) -> Verdict:
-        """Prefer what takes longer to copy than to pool."""
-        kernels, _, _ = problem.clipped
-        if problem.stride[2] == 1 or kernels[0] > 1:
-            return Verdict(False, "windows that share rows or slabs")
+        """Prefer what takes longer to copy, or to turn, than to pool."""
+        kernels, strides, _ = problem.clipped
+        if problem.stride[2] == 1:
+            return Verdict(False, "windows that share columns")
+        cells = max(prod(problem.in_extent), 2 * prod(problem.out_extent))
+        if direction != "max_values" and kernels[2] <= _NARROW and cells > _LARGE:
+            return Verdict(True, "labels of large planes")
+        turned = self._turned
+        taken = turned.accepts(problem, direction), turned.prefers(problem, direction)
+        if taken[0].yes and taken[1].yes:
+            return Verdict(False, "planes that are worth turning")
+        if kernels[0] > strides[0]:
+            return Verdict(False, "windows that share slabs")
         if problem.in_extent[:2] == (1, 1):
             return Verdict(True, "single rows")
         if direction == "max_values":
@@ -61,6 +73,4 @@ class PoolMaxRows:
                 return Verdict(True, "narrow planes")
         elif problem.out_extent[2] <= _BLOCK:
             return Verdict(True, "narrow planes")
-        elif direction == "max_fprop" and prod(kernels) <= _FEW:
-            return Verdict(True, "few taps")
         return Verdict(False, "wide planes")

@@ -320,7 +320,9 @@ def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     """Give the scalars of scratch that a direction needs: a room for each thread, or none."""
     cdef Pool p
     read_geometry(geometry, <long long*>&p, POOL_FIELDS)
-    return threads * <Py_ssize_t>sizeof(Room) // item if is_small(&p) else 0
+    if not is_small(&p) or (is_whole(&p.z) and is_whole(&p.y) and is_whole(&p.x)):
+        return 0
+    return threads * <Py_ssize_t>sizeof(Room) // item
 
 
 def fprop(geometry, divisor, x, y, scratch, int threads):

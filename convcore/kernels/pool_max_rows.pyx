@@ -11,8 +11,10 @@
 #               tap 1        . b d f h j l
 #               tap 2        a c e g i k m
 #
-#           Values alone: rows first, then columns. With labels every tap is compared in
-#           its order, so that ties need no thought.
+#           Values alone: rows first, then columns. With labels along each row first, then
+#           over rows, which keeps the order of ties; the last row is kept for the windows
+#           below if they begin with it. That leaves NaN out: a block that holds one is
+#           done again, tap by tap.
 # Assumes   buffers of the sizes that the geometry tells; windows that a block fits. It is
 #           compiled for AVX-512 alone, which has masked loads and picks from two vectors.
 # Parallel  over rows of y.
@@ -35,7 +37,7 @@ from convcore.kernels.vector cimport (
     put_part, real, vec, zero_lanes, zip_part,
 )
 from convcore.kernels.vector_compare cimport (
-    all_labels, contest, later, plus_labels, put_bytes,
+    all_labels, compare, contest, has_nan, later, plus_labels, put_bytes,
 )
 from convcore.kernels.windows cimport (
     Pool, elements_of, pool_of, start_of, windows_of,
@@ -46,6 +48,7 @@ cdef enum:
     LANES = 16  # of a vector, at most
     MOST_BYTES = 16  # that labels of a vector are stored in
     TAPS = 256
+    BLOCKS = 32  # of a row, whose last rows are kept
 
 cdef struct Tables:  # integers as wide as the scalars
     double[COLUMNS * LANES] at  # the lanes of each tap along W
@@ -56,6 +59,7 @@ cdef struct Job:
     Pool p
     Tables t
     Py_ssize_t outs  # windows of a block, at most
+    Py_ssize_t fresh_rows  # that no window before holds
     long long row, slab  # labels from a row of taps to the next one, from a slab
     bint two  # whether a block lies over two vectors
     bint labelled, flat
@@ -68,6 +72,13 @@ cdef struct Row:  # of windows
     Py_ssize_t z, y, plane  # the first element of its plane
     Py_ssize_t slabs, rows, first  # of elements under it; the first one
     long long label, base  # of the first tap that exists; the first tap of all
+    Py_ssize_t later  # the last row of elements under a later one
+    bint shares  # whether the last row under the row before is the first of this one
+
+cdef struct Last:  # row of elements under a block
+    double[LANES] best  # its maxima, and their columns
+    double[LANES] label
+    bint odd  # whether there is a NaN in it
 
 cdef struct Block:
     Py_ssize_t start, n, to  # its first column; windows; the first of all
@@ -140,6 +151,60 @@ cdef inline vec labels_of_block(
     return label
 
 
+cdef inline bint argmax_along(
+    const Job* job, const Block* b, const vec* row, vec* best, vec* label, bint two,
+    Py_ssize_t taps,
+) noexcept nogil:
+    """Give the maxima along one row and their columns, unless something is NaN."""
+    cdef vec a = columns_at(row, b.bits, False), c = a
+    cdef const vec* at = <const vec*>job.t.at
+    cdef Py_ssize_t k
+    if two:
+        c = columns_at(row, b.bits, True)
+    best[0] = picked(at, 0, a, c, two)
+    label[0] = (<const vec*>job.t.lead)[0] if b.start < 0 else all_labels(row, 0)
+    for k in range(1, taps):
+        compare(picked(at, k, a, c, two), all_labels(row, k), best, label)
+    return has_nan(a, c)
+
+
+cdef inline vec labels_by_rows(
+    const Job* job, const Row* r, const Block* b, const vec* x, vec* y, bint two,
+    Py_ssize_t taps, Py_ssize_t slabs, Last* last,
+) noexcept nogil:
+    """Do `labels_of_block`: rows first, the last of which the next windows may begin with."""
+    cdef Py_ssize_t z, i, width = job.p.x.extent
+    cdef vec best, label, v, k, u, l
+    cdef const vec* first = ahead(x, r.first + b.start)
+    cdef const vec* row = first
+    cdef bint odd
+    if r.shares:
+        best = (<const vec*>last.best)[0]
+        label = (<const vec*>last.label)[0]
+        odd = last.odd
+    else:
+        odd = argmax_along(job, b, row, &best, &label, two, taps)
+    label = plus_labels(label, all_labels(x, r.label))
+    v, k = best, label
+    last.odd = odd
+    for z in range(slabs):
+        row = ahead(first, z * job.p.y.extent * width)
+        for i in range(z == 0, r.rows):
+            u = v
+            last.odd = argmax_along(job, b, ahead(row, i * width), &u, &l, two, taps)
+            odd = odd or last.odd
+            v = u
+            k = plus_labels(l, all_labels(x, r.label + z * job.slab + i * job.row))
+            compare(v, k, &best, &label)
+            k = l
+    (<vec*>last.best)[0] = v
+    (<vec*>last.label)[0] = k
+    if odd:
+        return labels_of_block(job, r, b, x, y, two)
+    put_part(y, best, b.n)
+    return label
+
+
 cdef inline void put_indices(
     const Job* job, const Row* r, const Block* b, vec label, long long* index
 ) noexcept nogil:
@@ -168,7 +233,7 @@ cdef inline void put_taps(
 
 cdef inline void do_block(
     const Job* job, const Row* row, const Block* b, const vec* x, vec* y, const Result* r,
-    Py_ssize_t end,
+    Py_ssize_t end, Last* last,
 ) noexcept nogil:
     """Write one block, and ask for what a later one reads for the first time and writes.
 
@@ -176,13 +241,12 @@ cdef inline void do_block(
     """
     cdef const Pool* p = &job.p
     cdef vec label
-    cdef const vec* at = ahead(x, row.first + b.start + (row.rows - 1) * p.x.extent)
-    if row.slabs > 1:
-        at = ahead(at, (row.slabs - 1) * p.y.extent * p.x.extent)
-    for _ in range(min(p.y.kernel, p.y.stride)):
-        cc_fetch(<const char*>at + AHEAD)
+    cdef Py_ssize_t taps = p.x.kernel
+    cdef const vec* at = ahead(x, b.start + row.later)
+    for _ in range(job.fresh_rows):
+        cc_fetch(at)
         if job.two:
-            cc_fetch(<const char*>at + AHEAD + VEC_BYTES)
+            cc_fetch(<const char*>at + VEC_BYTES)
         at = ahead(at, -p.x.extent)
     y = <vec*>ahead(y, b.to)
     cc_fetch_to_write(<const char*>y + AHEAD)
@@ -196,9 +260,12 @@ cdef inline void do_block(
             values_of_block(job, row, b, x, y, False)
         return
     if job.two:
-        label = labels_of_block(job, row, b, x, y, True)
+        if taps == 3 and row.slabs == 1:
+            label = labels_by_rows(job, row, b, x, y, True, 3, 1, last)
+        else:
+            label = labels_by_rows(job, row, b, x, y, True, taps, row.slabs, last)
     else:
-        label = labels_of_block(job, row, b, x, y, False)
+        label = labels_by_rows(job, row, b, x, y, False, taps, row.slabs, last)
     if job.flat:
         put_indices(job, row, b, label, r.index)
     else:
@@ -215,6 +282,20 @@ cdef inline void lay(const Job* job, Row* r) noexcept nogil:
     r.first = r.plane + (first_z * p.y.extent + first_y) * p.x.extent
     r.label = (first_z - z) * job.slab + (first_y - y) * job.row
     r.base = (z * p.y.extent + y) * p.x.extent
+
+
+cdef inline Py_ssize_t last_row(const Pool* p, const Row* r) noexcept nogil:
+    """Give the first element of the last row under a row of windows."""
+    return r.first + ((r.slabs - 1) * p.y.extent + r.rows - 1) * p.x.extent
+
+
+cdef inline Row row_at(const Pool* p, Py_ssize_t i) noexcept nogil:
+    """Find the i-th row, counted through all planes."""
+    cdef Row r
+    r.y, i = i % p.y.out, i // p.y.out
+    r.z, i = i % p.z.out, i // p.z.out
+    r.plane = i * p.z.extent * p.y.extent * p.x.extent
+    return r
 
 
 cdef inline void next_row(const Pool* p, Row* r) noexcept nogil:
@@ -234,16 +315,29 @@ cdef void do_rows(
 ) noexcept nogil:
     """Write rows begin .. end."""
     cdef const Pool* p = &job.p
-    cdef Py_ssize_t i, x0, last = end * p.x.out, left, span
-    cdef Row row
+    cdef Last[BLOCKS] lasts
+    cdef Py_ssize_t i, x0, last = end * p.x.out, left, span, block
+    cdef bint shared = p.y.kernel == p.y.stride + 1 and p.z.kernel == 1
+    cdef Py_ssize_t z, j, first, lanes = VEC_BYTES // <Py_ssize_t>sizeof(real)
+    cdef Row row = row_at(p, begin), far
     cdef Block b
-    row.y, i = begin % p.y.out, begin // p.y.out
-    row.z, i = i % p.z.out, i // p.z.out
-    row.plane = i * p.z.extent * p.y.extent * p.x.extent
+    far = row_at(p, begin + AHEAD // (p.z.stride * p.y.stride * p.x.extent * sizeof(real)) + 1)
     b.to = begin * p.x.out
-    for _ in range(begin, end):
+    shared = shared and (p.x.out - 1) // job.outs < BLOCKS
+    for i in range(begin, end):
         lay(job, &row)
-        x0 = 0
+        if p.z.kernel == 1:
+            row.later = last_row(p, &row) + AHEAD // <Py_ssize_t>sizeof(real)
+        else:  # what follows a slab is left out, or near already
+            lay(job, &far)
+            row.later = last_row(p, &far)
+            for z in range(1, min(p.z.kernel, p.z.stride)):
+                first = row.later - (z * p.y.extent + job.fresh_rows - 1) * p.x.extent
+                for j in range(job.fresh_rows * p.x.extent // lanes + 1):
+                    cc_fetch(x + first + j * lanes)
+            next_row(p, &far)
+        row.shares = shared and i > begin and row.y > 0
+        x0 = block = 0
         while x0 < p.x.out:
             b.n = min(job.outs, p.x.out - x0)
             b.start = start_of(&p.x, x0)
@@ -251,11 +345,12 @@ cdef void do_rows(
             left = max(-b.start, 0)
             b.bits = first_bits(min(span, p.x.extent - b.start)) >> left << left
             if real is float:
-                do_block(job, &row, &b, <const f32v*>x, <f32v*>y, r, last)
+                do_block(job, &row, &b, <const f32v*>x, <f32v*>y, r, last, &lasts[block])
             else:
-                do_block(job, &row, &b, <const f64v*>x, <f64v*>y, r, last)
+                do_block(job, &row, &b, <const f64v*>x, <f64v*>y, r, last, &lasts[block])
             x0 += b.n
             b.to += b.n
+            block = min(block + 1, BLOCKS - 1)
         next_row(p, &row)
 
 
@@ -286,6 +381,7 @@ cdef int prepare(Job* job, Py_ssize_t lanes, real* like) except -1:
     if start_of(&p.x, job.outs) < 0:
         refuse()
     job.two = (min(job.outs, p.x.out) - 1) * p.x.stride + p.x.kernel > lanes
+    job.fresh_rows = min(p.y.kernel, p.y.stride)
     job.row, job.slab = p.x.kernel, p.y.kernel * p.x.kernel
     if job.flat:
         job.row, job.slab = p.x.extent, p.y.extent * p.x.extent

@@ -234,6 +234,10 @@ cdef extern from *:
           *best = (cc_f64v)_mm512_mask_mov_pd(b, m, (__m512d)v);
           *label = (cc_f64v)_mm512_mask_mov_pd((__m512d)*label, m, (__m512d)n);
       }
+      #define cc_has_nan_f32(a, b) \\
+          (_mm512_cmp_ps_mask((__m512)(a), (__m512)(b), _CMP_UNORD_Q) != 0)
+      #define cc_has_nan_f64(a, b) \\
+          (_mm512_cmp_pd_mask((__m512d)(a), (__m512d)(b), _CMP_UNORD_Q) != 0)
       static inline void cc_bytes_f32(unsigned char *to, cc_f32v label) {
           _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8((__m512i)label));
       }
@@ -355,6 +359,13 @@ cdef extern from *:
       #define CC_WORD(v) ((__typeof__((v) <= (v)))(v))
       #define CC_WINS(v, best) (((best) == (best)) & ~((v) <= (best)))
       #define CC_EITHER(m, a, b) ((__typeof__(a))((CC_WORD(a) & (m)) | (CC_WORD(b) & ~(m))))
+      #define CC_HAS_NAN(a, b) ({ \\
+          __typeof__((a) != (a)) m = ((a) != (a)) | ((b) != (b)); \\
+          int found = 0; \\
+          for (int i = 0; i < (int)(sizeof(m) / sizeof(m[0])); i++) found |= m[i] != 0; \\
+          found; })
+      #define cc_has_nan_f32(a, b) CC_HAS_NAN(a, b)
+      #define cc_has_nan_f64(a, b) CC_HAS_NAN(a, b)
       static inline cc_f32v cc_later_f32(cc_f32v v, cc_f32v best) {
           return CC_EITHER(CC_WINS(v, best), v, best);
       }
@@ -740,6 +751,8 @@ cdef extern from *:
     void cc_zip_f64(double* to, f64v a, f64v b, Py_ssize_t n) nogil
     f32v cc_patch_f32(f32v v, const float* scalar, unsigned int lanes) nogil
     f64v cc_patch_f64(f64v v, const double* scalar, unsigned int lanes) nogil
+    bint cc_has_nan_f32(f32v a, f32v b) nogil
+    bint cc_has_nan_f64(f64v a, f64v b) nogil
     f32v cc_pick_f32(f32v a, f32v b, f32v x, f32v y) nogil
     f64v cc_pick_f64(f64v a, f64v b, f64v x, f64v y) nogil
     f32v cc_until_f32(f32v a, f32v b, f32v x, f32v y) nogil

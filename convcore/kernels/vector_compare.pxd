@@ -8,7 +8,8 @@
 from convcore.kernels.checked cimport check_range
 from convcore.kernels.vector cimport (
     VEC_BYTES, cc_bytes_f32, cc_bytes_f64, cc_contest_f32, cc_contest_f64, cc_gather_f32,
-    cc_gather_f64, cc_later_f32, cc_later_f64, cc_widen_f32, cc_widen_f64, f32v, f64v, vec,
+    cc_gather_f64, cc_has_nan_f32, cc_has_nan_f64, cc_later_f32, cc_later_f64, cc_widen_f32,
+    cc_widen_f64, f32v, f64v, pick, vec,
 )
 
 cdef extern from *:
@@ -57,6 +58,20 @@ cdef inline void contest(vec v, vec n, vec* best, vec* label) noexcept nogil:
         cc_contest_f32(v, n, best, label)
     else:
         cc_contest_f64(v, n, best, label)
+
+
+cdef inline void compare(vec v, vec n, vec* best, vec* label) noexcept nogil:
+    """Do `contest` where nothing is NaN."""
+    label[0] = pick(best[0], v, n, label[0])
+    best[0] = pick(best[0], v, v, best[0])
+
+
+cdef inline bint has_nan(vec a, vec b) noexcept nogil:
+    """Tell whether a lane of one of them is NaN."""
+    if vec is f32v:
+        return cc_has_nan_f32(a, b)
+    else:
+        return cc_has_nan_f64(a, b)
 
 
 cdef inline vec gather(vec acc, vec v, vec label, vec n) noexcept nogil:
