@@ -34,7 +34,6 @@ __all__ = [
 
 Grads = tuple[Array | None, Array | None, Array | None]
 _MODULE = "conv_local"
-_FPROP, _DGRAD, _WGRAD = range(3)  # as in kernels/conv_local.pyx
 
 
 class Job(NamedTuple):
@@ -241,7 +240,7 @@ def _forward(
         out = empty(job.result, dtype)
     else:
         check_out(function, out, job.result, dtype, (x, weight, bias))
-    _run(_FPROP, job, _seen(job, flat(x, dtype)), flat(weight, dtype), bias, out)
+    _run("fprop", job, _seen(job, flat(x, dtype)), flat(weight, dtype), bias, out)
     return out
 
 
@@ -268,14 +267,14 @@ def _backward(
     if needs_x:
         grad_x = empty(x.shape, dtype)
         given = grad_x if job.box is None else empty(job.problem.x_shape, dtype)
-        _run(_DGRAD, job, dy, flat(weight, dtype), None, given)
+        _run("dgrad", job, dy, flat(weight, dtype), given)
         if job.box is not None:
             fold(
                 job.box, _planes(given, job.box.extent), _planes(grad_x, job.box.inside)
             )
     if needs_weight:
         grad_weight = empty(weight.shape, dtype)
-        _run(_WGRAD, job, _seen(job, flat(x, dtype)), dy, None, grad_weight)
+        _run("wgrad", job, _seen(job, flat(x, dtype)), dy, grad_weight)
     if needs_bias:
         grad_bias = _over_samples(dy.reshape(-1, *job.result[-ndim - 1 :]))
     return grad_x, grad_weight, grad_bias
@@ -305,14 +304,14 @@ def _over_samples(grads: Array) -> Array:
     return total
 
 
-def _run(direction: int, job: Job, *buffers: Array | None) -> None:
+def _run(direction: str, job: Job, *buffers: Array | None) -> None:
     """Call the kernel with scratch."""
     first = buffers[0]
     assert first is not None
     apply(
-        _MODULE,
-        "run",
-        (*job.problem.geometry, direction),
+        f"{_MODULE}_weight" if direction == "wgrad" else _MODULE,
+        direction,
+        job.problem.geometry,
         *buffers,
         work=job.problem.macs,
         scratch=workspace.ALIGNMENT,
