@@ -24,8 +24,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 KERNELS = Path("convcore/kernels")
-# Compiled once, for any processor: they find out what there is, and keep count.
-ONCE = ("probe", "memory", "teams")
+# Compiled once, for any processor: what there is, what is counted, what is held.
+ONCE = ("probe", "memory", "teams", "buffers")
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,6 @@ MODES = {
 # The baseline beside others is for processors from before 2013: it may be slower, and is
 # smaller so.
 FAST, SMALL = "-O3", "-O2"
-# There the largest modules, and what is seldom asked for, are half as large, and
-# `conv_planes` is 1.4 to 2.5 times as slow.
-LEAST = "-Os"
-LARGEST = ("conv_planes", "conv_planes_weight", "conv_local", "pool_power", "pool_blur")
 # What only one instruction set is asked for (`isas` of its card).
 ONLY = {"pool_max_rows": "x86_64_v4"}
 # Loops that are chosen by a constant: made one by one only if all that is inline is so.
@@ -125,11 +121,6 @@ def check(variable: str, names: Iterable[str], known: Collection[str]) -> None:
             )
 
 
-def effort(module: str) -> str:
-    """Choose what the baseline beside others is compiled for."""
-    return LEAST if module in LARGEST else SMALL
-
-
 def extensions() -> list[Extension]:
     """List every kernel for every instruction set of this machine."""
     sources = sorted(KERNELS.glob("*.pyx"))
@@ -147,7 +138,7 @@ def extensions() -> list[Extension]:
                 [str(source)],
                 extra_compile_args=[
                     *isa.flags,
-                    effort(source.stem) if isa is spare else FAST,
+                    SMALL if isa is spare else FAST,
                     *([INLINE] if source.stem in ONE_LOOP_EACH else []),
                 ],
                 depends=[str(p) for p in KERNELS.glob("*.pxd")],

@@ -36,7 +36,6 @@ __all__ = [
 
 Grads = tuple[Array | None, Array | None, Array | None]
 _MODULE = "conv_local"
-_FPROP, _DGRAD, _WGRAD = range(3)  # as in kernels/conv_local.pyx
 
 
 class Job(NamedTuple):
@@ -44,7 +43,7 @@ class Job(NamedTuple):
 
     seen: tuple[int, ...]  # shape of x with what windows see around it
     result: tuple[int, ...]  # shape of y, without a batch where x has none
-    sizes: "tuple[array[int], ...]"  # of the kernel, for each direction
+    sizes: "array[int]"  # of the kernels
     work: int
     scalars: int  # of scratch, for each thread
     box: Box | None  # x and what lies around it, if that is not zeros
@@ -246,7 +245,7 @@ def _forward(
                 f"each output, got {bias.shape}"
             )
     y = room(function, out, job.result, dtype, x, weight, bias)
-    _run(_FPROP, job, _seen(job, flat(x, dtype)), flat(weight, dtype), bias, y)
+    _run("fprop", job, _seen(job, flat(x, dtype)), flat(weight, dtype), bias, y)
     return y
 
 
@@ -276,13 +275,13 @@ def _backward(
     dy = flat(grad_output, dtype)
     if grad_x is not None:
         given = grad_x if job.box is None else empty(job.seen, dtype)
-        _run(_DGRAD, job, dy, flat(weight, dtype), None, given)
+        _run("dgrad", job, dy, flat(weight, dtype), given)
         if job.box is not None:
             fold(
                 job.box, _planes(given, job.box.extent), _planes(grad_x, job.box.inside)
             )
     if grad_weight is not None:
-        _run(_WGRAD, job, _seen(job, flat(x, dtype)), dy, None, grad_weight)
+        _run("wgrad", job, _seen(job, flat(x, dtype)), dy, grad_weight)
     if grad_bias is not None:
         _add_samples(dy.reshape(-1, *job.result[-ndim - 1 :]), grad_bias)
     return grad_x, grad_weight, grad_bias
@@ -310,14 +309,14 @@ def _add_samples(grads: Array, total: Array) -> None:
         np.add(total, grad, out=total)
 
 
-def _run(direction: int, job: Job, *buffers: Array | None) -> None:
+def _run(direction: str, job: Job, *buffers: Array | None) -> None:
     """Call the kernel with scratch."""
     first = buffers[0]
     assert first is not None
     apply(
-        _MODULE,
-        "run",
-        job.sizes[direction],
+        f"{_MODULE}_weight" if direction == "wgrad" else _MODULE,
+        direction,
+        job.sizes,
         *buffers,
         work=job.work,
         scratch=workspace.ALIGNMENT,
@@ -372,10 +371,10 @@ def _new_job(
             dilation=box.dilation,
             padding=((0, 0),) * 3,
         )
-    sizes = [array("q", (*problem.geometry, way)) for way in (_FPROP, _DGRAD, _WGRAD)]
-    scalars = operation(_MODULE, "scratch_scalars")(array("q", problem.geometry))
+    sizes = array("q", problem.geometry)
+    scalars = operation(_MODULE, "scratch_scalars")(sizes)
     result = problem.y_shape[1:] if single else problem.y_shape
-    return Job(problem.x_shape, result, tuple(sizes), problem.macs, scalars, box)
+    return Job(problem.x_shape, result, sizes, problem.macs, scalars, box)
 
 
 _cached_job = lru_cache(maxsize=1024)(_new_job)

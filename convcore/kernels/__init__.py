@@ -10,7 +10,7 @@
     band.pxd        the part of the source that a block of outputs reads
     targets.pxd     where the outputs of a block belong
     transpose.pxd   rows to columns, in registers
-    buffers.pxd     the arrays of a call as plain memory
+    buffers.pyx     the arrays of a call as plain memory
     checked.pxd     assertions on addresses, in builds that find faults
     activation.pxd  what is done to results before they leave the cache
     finite.pxd      whether results are finite
@@ -41,7 +41,7 @@
     philox.pxd      random numbers of a key and a place
     conv_*.pyx      a convolution algorithm each          pool_*.pyx   pooling
     pad.pyx         an array with what lies around it
-    conv_local.pyx  weights that are not shared between places
+    local.pxd       weights that are not shared between places
     sparse.pyx      sums over chosen inputs
     update.pyx      steps of optimisers, in place
     norm_*.pyx      normalisation: of channels, of rows, by neighbours

@@ -5,7 +5,7 @@ import numpy as np
 _Sizes = Any  # a buffer of int64: kind, count, and the bits of three doubles
 _Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
-def forward(sizes: _Sizes, x: _Real, y: _Real, threads: int) -> None: ...
+def forward(sizes: _Sizes, x: _Real, y: _Real, threads: int, /) -> None: ...
 def backward(
-    sizes: _Sizes, dy: _Real, kept: _Real, dx: _Real, threads: int
+    sizes: _Sizes, dy: _Real, kept: _Real, dx: _Real, threads: int, /
 ) -> None: ...

@@ -371,11 +371,11 @@ cdef int run_backward(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def forward(sizes, x, y, int threads):
+def forward(sizes, x, y, int threads, /):
     """Write f(x) to y; sizes are the kind, the count, and three numbers."""
     call((sizes, x), (y,), threads, run_forward[float], run_forward[double])
 
 
-def backward(sizes, dy, kept, dx, int threads):
+def backward(sizes, dy, kept, dx, int threads, /):
     """Write the gradient of x to dx; `kept` is x, or y where that is enough."""
     call((sizes, dy, kept), (dx,), threads, run_backward[float], run_backward[double])

@@ -2,11 +2,13 @@
 #
 # What      check_range: a kernel touches so many bytes at an address, all of which belong to an
 #           array of its call, or to the stack. Otherwise the process ends, and says where.
-#           begin, end: a call holds an array, and lets go of it.
+#           begins, ends: a call holds an array, and lets go of it.
 # How       CC_CHECKED (CONVCORE_BUILD=checked) compares with the arrays that the module's
 #           calls hold: a kernel has no other memory. Under AddressSanitizer, it is asked:
 #           by itself it does not see what the instructions with masks read and write.
 # Assumes   at most 512 arrays in the hands of the calls of a module.
+
+ctypedef void (*Watch)(const void* first, Py_ssize_t size) noexcept nogil
 
 cdef extern from *:
     """
@@ -71,8 +73,8 @@ cdef extern from *:
       #define cc_check(p, bytes) \
           cc_assert_inside((const char *)(p), (Py_ssize_t)(bytes), __FILE__, __LINE__)
     #else
-      #define cc_begin(p, bytes) ((void)0)
-      #define cc_end(p, bytes) ((void)0)
+      #define cc_begin NULL
+      #define cc_end NULL
       #if defined(__SANITIZE_ADDRESS__)
         #include <sanitizer/asan_interface.h>
         static __attribute__((unused)) void cc_check(const void *p, Py_ssize_t bytes) {
@@ -97,8 +99,8 @@ cdef extern from *:
       #define cc_check_lanes(p, size, bits, most) ((void)0)
     #endif
     """
-    void begin "cc_begin"(const void* first, Py_ssize_t size) nogil
-    void end "cc_end"(const void* first, Py_ssize_t size) nogil
+    Watch begins "cc_begin"  # or NULL
+    Watch ends "cc_end"
     void check_range "cc_check"(const void* first, Py_ssize_t size) nogil
     void check_part "cc_check_part"(
         const void* first, Py_ssize_t n, Py_ssize_t item, Py_ssize_t most

@@ -276,14 +276,14 @@ cdef int weight_gradient(const Buffers* held, int threads, real* like) except -1
     return 0
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that wgrad needs."""
     cdef Conv p = conv_of(geometry, threads)
     cdef Job job = make_job(&p, item)
     return job.shared + threads * job.private
 
 
-def wgrad(geometry, x, dy, dw, scratch, int threads):
+def wgrad(geometry, x, dy, dw, scratch, int threads, /):
     """Write the gradient of weight to dw."""
     call(
         (geometry, x, dy), (dw, scratch), threads, weight_gradient[float],

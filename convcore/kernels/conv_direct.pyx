@@ -447,25 +447,25 @@ cdef int gradient(const Buffers* held, int threads, real* like) except -1:
     return start(held, True, threads, like)
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that fprop or dgrad needs."""
     cdef Conv p = conv_of(geometry, threads)
     cdef Job job = make_job(&p, direction == "dgrad", item, threads)
     return job.biases + threads * job.private + job.packed
 
 
-def packed_size(geometry, str direction, Py_ssize_t item):
+def packed_size(geometry, str direction, Py_ssize_t item, /):
     """Give the scalars of packed weights, for whatever extents and number of samples."""
     cdef Conv p = conv_of(geometry, 1)
     return make_job(&p, direction == "dgrad", item, 1).packed
 
 
-def pack_fprop(geometry, weight, packed, int threads):
+def pack_fprop(geometry, weight, packed, int threads, /):
     """Write the weights to bytes, as fprop reads them; it takes those for the weights."""
     call((geometry, weight), (packed,), threads, pack_forward[float], pack_forward[double])
 
 
-def pack_dgrad(geometry, weight, packed, int threads):
+def pack_dgrad(geometry, weight, packed, int threads, /):
     """Do the same for dgrad."""
     call(
         (geometry, weight), (packed,), threads, pack_gradient_of_x[float],
@@ -473,11 +473,11 @@ def pack_dgrad(geometry, weight, packed, int threads):
     )
 
 
-def fprop(geometry, x, weight, bias, y, scratch, int threads):
+def fprop(geometry, x, weight, bias, y, scratch, int threads, /):
     """Write the convolution of x to y; the bias may be None, the weights packed."""
     call((geometry, x, weight, bias), (y, scratch), threads, forward[float], forward[double])
 
 
-def dgrad(geometry, dy, weight, bias, dx, scratch, int threads):
+def dgrad(geometry, dy, weight, bias, dx, scratch, int threads, /):
     """Write the gradient of x, plus a bias (of a transposed convolution), to dx."""
     call((geometry, dy, weight, bias), (dx, scratch), threads, gradient[float], gradient[double])

@@ -3,7 +3,7 @@ from array import array
 from convcore.runtime.arrays import Array
 
 def scratch_size(
-    geometry: array[int], direction: str, item: int, threads: int
+    geometry: array[int], direction: str, item: int, threads: int, /
 ) -> int: ...
 def fprop(
     geometry: array[int],
@@ -13,4 +13,5 @@ def fprop(
     y: Array,
     scratch: Array | None,
     threads: int,
+    /,
 ) -> None: ...

@@ -270,11 +270,11 @@ cdef int forward(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that fprop needs: none."""
     return 0
 
 
-def fprop(geometry, x, weight, bias, y, scratch, int threads):
+def fprop(geometry, x, weight, bias, y, scratch, int threads, /):
     """Write the products of x and weight to y; a bias of None is none."""
     call((geometry, x, weight, bias), (y, scratch), threads, forward[float], forward[double])

@@ -3,7 +3,7 @@ from array import array
 from convcore.runtime.arrays import Array
 
 def scratch_size(
-    geometry: array[int], direction: str, item: int, threads: int
+    geometry: array[int], direction: str, item: int, threads: int, /
 ) -> int: ...
 def dgrad(
     geometry: array[int],
@@ -13,6 +13,7 @@ def dgrad(
     dx: Array,
     scratch: Array,
     threads: int,
+    /,
 ) -> None: ...
 def wgrad(
     geometry: array[int],
@@ -21,7 +22,8 @@ def wgrad(
     dw: Array,
     scratch: Array,
     threads: int,
+    /,
 ) -> None: ...
 def bgrad(
-    geometry: array[int], dy: Array, db: Array, scratch: None, threads: int
+    geometry: array[int], dy: Array, db: Array, scratch: None, threads: int, /
 ) -> None: ...

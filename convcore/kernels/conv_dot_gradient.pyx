@@ -269,21 +269,21 @@ cdef int bias_gradient(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that a direction needs."""
     cdef Conv p = conv_of(geometry, threads)
     cdef Job job = make_job(&p, direction == "wgrad", item)
     return 0 if direction == "bgrad" else threads * job.private
 
 
-def dgrad(geometry, dy, weight, bias, dx, scratch, int threads):
+def dgrad(geometry, dy, weight, bias, dx, scratch, int threads, /):
     """Write the gradient of x, plus a bias (of a transposed convolution), to dx."""
     call(
         (geometry, dy, weight, bias), (dx, scratch), threads, gradient[float], gradient[double]
     )
 
 
-def wgrad(geometry, x, dy, dw, scratch, int threads):
+def wgrad(geometry, x, dy, dw, scratch, int threads, /):
     """Write the gradient of weight to dw."""
     call(
         (geometry, x, dy), (dw, scratch), threads, weight_gradient[float],
@@ -291,6 +291,6 @@ def wgrad(geometry, x, dy, dw, scratch, int threads):
     )
 
 
-def bgrad(geometry, dy, db, scratch, int threads):
+def bgrad(geometry, dy, db, scratch, int threads, /):
     """Write the gradient of bias, one sum for each channel of dy, to db."""
     call((geometry, dy), (db, scratch), threads, bias_gradient[float], bias_gradient[double])

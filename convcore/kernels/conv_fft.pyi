@@ -3,17 +3,17 @@ from array import array
 from convcore.runtime.arrays import Array
 
 def scratch_size(
-    geometry: array[int], direction: str, item: int, threads: int
+    geometry: array[int], direction: str, item: int, threads: int, /
 ) -> int: ...
-def packed_size(geometry: array[int], direction: str, item: int) -> int: ...
+def packed_size(geometry: array[int], direction: str, item: int, /) -> int: ...
 def tile_lengths(
-    geometry: array[int], direction: str, item: int
+    geometry: array[int], direction: str, item: int, /
 ) -> tuple[int, int]: ...
 def pack_fprop(
-    geometry: array[int], weight: Array, packed: Array, threads: int
+    geometry: array[int], weight: Array, packed: Array, threads: int, /
 ) -> None: ...
 def pack_dgrad(
-    geometry: array[int], weight: Array, packed: Array, threads: int
+    geometry: array[int], weight: Array, packed: Array, threads: int, /
 ) -> None: ...
 def fprop(
     geometry: array[int],
@@ -23,6 +23,7 @@ def fprop(
     y: Array,
     scratch: Array,
     threads: int,
+    /,
 ) -> bytearray | None: ...
 def dgrad(
     geometry: array[int],
@@ -32,4 +33,5 @@ def dgrad(
     dx: Array,
     scratch: Array,
     threads: int,
+    /,
 ) -> bytearray | None: ...

@@ -384,13 +384,13 @@ cdef Job job_of(geometry, str direction, Py_ssize_t item, int threads) except *:
     return make_job(&p, direction == "dgrad", item, threads)
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that fprop or dgrad needs."""
     cdef Job job = job_of(geometry, direction, item, threads)
     return job.shared + threads * job.private + job.packed
 
 
-def packed_size(geometry, str direction, Py_ssize_t item):
+def packed_size(geometry, str direction, Py_ssize_t item, /):
     """Give the scalars of packed weights, for whatever number of samples.
 
     There are none where they would be too many.
@@ -399,13 +399,13 @@ def packed_size(geometry, str direction, Py_ssize_t item):
     return job.packed if job.whole else 0
 
 
-def tile_lengths(geometry, str direction, Py_ssize_t item):
+def tile_lengths(geometry, str direction, Py_ssize_t item, /):
     """Give the lengths of tiles along y and x: what packed weights depend on."""
     cdef Job job = job_of(geometry, direction, item, 1)
     return job.m.length_y, job.m.length_x
 
 
-def pack_fprop(geometry, weight, packed, int threads):
+def pack_fprop(geometry, weight, packed, int threads, /):
     """Write the weights to bytes, as fprop reads them; it takes those for the weights."""
     call(
         (geometry, weight), (packed, rooms(geometry, "fprop", weight, threads)), threads,
@@ -413,7 +413,7 @@ def pack_fprop(geometry, weight, packed, int threads):
     )
 
 
-def pack_dgrad(geometry, weight, packed, int threads):
+def pack_dgrad(geometry, weight, packed, int threads, /):
     """Do the same for dgrad."""
     call(
         (geometry, weight), (packed, rooms(geometry, "dgrad", weight, threads)), threads,
@@ -428,7 +428,7 @@ cdef bytearray rooms(geometry, str direction, weight, int threads):
     return bytearray((aligned(job.m.s.turns) + threads * packing_room(&job)) * item + LINE)
 
 
-def fprop(geometry, x, weight, bias, y, scratch, int threads):
+def fprop(geometry, x, weight, bias, y, scratch, int threads, /):
     """Write the convolution of x to y; the bias may be None, the weights packed.
 
     A flag for each sample comes back, set where y is not finite, if any is.
@@ -441,7 +441,7 @@ def fprop(geometry, x, weight, bias, y, scratch, int threads):
     return lost if 1 in lost else None
 
 
-def dgrad(geometry, dy, weight, bias, dx, scratch, int threads):
+def dgrad(geometry, dy, weight, bias, dx, scratch, int threads, /):
     """Write the gradient of x, plus a bias (of a transposed convolution), to dx.
 
     The same comes back.

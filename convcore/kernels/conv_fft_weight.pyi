@@ -3,10 +3,10 @@ from array import array
 from convcore.runtime.arrays import Array
 
 def scratch_size(
-    geometry: array[int], direction: str, item: int, threads: int
+    geometry: array[int], direction: str, item: int, threads: int, /
 ) -> int: ...
 def tile_lengths(
-    geometry: array[int], direction: str, item: int
+    geometry: array[int], direction: str, item: int, /
 ) -> tuple[int, int]: ...
 def wgrad(
     geometry: array[int],
@@ -15,4 +15,5 @@ def wgrad(
     dw: Array,
     scratch: Array,
     threads: int,
+    /,
 ) -> bytearray | None: ...

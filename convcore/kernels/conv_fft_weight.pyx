@@ -358,21 +358,21 @@ cdef int weight_gradient(const Buffers* held, int threads, real* like) except -1
     return 0
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that wgrad needs."""
     cdef Conv p = conv_of(geometry, threads)
     cdef Job job = make_job(&p, item)
     return scalars_of(&job, item, threads)
 
 
-def tile_lengths(geometry, str direction, Py_ssize_t item):
+def tile_lengths(geometry, str direction, Py_ssize_t item, /):
     """Give the lengths of tiles along y and x."""
     cdef Conv p = conv_of(geometry, 1)
     cdef Job job = make_job(&p, item)
     return job.m.length_y, job.m.length_x
 
 
-def wgrad(geometry, x, dy, dw, scratch, int threads):
+def wgrad(geometry, x, dy, dw, scratch, int threads, /):
     """Write the gradient of weight to dw.
 
     A flag comes back if it is not finite.

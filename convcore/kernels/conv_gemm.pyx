@@ -307,7 +307,7 @@ cdef int backward(const Buffers* held, int threads, real* like) except -1:
     return start(held, True, threads, like)
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that fprop or dgrad needs."""
     cdef bint gradient = direction == "dgrad"
     cdef Conv p = conv_of(geometry, threads)
@@ -315,18 +315,18 @@ def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     return job.shared + threads * job.private
 
 
-def fprop(geometry, x, weight, bias, y, scratch, int threads):
+def fprop(geometry, x, weight, bias, y, scratch, int threads, /):
     """Write the convolution of x to y; a bias of None is none."""
     call((geometry, x, weight, bias), (y, scratch), threads, forward[float], forward[double])
 
 
-def dgrad(geometry, dy, weight, bias, dx, scratch, int threads):
+def dgrad(geometry, dy, weight, bias, dx, scratch, int threads, /):
     """Write the gradient of x, plus a bias (of a transposed convolution), to dx."""
     call(
         (geometry, dy, weight, bias), (dx, scratch), threads, backward[float], backward[double]
     )
 
 
-def tile(Py_ssize_t item):
+def tile(Py_ssize_t item, /):
     """Give MR, NR and KC: the sizes at which something changes, for tests."""
     return MR, NR_BYTES // item, KC

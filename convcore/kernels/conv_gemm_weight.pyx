@@ -331,7 +331,7 @@ cdef int bias_gradient(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that wgrad or bgrad needs."""
     cdef Conv p = conv_of(geometry, threads)
     cdef Job job = make_job(&p, item)
@@ -340,7 +340,7 @@ def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     return job.shared + threads * job.private
 
 
-def wgrad(geometry, x, dy, dw, scratch, int threads):
+def wgrad(geometry, x, dy, dw, scratch, int threads, /):
     """Write the gradient of weight to dw."""
     call(
         (geometry, x, dy), (dw, scratch), threads, weight_gradient[float],
@@ -348,6 +348,6 @@ def wgrad(geometry, x, dy, dw, scratch, int threads):
     )
 
 
-def bgrad(geometry, dy, db, scratch, int threads):
+def bgrad(geometry, dy, db, scratch, int threads, /):
     """Write the gradient of bias, one sum for each channel of dy, to db."""
     call((geometry, dy), (db, scratch), threads, bias_gradient[float], bias_gradient[double])

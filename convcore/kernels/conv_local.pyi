@@ -2,17 +2,27 @@ from typing import Any
 
 import numpy as np
 
-_Sizes = Any  # a buffer of int64: ConvProblem.geometry, and for `run` a direction
+_Geometry = Any  # a buffer of int64: ConvProblem.geometry
 _Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
 _Bytes = Any  # a writeable buffer
 
-def scratch_scalars(geometry: _Sizes) -> int: ...
-def run(
-    geometry: _Sizes,
-    first: _Real,
-    second: _Real,
+def scratch_scalars(geometry: _Geometry, /) -> int: ...
+def fprop(
+    geometry: _Geometry,
+    x: _Real,
+    weight: _Real,
     bias: _Real | None,
-    to: _Real,
+    y: _Real,
     scratch: _Bytes,
     threads: int,
+    /,
+) -> None: ...
+def dgrad(
+    geometry: _Geometry,
+    dy: _Real,
+    weight: _Real,
+    dx: _Real,
+    scratch: _Bytes,
+    threads: int,
+    /,
 ) -> None: ...

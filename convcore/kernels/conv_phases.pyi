@@ -3,7 +3,7 @@ from array import array
 from convcore.runtime.arrays import Array
 
 def scratch_size(
-    geometry: array[int], direction: str, item: int, threads: int
+    geometry: array[int], direction: str, item: int, threads: int, /
 ) -> int: ...
 def dgrad(
     geometry: array[int],
@@ -13,4 +13,5 @@ def dgrad(
     dx: Array,
     scratch: Array,
     threads: int,
+    /,
 ) -> None: ...

@@ -3,7 +3,7 @@ from array import array
 from convcore.runtime.arrays import Array
 
 def scratch_size(
-    geometry: array[int], direction: str, item: int, threads: int
+    geometry: array[int], direction: str, item: int, threads: int, /
 ) -> int: ...
 def fprop(
     geometry: array[int],
@@ -13,6 +13,7 @@ def fprop(
     y: Array,
     scratch: Array,
     threads: int,
+    /,
 ) -> None: ...
 def dgrad(
     geometry: array[int],
@@ -22,4 +23,5 @@ def dgrad(
     dx: Array,
     scratch: Array,
     threads: int,
+    /,
 ) -> None: ...

@@ -573,18 +573,18 @@ cdef int gradient(const Buffers* held, int threads, real* like) except -1:
     return start(held, True, threads, like)
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that fprop or dgrad needs."""
     cdef Conv p = conv_of(geometry, threads)
     cdef Job job = make_job(&p, direction == "dgrad", item, threads)
     return job.shared + threads * job.private
 
 
-def fprop(geometry, x, weight, bias, y, scratch, int threads):
+def fprop(geometry, x, weight, bias, y, scratch, int threads, /):
     """Write the convolution of x to y; the bias may be None."""
     call((geometry, x, weight, bias), (y, scratch), threads, forward[float], forward[double])
 
 
-def dgrad(geometry, dy, weight, bias, dx, scratch, int threads):
+def dgrad(geometry, dy, weight, bias, dx, scratch, int threads, /):
     """Write the gradient of x, plus a bias (of a transposed convolution), to dx."""
     call((geometry, dy, weight, bias), (dx, scratch), threads, gradient[float], gradient[double])

@@ -3,7 +3,7 @@ from array import array
 from convcore.runtime.arrays import Array
 
 def scratch_size(
-    geometry: array[int], direction: str, item: int, threads: int
+    geometry: array[int], direction: str, item: int, threads: int, /
 ) -> int: ...
 def wgrad(
     geometry: array[int],
@@ -12,4 +12,5 @@ def wgrad(
     dw: Array,
     scratch: Array,
     threads: int,
+    /,
 ) -> None: ...

@@ -3,14 +3,14 @@ from array import array
 from convcore.runtime.arrays import Array
 
 def scratch_size(
-    geometry: array[int], direction: str, item: int, threads: int
+    geometry: array[int], direction: str, item: int, threads: int, /
 ) -> int: ...
-def packed_size(geometry: array[int], direction: str, item: int) -> int: ...
+def packed_size(geometry: array[int], direction: str, item: int, /) -> int: ...
 def pack_fprop(
-    geometry: array[int], weight: Array, packed: Array, threads: int
+    geometry: array[int], weight: Array, packed: Array, threads: int, /
 ) -> None: ...
 def pack_dgrad(
-    geometry: array[int], weight: Array, packed: Array, threads: int
+    geometry: array[int], weight: Array, packed: Array, threads: int, /
 ) -> None: ...
 def fprop(
     geometry: array[int],
@@ -20,6 +20,7 @@ def fprop(
     y: Array,
     scratch: Array,
     threads: int,
+    /,
 ) -> bytearray | None: ...
 def dgrad(
     geometry: array[int],
@@ -29,4 +30,5 @@ def dgrad(
     dx: Array,
     scratch: Array,
     threads: int,
+    /,
 ) -> bytearray | None: ...

@@ -388,13 +388,13 @@ cdef Job job_of(geometry, str direction, Py_ssize_t item, int threads) except *:
     )
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that fprop or dgrad needs."""
     cdef Job job = job_of(geometry, direction, item, threads)
     return job.shared + threads * job.private + job.packed
 
 
-def packed_size(geometry, str direction, Py_ssize_t item):
+def packed_size(geometry, str direction, Py_ssize_t item, /):
     """Give the scalars of packed weights, for whatever extents and number of samples.
 
     There are none where they would be too many.
@@ -402,12 +402,12 @@ def packed_size(geometry, str direction, Py_ssize_t item):
     return job_of(geometry, direction, item, 1).packed
 
 
-def pack_fprop(geometry, weight, packed, int threads):
+def pack_fprop(geometry, weight, packed, int threads, /):
     """Write the weights to bytes, as fprop reads them; it takes those for the weights."""
     call((geometry, weight), (packed,), threads, pack_forward[float], pack_forward[double])
 
 
-def pack_dgrad(geometry, weight, packed, int threads):
+def pack_dgrad(geometry, weight, packed, int threads, /):
     """Do the same for dgrad."""
     call(
         (geometry, weight), (packed,), threads, pack_gradient_of_x[float],
@@ -415,7 +415,7 @@ def pack_dgrad(geometry, weight, packed, int threads):
     )
 
 
-def fprop(geometry, x, weight, bias, y, scratch, int threads):
+def fprop(geometry, x, weight, bias, y, scratch, int threads, /):
     """Write the convolution of x to y; the bias may be None, the weights packed.
 
     A flag for each sample comes back, set where y is not finite, if any is.
@@ -428,7 +428,7 @@ def fprop(geometry, x, weight, bias, y, scratch, int threads):
     return lost if 1 in lost else None
 
 
-def dgrad(geometry, dy, weight, bias, dx, scratch, int threads):
+def dgrad(geometry, dy, weight, bias, dx, scratch, int threads, /):
     """Write the gradient of x, plus a bias (of a transposed convolution), to dx.
 
     The same comes back.

@@ -447,7 +447,7 @@ cdef int weight_gradient(const Buffers* held, int threads, real* like) except -1
     return 0
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that wgrad needs."""
     cdef long long[FIELDS] fields
     cdef Job job
@@ -458,7 +458,7 @@ def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     return aligned(job.tasks) + job.shared + threads * job.private
 
 
-def wgrad(geometry, x, dy, dw, scratch, int threads):
+def wgrad(geometry, x, dy, dw, scratch, int threads, /):
     """Write the gradient of weight to dw.
 
     A flag comes back if it is not finite.

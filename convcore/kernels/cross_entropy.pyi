@@ -17,6 +17,7 @@ def forward(
     losses: _Real,
     loss: _Real | None,
     threads: int,
+    /,
 ) -> None: ...
 def backward(
     sizes: _Sizes,
@@ -27,4 +28,5 @@ def backward(
     gradients: _Real,
     dx: _Real,
     threads: int,
+    /,
 ) -> None: ...

@@ -472,7 +472,7 @@ cdef int run_backward(const Buffers* held, int threads, real* like) except -1:
         )
 
 
-def forward(sizes, x, classes, probabilities, weight, losses, loss, int threads):
+def forward(sizes, x, classes, probabilities, weight, losses, loss, int threads, /):
     """Write the losses of all positions, and their sum or mean, unless it is None."""
     call_as(
         (sizes, x, classes, probabilities, weight), (losses, loss), threads,
@@ -480,7 +480,7 @@ def forward(sizes, x, classes, probabilities, weight, losses, loss, int threads)
     )
 
 
-def backward(sizes, x, classes, probabilities, weight, gradients, dx, int threads):
+def backward(sizes, x, classes, probabilities, weight, gradients, dx, int threads, /):
     """Write the gradient of x to dx; there is one float64 gradient of a sum or mean."""
     call_as(
         (sizes, x, classes, probabilities, weight, gradients), (dx,), threads,

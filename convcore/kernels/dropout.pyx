@@ -180,11 +180,11 @@ cdef int run_masked(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def masked(sizes, x, mask, y, int threads):
+def masked(sizes, x, mask, y, int threads, /):
     """Write y where the mask is given; sizes are the count, and the bits of the scale."""
     call((sizes, x, mask), (y,), threads, run_masked[float], run_masked[double])
 
 
-def forward(sizes, x, y, mask, int threads):
+def forward(sizes, x, y, mask, int threads, /):
     """Write y, or the mask, or both; None is not wanted."""
     call((sizes, x), (y, mask), threads, run[float], run[double])

@@ -142,7 +142,7 @@ cdef class Block:
         PyBuffer_FillInfo(view, self, self.memory, self.size, 0, flags)
 
 
-def keep_at_most(Py_ssize_t most):
+def keep_at_most(Py_ssize_t most, /):
     """Let at most so many bytes wait, from now on."""
     global limit
     cc_lock()

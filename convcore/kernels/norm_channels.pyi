@@ -9,7 +9,7 @@ _Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
 _Wide = np.ndarray[Any, np.dtype[np.float64]]
 _Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
-def scratch_size(n: int, c: int, rest: int) -> int: ...
+def scratch_size(n: int, c: int, rest: int, /) -> int: ...
 def infer(
     sizes: _Sizes,
     x: _Real,
@@ -20,6 +20,7 @@ def infer(
     y: _Real,
     scratch: _Bytes,
     threads: int,
+    /,
 ) -> None: ...
 def forward(
     sizes: _Sizes,
@@ -32,6 +33,7 @@ def forward(
     statistics: _Wide,
     scratch: _Bytes,
     threads: int,
+    /,
 ) -> None: ...
 def backward(
     sizes: _Sizes,
@@ -45,4 +47,5 @@ def backward(
     grad_bias: _Real | None,
     scratch: _Bytes,
     threads: int,
+    /,
 ) -> None: ...

@@ -419,13 +419,13 @@ cdef int backward_call(const Buffers* held, int threads, real* like) except -1:
         )
 
 
-def scratch_size(Py_ssize_t n, Py_ssize_t c, Py_ssize_t rest):
+def scratch_size(Py_ssize_t n, Py_ssize_t c, Py_ssize_t rest, /):
     """Count the bytes of scratch."""
     cdef Shape s = shape_for(n, c, rest)
     return room_for(&s) * sizeof(double)
 
 
-def infer(sizes, x, weight, bias, running_mean, running_var, y, scratch, int threads):
+def infer(sizes, x, weight, bias, running_mean, running_var, y, scratch, int threads, /):
     """Write y by the running statistics."""
     call_as(
         (sizes, x, weight, bias, running_mean, running_var), (y, None, scratch), threads,
@@ -433,7 +433,10 @@ def infer(sizes, x, weight, bias, running_mean, running_var, y, scratch, int thr
     )
 
 
-def forward(sizes, x, weight, bias, running_mean, running_var, y, statistics, scratch, int threads):
+def forward(
+    sizes, x, weight, bias, running_mean, running_var, y, statistics, scratch,
+    int threads, /
+):
     """Write y, mean and 1 / deviation of the batch, and update the running statistics.
 
     There may be no running statistics, and no y.
@@ -445,7 +448,7 @@ def forward(sizes, x, weight, bias, running_mean, running_var, y, statistics, sc
 
 
 def backward(
-    sizes, g, x, weight, mean, deviation, dx, grad_weight, grad_bias, scratch, int threads
+    sizes, g, x, weight, mean, deviation, dx, grad_weight, grad_bias, scratch, int threads, /,
 ):
     """Write the gradients that are not None.
 

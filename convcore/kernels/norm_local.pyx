@@ -404,18 +404,18 @@ cdef int backward_call(const Buffers* held, int threads, real* like) except -1:
     return run(&s, g, x, dx, rings, threads)
 
 
-def scratch_size(Py_ssize_t n, Py_ssize_t c, Py_ssize_t plane, Py_ssize_t size):
+def scratch_size(Py_ssize_t n, Py_ssize_t c, Py_ssize_t plane, Py_ssize_t size, /):
     """Count the bytes of scratch that the gradient needs for each thread."""
     cdef Local s = local_for(n, c, plane, size)
     return s.ring * s.block * sizeof(double)
 
 
-def forward(sizes, x, y, int threads):
+def forward(sizes, x, y, int threads, /):
     """Write y."""
     call_as((sizes, x), (y,), threads, forward_call[float], forward_call[double], 1)
 
 
-def backward(sizes, g, x, dx, scratch, int threads):
+def backward(sizes, g, x, dx, scratch, int threads, /):
     """Write dx."""
     call_as(
         (sizes, g, x), (dx, scratch), threads, backward_call[float], backward_call[double], 1

@@ -7,7 +7,7 @@ _Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
 _Wide = np.ndarray[Any, np.dtype[np.float64]]
 _Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
-def scratch_size(n: int, groups: int, m: int, run: int) -> int: ...
+def scratch_size(n: int, groups: int, m: int, run: int, /) -> int: ...
 def forward(
     sizes: _Sizes,
     x: _Real,
@@ -16,6 +16,7 @@ def forward(
     y: _Real | None,
     statistics: _Wide | None,
     threads: int,
+    /,
 ) -> None: ...
 def backward(
     sizes: _Sizes,
@@ -29,4 +30,5 @@ def backward(
     grad_bias: _Real | None,
     scratch: _Bytes,
     threads: int,
+    /,
 ) -> None: ...

@@ -395,13 +395,13 @@ cdef int backward_call(const Buffers* held, int threads, real* like) except -1:
         )
 
 
-def scratch_size(Py_ssize_t n, Py_ssize_t groups, Py_ssize_t m, Py_ssize_t run):
+def scratch_size(Py_ssize_t n, Py_ssize_t groups, Py_ssize_t m, Py_ssize_t run, /):
     """Count the bytes of scratch that gradients need."""
     cdef Rows s = rows_for(n, groups, m, run)
     return max(2 * s.chunks * groups * s.weights, 1) * sizeof(double)
 
 
-def forward(sizes, x, weight, bias, y, statistics, int threads):
+def forward(sizes, x, weight, bias, y, statistics, int threads, /):
     """Write y, and mean and 1 / deviation of each row; either may be None."""
     call_as(
         (sizes, x, weight, bias), (y, statistics), threads, forward_call[float],
@@ -410,7 +410,7 @@ def forward(sizes, x, weight, bias, y, statistics, int threads):
 
 
 def backward(
-    sizes, g, x, weight, mean, rstd, dx, grad_weight, grad_bias, scratch, int threads
+    sizes, g, x, weight, mean, rstd, dx, grad_weight, grad_bias, scratch, int threads, /,
 ):
     """Write the gradients that are not None, by mean and 1 / deviation of each row."""
     call_as(

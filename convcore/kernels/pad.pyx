@@ -233,11 +233,11 @@ cdef int run_fold(const Buffers* held, int threads, real* like) except -1:
     return run(held, threads, True, like)
 
 
-def pad(sizes, x, y, int threads):
+def pad(sizes, x, y, int threads, /):
     """Write a box of x and what lies around it."""
     call((sizes, x), (y,), threads, run_pad[float], run_pad[double])
 
 
-def fold(sizes, grad_y, grad_x, int threads):
+def fold(sizes, grad_y, grad_x, int threads, /):
     """Add the gradients of a box to those of x."""
     call((sizes, grad_y), (grad_x,), threads, run_fold[float], run_fold[double])

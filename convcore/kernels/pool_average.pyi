@@ -7,7 +7,7 @@ _Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
 _Divisor = np.ndarray[Any, np.dtype[np.int64]]
 
 def scratch_size(
-    geometry: _Geometry, direction: str, item: int, threads: int
+    geometry: _Geometry, direction: str, item: int, threads: int, /
 ) -> int: ...
 def fprop(
     geometry: _Geometry,
@@ -16,6 +16,7 @@ def fprop(
     y: _Real,
     scratch: None,
     threads: int,
+    /,
 ) -> None: ...
 def dgrad(
     geometry: _Geometry,
@@ -24,4 +25,5 @@ def dgrad(
     dx: _Real,
     scratch: None,
     threads: int,
+    /,
 ) -> None: ...

@@ -316,7 +316,7 @@ cdef Pool divided_pool_of(const Buffers* held) except *:
     return p
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that a direction needs: a room for each thread, or none."""
     cdef Pool p
     read_geometry(geometry, <long long*>&p, POOL_FIELDS)
@@ -325,12 +325,12 @@ def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     return threads * <Py_ssize_t>sizeof(Room) // item
 
 
-def fprop(geometry, divisor, x, y, scratch, int threads):
+def fprop(geometry, divisor, x, y, scratch, int threads, /):
     """Write the means of x to y; `divisor` is that of `Pool`, and its `count_pad`."""
     call((geometry, divisor, x), (y, scratch), threads, means[float], means[double])
 
 
-def dgrad(geometry, divisor, dy, dx, scratch, int threads):
+def dgrad(geometry, divisor, dy, dx, scratch, int threads, /):
     """Write the gradient of x to dx."""
     call(
         (geometry, divisor, dy), (dx, scratch), threads, mean_gradient[float],

@@ -396,11 +396,11 @@ cdef int blur_gradient(const Buffers* held, int threads, real* like) except -1:
     return write(&p, dy, reals(held, 2, count(&p, False), like), threads)
 
 
-def forward(sizes, x, y, int threads):
+def forward(sizes, x, y, int threads, /):
     """Write the blurred x to y."""
     call((sizes, x), (y,), threads, blur[float], blur[double])
 
 
-def backward(sizes, dy, dx, int threads):
+def backward(sizes, dy, dx, int threads, /):
     """Write the gradient of x to dx."""
     call((sizes, dy), (dx,), threads, blur_gradient[float], blur_gradient[double])

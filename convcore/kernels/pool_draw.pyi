@@ -13,6 +13,7 @@ def fractional(
     y: _Real,
     index: _Index,
     threads: int,
+    /,
 ) -> None: ...
 def stochastic(
     geometry: _Geometry,
@@ -21,4 +22,5 @@ def stochastic(
     y: _Real,
     index: _Index,
     threads: int,
+    /,
 ) -> None: ...

@@ -188,7 +188,7 @@ cdef int stochastic_values(const Buffers* held, int threads, real* like) except 
     )
 
 
-def fractional(geometry, x, starts, y, index, int threads):
+def fractional(geometry, x, starts, y, index, int threads, /):
     """Write the maxima of windows at `starts`, and where they are."""
     call(
         (geometry, x, starts), (y, index), threads, fractional_maxima[float],
@@ -196,7 +196,7 @@ def fractional(geometry, x, starts, y, index, int threads):
     )
 
 
-def stochastic(geometry, x, draws, y, index, int threads):
+def stochastic(geometry, x, draws, y, index, int threads, /):
     """Write an element of each window, drawn by `draws`, and where it is."""
     call(
         (geometry, x, draws), (y, index), threads, stochastic_values[float],

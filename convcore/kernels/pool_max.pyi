@@ -7,7 +7,7 @@ _Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
 _Index = np.ndarray[Any, np.dtype[np.int64]]
 
 def scratch_size(
-    geometry: _Geometry, direction: str, item: int, threads: int
+    geometry: _Geometry, direction: str, item: int, threads: int, /
 ) -> int: ...
 def fprop(
     geometry: _Geometry,
@@ -16,9 +16,10 @@ def fprop(
     index: _Index | None,
     scratch: None,
     threads: int,
+    /,
 ) -> None: ...
 def check(
-    geometry: _Geometry, index: _Index, found: _Index, scratch: None, threads: int
+    geometry: _Geometry, index: _Index, found: _Index, scratch: None, threads: int, /
 ) -> None: ...
 def dgrad(
     geometry: _Geometry,
@@ -27,6 +28,7 @@ def dgrad(
     dx: _Real,
     scratch: None,
     threads: int,
+    /,
 ) -> None: ...
 def checked_dgrad(
     geometry: _Geometry,
@@ -36,4 +38,5 @@ def checked_dgrad(
     found: _Index,
     scratch: None,
     threads: int,
+    /,
 ) -> None: ...

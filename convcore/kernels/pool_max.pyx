@@ -445,17 +445,17 @@ cdef int max_gradient(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that a direction needs: none."""
     return 0
 
 
-def fprop(geometry, x, y, index, scratch, int threads):
+def fprop(geometry, x, y, index, scratch, int threads, /):
     """Write the maxima of x to y, and where they were to `index` unless it is None."""
     call((geometry, x), (y, index, scratch), threads, maxima[float], maxima[double])
 
 
-def check(geometry, index, found, scratch, int threads):
+def check(geometry, index, found, scratch, int threads, /):
     """Write the place of the first index that is not in its own window, or -1.
 
     The index of a window of padding alone may be any cell.
@@ -466,7 +466,7 @@ def check(geometry, index, found, scratch, int threads):
     )
 
 
-def dgrad(geometry, dy, index, dx, scratch, int threads):
+def dgrad(geometry, dy, index, dx, scratch, int threads, /):
     """Write the gradient of x; `check` has found every index in its own window."""
     call(
         (geometry, dy, index), (dx, scratch), threads, max_gradient[float],
@@ -474,7 +474,7 @@ def dgrad(geometry, dy, index, dx, scratch, int threads):
     )
 
 
-def checked_dgrad(geometry, dy, index, dx, found, scratch, int threads):
+def checked_dgrad(geometry, dy, index, dx, found, scratch, int threads, /):
     """Do `check`, and `dgrad` if that has found nothing."""
     check(geometry, index, found, scratch, threads)
     if found[0] < 0:

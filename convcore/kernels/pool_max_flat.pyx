@@ -23,9 +23,7 @@ from libc.math cimport INFINITY
 from libc.string cimport memcpy
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
-from convcore.kernels.buffers cimport (
-    Buffers, call, flags_of, has_integers, integers, is_nothing, reals, refuse, room,
-)
+from convcore.kernels.buffers cimport Buffers, call, reals, refuse, room
 from convcore.kernels.pool_flat cimport (
     CELLS, PHASES, ROOM, Piece, Taps, divide, fetch_to_write, has_few_taps, lanes_of,
     piece_at, put_label, shift_of, tap_label,
@@ -38,7 +36,8 @@ from convcore.kernels.vector_compare cimport (
     all_labels, contest, join_equal, later, put_bytes,
 )
 from convcore.kernels.windows cimport (
-    Axis, Pool, elements_of, first_of, is_empty, pool_of, start_of, windows_of,
+    Axis, Labels, Pool, elements_of, first_of, is_empty, labels_of, pool_of, start_of,
+    windows_of,
 )
 
 cdef enum:
@@ -328,8 +327,6 @@ cdef inline bint reaches_out(const Axis* a) noexcept nogil:
 cdef int maxima(const Buffers* held, int threads, real* like) except -1:
     """Check geometry, x, y and the labels, and write y and the labels."""
     cdef Job job
-    cdef unsigned char* tap = NULL
-    cdef long long* index = NULL
     cdef Py_ssize_t begin = 0, end
     cdef Rounds r
     job.p = pool_of(held)
@@ -338,12 +335,9 @@ cdef int maxima(const Buffers* held, int threads, real* like) except -1:
     cdef Room* scratch = <Room*>room(
         held, 4, threads * <Py_ssize_t>sizeof(Room) // <Py_ssize_t>sizeof(real), like
     )
-    job.labelled = not is_nothing(held, 3)
-    job.flat = has_integers(held, 3)
-    if job.labelled and job.flat:
-        index = integers(held, 3, windows_of(&job.p))
-    elif job.labelled:
-        tap = flags_of(held, 3, windows_of(&job.p))
+    cdef Labels to = labels_of(held, 3, &job.p)
+    job.flat = to.index != NULL
+    job.labelled = job.flat or to.tap != NULL
     if job.p.planes == 0:
         return 0
     prepare(&job)
@@ -351,18 +345,18 @@ cdef int maxima(const Buffers* held, int threads, real* like) except -1:
     while begin < r.tasks:
         end = min(begin + r.step, r.tasks)
         with nogil:
-            max_tasks(&job, &r, x, y, tap, index, begin, end, scratch, threads)
+            max_tasks(&job, &r, x, y, to.tap, to.index, begin, end, scratch, threads)
         PyErr_CheckSignals()
         begin = end
     return 0
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that a direction needs."""
     return threads * <Py_ssize_t>sizeof(Room) // item
 
 
-def fprop(geometry, x, y, label, scratch, int threads):
+def fprop(geometry, x, y, label, scratch, int threads, /):
     """Write the maxima of x to y.
 
     And where they were to `label`, unless it is None: int64 get the index in the plane,

@@ -365,12 +365,12 @@ cdef int gradient(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that a direction needs."""
     return threads * <Py_ssize_t>sizeof(Room) // item
 
 
-def dgrad(geometry, dy, label, dx, scratch, int threads):
+def dgrad(geometry, dy, label, dx, scratch, int threads, /):
     """Write the gradient of x from labels as `pool_max_flat.fprop` gives them.
 
     Bytes that are no tap get nothing.

@@ -7,7 +7,7 @@ _Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
 _Label = np.ndarray[Any, np.dtype[np.integer[Any]]]
 
 def scratch_size(
-    geometry: _Geometry, direction: str, item: int, threads: int
+    geometry: _Geometry, direction: str, item: int, threads: int, /
 ) -> int: ...
 def fprop(
     geometry: _Geometry,
@@ -16,4 +16,5 @@ def fprop(
     label: _Label | None,
     scratch: None,
     threads: int,
+    /,
 ) -> None: ...

@@ -28,9 +28,7 @@ from cython.parallel cimport prange
 from libc.math cimport INFINITY
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
-from convcore.kernels.buffers cimport (
-    Buffers, call, flags_of, has_integers, integers, is_nothing, reals, refuse,
-)
+from convcore.kernels.buffers cimport Buffers, call, reals, refuse
 from convcore.kernels.pool_flat cimport AHEAD, first_bits, lanes_of, put_label
 from convcore.kernels.vector cimport (
     VEC_BYTES, ahead, all_lanes, cc_fetch, cc_fetch_to_write, f32v, f64v, lanes_at, merge,
@@ -40,7 +38,7 @@ from convcore.kernels.vector_compare cimport (
     all_labels, compare, contest, has_nan, later, plus_labels, put_bytes,
 )
 from convcore.kernels.windows cimport (
-    Pool, elements_of, pool_of, start_of, windows_of,
+    Labels, Pool, elements_of, labels_of, pool_of, start_of, windows_of,
 )
 
 cdef enum:
@@ -63,10 +61,6 @@ cdef struct Job:
     long long row, slab  # labels from a row of taps to the next one, from a slab
     bint two  # whether a block lies over two vectors
     bint labelled, flat
-
-cdef struct Result:
-    unsigned char* tap
-    long long* index
 
 cdef struct Row:  # of windows
     Py_ssize_t z, y, plane  # the first element of its plane
@@ -232,7 +226,7 @@ cdef inline void put_taps(
 
 
 cdef inline void do_block(
-    const Job* job, const Row* row, const Block* b, const vec* x, vec* y, const Result* r,
+    const Job* job, const Row* row, const Block* b, const vec* x, vec* y, const Labels* r,
     Py_ssize_t end, Last* last,
 ) noexcept nogil:
     """Write one block, and ask for what a later one reads for the first time and writes.
@@ -310,7 +304,7 @@ cdef inline void next_row(const Pool* p, Row* r) noexcept nogil:
 
 
 cdef void do_rows(
-    const Job* job, const real* x, real* y, const Result* r, Py_ssize_t begin,
+    const Job* job, const real* x, real* y, const Labels* r, Py_ssize_t begin,
     Py_ssize_t end,
 ) noexcept nogil:
     """Write rows begin .. end."""
@@ -355,7 +349,7 @@ cdef void do_rows(
 
 
 cdef void do_tasks(
-    const Job* job, const Rounds* rs, const real* x, real* y, const Result* r,
+    const Job* job, const Rounds* rs, const real* x, real* y, const Labels* r,
     Py_ssize_t begin, Py_ssize_t end, int threads,
 ) noexcept nogil:
     """Do tasks begin .. end; OpenMP takes 0.6 us even for one thread."""
@@ -397,20 +391,14 @@ cdef int prepare(Job* job, Py_ssize_t lanes, real* like) except -1:
 cdef int maxima(const Buffers* held, int threads, real* like) except -1:
     """Check geometry, x, y and the labels, and write y and the labels."""
     cdef Job job
-    cdef Result r
     cdef Py_ssize_t begin = 0, end
     cdef Rounds rs
     job.p = pool_of(held)
     cdef const real* x = reals(held, 1, elements_of(&job.p), like)
     cdef real* y = reals(held, 2, windows_of(&job.p), like)
-    r.tap = NULL
-    r.index = NULL
-    job.labelled = not is_nothing(held, 3)
-    job.flat = has_integers(held, 3)
-    if job.labelled and job.flat:
-        r.index = integers(held, 3, windows_of(&job.p))
-    elif job.labelled:
-        r.tap = flags_of(held, 3, windows_of(&job.p))
+    cdef Labels r = labels_of(held, 3, &job.p)
+    job.flat = r.index != NULL
+    job.labelled = job.flat or r.tap != NULL
     if job.p.planes == 0:
         return 0
     prepare(&job, VEC_BYTES // <Py_ssize_t>sizeof(real), like)
@@ -427,11 +415,11 @@ cdef int maxima(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that a direction needs: none."""
     return 0
 
 
-def fprop(geometry, x, y, label, scratch, int threads):
+def fprop(geometry, x, y, label, scratch, int threads, /):
     """Write the maxima of x to y, and labels, as `pool_max_flat.fprop`."""
     call((geometry, x), (y, label, scratch), threads, maxima[float], maxima[double])

@@ -7,7 +7,7 @@ _Real = np.ndarray[Any, np.dtype[np.floating[Any]]]
 _Label = np.ndarray[Any, np.dtype[np.integer[Any]]]
 
 def scratch_size(
-    geometry: _Geometry, direction: str, item: int, threads: int
+    geometry: _Geometry, direction: str, item: int, threads: int, /
 ) -> int: ...
 def fprop(
     geometry: _Geometry,
@@ -16,6 +16,7 @@ def fprop(
     label: _Label | None,
     scratch: None,
     threads: int,
+    /,
 ) -> None: ...
 def dgrad(
     geometry: _Geometry,
@@ -24,4 +25,5 @@ def dgrad(
     dx: _Real,
     scratch: None,
     threads: int,
+    /,
 ) -> None: ...

@@ -48,7 +48,6 @@ cdef struct Line:
     Py_ssize_t each  # bytes of a string
     Py_ssize_t[ROWS] row, column  # offsets of the taps
     unsigned char[STRINGS] bits
-    bint flat
 
 
 cdef inline unsigned long long string_at(
@@ -309,16 +308,16 @@ cdef int gradient(const Buffers* held, int threads, real* like) except -1:
     return all_pieces(&s, dy, dx, tap, True, threads)
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that a direction needs: none."""
     return 0
 
 
-def fprop(geometry, x, y, label, scratch, int threads):
+def fprop(geometry, x, y, label, scratch, int threads, /):
     """Write the maxima of x to y; `label` is None."""
     call((geometry, x), (y, label, scratch), threads, maxima[float], maxima[double])
 
 
-def dgrad(geometry, dy, label, dx, scratch, int threads):
+def dgrad(geometry, dy, label, dx, scratch, int threads, /):
     """Write the gradient of x from labels as `pool_max_flat.fprop` gives them."""
     call((geometry, dy, label), (dx, scratch), threads, gradient[float], gradient[double])

@@ -8,7 +8,7 @@ _Index = np.ndarray[Any, np.dtype[np.int64]]
 _Label = np.ndarray[Any, np.dtype[np.uint8]]
 
 def scratch_size(
-    geometry: _Geometry, direction: str, item: int, threads: int
+    geometry: _Geometry, direction: str, item: int, threads: int, /
 ) -> int: ...
 def dgrad(
     geometry: _Geometry,
@@ -17,6 +17,7 @@ def dgrad(
     dx: _Real,
     scratch: None,
     threads: int,
+    /,
 ) -> None: ...
 def checked_dgrad(
     geometry: _Geometry,
@@ -26,7 +27,8 @@ def checked_dgrad(
     found: _Index | None,
     scratch: None,
     threads: int,
+    /,
 ) -> None: ...
 def check(
-    geometry: _Geometry, index: _Index, found: _Index, scratch: None, threads: int
+    geometry: _Geometry, index: _Index, found: _Index, scratch: None, threads: int, /
 ) -> None: ...

@@ -403,12 +403,12 @@ cdef int checked(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that a direction needs: none."""
     return 0
 
 
-def dgrad(geometry, dy, index, dx, scratch, int threads):
+def dgrad(geometry, dy, index, dx, scratch, int threads, /):
     """Write the gradient of x from int64 indices, or labels that are bytes.
 
     A plane with an index not in its window is not complete; bytes that are no tap get
@@ -417,7 +417,7 @@ def dgrad(geometry, dy, index, dx, scratch, int threads):
     checked_dgrad(geometry, dy, index, dx, None, scratch, threads)
 
 
-def checked_dgrad(geometry, dy, index, dx, found, scratch, int threads):
+def checked_dgrad(geometry, dy, index, dx, found, scratch, int threads, /):
     """Do the same, and write -1, or 0 if an index is not in its own window."""
     call(
         (geometry, dy, index), (dx, found, scratch), threads, gradient[float],
@@ -425,6 +425,6 @@ def checked_dgrad(geometry, dy, index, dx, found, scratch, int threads):
     )
 
 
-def check(geometry, index, found, scratch, int threads):
+def check(geometry, index, found, scratch, int threads, /):
     """Write -1, or 0 if an index is not in its own window."""
     call((geometry, index), (found, scratch), threads, checked[float], checked[double])

@@ -8,7 +8,7 @@ _Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 _Label = np.ndarray[Any, np.dtype[np.integer[Any]]]
 
 def scratch_size(
-    geometry: _Geometry, direction: str, item: int, threads: int
+    geometry: _Geometry, direction: str, item: int, threads: int, /
 ) -> int: ...
 def fprop(
     geometry: _Geometry,
@@ -17,4 +17,5 @@ def fprop(
     label: _Label | None,
     scratch: _Bytes | None,
     threads: int,
+    /,
 ) -> None: ...

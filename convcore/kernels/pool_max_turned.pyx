@@ -31,8 +31,7 @@ from libc.string cimport memcpy
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport (
-    Buffers, call, flags_of, has_integers, integers, is_nothing, read_geometry, reals, refuse,
-    room,
+    Buffers, call, is_nothing, read_geometry, reals, refuse, room,
 )
 from convcore.kernels.pool_flat cimport first_bits, lanes_of
 from convcore.kernels.transpose cimport MOST_LANES, mix
@@ -43,7 +42,8 @@ from convcore.kernels.vector_compare cimport (
     all_labels, contest, later, plus_labels,
 )
 from convcore.kernels.windows cimport (
-    POOL_FIELDS, Axis, Pool, elements_of, first_of, pool_of, start_of, stop_of, windows_of,
+    POOL_FIELDS, Axis, Labels, Pool, elements_of, first_of, labels_of, pool_of, start_of,
+    stop_of, windows_of,
 )
 
 cdef enum:
@@ -64,10 +64,6 @@ cdef struct Job:
     char* room  # scratch of all threads, or NULL
     Py_ssize_t[CELLS] first, count  # of the windows along W
     long long[CELLS] tap  # that they begin with
-
-cdef struct Result:
-    unsigned char* tap
-    long long* index
 
 cdef struct Band:
     Py_ssize_t z, y, rows  # of y
@@ -348,7 +344,7 @@ cdef inline void find_maxima(
 
 cdef inline void do_band(
     const Job* job, const Band* b, Py_ssize_t plane, const real* x, real* y,
-    const Result* r, real* space, Py_ssize_t each,
+    const Labels* r, real* space, Py_ssize_t each,
 ) noexcept nogil:
     """Write one band of a group of planes; `space` is for three times `each` scalars."""
     cdef real* spare = space + each
@@ -372,7 +368,7 @@ cdef inline void do_band(
 
 
 cdef void do_bands(
-    const Job* job, const real* x, real* y, const Result* r, Py_ssize_t begin,
+    const Job* job, const real* x, real* y, const Labels* r, Py_ssize_t begin,
     Py_ssize_t end, int thread,
 ) noexcept nogil:
     """Write bands begin .. end, counted through all groups of planes."""
@@ -390,7 +386,7 @@ cdef void do_bands(
 
 
 cdef void do_tasks(
-    const Job* job, const Rounds* rs, const real* x, real* y, const Result* r,
+    const Job* job, const Rounds* rs, const real* x, real* y, const Labels* r,
     Py_ssize_t begin, Py_ssize_t end, int threads,
 ) noexcept nogil:
     """Do tasks begin .. end; OpenMP takes 0.6 us even for one thread."""
@@ -457,20 +453,14 @@ cdef int prepare(Job* job) except -1:
 cdef int maxima(const Buffers* held, int threads, real* like) except -1:
     """Check geometry, x, y and the labels, and write y and the labels."""
     cdef Job job
-    cdef Result r
     cdef Py_ssize_t begin = 0, end, lanes = VEC_BYTES // <Py_ssize_t>sizeof(real)
     cdef Rounds rs
     job.p = pool_of(held)
     cdef const real* x = reals(held, 1, elements_of(&job.p), like)
     cdef real* y = reals(held, 2, windows_of(&job.p), like)
-    r.tap = NULL
-    r.index = NULL
-    job.labelled = not is_nothing(held, 3)
-    job.flat = has_integers(held, 3)
-    if job.labelled and job.flat:
-        r.index = integers(held, 3, windows_of(&job.p))
-    elif job.labelled:
-        r.tap = flags_of(held, 3, windows_of(&job.p))
+    cdef Labels r = labels_of(held, 3, &job.p)
+    job.flat = r.index != NULL
+    job.labelled = job.flat or r.tap != NULL
     job.room = NULL
     if not is_nothing(held, 4):
         job.room = <char*>room(held, 4, threads * PART // <Py_ssize_t>sizeof(real), like)
@@ -490,7 +480,7 @@ cdef int maxima(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that a direction needs: none if a plane is small."""
     cdef Pool p
     read_geometry(geometry, <long long*>&p, POOL_FIELDS)
@@ -500,6 +490,6 @@ def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
     return threads * PART // item
 
 
-def fprop(geometry, x, y, label, scratch, int threads):
+def fprop(geometry, x, y, label, scratch, int threads, /):
     """Write the maxima of x to y, and labels, as `pool_max_flat.fprop`."""
     call((geometry, x), (y, label, scratch), threads, maxima[float], maxima[double])

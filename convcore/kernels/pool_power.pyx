@@ -346,17 +346,17 @@ cdef int slopes(const Buffers* held, int threads, real* like) except -1:
     return write(&m, &b, given, dx, threads)
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that a direction needs: none."""
     return 0
 
 
-def fprop(geometry, power, x, y, scratch, int threads):
+def fprop(geometry, power, x, y, scratch, int threads, /):
     """Write the norms of x to y; `power` is a float64, as the int64 of its bits."""
     call((geometry, power, x), (y, scratch), threads, norms[float], norms[double])
 
 
-def dgrad(geometry, power, dy, y, x, dx, scratch, int threads):
+def dgrad(geometry, power, dy, y, x, dx, scratch, int threads, /):
     """Write the gradient of x to dx."""
     call(
         (geometry, power, dy, y, x), (dx, scratch), threads, slopes[float], slopes[double]

@@ -365,17 +365,17 @@ cdef int checked(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def scatter_add(sizes, dy, index, dx, int threads):
+def scatter_add(sizes, dy, index, dx, int threads, /):
     """Write dx: the sum of dy over the windows whose index tells the cell."""
     call((sizes, dy, index), (dx,), threads, scattered[float], scattered[double])
 
 
-def put(sizes, x, index, y, int threads):
+def put(sizes, x, index, y, int threads, /):
     """Write y: x at the cells that the indices tell, 0 elsewhere."""
     call((sizes, x, index), (y,), threads, unpooled[float], unpooled[double])
 
 
-def put_gradient(sizes, dy, index, seen, dx, int threads):
+def put_gradient(sizes, dy, index, seen, dx, int threads, /):
     """Write dx, the gradient of x in `put`; `seen` is scratch."""
     call(
         (sizes, dy, index), (seen, dx), threads, unpooled_gradient[float],
@@ -383,22 +383,22 @@ def put_gradient(sizes, dy, index, seen, dx, int threads):
     )
 
 
-def maxima(sizes, x, y, index, int threads):
+def maxima(sizes, x, y, index, int threads, /):
     """Write the maximum of each plane, and where it is unless `index` is None."""
     call((sizes, x), (y, index), threads, global_maxima[float], global_maxima[double])
 
 
-def scratch_size(geometry, str direction, Py_ssize_t item, int threads):
+def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that `fprop` needs: none."""
     return 0
 
 
-def fprop(geometry, x, y, index, scratch, int threads):
+def fprop(geometry, x, y, index, scratch, int threads, /):
     """Do `maxima` for a pooling with one window, dense and as large as a plane."""
     call((geometry, x), (y, index, scratch), threads, window_maxima[float],
          window_maxima[double])
 
 
-def check(sizes, index, found, int threads):
+def check(sizes, index, found, int threads, /):
     """Write the place of the first index that is in no plane, or -1."""
     call((sizes, index), (found,), threads, checked[float], checked[double])

@@ -168,17 +168,17 @@ cdef int run_backward(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def pieces(Py_ssize_t n):
+def pieces(Py_ssize_t n, /):
     """Give the number of pieces, and so of sums, of a plane of n elements."""
     return (n + PIECE - 1) // PIECE
 
 
-def forward(sizes, x, weight, y, int threads):
+def forward(sizes, x, weight, y, int threads, /):
     """Write y."""
     call((sizes, x, weight), (y,), threads, run_forward[float], run_forward[double])
 
 
-def backward(sizes, dy, x, weight, dx, sums, int threads):
+def backward(sizes, dy, x, weight, dx, sums, int threads, /):
     """Write dx and the sums of x dy over each piece of a plane; None is not wanted."""
     call(
         (sizes, dy, x, weight), (dx, sums), threads, run_backward[float],

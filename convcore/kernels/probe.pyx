@@ -31,7 +31,7 @@ cdef extern from *:
     const char* cc_compiler
 
 
-def runs(str isa not None):
+def runs(str isa not None, /):
     """Tell whether processor and operating system run the code of an ISA package."""
     cc_init()
     if isa == "x86_64_v4":

@@ -81,11 +81,11 @@ cdef int run_copy(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def fma(steps, line, sums, int threads):
+def fma(steps, line, sums, int threads, /):
     """Run so many steps of the chains in every thread, with factor and term of `line`."""
     call((steps, line), (sums,), threads, run_fma[float], run_fma[double])
 
 
-def copy(source, to, int threads):
+def copy(source, to, int threads, /):
     """Copy an array, a run of it in every thread."""
     call((source,), (to,), threads, run_copy[float], run_copy[double])

@@ -316,11 +316,11 @@ cdef int run_backward(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def forward(sizes, x, y, int threads):
+def forward(sizes, x, y, int threads, /):
     """Write the softmax of x, or its logarithm, to y."""
     call((sizes, x), (y,), threads, run_forward[float], run_forward[double])
 
 
-def backward(sizes, dy, y, dx, int threads):
+def backward(sizes, dy, y, dx, int threads, /):
     """Write the gradient of x to dx."""
     call((sizes, dy, y), (dx,), threads, run_backward[float], run_backward[double])

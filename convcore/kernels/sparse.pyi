@@ -16,4 +16,5 @@ def run(
     other: _Real | None,
     to: _Real,
     threads: int,
+    /,
 ) -> None: ...

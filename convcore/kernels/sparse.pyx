@@ -146,7 +146,7 @@ cdef int run_one(const Buffers* held, int threads, real* like) except -1:
     return all_rows(&m, w, source, other, to, threads)
 
 
-def run(sizes, start, column, place, weight, source, other, to, int threads):
+def run(sizes, start, column, place, weight, source, other, to, int threads, /):
     """Write sums, of which `other` is the bias; or without weights dw, and `other` is dy.
 
     A bias of None is 0, and without places weights lie as the entries do.

@@ -135,7 +135,7 @@ cdef void leave() noexcept:
     cc_leave()
 
 
-def share(int n):
+def share(int n, /):
     """Give how many threads, 1 to n, the next call of this thread may use."""
     return cc_get(n) if n > 1 else 1
 

@@ -12,6 +12,7 @@ def sgd(
     value: _Real,
     velocity: _Real | None,
     threads: int,
+    /,
 ) -> None: ...
 def adam(
     sizes: _Sizes,
@@ -21,4 +22,5 @@ def adam(
     mean: _Real,
     square: _Real,
     threads: int,
+    /,
 ) -> None: ...

@@ -114,7 +114,7 @@ cdef int run_adam(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def sgd(sizes, settings, gradient, value, velocity, int threads):
+def sgd(sizes, settings, gradient, value, velocity, int threads, /):
     """Update a value and its velocity, None without momentum."""
     call(
         (sizes, settings, gradient), (value, velocity), threads,
@@ -122,7 +122,7 @@ def sgd(sizes, settings, gradient, value, velocity, int threads):
     )
 
 
-def adam(sizes, settings, gradient, value, mean, square, int threads):
+def adam(sizes, settings, gradient, value, mean, square, int threads, /):
     """Update a value and its two averages."""
     call(
         (sizes, settings, gradient), (value, mean, square), threads,

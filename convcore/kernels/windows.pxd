@@ -17,7 +17,9 @@
 
 from libc.string cimport memcpy
 
-from convcore.kernels.buffers cimport Buffers, geometry_of
+from convcore.kernels.buffers cimport (
+    Buffers, flags_of, geometry_of, has_integers, integers, is_nothing,
+)
 
 cdef struct Axis:
     long long extent, out, kernel, stride, lo, hi, dilation  # kernel 0: adaptive
@@ -27,6 +29,10 @@ cdef struct Pool:  # as far as the axes: the order of `PoolProblem.geometry`
     Axis z, y, x
     long long divisor  # of every mean; 0: the elements of its window
     bint count_pad  # whether padding counts as elements
+
+cdef struct Labels:  # of maxima: where they are written, or NULL
+    unsigned char* tap
+    long long* index
 
 cdef enum:
     POOL_FIELDS = 22
@@ -116,3 +122,14 @@ cdef inline Py_ssize_t elements_of(const Pool* p) noexcept nogil:
 cdef inline Py_ssize_t windows_of(const Pool* p) noexcept nogil:
     """Count y."""
     return p.planes * p.z.out * p.y.out * p.x.out if p.planes else 0
+
+
+cdef inline Labels labels_of(const Buffers* held, int array, const Pool* p) except *:
+    """Give the memory of labels: int64 get indices, bytes taps; None gets nothing."""
+    cdef Labels to
+    to.tap, to.index = NULL, NULL
+    if has_integers(held, array):
+        to.index = integers(held, array, windows_of(p))
+    elif not is_nothing(held, array):
+        to.tap = flags_of(held, array, windows_of(p))
+    return to
