@@ -39,6 +39,7 @@ _POOLS = (
     ("adaptive_avg_pool", "n2c16ih30oh7"),
     ("global_avg_pool", "n4c40ih57oh1"),
 )
+QUOTIENT = 6  # terms of each of the two polynomials of Phi, in float32
 # The powers p.
 _POWERS = ((1.0, "n2c8ih30kh3sh2"), (2.0, "n2c8ih30kh3sh2"), (3.5, "n2c8iw999kw40sw40"))
 CASES: tuple[tuple[str, str], ...] = (
@@ -220,6 +221,8 @@ def _activation(
     if case.backward:
         return right, np.abs(arrays.grad_y), 1
     size = np.abs(right)
+    if case.op == "gelu":  # a quotient of polynomials
+        return right, size, QUOTIENT
     if case.op == "gelu_tanh":  # x / (1 + exp(-this)), which is large where x**3 is
         size = size * (1 + 1.6 * np.abs(arrays.x) * (1 + 0.045 * arrays.x**2))
     return right, size, 1
@@ -303,7 +306,8 @@ def _local(
     g, x = np.abs(arrays.grad_y), np.abs(arrays.x)
     own = g * np.abs(known["y"]) / x
     less = reference.local_response_norm_backward(g, x, known["size"])
-    return right, 2 * own - less, known["size"]  # own + what the neighbours take
+    size = 2 * own - less  # own + what the neighbours take
+    return right, size, 2 * known["size"]  # a sum of quotients of sums
 
 
 Table = tuple[list[str], list[list[str]]]

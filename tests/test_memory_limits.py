@@ -8,8 +8,9 @@ from tests.fresh import answer
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="as on Linux")
 
-# Every array of 64 KiB and more is a mapping of its own: each is refused once, as the
-# limit rises in steps that are smaller than the arrays.
+# Every array of 64 KiB and more is a mapping of its own, if no hole is left for it of what
+# was imported: each is refused once, as the limit rises in steps that are smaller than the
+# arrays.
 REFUSE = """
 import resource, sys
 from functools import partial
@@ -61,8 +62,9 @@ for window in o.WINDOWS[:3]:
     yield str(window), partial(o.of_pools, (1, 24, 60, 60), window, "f4")
 """,
     "functions": """
-for name, (function, count, _) in o.FUNCTIONS.items():
-    arrays = [oracle.normal(rng, (2500, 6, 5)) for _ in range(count)]
+from tests.test_functional_promises import TABLE
+for name, (function, count, _) in TABLE.items():
+    arrays = [oracle.normal(rng, (12_000, 6, 5)) for _ in range(count)]
     yield name, partial(function, *arrays)
 """,
     "layers": """

@@ -62,7 +62,7 @@ def test_transforms_keep_the_bound_of_their_card(libraries, algorithm, data):
 
 
 @pytest.mark.parametrize(("dtype", "every"), [("float32", 1), ("float64", 4)])
-def test_operations_keep_their_bound(libraries, dtype, every):
+def test_operations_keep_their_bound(isa, libraries, dtype, every):
     cases = accuracy_operations.CASES[::every]
     found = [
         *accuracy_operations.measure(cases, [dtype], None),
