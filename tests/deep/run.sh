@@ -25,7 +25,17 @@ if [ "$mode" = asan ]; then
     export LD_PRELOAD
     export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=8
     # It takes terabytes of address space, and keeps what is freed: no limits, no growth.
-    set -- --deselect tests/test_mutations.py "$@"
-    set -- --deselect tests/test_runtime.py::test_memory_does_not_grow "$@"
+    for test in mutations.py runtime.py::test_memory_does_not_grow \
+        threads.py::test_refused_threads_are_done_without; do
+        set -- --deselect "tests/test_$test" "$@"
+    done
+    # It takes the signals of pages that are closed, and ends with a code of its own.
+    set -- --deselect tests/test_guard_pages.py::test_the_pages_are_closed "$@"
 fi
+# Frames are larger without inlining, and what is not optimised is slow.
+for test in determinism.py interrupts.py demo.py::test_the_demo_from_the_command_line \
+    threads.py::test_small_stacks_are_enough \
+    threads.py::test_no_function_has_a_large_frame; do
+    set -- --deselect "tests/test_$test" "$@"
+done
 exec python -X faulthandler -m pytest -p tests.deep.exact -p no:cacheprovider -q "$@"
