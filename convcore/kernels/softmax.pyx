@@ -24,7 +24,7 @@ from cython.parallel cimport prange
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals
 from convcore.kernels.elements cimport (
-    keep_some, lanes_of, lead_of, load_some, past_caches,
+    keep, keep_some, lanes_of, lead_of, load_some, past_caches,
 )
 from convcore.kernels.log_sum cimport (
     ABREAST, CHAIN, EARLY, ROOM, SOON, column_maxima, column_sums, columns_for, row_maximum,
@@ -149,79 +149,101 @@ cdef inline vec slope(bint log, vec g, vec y, vec total) noexcept nogil:
     return y * (g - total)
 
 
-cdef inline void gradient_row(
-    const Axis* a, const vec* g, const vec* y, vec* dx
+cdef inline vec row_total(
+    bint log, const vec* g, const vec* y, Py_ssize_t n
 ) noexcept nogil:
-    """Write one row of dx."""
-    cdef Py_ssize_t i = 0, lanes = lanes_of(g), n = a.count
+    """Give the sum of one row in every lane."""
+    cdef Py_ssize_t i = 0, stop, lanes = lanes_of(g), full = n - n % lanes
     cdef vec zero = every(part(g, 0), 0)
-    cdef vec total = zero, chain = zero, v
-    while i < n:
-        cc_fetch(ahead(g, i + SOON))
-        cc_fetch(ahead(y, i + SOON))
-        chain = chain + slope_term(
-            a.log, load_some(ahead(g, i), n - i), load_some(ahead(y, i), n - i)
+    cdef vec total = zero, chain
+    if full < n:
+        total = slope_term(
+            log, load_some(ahead(g, full), n - full), load_some(ahead(y, full), n - full)
         )
-        i += lanes
-        if i // lanes % CHAIN == 0:
-            total = total + chain
-            chain = zero
-    total = spread(g, total + chain)
-    i = 0
-    if a.past:
+    while i < full:
+        chain = zero
+        stop = min(full, i + CHAIN * lanes)
+        while i < stop:
+            cc_fetch(ahead(g, i + SOON))
+            cc_fetch(ahead(y, i + SOON))
+            chain = chain + slope_term(log, ahead(g, i)[0], ahead(y, i)[0])
+            i += lanes
+        total = total + chain
+    return spread(g, total)
+
+
+cdef inline void some_slopes(
+    bint log, const vec* g, const vec* y, vec* dx, Py_ssize_t n, vec total
+) noexcept nogil:
+    """Write less than a vector of dx."""
+    put_part(dx, slope(log, load_some(g, n), load_some(y, n), total), n)
+
+
+cdef inline void gradient_row(
+    bint log, bint past, const vec* g, const vec* y, vec* dx, Py_ssize_t n
+) noexcept nogil:
+    """Write one row of dx; past the caches, from its first whole line on."""
+    cdef Py_ssize_t i = 0, lanes = lanes_of(g)
+    cdef vec total = row_total(log, g, y, n)
+    if past:
         i = min(n, lead_of(<const vec*>dx))
-        put_part(dx, slope(a.log, load_some(g, i), load_some(y, i), total), i)
-    while i < n:
-        v = slope(a.log, load_some(ahead(g, i), n - i), load_some(ahead(y, i), n - i), total)
-        keep_some(dx, i, v, n - i, a.past)
+        some_slopes(log, g, y, dx, i, total)
+    while i <= n - lanes:
+        keep(dx, i, slope(log, ahead(g, i)[0], ahead(y, i)[0], total), past)
         i += lanes
+    if i < n:
+        some_slopes(log, ahead(g, i), ahead(y, i), <vec*>ahead(dx, i), n - i, total)
 
 
 cdef inline void gradient_columns(
     const Axis* a, const vec* g, const vec* y, vec* dx, Py_ssize_t n
 ) noexcept nogil:
     """Write n columns of dx."""
-    cdef Py_ssize_t c, i, at, k, lanes = lanes_of(g), step = whole(g, n)
-    cdef bint copied = 2 * a.count * step <= ROOM * lanes
-    cdef bint past = a.past and n % lanes == 0 and a.inner % lanes == 0
+    cdef Py_ssize_t c, k, i, at, lanes = lanes_of(g), vectors = (n + lanes - 1) // lanes
+    cdef bint copied = 2 * a.count * vectors <= ROOM, full = n % lanes == 0
+    cdef bint past = a.past and full and a.inner % lanes == 0
     cdef vec room[ROOM]
     cdef vec total[ABREAST]
     cdef vec chain[ABREAST]
     cdef vec u, v, zero = every(part(g, 0), 0)
     cdef vec* copy = room
-    for k in range(step // lanes):
+    for k in range(vectors):
         total[k] = zero
         chain[k] = zero
     for c in range(a.count):
-        i = 0
-        while i < n:
+        for k in range(vectors):
+            i = k * lanes
             at = c * a.inner + i
-            k = i // lanes
             cc_fetch(ahead(g, at + EARLY * a.inner))
             cc_fetch(ahead(y, at + EARLY * a.inner))
-            u, v = load_some(ahead(g, at), n - i), load_some(ahead(y, at), n - i)
+            if full:
+                u, v = ahead(g, at)[0], ahead(y, at)[0]
+            else:
+                u, v = load_some(ahead(g, at), n - i), load_some(ahead(y, at), n - i)
             if copied:
                 copy[0] = u
                 copy[1] = v
                 copy = copy + 2
             chain[k] = chain[k] + slope_term(a.log, u, v)
-            i += lanes
-            if (c + 1) % CHAIN == 0 or c + 1 == a.count:
+        if (c + 1) % CHAIN == 0 or c + 1 == a.count:
+            for k in range(vectors):
                 total[k] = total[k] + chain[k]
                 chain[k] = zero
     copy = room
     for c in range(a.count):
-        i = 0
-        while i < n:
+        for k in range(vectors):
+            i = k * lanes
             at = c * a.inner + i
             if copied:
                 u, v = copy[0], copy[1]
                 copy = copy + 2
             else:
                 u, v = load_some(ahead(g, at), n - i), load_some(ahead(y, at), n - i)
-            v = slope(a.log, u, v, total[i // lanes])
-            keep_some(dx, at, v, n - i, past)
-            i += lanes
+            v = slope(a.log, u, v, total[k])
+            if full:
+                keep(dx, at, v, past)
+            else:
+                keep_some(dx, at, v, n - i, False)
 
 
 cdef void some_pieces(
@@ -240,7 +262,9 @@ cdef void some_pieces(
         if g == NULL:
             softmax_columns(a, ahead(x, at), <vec*>ahead(to, at), n)
         elif a.inner == 1:
-            gradient_row(a, ahead(g, at), ahead(x, at), <vec*>ahead(to, at))
+            gradient_row(
+                a.log, a.past, ahead(g, at), ahead(x, at), <vec*>ahead(to, at), a.count
+            )
         else:
             gradient_columns(a, ahead(g, at), ahead(x, at), <vec*>ahead(to, at), n)
     if a.past:
@@ -269,6 +293,7 @@ cdef int every_piece(
     a.columns = 1 if a.inner == 1 else columns_for(x, a.count * (1 if g == NULL else 2))
     a.past = past_caches(<const vec*>to, a.outer * a.count * a.inner)
     a.blocks = (a.inner + a.columns - 1) // a.columns
+    a.columns = min(a.columns, whole(x, (a.inner + a.blocks - 1) // a.blocks))
     r = rounds(a.outer * a.blocks, a.count * min(a.columns, a.inner), threads)
     while begin < r.tasks:
         end = min(begin + r.step, r.tasks)
