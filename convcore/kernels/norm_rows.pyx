@@ -299,7 +299,9 @@ cdef void backward_task(
     for unit in range(begin, end):
         chunk = unit // s.groups
         group = unit - chunk * s.groups
-        w = NULL if weight == NULL else ahead(weight, group * s.weights)
+        w = weight
+        if weight != NULL:
+            w = ahead(weight, group * s.weights)
         own = NULL
         if sums != NULL:
             own = sums + (2 * chunk * s.groups + group) * s.weights

@@ -235,8 +235,9 @@ cdef Py_ssize_t do_planes(
     while i < end:
         n = min(job.group, end - i)
         its = index + i * job.windows
-        dy_i = NULL if dx == NULL else dy + i * job.windows
-        dx_i = NULL if dx == NULL else dx + i * job.cells
+        dy_i, dx_i = dy, dx
+        if dx != NULL:
+            dy_i, dx_i = dy + i * job.windows, dx + i * job.cells
         if job.tap != NULL:
             plane_by_labels(&job.p, &job.away, dy_i, job.tap + i * job.windows, dx_i)
         elif job.whole:
