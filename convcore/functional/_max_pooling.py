@@ -14,7 +14,7 @@ from convcore.functional._pooling import (
     job,
 )
 from convcore.functional.call import run
-from convcore.runtime import buffers
+from convcore.runtime import buffers, cpu
 from convcore.runtime.arrays import Array, check_out, checked, empty, flat, room
 
 _TAPS = 256  # whose numbers are bytes
@@ -78,8 +78,10 @@ def label_type(
     """Give the smallest type of labels that a layer can keep: a byte where it fits."""
     dtype = checked(function, "x", x)
     task = job(function, ndim, "max_fprop", (x.shape, dtype), window)
-    taps = prod(task.plan.problem.kernel)
-    return _INDEX if task.plan.algorithm == "window" or taps > _TAPS else _BYTE
+    problem = task.plan.problem
+    fits = prod(problem.kernel) <= _TAPS
+    fits = fits and plan.is_possible(problem, "max_labels", cpu.isa())
+    return _BYTE if fits else _INDEX
 
 
 def gradient_of_labels(

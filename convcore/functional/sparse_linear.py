@@ -17,6 +17,11 @@ __all__ = ["Connections", "sparse_linear", "sparse_linear_backward"]
 Grads = tuple[Array | None, Array | None, Array | None]
 
 
+def _unchanging(array: Array) -> Array:
+    """Copy an array to memory that can never be written: kernels trust what is there."""
+    return np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape)
+
+
 class Connections:
     """Keep which inputs each output sees, checked, and the same seen from the inputs.
 
@@ -39,18 +44,41 @@ class Connections:
     """
 
     def __init__(self, index: Array, inputs: int) -> None:
-        self.index = _checked_index("Connections", "index", index)
-        self.inputs = integer("Connections", "inputs", inputs, 1)
-        if self.index.min() < 0 or self.index.max() >= inputs:
+        self._index = _unchanging(_checked_index("Connections", "index", index))
+        self._inputs = integer("Connections", "inputs", inputs, 1)
+        least, most = self._index.min(), self._index.max()
+        if least < 0 or most >= inputs:
             raise ValueError(
-                f"Connections: index must be from 0 to {inputs - 1}, got "
-                f"{self.index.min()} to {self.index.max()}"
+                f"Connections: index must be from 0 to {inputs - 1}, got {least} to {most}"
             )
-        self.outputs, self.count = self.index.shape
-        self.start = np.arange(0, self.index.size + 1, self.count, dtype=np.int64)
-        for array in (self.index, self.start):
-            array.flags.writeable = False
+        start = np.arange(0, self._index.size + 1, self.count, dtype=np.int64)
+        self._start = _unchanging(start)
         self._transposed: tuple[Array, Array, Array] | None = None
+
+    @property
+    def index(self) -> Array:
+        """Inputs of each output, (outputs, connections); nobody can write to it."""
+        return self._index
+
+    @property
+    def inputs(self) -> int:
+        """How many inputs there are."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs there are."""
+        return len(self._index)
+
+    @property
+    def count(self) -> int:
+        """How many inputs each output sees."""
+        return int(self._index.shape[1])
+
+    @property
+    def start(self) -> Array:
+        """Where the entries of each output begin."""
+        return self._start
 
     @property
     def transposed(self) -> tuple[Array, Array, Array]:
@@ -60,7 +88,12 @@ class Connections:
             place = np.argsort(flat, kind="stable").astype(np.int64)
             start = np.zeros(self.inputs + 1, np.int64)
             np.cumsum(np.bincount(flat, minlength=self.inputs), out=start[1:])
-            self._transposed = start, place // self.count, place
+            made = start, place // self.count, place
+            self._transposed = (
+                _unchanging(made[0]),
+                _unchanging(made[1]),
+                _unchanging(made[2]),
+            )
         return self._transposed
 
 

@@ -15,7 +15,6 @@
 #           makes a loop of its own for each. Tables of results: slower than polynomials.
 # Source    vector_math.pxd; for each function, its docstring in functional/.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.string cimport memcpy
 
@@ -24,6 +23,7 @@ from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals
 from convcore.kernels.elements cimport (
     PIECE, first_lanes, keep, lanes_of, past_caches,
 )
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport (
     ahead, f32v, f64v, loaded, part, pick, put_part, real, scaled, settle, until, vec,
 )
@@ -325,7 +325,7 @@ cdef int every_piece(
         end = min(begin + r.step, r.tasks)
         with nogil:
             tasks(j, &r, dy, v, to, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

@@ -18,13 +18,13 @@
 # Scratch   16 bytes for each chunk and unit, up to 104 for each channel or column, with the
 #           numbers that results are made with.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 
 from convcore.kernels.blocks cimport LOOK_WORK, ROUND_WORK, Rounds, first_piece, rounds
 from convcore.kernels.moments cimport (
     Sums, load, moments, multiply_run, products, store,
 )
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport ahead, cc_all_f64, f64v, vec
 from convcore.kernels.vector_wide cimport WIDE_LANES, wide_or_rest
 
@@ -213,7 +213,7 @@ cdef inline int take_sums(
         end = min(begin + tasks.step, tasks.tasks)
         with nogil:
             sum_tasks(s, &tasks, g, x, dx, r, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

@@ -26,7 +26,6 @@
 # Source    Zhang, Lo and Lu, High Performance Depthwise and Pointwise Convolutions on
 #           Mobile Devices, AAAI 2020, for the bounds; transpose.pxd.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
@@ -41,6 +40,7 @@ from convcore.kernels.depthwise cimport (
 from convcore.kernels.geometry cimport CONV_FIELDS, Axis, Conv, conv_of
 from convcore.kernels.ring cimport Extra, Ring, list_ring, ring_of
 from convcore.kernels.rounds cimport ROUND_MACS, aligned, ceil_div, round_of
+from convcore.kernels.teams cimport look
 from convcore.kernels.transpose cimport spread
 from convcore.kernels.vector cimport VEC_BYTES, f32v, f64v, real, vec, ahead, part, zero_lanes
 
@@ -413,7 +413,7 @@ cdef int run(
         end = min(begin + each, job.tasks)
         with nogil:
             run_tasks(job, begin, end, source, scratch, out, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

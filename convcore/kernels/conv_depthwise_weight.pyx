@@ -20,7 +20,6 @@
 # Source    as conv_depthwise.pyx; Higham, Accuracy and Stability of Numerical Algorithms
 #           (2002), section 4.2, for sums in blocks.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
@@ -30,6 +29,7 @@ from convcore.kernels.depthwise cimport (
 )
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, conv_of
 from convcore.kernels.rounds cimport ROUND_MACS, add_tree, aligned, ceil_div, round_of
+from convcore.kernels.teams cimport look
 from convcore.kernels.tile cimport chain
 from convcore.kernels.transpose cimport collect, spread
 from convcore.kernels.vector cimport VEC_BYTES, f32v, f64v, real, vec, zero_lanes
@@ -249,7 +249,7 @@ cdef int run(
         end = min(begin + each, job.tasks)
         with nogil:
             run_tasks(job, begin, end, x, dy, dw, scratch, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     if job.chunks > 1:
         for i in range(job.blocks):

@@ -25,7 +25,6 @@
 #           SIMD Architectures, SC 2018, section II, for the lanes; Dukhan, The Indirect
 #           Convolution Algorithm, arXiv:1907.02129, for the addresses.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
@@ -45,6 +44,7 @@ from convcore.kernels.rounds cimport (
     TASKS_PER_THREAD, aligned, ceil_div, round_of, spread_evenly,
 )
 from convcore.kernels.targets cimport list_targets, write_pair, write_panel
+from convcore.kernels.teams cimport look
 from convcore.kernels.tile cimport chain, partial_chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, collect, turn_taps
 from convcore.kernels.vector cimport MR, NR_BYTES, NV, cc_fetch_far, copy, nr, real
@@ -389,7 +389,7 @@ cdef int run(
                 job, begin, end, source, packed, <const real*>scratch,
                 scratch + job.biases, out, threads,
             )
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

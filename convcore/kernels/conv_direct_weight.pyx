@@ -24,7 +24,6 @@
 # Source    as conv_direct.pyx; Higham, Accuracy and Stability of Numerical Algorithms
 #           (2002), section 4.2, for sums in blocks.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
@@ -39,6 +38,7 @@ from convcore.kernels.geometry cimport (
 from convcore.kernels.rounds cimport (
     TASKS_PER_THREAD, add_tree, aligned, ceil_div, round_of, slot_of, units_of,
 )
+from convcore.kernels.teams cimport look
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, collect, spread
 from convcore.kernels.vector cimport MR, NR_BYTES, copy, nr, real
@@ -340,7 +340,7 @@ cdef int run(
                 run_tasks(job, begin, end, done, until, x, dy, dw, scratch, threads)
                 if until == job.chunk and end == job.tasks and job.chunks > 1:
                     add_parts(job, scratch, dw, threads)
-            PyErr_CheckSignals()
+            look()
             done = until
         begin = end
     return 0

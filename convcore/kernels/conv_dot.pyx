@@ -23,7 +23,6 @@
 # Source    Goto and van de Geijn, ACM TOMS 35 (2008), High-performance implementation of
 #           the level-3 BLAS, for the product with a transposed operand.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.string cimport memcpy
 
@@ -33,6 +32,7 @@ from convcore.kernels.buffers cimport (
 )
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, volume
 from convcore.kernels.rounds cimport round_of
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport (
     DOT_TILE, DOT_W, DOT_X, VEC_BYTES, f32v, f64v, real, vec, ahead, fold, merge, zero_lanes,
 )
@@ -265,7 +265,7 @@ cdef int forward(const Buffers* held, int threads, real* like) except -1:
         end = min(begin + each, job.tasks)
         with nogil:
             run_tasks(&job, begin, end, x, weight, bias, y, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

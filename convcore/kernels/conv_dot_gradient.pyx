@@ -20,7 +20,6 @@
 #           for one row of 9216 -> 4096 that took 68 and 256 ms, and NumPy takes 5 and 48.
 # Source    as conv_gemm.pyx.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
@@ -29,6 +28,7 @@ from convcore.kernels.buffers cimport (
 )
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, conv_of, volume
 from convcore.kernels.rounds cimport round_of
+from convcore.kernels.teams cimport look
 from convcore.kernels.tile cimport chain, put_rows, put_wide
 from convcore.kernels.vector cimport MR, MR_HALF, MR_QUARTER, NR_BYTES, WIDE, copy, nr, real
 
@@ -200,7 +200,7 @@ cdef int run(
         end = min(begin + each, job.tasks)
         with nogil:
             run_tasks(job, begin, end, factor, source, bias, scratch, to, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

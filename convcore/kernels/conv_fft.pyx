@@ -29,7 +29,6 @@
 # Source    as fft.pxd; Mathieu, Henaff and LeCun, Fast Training of Convolutional Networks
 #           through FFTs, arXiv:1312.5851.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
@@ -49,6 +48,7 @@ from convcore.kernels.finite cimport is_zero
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, volume
 from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, round_of
 from convcore.kernels.targets cimport write_panel
+from convcore.kernels.teams cimport look
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.vector cimport (
     MR, MR_QUARTER, NV, VEC_BYTES, all_lanes, f32v, f64v, nr, real, vec, zero_lanes,
@@ -88,7 +88,7 @@ cdef int pack(
                 job, first + done, here, weight, turns, private, each,
                 packed + done * job.panel, threads,
             )
-        PyErr_CheckSignals()
+        look()
         done += here
     return 0
 
@@ -306,7 +306,7 @@ cdef int run(
                 job, begin, end, source, packed, <const real*>scratch, <const real*>zeros,
                 <const real*>turns, lost, private, out, threads,
             )
-        PyErr_CheckSignals()
+        look()
         begin = end
     name_lost(job, lost, flags)
     return 0

@@ -21,7 +21,6 @@
 # Finite    If any sum is not, the caller computes all of dw again.
 # Source    as conv_fft.pyx.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
@@ -38,6 +37,7 @@ from convcore.kernels.geometry cimport CONV_FIELDS, Conv, conv_of, volume
 from convcore.kernels.rounds cimport (
     TASKS_PER_THREAD, add_tree, aligned, ceil_div, round_of, slot_of, units_of,
 )
+from convcore.kernels.teams cimport look
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.transpose cimport spread
 from convcore.kernels.vector cimport (
@@ -326,7 +326,7 @@ cdef int run(
                 )
                 if until == job.chunk and end == job.tasks and job.chunks > 1:
                     add_parts(job, shared, lost, dw, threads)
-            PyErr_CheckSignals()
+            look()
             done = until
         begin = end
     for i in range(job.tasks // job.chunks):

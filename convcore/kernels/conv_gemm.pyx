@@ -24,7 +24,6 @@
 # Source    Goto and van de Geijn, ACM TOMS 34 (2008), sections 4-6; Chellapilla, Puri
 #           and Simard (2006) for the patches.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 
 from convcore.kernels.activation cimport rectify
@@ -36,6 +35,7 @@ from convcore.kernels.geometry cimport (
 )
 from convcore.kernels.pack cimport Run, list_runs, pack_tiles, rows_of_panel
 from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, round_of
+from convcore.kernels.teams cimport look
 from convcore.kernels.tile cimport SHORT, chain, exact_rows, partial_chain, put_rows, put_wide
 from convcore.kernels.vector cimport MR, NR_BYTES, WIDE, copy, nr, real
 
@@ -277,7 +277,7 @@ cdef int run(
             if begin == 0:
                 pack_tiles(&job.p, job.gradient, job.tiles, weight, bias, scratch, threads)
             run_tasks(job, begin, end, source, scratch, out, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

@@ -24,7 +24,6 @@
 # Source    as conv_gemm.pyx; Higham, Accuracy and Stability of Numerical Algorithms (2002),
 #           section 4.2, for sums in blocks.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
@@ -34,6 +33,7 @@ from convcore.kernels.geometry cimport (
 )
 from convcore.kernels.pack cimport RUNS, Run, Term, columns, list_runs, term_at
 from convcore.kernels.rounds cimport add_tree, round_of
+from convcore.kernels.teams cimport look
 from convcore.kernels.tile cimport chain, put_rows
 from convcore.kernels.vector cimport (
     MR, NR_BYTES, NV, f32v, f64v, nr, real, vec,
@@ -223,7 +223,7 @@ cdef int run(
         end = min(begin + each, job.tasks)
         with nogil:
             run_tasks(job, begin, end, x, dy, scratch, dw, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     if job.chunks > 1:
         with nogil:

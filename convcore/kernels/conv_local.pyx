@@ -21,7 +21,6 @@
 # Why not   Weights (oh, ow, oc, ic kh kw) and dot products: dx then adds where other rows
 #           add, too, and lanes are empty for few channels.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
@@ -34,6 +33,7 @@ from convcore.kernels.local cimport (
     single, some, span_of, spread_over, three, two, weight_at,
 )
 from convcore.kernels.rounds cimport ceil_div, round_of
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport (
     MR_QUARTER, ahead, cc_fetch, copy, f32v, f64v, real, vec,
 )
@@ -339,7 +339,7 @@ cdef int output_tasks(
         with nogil:
             for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
                 output_task(p, i, x, w, bias, y, scratch + threadid() * size)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 
@@ -356,7 +356,7 @@ cdef int input_tasks(
         with nogil:
             for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
                 input_task(p, i, dy, w, dx, scratch + threadid() * size)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

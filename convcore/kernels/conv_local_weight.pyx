@@ -15,7 +15,6 @@
 # Scratch   3 MB at most.
 # Cost      the weights, once for 16 samples: they are the largest array by far.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
@@ -27,6 +26,7 @@ from convcore.kernels.local cimport (
     spread_over, three, two, weight_at,
 )
 from convcore.kernels.rounds cimport round_of
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport (
     MR_QUARTER, ahead, cc_fetch_to_write, f32v, f64v, put_part, real, vec, zero_lanes,
 )
@@ -185,7 +185,7 @@ cdef int output_tasks(
         with nogil:
             for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
                 output_task(p, i, x, dy, dw, scratch + threadid() * size)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

@@ -22,7 +22,6 @@
 # Source    Shi et al., Real-Time Single Image and Video Super-Resolution, CVPR 2016,
 #           section 2, for a strided transposed convolution as phases of a dense one.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy
 
@@ -34,6 +33,7 @@ from convcore.kernels.geometry cimport (
 )
 from convcore.kernels.pack cimport CHANNELS, Run, list_runs, pack_tiles, rows_of_panel
 from convcore.kernels.rounds cimport ALIGNED, TASKS_PER_THREAD, aligned, round_of
+from convcore.kernels.teams cimport look
 from convcore.kernels.tile cimport partial_chain, put_rows
 from convcore.kernels.vector cimport MR, NR_BYTES, nr, real
 
@@ -239,7 +239,7 @@ cdef int run(
             if begin == 0:
                 pack_tiles(&job.p, True, job.tiles, weight, bias, scratch, threads)
             run_tasks(job, begin, end, source, scratch, out, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

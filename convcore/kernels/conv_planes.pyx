@@ -32,7 +32,6 @@
 #           Convolutions, ICML 2018; Georganas et al., SC 2018, for loads that several
 #           taps share.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from convcore.kernels.buffers cimport (
     Buffers, call, geometry_of, reals, reals_or_nothing, room,
@@ -52,6 +51,7 @@ from convcore.kernels.planes_ring cimport add_ring
 from convcore.kernels.planes_tile cimport Head, Reach, Span, Terms, run_channels
 from convcore.kernels.ring cimport Extra, Ring, list_ring, ring_of
 from convcore.kernels.rounds cimport ROUND_MACS, aligned, round_of
+from convcore.kernels.teams cimport look
 from convcore.kernels.tile cimport SHORT, chain, partial_chain
 from convcore.kernels.vector cimport ROWS, VEC_BYTES, f32v, f64v, real, vec, ahead
 
@@ -543,7 +543,7 @@ cdef int run(
         end = min(begin + step, job.tasks)
         with nogil:
             run_tasks(job, begin, end, source, weight, bias, scratch, out, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     if job.ring.extras and job.parts > 1:
         with nogil:

@@ -25,7 +25,6 @@
 # Source    as conv_planes.pyx; Higham, Accuracy and Stability of Numerical Algorithms
 #           (2002), section 4.2, for sums in blocks.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
@@ -42,6 +41,7 @@ from convcore.kernels.planes_ends cimport (
 )
 from convcore.kernels.planes_sums cimport Columns, add_block, low, shape, single, tall
 from convcore.kernels.rounds cimport ROUND_MACS, add_tree, aligned, round_of
+from convcore.kernels.teams cimport look
 from convcore.kernels.tile cimport chain
 from convcore.kernels.vector cimport (
     ROWS, ROWS_HALF, VEC_BYTES, f32v, f64v, real, vec, ahead, put_sum, zero_lanes,
@@ -373,7 +373,7 @@ cdef int run(
         end = min(begin + each, job.tasks)
         with nogil:
             run_tasks(job, begin, end, x, dy, dw, scratch, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     if job.chunks > 1:
         with nogil:

@@ -26,7 +26,6 @@
 # Source    Dumoulin and Visin, arXiv:1603.07285, section 4; Chellapilla, Puri and Simard
 #           (2006) for the sums over taps ("col2im").
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
@@ -35,6 +34,7 @@ from convcore.kernels.buffers cimport (
 )
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, conv_of, volume
 from convcore.kernels.rounds cimport TASKS_PER_THREAD, aligned, ceil_div, round_of
+from convcore.kernels.teams cimport look
 from convcore.kernels.tile cimport SHORT, add_halves_of, chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, lanes_of, spread, turn_taps
 from convcore.kernels.vector cimport MR, NV, VEC_BYTES, copy, nr, real
@@ -370,7 +370,7 @@ cdef int gradient(const Buffers* held, int threads, real* like) except -1:
             if begin == 0:
                 pack_blocks(&job, weight, bias, scratch, threads)
             run_tasks(&job, begin, end, dy, scratch, dx, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

@@ -28,7 +28,6 @@
 # Source    Chellapilla, Puri and Simard (2006); Vasudevan, Anderson and Gregg, Parallel
 #           Multi Channel Convolution using GEMM, arXiv:1704.04428, for taps as rows.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
@@ -37,6 +36,7 @@ from convcore.kernels.buffers cimport (
 )
 from convcore.kernels.geometry cimport CONV_FIELDS, Conv, conv_of, phases, volume
 from convcore.kernels.rounds cimport ALIGNED, TASKS_PER_THREAD, aligned, ceil_div, round_of
+from convcore.kernels.teams cimport look
 from convcore.kernels.tile cimport SHORT, add_packed, chain
 from convcore.kernels.transpose cimport MOST_LANES, zip_rows
 from convcore.kernels.vector cimport (
@@ -446,7 +446,7 @@ cdef int gradient(const Buffers* held, int threads, real* like) except -1:
             if begin == 0:
                 pack_tiles(&job, weight, scratch, threads)
             run_tasks(&job, begin, end, dy, bias, scratch, dx, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

@@ -26,7 +26,6 @@
 #           as large as x, and would be written and read once more.
 # Source    as winograd.pxd.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
@@ -40,6 +39,7 @@ from convcore.kernels.geometry cimport CONV_FIELDS, Conv, volume
 from convcore.kernels.patch cimport Patch, list_places, turn_patch
 from convcore.kernels.rounds cimport ROUND_MACS, TASKS_PER_THREAD, aligned, round_of
 from convcore.kernels.targets cimport write_panel
+from convcore.kernels.teams cimport look
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.vector cimport MR, NV, f32v, f64v, nr, real
 from convcore.kernels.winograd cimport inputs
@@ -313,7 +313,7 @@ cdef int run(
                 job, begin, end, source, weight, packed, <const real*>scratch,
                 <const real*>zeros, lost, private, out, threads,
             )
-        PyErr_CheckSignals()
+        look()
         begin = end
     name_lost(job, <const real*>lost, flags)
     return 0

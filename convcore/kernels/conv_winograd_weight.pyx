@@ -19,7 +19,6 @@
 # Finite    If any sum is not, the caller computes all of dw again.
 # Source    as winograd.pxd: the form of Lavin and Gray, read the other way round.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
@@ -32,6 +31,7 @@ from convcore.kernels.patch cimport Patch, bytes_of_lists, list_places, turn_pat
 from convcore.kernels.rounds cimport (
     TASKS_PER_THREAD, add_tree, aligned, ceil_div, odd_lines, round_of, slot_of, units_of,
 )
+from convcore.kernels.teams cimport look
 from convcore.kernels.tile cimport chain, sum_scattered
 from convcore.kernels.transpose cimport MOST_LANES, spread
 from convcore.kernels.vector cimport MR, NR_BYTES, NV, f32v, f64v, nr, real
@@ -421,7 +421,7 @@ cdef int run(
                 run_tasks(job, begin, end, done, until, x, dy, dw, scratch, lost, threads)
                 if until == job.chunk and end == job.tasks and job.chunks > 1:
                     add_parts(job, scratch, lost, dw, threads)
-            PyErr_CheckSignals()
+            look()
             done = until
         begin = end
     for i in range(job.tasks // job.chunks):

@@ -17,7 +17,6 @@
 # Source    as softmax.pyx; Szegedy et al., Rethinking the Inception Architecture, 2015,
 #           section 7 (a, label smoothing).
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.string cimport memcpy
 
@@ -30,8 +29,9 @@ from convcore.kernels.log_sum cimport (
     ABREAST, CHAIN, ROOM, column_maxima, column_sums, columns_for, row_maximum, row_sum,
     spread, whole,
 )
+from convcore.kernels.teams cimport look
 from convcore.kernels.truth cimport (
-    Case, Place, kept_positions, number, put_number, sum_of_weights, truth_of, weight_of,
+    class_at, Case, Place, kept_positions, number, put_number, sum_of_weights, truth_of, weight_of,
     weight_of_positions, wrong_classes,
 )
 from convcore.kernels.vector cimport (
@@ -101,8 +101,8 @@ cdef inline void write_loss(
     cdef Py_ssize_t c
     cdef double truth
     if not k.soft:
-        c = k.classes[o.position + i]
-        if c == k.ignored:
+        c = class_at(k, o.position + i)
+        if c < 0:
             put_number(losses, o.position + i, 0)
             return
         truth = k.kept * weight_of(w, c)
@@ -196,8 +196,8 @@ cdef void gradient_row(
     if k.soft:
         all_truth = truth_in_row(k, t, w, o.at)
     else:
-        c = k.classes[o.position]
-        if c == k.ignored:
+        c = class_at(k, o.position)
+        if c < 0:
             zero_column(k, to, 0)
             return
         e = number(to, c)
@@ -256,8 +256,8 @@ cdef void gradient_columns(
                 truth[j] = truth[j] + truth_of(k, t, w, at, c, bits)
     else:
         for i in range(o.n):
-            c = k.classes[o.position + i]
-            if c != k.ignored:
+            c = class_at(k, o.position + i)
+            if c >= 0:
                 e[i] = number(<const vec*>power, c * step + i)
                 put_number(truth, i, at_class(k, w, spread_truth, c, &own[i]))
     for c in range(k.count):
@@ -273,8 +273,8 @@ cdef void gradient_columns(
     if k.soft:
         return
     for i in range(o.n):
-        c = k.classes[o.position + i]
-        if c == k.ignored:
+        c = class_at(k, o.position + i)
+        if c < 0:
             zero_column(k, to, i)
         else:
             mend_class(
@@ -337,7 +337,7 @@ cdef int every_piece(
         end = min(begin + r.step, r.tasks)
         with nogil:
             tasks(k, &r, x, t, w, spread_truth, scales, to, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

@@ -11,7 +11,6 @@
 #           vector; past the caches where no cache could hold the results.
 # Source    philox.pxd; Srivastava et al., Dropout, JMLR 15 (2014), sections 4 and 10.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.string cimport memcpy
 
@@ -21,6 +20,7 @@ from convcore.kernels.buffers cimport (
 )
 from convcore.kernels.elements cimport keep, lanes_of, past_caches
 from convcore.kernels.philox cimport GROUP, Keys, random_group, spread_key
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport cc_fetch, f32v, f64v, real, settle
 
 cdef enum:
@@ -132,7 +132,7 @@ cdef int run(const Buffers* held, int threads, real* like) except -1:
         end = min(begin + r.step, r.tasks)
         with nogil:
             tasks(&j, &r, x, y, mask, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 
@@ -175,7 +175,7 @@ cdef int run_masked(const Buffers* held, int threads, real* like) except -1:
         end = min(begin + r.step, r.tasks)
         with nogil:
             masked_tasks(&j, &r, x, mask, y, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

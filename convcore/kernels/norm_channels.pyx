@@ -14,7 +14,6 @@
 #           the bias.
 # Source    Ioffe and Szegedy, ICML 2015, algorithm 1 and section 3.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.math cimport isfinite, sqrt
 from libc.string cimport memcpy
@@ -30,6 +29,7 @@ from convcore.kernels.elements cimport keep_some, past_caches
 from convcore.kernels.moments cimport (
     Sums, blend_run, lanes_of, load, multiply_run, put_scalar, rounded, scalar_at, scale_run,
 )
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport ahead, f32v, f64v, real, settle, vec
 
 cdef enum:
@@ -193,7 +193,7 @@ cdef int write_results(
         end = min(begin + tasks.step, tasks.tasks)
         with nogil:
             write_tasks(s, &tasks, g, x, out, r, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

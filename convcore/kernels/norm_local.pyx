@@ -20,7 +20,6 @@
 # Source    Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional
 #           Neural Networks, NeurIPS 2012, section 3.3.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.float cimport FLT_MAX, FLT_MIN
 from libc.math cimport isfinite, pow, powf, sqrt, sqrtf
@@ -30,6 +29,7 @@ from convcore.kernels.buffers cimport Buffers, call_as, from_bits, geometry_of, 
 from convcore.kernels.finite cimport is_zero
 from convcore.kernels.moments cimport lanes_of, load, store
 from convcore.kernels.powers cimport power_34
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport (
     ahead, all_lanes, cc_fetch_far, f32v, f64v, real, vec,
 )
@@ -379,7 +379,7 @@ cdef int run(
         end = min(begin + tasks.step, tasks.tasks)
         with nogil:
             local_tasks(s, &tasks, g, x, out, rings, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

@@ -23,7 +23,6 @@
 #           Normalization, ECCV 2018, section 3; Zhang and Sennrich: Root Mean Square Layer
 #           Normalization, NeurIPS 2019, section 3.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.math cimport isfinite, sqrt
 
@@ -36,6 +35,7 @@ from convcore.kernels.moments cimport (
     ABREAST, Line, Sums, blend_line, blend_run, lines_sums, moments, products, put_scalar,
     rounded, scalar_at, scale_line, scale_run,
 )
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport ahead, f32v, f64v, real, settle, vec
 
 cdef enum:
@@ -184,7 +184,7 @@ cdef int forward_of(
         end = min(begin + tasks.step, tasks.tasks)
         with nogil:
             forward_tasks(s, &tasks, x, weight, bias, y, statistics, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 
@@ -365,7 +365,7 @@ cdef int backward_of(
         end = min(begin + tasks.step, tasks.tasks)
         with nogil:
             backward_tasks(s, &tasks, g, x, weight, dx, sums, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     if sums != NULL:
         add_chunks(s, sums, grad_weight, grad_bias)

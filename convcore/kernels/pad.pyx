@@ -13,12 +13,12 @@
 #           that holds all of x makes grad_x, one beside it adds to a grad_x that is there.
 # Cost      memory: one read and one write.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.border cimport source_at
 from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport cc_fetch_to_write, copy, real
 
 cdef struct Frame:
@@ -221,7 +221,7 @@ cdef int run(const Buffers* held, int threads, bint gradient, real* like) except
                         first_piece(&r, task + 1),
                     )
         first = last
-        PyErr_CheckSignals()
+        look()
     return 0
 
 

@@ -18,7 +18,6 @@
 # Why not   A running sum along W: its bits would depend on where a block starts, and an
 #           Inf would turn the rest of its row into NaN.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 
 from convcore.kernels.blocks cimport (
@@ -37,6 +36,7 @@ from convcore.kernels.pool_strips cimport (
     Band, Strips, bands_of, fits, set_band, strips_of, write_band,
 )
 from convcore.kernels.pool_turned cimport Room, is_small, turned_task
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport real
 from convcore.kernels.vector_wide cimport WIDE_LANES, Scale, scale_by
 from convcore.kernels.windows cimport (
@@ -285,7 +285,7 @@ cdef int average(
         end = min(begin + r.step, r.tasks)
         with nogil:
             average_tasks(m, &r, x, y, begin, end, rooms, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

@@ -13,7 +13,6 @@
 # Source    Zhang, Making convolutional networks shift-invariant again, ICML 2019,
 #           section 3.2; arXiv:1904.11486.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.string cimport memset
 
@@ -23,6 +22,7 @@ from convcore.kernels.blocks cimport (
 from convcore.kernels.border cimport ZEROS, source_at
 from convcore.kernels.buffers cimport Buffers, call, geometry_of, reals
 from convcore.kernels.pool_spread cimport PHASES, spread_shares
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport cc_fetch, f64v, pair, real, zero_lanes
 from convcore.kernels.vector_wide cimport WIDE_LANES, narrow_part, wide, wide_part
 
@@ -377,7 +377,7 @@ cdef int write(const Blur* p, const real* x, real* y, int threads) except -1:
         end = min(begin + r.step, r.tasks)
         with nogil:
             tasks(p, &b, &r, x, y, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

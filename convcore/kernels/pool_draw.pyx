@@ -12,12 +12,12 @@
 # Source    Graham, Fractional max-pooling, arXiv:1412.6071, section 2; Zeiler and Fergus,
 #           Stochastic pooling, arXiv:1301.3557, section 3.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.math cimport INFINITY
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport Buffers, call, integers, reals
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport real
 from convcore.kernels.windows cimport (
     Pool, elements_of, first_of, pool_of, stop_of, windows_of,
@@ -157,7 +157,7 @@ cdef int all_planes(
         end = min(begin + r.step, r.tasks)
         with nogil:
             do_tasks(job, &r, x, draws, y, index, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

@@ -23,7 +23,6 @@
 #           Gather cell by cell: kernel / stride looks at every index instead of one.
 # Source    Gil and Kimmel, IEEE TPAMI 24 (2002): first along one axis, then along the other.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.math cimport INFINITY
 from libc.string cimport memset
@@ -35,6 +34,7 @@ from convcore.kernels.blocks cimport (
 from convcore.kernels.buffers cimport (
     Buffers, call, integers, integers_or_nothing, reals,
 )
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport real
 from convcore.kernels.windows cimport (
     Axis, Pool, elements_of, first_of, is_empty, is_tap, over_first, over_stop, pool_of,
@@ -363,7 +363,7 @@ cdef int maxima(const Buffers* held, int threads, real* like) except -1:
         end = min(begin + r.step, r.tasks)
         with nogil:
             max_tasks(&p, &b, &r, x, y, index, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 
@@ -402,7 +402,7 @@ cdef int check_indices(const Buffers* held, int threads, real* like) except -1:
     while begin < b.count:
         with nogil:
             find_outside(&p, &b, index, begin, step, places, threads)
-        PyErr_CheckSignals()
+        look()
         for i in range(SLICES):
             if places[i] >= 0:
                 found[0] = places[i]
@@ -440,7 +440,7 @@ cdef int max_gradient(const Buffers* held, int threads, real* like) except -1:
         end = min(begin + r.step, r.tasks)
         with nogil:
             max_gradient_tasks(&p, bands, &r, dy, index, dx, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

@@ -17,7 +17,6 @@
 #           Rows first with labels: each tie would compare labels, too.
 # Source    Gil and Kimmel, IEEE TPAMI 24 (2002): first along one axis, then along the other.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY
 from libc.string cimport memcpy
@@ -29,6 +28,7 @@ from convcore.kernels.pool_flat cimport (
     piece_at, put_label, shift_of, tap_label,
 )
 from convcore.kernels.pool_image cimport Job, fill_elements, fill_maxima
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport (
     VEC_BYTES, ahead, all_lanes, copy, f32v, f64v, real, vec,
 )
@@ -346,7 +346,7 @@ cdef int maxima(const Buffers* held, int threads, real* like) except -1:
         end = min(begin + r.step, r.tasks)
         with nogil:
             max_tasks(&job, &r, x, y, to.tap, to.index, begin, end, scratch, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

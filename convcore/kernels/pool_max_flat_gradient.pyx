@@ -17,7 +17,6 @@
 # Cost      memory: one read of dy and of a byte a label, one write of dx.
 # Why not   Scatter over windows: one at a time, after a pass of zeros.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
@@ -28,6 +27,7 @@ from convcore.kernels.pool_flat cimport (
     GAP, IMAGES, TAPS, Flat, Piece, divide, fetch, fetch_to_write, fill, has_few_taps,
     lanes_of, load_row, piece_at, shift_of, tap_label,
 )
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport (
     VEC_BYTES, ahead, copy, f32v, f64v, real, vec, zero_lanes, zip_part,
 )
@@ -360,7 +360,7 @@ cdef int gradient(const Buffers* held, int threads, real* like) except -1:
         end = min(begin + r.step, r.tasks)
         with nogil:
             gather_tasks(&job, &r, dy, &s, dx, begin, end, scratch, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

@@ -23,13 +23,13 @@
 # Why not   pool_max_flat.pyx: it copies rows first, which takes longer than to pool them.
 # Source    Gil and Kimmel, IEEE TPAMI 24 (2002): first along one axis, then along the other.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.math cimport INFINITY
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport Buffers, call, reals, refuse
 from convcore.kernels.pool_flat cimport AHEAD, first_bits, lanes_of, put_label
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport (
     VEC_BYTES, ahead, all_lanes, cc_fetch, cc_fetch_to_write, f32v, f64v, lanes_at, merge,
     put_part, real, vec, zero_lanes, zip_part,
@@ -178,8 +178,8 @@ cdef inline vec labels_by_rows(
         odd = last.odd
     else:
         odd = argmax_along(job, b, row, &best, &label, two, taps)
-    label = plus_labels(label, all_labels(x, r.label))
     v, k = best, label
+    label = plus_labels(label, all_labels(x, r.label))
     last.odd = odd
     for z in range(slabs):
         row = ahead(first, z * job.p.y.extent * width)
@@ -410,7 +410,7 @@ cdef int maxima(const Buffers* held, int threads, real* like) except -1:
         end = min(begin + rs.step, rs.tasks)
         with nogil:
             do_tasks(&job, &rs, x, y, &r, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

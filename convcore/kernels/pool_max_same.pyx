@@ -18,7 +18,6 @@
 # Cost      memory: one read of x (dy and labels), one write of y (dx).
 # Why not   pool_max_flat.pyx: rows of 7 or 14 elements take longer to copy than to pool.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
@@ -28,6 +27,7 @@ from convcore.kernels.buffers cimport (
     Buffers, call, flags_of, is_nothing, reals, refuse,
 )
 from convcore.kernels.pool_flat cimport AHEAD, first_bits, lanes_of
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport (
     ahead, all_lanes, cc_fetch, cc_fetch_to_write, f32v, f64v, merge, put_part, real, vec,
     zero_lanes,
@@ -254,7 +254,7 @@ cdef int all_pieces(
         end = min(begin + r.step, r.tasks)
         with nogil:
             do_tasks(s, &r, x, y, tap, backward, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

@@ -22,7 +22,6 @@
 # Why not   Gather by elements: a comparison for each tap, in lanes that narrow planes leave
 #           empty, where an addition takes 3 cycles a window whatever the shape.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.string cimport memset
 
@@ -34,6 +33,7 @@ from convcore.kernels.pool_flat cimport TAPS, first_bits, lanes_of
 from convcore.kernels.pool_scatter_labels cimport (
     AHEAD, SMALL, Away, clear, end_of, measure_taps, plane_by_labels,
 )
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport ahead, cc_fetch, f32v, part, real
 from convcore.kernels.windows cimport (
     Axis, Pool, elements_of, first_of, pool_of, start_of, stop_of, windows_of,
@@ -271,7 +271,7 @@ cdef Py_ssize_t all_planes(
         end = min(begin + r.step, r.tasks)
         with nogil:
             bad = do_tasks(job, &r, dy, index, dx, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return bad
 

@@ -24,7 +24,6 @@
 # Why not   Rows of a plane as vectors: 6 windows take as long as 16.
 # Source    Gil and Kimmel, IEEE TPAMI 24 (2002): first along one axis, then along the other.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange, threadid
 from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy
@@ -34,6 +33,7 @@ from convcore.kernels.buffers cimport (
     Buffers, call, is_nothing, read_geometry, reals, refuse, room,
 )
 from convcore.kernels.pool_flat cimport first_bits, lanes_of
+from convcore.kernels.teams cimport look
 from convcore.kernels.transpose cimport MOST_LANES, mix
 from convcore.kernels.vector cimport (
     VEC_BYTES, ahead, cc_fetch, cc_fetch_to_write, f32v, f64v, part, put_part, real, vec,
@@ -475,7 +475,7 @@ cdef int maxima(const Buffers* held, int threads, real* like) except -1:
         end = min(begin + rs.step, rs.tasks)
         with nogil:
             do_tasks(&job, &rs, x, y, &r, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

@@ -14,7 +14,6 @@
 # Source    Gulcehre, Cho, Pascanu and Bengio, Learned-norm pooling for deep feedforward
 #           and recurrent neural networks, arXiv:1311.1780, section 2.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.math cimport cbrt, fabs, pow, sqrt
 from libc.string cimport memcpy, memset
@@ -25,6 +24,7 @@ from convcore.kernels.blocks cimport (
 )
 from convcore.kernels.buffers cimport Buffers, call, integers, reals
 from convcore.kernels.pool_spread cimport PHASES, spread_shares
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport real
 from convcore.kernels.windows cimport (
     Pool, elements_of, first_of, is_whole, over_first, over_stop, pool_of, start_of, stop_of,
@@ -305,7 +305,7 @@ cdef int write(
         end = min(begin + r.step, r.tasks)
         with nogil:
             tasks(m, b, &r, given, to, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

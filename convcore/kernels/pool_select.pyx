@@ -13,7 +13,6 @@
 # Scratch   unpool_gradient: a byte a cell, given by the caller.
 # Cost      memory: one read of the values and 8 bytes an index, one write of the result.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.math cimport INFINITY
 from libc.string cimport memset
@@ -23,6 +22,7 @@ from convcore.kernels.buffers cimport (
     Buffers, call, flags_of, geometry_of, integers, integers_or_nothing, reals, refuse,
 )
 from convcore.kernels.pool_flat cimport fetch, first_bits, lanes_of
+from convcore.kernels.teams cimport look
 from convcore.kernels.transpose cimport MOST_LANES, mix
 from convcore.kernels.vector cimport (
     VEC_BYTES, ahead, all_lanes, f32v, f64v, merge, pick, put_part, real, smaller, vec,
@@ -47,45 +47,55 @@ cdef struct Planes:
     unsigned char* seen
 
 
+cdef inline bint is_cell(const Planes* p, long long index, Py_ssize_t* cell) noexcept nogil:
+    """Give a cell, if it is one: another thread may write indices after the check."""
+    cell[0] = index
+    return 0 <= index < p.cells
+
+
 cdef inline void scatter(
     const Planes* p, Py_ssize_t plane, const real* source, real* to
 ) noexcept nogil:
     """Add the values of a plane of windows to their cells, in order."""
-    cdef Py_ssize_t o
+    cdef Py_ssize_t o, i
     cdef const long long* index = p.index + plane * p.windows
     source += plane * p.windows
     to += plane * p.cells
     memset(to, 0, p.cells * sizeof(real))
     for o in range(p.windows):
-        to[index[o]] += source[o]
+        if is_cell(p, index[o], &i):
+            to[i] += source[o]
 
 
 cdef inline void unpool(
     const Planes* p, Py_ssize_t plane, const real* source, real* to
 ) noexcept nogil:
     """Put the values of a plane of windows into their cells, in order."""
-    cdef Py_ssize_t o
+    cdef Py_ssize_t o, i
     cdef const long long* index = p.index + plane * p.windows
     source += plane * p.windows
     to += plane * p.cells
     memset(to, 0, p.cells * sizeof(real))
     for o in range(p.windows):
-        to[index[o]] = source[o]
+        if is_cell(p, index[o], &i):
+            to[i] = source[o]
 
 
 cdef inline void unpool_gradient(
     const Planes* p, Py_ssize_t plane, const real* source, real* to
 ) noexcept nogil:
     """Take the gradients of windows from their cells: only the last one wrote there."""
-    cdef Py_ssize_t o
+    cdef Py_ssize_t o, i
     cdef const long long* index = p.index + plane * p.windows
     cdef unsigned char* seen = p.seen + plane * p.cells
     source += plane * p.cells
     to += plane * p.windows
     memset(seen, 0, p.cells)
     for o in range(p.windows - 1, -1, -1):
-        to[o] = 0 if seen[index[o]] else source[index[o]]
-        seen[index[o]] = 1
+        to[o] = 0
+        if is_cell(p, index[o], &i) and not seen[i]:
+            to[o] = source[i]
+            seen[i] = 1
 
 
 cdef inline vec max_lanes(const vec* x, Py_ssize_t n) noexcept nogil:
@@ -271,7 +281,7 @@ cdef int all_planes(
         end = min(begin + r.step, r.tasks)
         with nogil:
             do_tasks(p, &r, source, to, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 
@@ -360,7 +370,7 @@ cdef int checked(const Buffers* held, int threads, real* like) except -1:
         end = min(begin + (1 << 22), count)
         with nogil:
             found[0] = first_outside(index, begin, end, p.cells)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

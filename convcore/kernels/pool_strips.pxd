@@ -398,7 +398,7 @@ cdef inline void write_band(
     real* y, Py_ssize_t stop,
 ) noexcept nogil:
     """Write a band of the result; what lies before `stop` may be spilled over."""
-    cdef f64v[HELD + 1] held
+    cdef f64v[HELD + 4] held  # a line more: four of the smallest vectors
     cdef f64v* h = <f64v*>((<uintptr_t>held + 63) // 64 * 64)  # whole lines of cache
     cdef Py_ssize_t column = 0, n = min(s.step, s.wide), phase
     while True:

@@ -12,7 +12,6 @@
 # Cost      memory: one read (two, backward) and one write.
 # Source    He, Zhang, Ren, Sun: Delving Deep into Rectifiers, 2015, section 2.1.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
@@ -20,6 +19,7 @@ from convcore.kernels.buffers cimport (
     Buffers, call, geometry_of, reals, reals_or_nothing,
 )
 from convcore.kernels.elements cimport PIECE, first_lanes, lanes_of
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport (
     ahead, f32v, f64v, lanes_from, part, pick, put_part, put_sum, real, vec,
 )
@@ -112,7 +112,7 @@ cdef int every_piece(
         end = min(begin + r.step, r.tasks)
         with nogil:
             tasks(p, &r, g, x, w, to, sums, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

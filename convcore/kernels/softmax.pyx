@@ -18,7 +18,6 @@
 # Source    Blanchard, Higham, Higham: Accurately computing the log-sum-exp and softmax
 #           functions, IMA J. Numer. Anal. 41 (2021), algorithms 3.1 and 3.2 (shifted).
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
@@ -30,6 +29,7 @@ from convcore.kernels.log_sum cimport (
     ABREAST, CHAIN, EARLY, ROOM, SOON, column_maxima, column_sums, columns_for, row_maximum,
     row_sum, spread, whole,
 )
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport (
     ahead, cc_fetch, f32v, f64v, part, put_part, real, settle, vec,
 )
@@ -299,7 +299,7 @@ cdef int every_piece(
         end = min(begin + r.step, r.tasks)
         with nogil:
             tasks(a, &r, g, x, to, begin, end, threads)
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

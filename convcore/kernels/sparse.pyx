@@ -13,7 +13,6 @@
 # Scratch   none.
 # Cost      12 bytes an entry (20 with places), and n scalars of the source, from the cache.
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
@@ -21,6 +20,7 @@ from convcore.kernels.buffers cimport (
     Buffers, call, geometry_of, integers, integers_or_nothing, reals, reals_or_nothing,
 )
 from convcore.kernels.elements cimport first_lanes, lanes_of
+from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport (
     ahead, f32v, f64v, lanes_from, part, put_part, put_sum, real, vec, zero_lanes,
 )
@@ -106,7 +106,7 @@ cdef int all_vectors(
                 some_rows(
                     m, w, source, other, to, first_piece(&r, i), first_piece(&r, i + 1)
                 )
-        PyErr_CheckSignals()
+        look()
         begin = end
     return 0
 

@@ -3,6 +3,7 @@
 # What      share(n): how many, 1 to n, the next call of this thread may use.
 #           enter, leave: a call begins, and ends; counted if it asked for several threads.
 #           in_flight: how many are between the two.
+#           look: lets Python's signal handlers run, inside of a call.
 # Why       Each Python thread has a team of OpenMP's threads of its own, so calls at once
 #           would crowd the processors: they share n.
 #           GCC's OpenMP ends the process, by exit(1), when the system refuses it a thread,
@@ -16,6 +17,9 @@
 # Why not   Counting in Python: a Ctrl-C between two lines would leave a wrong count for
 #           ever. Counting and sharing in one: scratch is lent between the two.
 
+from cpython.exc cimport PyErr_CheckSignals
+
+
 cdef extern from *:
     """
     static __thread int cc_asked;       /* for a share of more than one */
@@ -24,7 +28,14 @@ cdef extern from *:
     static __thread int cc_share;       /* what it may use, if it had to share; or 0 */
     static __thread int cc_calm;        /* calls since that would have given more */
     static int cc_calls;                /* threads that are inside */
-    enum { CC_CALM = 64, CC_MOST = 1024 };
+    #if defined(_WIN32)
+      static int cc_process(void) { return 0; }
+    #else
+      #include <unistd.h>
+      static int cc_process(void) { return (int)getpid(); }
+    #endif
+    static __thread int cc_home;        /* the process in which it got inside */
+    enum { CC_CALM = 64, CC_MOST = 1024, CC_STACK = 64 << 10 };
 
     #if defined(_OPENMP) && defined(__linux__)
       #include <pthread.h>
@@ -64,6 +75,7 @@ cdef extern from *:
           pthread_attr_t attr;
           size_t stack = cc_stack();
           int n = 0, i, looks;
+          if (stack && stack < CC_STACK) return 0;
           if (wanted > CC_MOST) wanted = CC_MOST;
           if (pthread_attr_init(&attr)) return 0;
           if (stack) pthread_attr_setstacksize(&attr, stack);
@@ -110,6 +122,7 @@ cdef extern from *:
         if (!cc_asked || cc_inside) return;  /* inside: of a signal handler */
         cc_asked = 0;
         cc_inside = 1;
+        cc_home = cc_process();
         __atomic_add_fetch(&cc_calls, 1, __ATOMIC_RELAXED);
     }
 
@@ -118,7 +131,11 @@ cdef extern from *:
         cc_inside = 0;
         __atomic_sub_fetch(&cc_calls, 1, __ATOMIC_RELAXED);
     }
+
+    /* In a child that a signal handler forked: the other threads are not there. */
+    static int cc_lost(void) { return cc_inside && cc_home != cc_process(); }
     """
+    int cc_lost()
     int cc_get(int n)
     void cc_enter()
     void cc_leave()
@@ -133,6 +150,17 @@ cdef void enter() noexcept:
 cdef void leave() noexcept:
     """End it."""
     cc_leave()
+
+
+cdef int look() except -1:
+    """Let Python look for signals, between two rounds of a call."""
+    PyErr_CheckSignals()
+    if cc_lost():
+        raise RuntimeError(
+            "convcore: a call with several threads cannot end in a child that was forked "
+            "inside of it, by a signal handler"
+        )
+    return 0
 
 
 def share(int n, /):

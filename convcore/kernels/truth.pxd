@@ -80,6 +80,12 @@ cdef inline Py_ssize_t wrong_classes(
     return found
 
 
+cdef inline Py_ssize_t class_at(const Case* k, Py_ssize_t position) noexcept nogil:
+    """Give a true class; -1 if it is ignored, or was written after it was checked."""
+    cdef Py_ssize_t c = k.classes[position]
+    return c if c != k.ignored and 0 <= c < k.count else -1
+
+
 cdef inline Py_ssize_t kept_positions(
     const Case* k, Py_ssize_t begin, Py_ssize_t end
 ) noexcept nogil:
@@ -94,8 +100,9 @@ cdef inline Py_ssize_t kept_positions(
 cdef inline double weight_of_positions(const Case* k, const vec* w) noexcept nogil:
     """Add the weights of the classes of all positions that are not ignored, in turn."""
     cdef double total = 0
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, c
     for i in range(k.outer * k.inner):
-        if k.classes[i] != k.ignored:
-            total += number(w, k.classes[i])
+        c = class_at(k, i)
+        if c >= 0:
+            total += number(w, c)
     return total

@@ -211,14 +211,14 @@ cdef extern from *:
     #if defined(__AVX512F__)
       #include <immintrin.h>
       static inline cc_f32v cc_later_f32(cc_f32v v, cc_f32v best) {
-          __m512 b = (__m512)best;
-          return (cc_f32v)_mm512_mask_max_ps(
-              b, _mm512_cmp_ps_mask(b, b, _CMP_ORD_Q), b, (__m512)v);
+          __m512 b = (__m512)best;  /* not max, which takes the later of 0 and -0 */
+          return (cc_f32v)_mm512_mask_mov_ps(b, _mm512_mask_cmp_ps_mask(
+              _mm512_cmp_ps_mask(b, b, _CMP_ORD_Q), (__m512)v, b, _CMP_NLE_UQ), (__m512)v);
       }
       static inline cc_f64v cc_later_f64(cc_f64v v, cc_f64v best) {
           __m512d b = (__m512d)best;
-          return (cc_f64v)_mm512_mask_max_pd(
-              b, _mm512_cmp_pd_mask(b, b, _CMP_ORD_Q), b, (__m512d)v);
+          return (cc_f64v)_mm512_mask_mov_pd(b, _mm512_mask_cmp_pd_mask(
+              _mm512_cmp_pd_mask(b, b, _CMP_ORD_Q), (__m512d)v, b, _CMP_NLE_UQ), (__m512d)v);
       }
       static inline void cc_contest_f32(cc_f32v v, cc_f32v n, cc_f32v *best, cc_f32v *label) {
           __m512 b = (__m512)*best;

@@ -301,16 +301,24 @@ def _fastest(question: Question, isa: str) -> Any:
     return best
 
 
-def direct_of(problem: Problem, direction: str) -> Any:
-    """Give the first card of a direct sum that accepts and prefers the problem."""
+def direct_cards(problem: Problem, direction: str) -> Iterator[Any]:
+    """List the cards of direct sums that accept and prefer the problem."""
     folded = folded_of(problem)
-    return next(
-        card
-        for card in cards_of(problem, direction)
-        if not card.transforms
-        and card.accepts(folded, direction).yes
-        and card.prefers(folded, direction).yes
-    )
+    for card in cards_of(problem, direction):
+        fits = not card.transforms and card.accepts(folded, direction).yes
+        if fits and card.prefers(folded, direction).yes:
+            yield card
+
+
+def direct_of(problem: Problem, direction: str) -> Any:
+    """Give the first of them."""
+    return next(direct_cards(problem, direction))
+
+
+@lru_cache(maxsize=4096)
+def is_possible(problem: Problem, direction: str, _isa: str) -> bool:
+    """Tell whether there is one; the instruction set is a part of the key."""
+    return any(True for _ in direct_cards(problem, direction))
 
 
 def accepting(question: Question) -> list[Any]:
