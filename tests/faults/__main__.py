@@ -1,6 +1,6 @@
 """Put the faults in one by one, into a copy, and see which test finds each.
 
-    python -m tests.faults                  all of them: 20 to 60 s each
+    python -m tests.faults                  all of them: 40 minutes on a busy machine
     python -m tests.faults max pad          those with one of these in their names
 
 The copy has the kernels as they are built here, and has to pass the tests that are named
