@@ -341,8 +341,8 @@ def repeated(repeats: int, deep: bool) -> dict[str, Any]:
     wrong: list[str] = []
     for name, entry in entries(deep):
         first: dict[str, bytes] = {}
-        fewer = len(OFFSETS) if "float64" in name or "layer" in name else repeats
-        for repeat in range(min(repeats, fewer)):
+        fewer = "float64" in name or name.startswith("layer ")
+        for repeat in range(min(repeats, len(OFFSETS)) if fewer else repeats):
             f.offset = OFFSETS[repeat % len(OFFSETS)]
             f.with_out = repeat == 2
             f.alone = repeat < len(OFFSETS)

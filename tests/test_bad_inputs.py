@@ -1,15 +1,20 @@
 """What crashed, hung or lied elsewhere: 248 cases with their sources, in full.
 
+An error has to name the function, and what the case says ("named": an entry of a state, a
+file, the output) or else an argument.
+
 Cases with huge numbers run in a process of their own, which a crash or a call without end
 costs and not the tests.
 """
 
+import inspect
 import json
 import math
+import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -158,8 +163,15 @@ def run_case(name: str, worker: Worker) -> None:
         return
     expected = case["expect"].removeprefix("error:")
     assert found.get("error") == expected, f"{found}: {case['note']} ({case['source']})"
-    told = found["text"].split(":")[0]
+    told, _, text = found["text"].partition(":")
     assert told.replace(".", "").replace("_", "").isalnum(), found["text"]
+    named = [case["named"]] if "named" in case else {*case["args"], *parameters(case)}
+    assert any(re.search(rf"\b{re.escape(n)}\b", text) for n in named), found["text"]
+
+
+def parameters(case: Outcome) -> Iterable[str]:
+    """Name what an error may speak of, where the case names nothing itself."""
+    return inspect.signature(function(case["op"])).parameters
 
 
 def check_result(case: Outcome, found: Outcome) -> None:

@@ -1,9 +1,10 @@
 """The same bits: for each number of threads, in each run, alone and in a batch.
 
 Every public operation, forward and backward, every algorithm by its name, every layer and
-50 steps of training are run in fresh processes, 20 times with 1, 2, 3, 4 and 8 threads;
-see tests/determinism.py. `python -m pytest -m nightly tests/test_determinism.py` does so
-for all problems of the tests, each instruction set, and 20 processes.
+50 steps of training are run in fresh processes with 1, 2, 3, 4 and 8 threads: 20 times
+in each, but 5 times in float64 and for layers, and 4 times for the training; see
+tests/determinism.py. `python -m pytest -m nightly tests/test_determinism.py` does so for
+all problems of the tests, each instruction set, and 20 processes.
 """
 
 import inspect

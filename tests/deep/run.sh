@@ -25,7 +25,7 @@ if [ "$mode" = asan ]; then
     export LD_PRELOAD
     export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=8
     # It takes terabytes of address space, and keeps what is freed: no limits, no growth.
-    for test in mutations.py runtime.py::test_memory_does_not_grow \
+    for test in mutations.py memory_limits.py::test_memory_does_not_grow \
         threads.py::test_refused_threads_are_done_without; do
         set -- --deselect "tests/test_$test" "$@"
     done
