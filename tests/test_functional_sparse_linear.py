@@ -177,3 +177,14 @@ X, W, INDEX = np.ones((2, 5)), np.ones((3, 2)), np.array([[0, 1], [4, 4], [2, 3]
 def test_errors(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_connections_never_change() -> None:
+    """The kernels trust them."""
+    connections = F.Connections(np.array([[0, 2], [1, 2]]), 3)
+    arrays = connections.index, connections.start, *connections.transposed
+    for array in arrays:
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            array.flags.writeable = True
+    with pytest.raises(AttributeError):
+        connections.index = np.array([[2**40, 1], [1, 2]])  # type: ignore[misc]

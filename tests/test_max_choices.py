@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convcore import functional as F
-from convcore import nn, reference
+from convcore import kernels, nn, reference
 from convcore.functional.fractional_max_pool import starts_of
 from convcore.problem import PoolProblem
 from convcore.runtime import cpu
@@ -311,3 +311,18 @@ def test_stochastic_pooling_draws_in_proportion() -> None:
 def test_mean_of_windows_without_a_positive_element_is_zero() -> None:
     x: Array = -np.ones((1, 1, 2, 2), np.float32)
     assert_exact(F.stochastic_pool2d_mean(x, 2), np.zeros((1, 1, 1, 1), np.float32))
+
+
+def test_indices_that_change_after_the_check_go_nowhere(isa: str) -> None:
+    """Another thread may write to them during a call: no access outside."""
+    module = kernels.load("pool_select", isa)
+    sizes = np.array([1, 6, 4])
+    index = np.array([0, 2**40, -(2**40), 6])
+    x, cells = np.ones(4, np.float32), np.arange(6, dtype=np.float32)
+    for function in (module.put, module.scatter_add):
+        y = np.full(6, np.nan, np.float32)
+        function(sizes, x, index, y, 1)
+        assert y.tolist() == [1, 0, 0, 0, 0, 0]
+    grad_x, seen = np.empty(4, np.float32), np.empty(6, np.uint8)
+    module.put_gradient(sizes, cells + 1, index, seen, grad_x, 1)
+    assert grad_x.tolist() == [1, 0, 0, 0]

@@ -8,6 +8,7 @@ import pytest
 from convcore import functional as F
 from convcore import nn, plan, reference
 from convcore.functional import _max_pooling
+from convcore.functional.call import run
 from convcore.problem import PoolProblem
 from convcore.runtime import cpu
 from tests.oracle import Array, assert_exact
@@ -267,3 +268,61 @@ def test_same_has_the_bits_of_flat(
             results.append([y, grad_x])
     for one, other in zip(*results, strict=True):
         assert one.tobytes() == other.tobytes()
+
+
+@dtypes
+@pytest.mark.parametrize(
+    ("shape", "window"),
+    [
+        ((2, 3, 19, 32), ((2, 2), (1, 3), ((1, 0), (1, 0)))),
+        ((2, 3, 7, 64), (2, (1, 2), 1)),
+        ((2, 2, 1, 645), ((2, 2), (1, 4), ((1, 1), (0, 0)))),
+        ((2, 1, 7, 22), ((2, 1), (1, 3), ((1, 0), (0, 0)))),
+    ],
+    ids=str,
+)
+def test_a_first_window_of_one_row(
+    isa: str, shape: Any, window: Any, dtype: Any
+) -> None:
+    """Its label was added twice to those of the windows below, which share that row."""
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    y, index = reference.max_pool(PoolProblem.pool("pool", shape, *window), x)
+    values, found = F.max_pool2d(x, *window, return_indices=True)
+    assert_exact(values, y)
+    assert_exact(found, index)
+    grad_x = nn.MaxPool2d(*window).forward(x)[1](np.ones_like(y))
+    assert_exact(grad_x, F.max_pool2d_backward(np.ones_like(y), index, shape, *window))
+
+
+def test_zeros_keep_the_sign_of_the_first(isa: str) -> None:
+    """AVX-512's maximum takes the later one of 0 and -0."""
+    rng = np.random.default_rng(0)
+    for shape, window in (
+        ((3, 20, 9, 9), (3, 2, 1)),
+        ((1, 2, 5, 40), (2, 2, 0)),
+        ((2, 3, 6, 6), (3, 1, 1)),
+        ((1, 40, 8, 8), (8, 8, 0)),
+        ((1, 1, 3, 1), ((3, 4), 1, ((0, 0), (0, 3)))),
+    ):
+        problem = PoolProblem.pool("pool", shape, *window)
+        x = rng.choice(np.array([-0.0, 0.0], np.float32), size=shape)
+        index = reference.max_pool(problem, x)[1]
+        flat = x.reshape(*shape[:2], -1)
+        first = np.take_along_axis(flat, index.reshape(*shape[:2], -1), 2)
+        for card in plan.direct_cards(problem, "max_values"):
+            y = np.empty(problem.y_shape, np.float32)
+            run(plan.select(problem, "max_values", "float32", card.name), x, y, None)
+            assert y.tobytes() == first.tobytes(), (card.name, problem)
+
+
+@pytest.mark.parametrize(
+    ("window", "ceil_mode", "shape"),
+    [((3, 3, ((0, 2),)), False, (2, 3, 3)), ((5, 4, ((1, 4),)), True, (3, 2, 2))],
+)
+def test_layers_pool_where_no_byte_is_kept(
+    isa: str, window: Any, ceil_mode: bool, shape: Any
+) -> None:
+    """With padding of more than half a window, indices are all there is."""
+    x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    y, backward = nn.MaxPool1d(*window, ceil_mode=ceil_mode).forward(x)
+    assert backward(np.ones_like(y)).sum() == y.size

@@ -11,6 +11,7 @@ from convcore import functional as F
 from convcore import reference
 from convcore.problem import PoolProblem
 from convcore.runtime import cpu
+from tests.fresh import answer
 from tests.oracle import (
     Array,
     assert_bits_equal,
@@ -483,3 +484,16 @@ def test_out_is_written_or_refused(dtype: Any) -> None:
             function(*arguments, out=out.astype(np.float16))
     with pytest.raises(ValueError, match=r"out must not overlap"):
         F.avg_pool2d(x, 3, 1, 1, out=x)
+
+
+def test_bands_of_small_vectors_have_a_whole_line_more() -> None:
+    """Half of all processes, by where their stack began, wrote beyond the band."""
+    code = """
+import numpy as np
+from convcore import functional as F
+for shape, rest in (((2, 17, 10, 3), ((5, 3), (2, 1))), ((2, 33, 6, 6), ((5, 6), (3, 1)))):
+    y = F.avg_pool2d(np.ones(shape, "f4"), *rest)
+    F.avg_pool2d_backward(np.ones(y.shape, "f4"), shape, *rest)
+"""
+    for _ in range(5):
+        answer(code, CONVCORE_ISA="baseline")

@@ -133,3 +133,37 @@ o.always_use(2)
 print(o.digest_of_few(9) == right, sys.float_info.min / 2 > 0)
 """
     assert answer("import sys\n" + code) == "True True"
+
+
+@needs_fork
+def test_a_fork_by_a_signal_handler_inside_of_a_call() -> None:
+    """The child cannot go on without the other threads: it raises, and does not hang."""
+    code = """
+import os, signal, sys, threading, time
+import numpy as np, convcore
+from convcore import functional as F
+convcore.set_num_threads(2)
+x, w = np.ones((16, 128, 112, 112), "f4"), np.ones((128, 128, 3, 3), "f4")
+right, children = F.conv2d(x[:1], w).tobytes(), []
+signal.signal(signal.SIGUSR1, lambda *_: children.append(os.fork()))
+def kick():
+    while not children:
+        time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGUSR1)
+main = os.getpid()
+thread = threading.Thread(target=kick)
+thread.start()
+raised = False
+while not children:
+    try:
+        y = F.conv2d(x, w)
+    except RuntimeError as error:
+        raised = "forked" in str(error)
+if os.getpid() != main:
+    alone = F.conv2d(x[:1], w).tobytes() == right
+    os._exit(0 if alone and (raised or y[:1].tobytes() == right) else 1)
+thread.join()
+statuses = [os.waitpid(child, 0)[1] for child in children]
+print(y[:1].tobytes() == right, min(statuses))
+"""
+    assert answer(code) == "True 0"

@@ -229,6 +229,20 @@ def test_small_stacks_are_enough() -> None:
     assert found == right
 
 
+def test_stacks_that_are_too_small_are_not_used() -> None:
+    """A call does without threads of less than 64 KiB."""
+    code = """
+import numpy as np, convcore
+from convcore import functional as F
+convcore.set_num_threads(2)
+x, w = np.ones((4, 64, 56, 56), "f4"), np.ones((64, 64, 3, 3), "f4")
+F.cross_entropy(np.ones((4096, 50), "f4"), np.zeros(4096, int))
+print(F.conv2d(x, w, padding=1).sum(dtype=float))
+"""
+    found = at_once(3, lambda i: answer(code, OMP_STACKSIZE=("16k", "32k", "8m")[i]))
+    assert len(set(found)) == 1
+
+
 FRAME = re.compile(rb"(?:\x48\x81\xec|\x4c\x8d\x9c\x24)(....)", re.DOTALL)
 MOST = 56 << 10  # bytes that a thread of 64 KiB has for a function, about
 OF_CALLERS = {
