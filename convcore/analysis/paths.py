@@ -10,7 +10,7 @@ import numpy.typing as npt
 from convcore import nn
 from convcore.analysis.connections import Pixels, connect
 from convcore.analysis.window import Window
-from convcore.arguments import integer
+from convcore.arguments import integer, one_of
 from convcore.problem import ConvProblem, Padding
 from convcore.problem.border import BORDERS
 from convcore.runtime.arrays import Array
@@ -149,13 +149,8 @@ def path_ratio(
     kernel = integer("path_ratio", "kernel_size", kernel_size, 1)
     depth = integer("path_ratio", "depth", depth, 1)
     ndim = integer("path_ratio", "ndim", ndim, 1)
-    if place not in ("edge", "corner"):
-        raise ValueError(f'path_ratio: place must be "edge" or "corner", got {place!r}')
-    if padding_mode not in BORDERS:
-        raise ValueError(
-            f"path_ratio: padding_mode must be one of {', '.join(BORDERS)}, got "
-            f"{padding_mode!r}"
-        )
+    one_of("path_ratio", "place", place, ("edge", "corner"))
+    one_of("path_ratio", "padding_mode", padding_mode, BORDERS)
     extent = 2 * depth * (kernel - 1) + 1
     axes = ndim if place == "corner" else 1
     ratios = []

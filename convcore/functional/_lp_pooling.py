@@ -48,7 +48,7 @@ def norms(
     """Do `lp_pool` in any rank; `window` is the rest of `PoolProblem.pool`."""
     dtype = checked(function, "x", x)
     power = _power(function, norm_type)
-    if around == _ZEROS:
+    if _framed.is_plain(around, "zeros"):
         task = job(function, ndim, "power_fprop", (x.shape, dtype), window)
         y = room(function, out, task.result, dtype, x)
         if power == math.inf:
@@ -85,7 +85,7 @@ def norms_backward(
     power = _power(function, norm_type)
     sizes = None if power != math.inf else np.abs(flat(x, dtype))
     given = flat(grad_output, dtype), flat(y, dtype), flat(x, dtype)
-    if around == _ZEROS:
+    if _framed.is_plain(around, "zeros"):
         task = job(function, ndim, "power_dgrad", (x.shape, dtype), window)
         _check_results(function, grad_output, y, task.result)
         grad_x = room(function, out, x.shape, dtype, *arrays)

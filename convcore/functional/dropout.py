@@ -90,7 +90,7 @@ def dropout(
     source = generator("dropout", rng)
     checked("dropout", "x", x)
     mask = np.empty(x.shape, np.bool_)
-    y = _dropped("dropout", x, dropout_key(source), probability, mask, out)
+    y = _dropped("dropout", x, _drawn("dropout", source), probability, mask, out)
     return y, mask
 
 
@@ -172,7 +172,15 @@ def dropout_key(rng: Seed) -> int:
     >>> dropout_key(7) == dropout_key(np.random.default_rng(7))
     True
     """
-    return int.from_bytes(generator("dropout_key", rng).bytes(8), "little")
+    return _drawn("dropout_key", generator("dropout_key", rng))
+
+
+def _drawn(function: str, rng: np.random.Generator) -> int:
+    """Draw a key; a subclass may draw anything."""
+    drawn = rng.bytes(8)
+    if type(drawn) is not bytes or len(drawn) != 8:
+        raise ValueError(f"{function}: rng must draw 8 bytes, got {drawn!r:.60}")
+    return int.from_bytes(drawn, "little")
 
 
 def dropout_mask(

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from convcore.arguments import Seed, boolean, generator, real
+from convcore.arguments import Seed, boolean, generator, real, uniform
 from convcore.functional._choices import scatter
 from convcore.functional.call import apply
 from convcore.problem import PoolProblem, Size
@@ -290,7 +290,8 @@ def _fractional(
     whole, _ = batched_shape(function, "x", x.shape, ndim)
     kernel, outputs = output_extents(function, whole[2:], sizes)
     planes = whole[0] * whole[1]
-    starts = starts_of(whole[2:], kernel, outputs, draw.random((planes, ndim)))
+    samples = uniform(function, draw, (planes, ndim), np.dtype(np.float64))
+    starts = starts_of(whole[2:], kernel, outputs, samples)
     folded = np.zeros((planes, 3 - ndim), np.int64)
     starts = np.ascontiguousarray(np.concatenate([folded, starts], axis=1))
     y = room(function, out, (*x.shape[:-ndim], *outputs), dtype, x)

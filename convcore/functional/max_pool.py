@@ -23,7 +23,6 @@ __all__ = [
 ]
 
 _INT64 = np.dtype(np.int64)
-_IGNORED = ("ignore", 0)  # what lies around x
 
 
 @overload
@@ -397,7 +396,7 @@ def _max_pool(
         raise TypeError(
             f"{function}: return_indices must be a bool, got {return_indices!r}"
         )
-    if around == _IGNORED:
+    if _framed.is_plain(around, _framed.IGNORED):
         labels = _INT64 if return_indices else None
         y, indices = _max_pooling.max_pool(function, ndim, x, window, labels, out)
         return y if indices is None else (y, indices)
@@ -416,7 +415,7 @@ def _max_pool_backward(
     out: Array | None,
 ) -> Array:
     """Do the backward pass in any rank, by the indices of the maxima."""
-    if around == _IGNORED:
+    if _framed.is_plain(around, _framed.IGNORED):
         return _max_pooling.max_pool_backward(function, ndim, gradient, window, out)
     grad_output, _, input_shape = gradient
     _framed.check_result(function, ndim, grad_output, input_shape, window, around)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from convcore.arguments import integer, real
+from convcore.arguments import integer, one_of, real
 from convcore.init.drawing import weight_extents
 
 __all__ = ["fan", "gain"]
@@ -86,12 +86,10 @@ def gain(activation: str, param: float | None = None) -> float:
     >>> gain("leaky_relu", 1.0)
     1.0
     """
+    one_of("gain", "activation", activation, (*_GAINS, "leaky_relu"))
     if activation == "leaky_relu":
         slope = 0.01 if param is None else real("gain", "param", param)
         return math.sqrt(2 / (1 + slope * slope))
-    if not isinstance(activation, str) or activation not in _GAINS:
-        names = ", ".join([*_GAINS, "leaky_relu"])
-        raise ValueError(f"gain: activation must be one of {names}, got {activation!r}")
     if param is not None:
         raise ValueError(f"gain: {activation} takes no param, got {param!r}")
     return _GAINS[activation]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from convcore import functional as F
-from convcore.arguments import real
+from convcore.arguments import one_of, real
 from convcore.nn.layer import Backward, Layer, changed
 from convcore.runtime.arrays import Array
 
@@ -260,10 +260,7 @@ class GELU(_OfInput):
     _defaults: ClassVar = {"approximate": "none"}
 
     def __init__(self, approximate: F.Approximate = "none") -> None:
-        if approximate not in ("none", "tanh"):
-            raise ValueError(
-                f'GELU: approximate must be "none" or "tanh", got {approximate!r}'
-            )
+        one_of("GELU", "approximate", approximate, ("none", "tanh"))
         self.approximate: F.Approximate = approximate
 
 

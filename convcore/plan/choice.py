@@ -21,6 +21,7 @@ from convcore.algorithms import costs
 from convcore.algorithms.base import ConvAlgorithm, Kernel, PoolAlgorithm
 from convcore.kernels import load
 from convcore.problem import ConvProblem, Direction, PoolProblem
+from convcore.problem.rules import one_of
 from convcore.runtime import cpu, precision, tuned
 
 Problem = ConvProblem | PoolProblem
@@ -161,14 +162,8 @@ def questions() -> Iterator[list[Question]]:
 
 def check_algorithm(function: str, algorithm: str) -> None:
     """Refuse an algorithm that no convolution has, in the name of `function`."""
-    if algorithm == "auto":
-        return
-    names = ["auto", *(card.name for card in algorithms.CONV)]
-    if algorithm not in names:
-        raise ValueError(
-            f"{function}: algorithm must be one of {', '.join(map(repr, names))}, got "
-            f"{algorithm!r}"
-        )
+    names = ("auto", *(card.name for card in algorithms.CONV))
+    one_of(function, "algorithm", algorithm, names)
 
 
 def folded_of(problem: Problem) -> Problem:

@@ -110,7 +110,8 @@ class ConvProblem:
         problem = _conv(
             function, x_shape, weight_shape, strides, pads, dilations, group_count
         )
-        if padding_mode == "zeros" and type(padding_value) is int and not padding_value:
+        plain = type(padding_mode) is str and padding_mode == "zeros"
+        if plain and type(padding_value) is int and not padding_value:
             return problem  # the usual case, at once
         return _bordered(function, problem, padding_mode, padding_value)
 
@@ -159,7 +160,7 @@ class ConvProblem:
             dilations,
             group_count,
         )
-        if padding_mode == "zeros":
+        if type(padding_mode) is str and padding_mode == "zeros":
             return problem
         border(function, padding_mode, tuple(b for b in BORDERS if b != "constant"))
         return _bordered(function, problem, padding_mode, 0, "the result")
