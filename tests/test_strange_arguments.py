@@ -101,6 +101,7 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
 }
 REALS: dict[str, Callable[[Any], Any]] = {
     "dropout: p": lambda v: F.dropout(X, v, rng=0),
+    "SGD: momentum": lambda v: optim.SGD(OPTIMIZER.parameters, 1.0, v),
     "SGD: lr": lambda v: optim.SGD(OPTIMIZER.parameters, lr=v),
     "max_pool2d: padding_value": lambda v: F.max_pool2d(
         X, 2, padding_mode="constant", padding_value=v
@@ -249,3 +250,26 @@ def test_a_gradient_is_an_array() -> None:
     parameter.grad = [1]  # type: ignore[assignment]
     with pytest.raises(TypeError, match=r"^SGD\.step: gradient of weight must be an"):
         optim.SGD([parameter], lr=1.0).step()
+
+
+FLAGS: dict[str, Callable[[Any], Any]] = {
+    "ReLU.load_state_dict: strict": lambda v: nn.ReLU().load_state_dict({}, v),
+    "BatchNorm2d: track_running_stats": lambda v: nn.BatchNorm2d(
+        2, track_running_stats=v
+    ),
+    "BatchNorm2d: affine": lambda v: nn.BatchNorm2d(2, affine=v),
+    "he_uniform: transposed": lambda v: init.he_uniform((3, 3, 3), transposed=v, rng=0),
+    "AvgPool1d: ceil_mode": lambda v: nn.AvgPool1d(2, ceil_mode=v),
+    "GlobalLPPool1d: norm_type": nn.GlobalLPPool1d,
+    "LPPool2d: norm_type": lambda v: nn.LPPool2d(v, 2),
+    "he_uniform: dtype": lambda v: init.he_uniform((3, 3), dtype=v, rng=0),
+    "conv2d_backward: needs": lambda v: F.conv2d_backward(
+        X[..., 1:-1, 1:-1], X, W, needs=(v,)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FLAGS)
+@pytest.mark.parametrize("value", [TWO, NAMES, HUGE], ids=kind)
+def test_what_is_no_such_flag(name: str, value: Any) -> None:
+    refused(name, FLAGS[name], value)

@@ -60,14 +60,19 @@ def needed(
     function: str, needs: Iterable[str], names: tuple[str, ...] = GRADIENTS
 ) -> tuple[bool, ...]:
     """Tell for each of the names whether its gradient is asked for."""
-    if type(needs) is tuple and needs == names:  # the usual case: all of them
-        return (True,) * len(names)
+    try:
+        if type(needs) is tuple and needs == names:  # the usual case: all of them
+            return (True,) * len(names)
+    except ValueError:  # an array among them
+        pass
     if isinstance(needs, (str, np.ndarray)) or not isinstance(needs, Iterable):
         raise TypeError(
             f"{function}: needs must be a collection of names from {names}, got "
-            f"{needs!r}"
+            f"{shown(needs)}"
         )
     asked = tuple(needs)
-    if any(name not in names for name in asked):
-        raise ValueError(f"{function}: needs must be names from {names}, got {asked!r}")
+    if any(not isinstance(name, str) or name not in names for name in asked):
+        raise ValueError(
+            f"{function}: needs must be names from {names}, got {shown(asked)}"
+        )
     return tuple(name in asked for name in names)

@@ -247,7 +247,7 @@ def _activated(function: str, problem: ConvProblem, activation: str) -> ConvProb
 def checked_turn(function: str, weight: Array, flip: bool) -> Array:
     """Give the weight as kernels take it: turned if `flip`, which has to be a bool."""
     if not isinstance(flip, bool):
-        raise TypeError(f"{function}: flip must be a bool, got {flip!r}")
+        raise TypeError(f"{function}: flip must be a bool, got {shown(flip)}")
     return turned(weight)
 
 

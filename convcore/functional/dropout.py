@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convcore.arguments import Seed, generator, integer
+from convcore.arguments import Seed, generator, integer, shown
 from convcore.functional._checks import share
 from convcore.functional._elementwise import bits, check_place
 from convcore.functional.call import apply, single
@@ -179,7 +179,7 @@ def _drawn(function: str, rng: np.random.Generator) -> int:
     """Draw a key; a subclass may draw anything."""
     drawn = rng.bytes(8)
     if type(drawn) is not bytes or len(drawn) != 8:
-        raise ValueError(f"{function}: rng must draw 8 bytes, got {drawn!r:.60}")
+        raise ValueError(f"{function}: rng must draw 8 bytes, got {shown(drawn):.60}")
     return int.from_bytes(drawn, "little")
 
 
@@ -217,7 +217,7 @@ def dropout_mask(
     """
     name = "dropout_mask"
     if not isinstance(shape, tuple):
-        raise TypeError(f"{name}: shape must be a tuple, got {shape!r}")
+        raise TypeError(f"{name}: shape must be a tuple, got {shown(shape)}")
     extents = tuple(integer(name, "shape", extent, 0) for extent in shape)
     check_addressable(name, "the mask", extents)
     probability, number = share(name, "p", p), _key(name, key)
@@ -355,5 +355,5 @@ def _key(function: str, key: Any) -> int:
     """Check a key."""
     number = integer(function, "key", key, 0)
     if number >= _KEYS:
-        raise ValueError(f"{function}: key must be < 2**64, got {key!r}")
+        raise ValueError(f"{function}: key must be < 2**64, got {shown(key)}")
     return number

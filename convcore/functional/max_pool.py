@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
+from convcore.arguments import shown
 from convcore.functional import _framed, _max_pooling
 from convcore.functional._choices import scatter
 from convcore.problem import Padding, Size
@@ -394,7 +395,7 @@ def _max_pool(
     """Do `max_pool` in any rank; `window` is the rest of `PoolProblem.pool`."""
     if not isinstance(return_indices, bool):
         raise TypeError(
-            f"{function}: return_indices must be a bool, got {return_indices!r}"
+            f"{function}: return_indices must be a bool, got {shown(return_indices)}"
         )
     if _framed.is_plain(around, _framed.IGNORED):
         labels = _INT64 if return_indices else None

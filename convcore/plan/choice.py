@@ -21,7 +21,7 @@ from convcore.algorithms import costs
 from convcore.algorithms.base import ConvAlgorithm, Kernel, PoolAlgorithm
 from convcore.kernels import load
 from convcore.problem import ConvProblem, Direction, PoolProblem
-from convcore.problem.rules import one_of
+from convcore.problem.rules import one_of, shown
 from convcore.runtime import cpu, precision, tuned
 
 Problem = ConvProblem | PoolProblem
@@ -186,7 +186,7 @@ def cards_of(problem: Problem, direction: str) -> Sequence[Any]:
     found = [(card, card.kernels.get(direction)) for card in ranked]  # type: ignore[call-overload]
     cards = [c for c, k in found if k and (not k.isas or cpu.isa() in k.isas)]
     if not cards:
-        raise ValueError(f"plan: no algorithm has the direction {direction!r}")
+        raise ValueError(f"plan: no algorithm has the direction {shown(direction)}")
     return cards
 
 
@@ -268,12 +268,12 @@ def _named(
     if not named:
         names = ", ".join(repr(c.name) for c in cards)
         raise ValueError(
-            f'plan: algorithm must be "auto" or one of {names}, got {algorithm!r}'
+            f'plan: algorithm must be "auto" or one of {names}, got {shown(algorithm)}'
         )
     verdict = named[0].accepts(folded_of(problem), direction)
     if not verdict.yes:
         raise ValueError(
-            f"plan: algorithm {algorithm!r} does not accept {problem}: {verdict.why}"
+            f"plan: algorithm {shown(algorithm)} does not accept {problem}: {verdict.why}"
         )
     return named[0]
 

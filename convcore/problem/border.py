@@ -97,8 +97,8 @@ def bordered(
     )
     if number and mode != "constant":
         raise ValueError(
-            f'{function}: padding_value needs padding_mode "constant", got {number!r} '
-            f"with {mode!r}"
+            f'{function}: padding_value needs padding_mode "constant", got {shown(number)} '
+            f"with {shown(mode)}"
         )
     return mode, number
 

@@ -20,6 +20,7 @@ from convcore.problem.rules import (
     named_padding,
     paddings,
     rank,
+    shown,
     sizes,
 )
 from convcore.problem.spelling import read, spell, spell_pair
@@ -332,7 +333,7 @@ def _conv(
         raise ValueError(
             f"{function}: the kernel must fit into the padded input, got kernel "
             f"{kernel} with dilation {dilation} over x {x_shape} with padding "
-            f"{padding!r}"
+            f"{shown(padding)}"
         )
     for i, (lo, hi) in zip(x_shape[2:], pads, strict=True):
         check_addressable(function, "the padded extent of x", (lo + i + hi,))
@@ -399,7 +400,7 @@ def _transposed(
     if min(out) < 1:
         raise ValueError(
             f"{function}: the output must not be empty, got extent {out} from x "
-            f"{x_shape}, kernel {kernel}, padding {padding!r}"
+            f"{x_shape}, kernel {kernel}, padding {shown(padding)}"
         )
     # Elements that output_padding adds are reached by no window, so they come off the
     # high padding of the problem (where that is too small, the floor drops them).
