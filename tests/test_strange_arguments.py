@@ -273,3 +273,8 @@ FLAGS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("value", [TWO, NAMES, HUGE], ids=kind)
 def test_what_is_no_such_flag(name: str, value: Any) -> None:
     refused(name, FLAGS[name], value)
+
+
+def test_a_spelling_with_a_huge_number() -> None:
+    with pytest.raises(ValueError, match=r"^ConvProblem\.parse: text must be a spell"):
+        convcore.ConvProblem.parse(f"n{'9' * 5000}g1ic3ih9oc4kh3")

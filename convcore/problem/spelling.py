@@ -19,7 +19,7 @@ def read(text: str) -> tuple[tuple[Any, ...], bool]:
         raise TypeError(f"ConvProblem.parse: text must be a str, got {shown(text)}")
     whole, relu = text, text.endswith("relu")
     text, mode, value = _split_border(text.removesuffix("relu"))
-    field = re.compile(r"(oc|ic|n|g|[iksp][dhw]|d[dhw])(\d+(?:_\d+)?)")
+    field = re.compile(r"(oc|ic|n|g|[iksp][dhw]|d[dhw])(\d{1,300}(?:_\d{1,300})?)")
     found = field.findall(text)
     fields = dict(found)
     if "".join(k + v for k, v in found) != text or len(fields) < len(found):
