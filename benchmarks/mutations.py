@@ -62,10 +62,20 @@ DURATIONS = {"draws", "epochs", "seconds", "step_size"}
 SLOW = "convcore.analysis"  # goes through pixels in Python
 WRITTEN = {"running_mean", "running_var"}  # in training, and so it says
 MOST = 1 << 20  # elements of an array that is looked at
+
+
+class Liar:
+    """What says that it is an integer, and is none."""
+
+    def __index__(self) -> Any:
+        return 1.5
+
+
 OTHERS: tuple[Any, ...] = (
     *(None, True, 1.5, float("nan"), float("inf"), -1.0, 1e300, "", "same", "zeros"),
     *((), [], {}, (1,), (1, 2, 3, 4), ((1, 2),), ((1, 2), (3, 4)), b"x", 1j),
-    *(np.int64(3), np.float32(2), np.array(3)),
+    *(np.int64(3), np.float32(2), np.array(3), np.array([1, 2]), np.array([1.5, 2])),
+    *(np.array(["a", "b"]), np.array([True, False]), 10**5000, -(10**5000), Liar()),
 )
 
 
@@ -145,12 +155,20 @@ def mutated(call: Call, rng: random.Random) -> Mutant:
     slow = chosen in DURATIONS or call.name.startswith(SLOW)
     if slow and _is_long(given.get(chosen)):
         given[chosen] = 2
-    what = f"{chosen}={given.get(chosen, '?')!r:.60}"
+    what = f"{chosen}={_text(given.get(chosen, '?'))}"
     positional = [
         p.name for p in parameters if p.kind is p.POSITIONAL_ONLY and p.name in given
     ]
     args = tuple(given.pop(name) for name in positional)
     return Mutant(Call(call.name, call.target, args, given), what, refused)
+
+
+def _text(value: Any) -> str:
+    """Give the start of a value's text: Python refuses that of very large integers."""
+    try:
+        return f"{value!r:.60}"
+    except ValueError:
+        return f"a {type(value).__name__} that is too long"
 
 
 def _is_long(value: Any) -> bool:

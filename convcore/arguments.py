@@ -6,23 +6,38 @@ Each function gives the value back in its one canonical type, or raises with the
 """
 
 import math
-import operator
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from convcore.problem import rules
+from convcore.problem.rules import one_of, shown
+
+__all__ = [
+    "Seed",
+    "boolean",
+    "exact",
+    "generator",
+    "integer",
+    "one_of",
+    "real",
+    "shown",
+    "state_of_names",
+    "uniform",
+]
+
 Seed = int | np.random.Generator
 
 
 def integer(function: str, argument: str, value: Any, least: int) -> int:
     """Give `value` as an int of at least `least`; a bool or a float is none."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{function}: {argument} must be an integer, got {value!r}")
-    number = operator.index(value)
+    number = rules.integer(function, argument, value)
     if number < least:
-        raise ValueError(f"{function}: {argument} must be >= {least}, got {value!r}")
+        raise ValueError(
+            f"{function}: {argument} must be >= {least}, got {shown(value)}"
+        )
     return number
 
 
@@ -44,7 +59,7 @@ def exact(values: Iterable[Any]) -> bool:
 def boolean(function: str, argument: str, value: Any) -> bool:
     """Give `value` if it is True or False; no number and no string is."""
     if not isinstance(value, bool):
-        raise TypeError(f"{function}: {argument} must be a bool, got {value!r}")
+        raise TypeError(f"{function}: {argument} must be a bool, got {shown(value)}")
     return value
 
 
@@ -59,17 +74,23 @@ def real(
     if type(value) is float and least <= value < below and value > -math.inf:
         return value  # the usual case, at once; below is at most Inf, and NaN is not
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{function}: {argument} must be a real number, got {value!r}")
+        raise TypeError(
+            f"{function}: {argument} must be a real number, got {shown(value)}"
+        )
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"{function}: {argument} must be finite, got {value!r}")
+        raise ValueError(f"{function}: {argument} must be finite, got {shown(value)}")
     if number < least:
-        raise ValueError(f"{function}: {argument} must be >= {least}, got {value!r}")
+        raise ValueError(
+            f"{function}: {argument} must be >= {least}, got {shown(value)}"
+        )
     if number >= below:
-        raise ValueError(f"{function}: {argument} must be < {below}, got {value!r}")
+        raise ValueError(
+            f"{function}: {argument} must be < {below}, got {shown(value)}"
+        )
     return number
 
 
@@ -84,9 +105,26 @@ def generator(function: str, rng: Any, argument: str = "rng") -> np.random.Gener
     if isinstance(rng, bool) or not hasattr(rng, "__index__"):
         raise TypeError(
             f"{function}: {argument} must be a numpy.random.Generator or an int seed, "
-            f"got {rng!r}"
+            f"got {shown(rng)}"
         )
     return np.random.default_rng(integer(function, argument, rng, 0))
+
+
+def uniform(
+    function: str,
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+) -> np.ndarray[Any, Any]:
+    """Draw numbers u with 0 <= u < 1: kernels rely on it, and a subclass draws anything."""
+    u = rng.random(shape, dtype=dtype)
+    fits = type(u) is np.ndarray and u.shape == shape and u.dtype == dtype
+    if not fits or (u.size and not (u.min() >= 0 and u.max() < 1)):
+        raise ValueError(
+            f"{function}: rng must draw numbers from 0 to below 1, {dtype} of shape "
+            f"{shape}"
+        )
+    return np.ascontiguousarray(u)
 
 
 def state_of_names(function: str, state: Any) -> None:

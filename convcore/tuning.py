@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from convcore import plan
-from convcore.arguments import real
+from convcore.arguments import real, shown
 from convcore.functional import _convolution
 from convcore.plan import Question
 from convcore.problem import ConvProblem, Direction
@@ -125,7 +125,7 @@ def _asked(target: Any, x: Any, dtype: str, train: bool) -> Iterable[Question]:
             raise TypeError("autotune: x must be None for a problem")
         if dtype not in ("float32", "float64"):
             raise ValueError(
-                f'autotune: dtype must be "float32" or "float64", got {dtype!r}'
+                f'autotune: dtype must be "float32" or "float64", got {shown(dtype)}'
             )
         ways = _DIRECTIONS if train else _DIRECTIONS[:1]
         with plan.questions() as asked:

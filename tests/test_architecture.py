@@ -19,8 +19,8 @@ KERNELS = PACKAGE / "kernels"
 # to all, NumPy to all but those in WITHOUT_NUMPY.
 ALLOWED: dict[str, set[str]] = {
     "problem": set(),
-    "arguments": set(),
-    "runtime": {"kernels.memory", "kernels.probe", "kernels.teams"},
+    "arguments": {"problem.rules"},
+    "runtime": {"kernels.memory", "kernels.probe", "kernels.teams", "problem.rules"},
     "kernels": set(),
     "algorithms": {"problem"},
     "plan": {"algorithms", "kernels", "problem", "runtime"},

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from convcore import nn
 from convcore.analysis.connections import Pixels, connect
 from convcore.analysis.window import Window
-from convcore.arguments import integer
+from convcore.arguments import integer, one_of, shown
 from convcore.problem import ConvProblem, Padding
 from convcore.problem.border import BORDERS
 from convcore.runtime.arrays import Array
@@ -81,7 +81,9 @@ def path_count(
            [4, 6, 4]])
     """
     if dtype is not None and not _is_float64(dtype):
-        raise ValueError(f"path_count: dtype must be float64 or None, got {dtype!r}")
+        raise ValueError(
+            f"path_count: dtype must be float64 or None, got {shown(dtype)}"
+        )
     extents = checked_shape("path_count", model, input_shape)[1:]
     after, back = connect(model, Pixels(extents))
     return back(np.ones(after.extents, np.int64 if dtype is None else np.float64))
@@ -149,13 +151,8 @@ def path_ratio(
     kernel = integer("path_ratio", "kernel_size", kernel_size, 1)
     depth = integer("path_ratio", "depth", depth, 1)
     ndim = integer("path_ratio", "ndim", ndim, 1)
-    if place not in ("edge", "corner"):
-        raise ValueError(f'path_ratio: place must be "edge" or "corner", got {place!r}')
-    if padding_mode not in BORDERS:
-        raise ValueError(
-            f"path_ratio: padding_mode must be one of {', '.join(BORDERS)}, got "
-            f"{padding_mode!r}"
-        )
+    one_of("path_ratio", "place", place, ("edge", "corner"))
+    one_of("path_ratio", "padding_mode", padding_mode, BORDERS)
     extent = 2 * depth * (kernel - 1) + 1
     axes = ndim if place == "corner" else 1
     ratios = []
@@ -219,11 +216,11 @@ def checked_shape(
 ) -> tuple[int, ...]:
     """Check a layer and the shape of one sample, (C, *spatial); give the shape."""
     if not isinstance(model, nn.Layer):
-        raise TypeError(f"{function}: model must be a layer, got {model!r:.60}")
+        raise TypeError(f"{function}: model must be a layer, got {shown(model):.60}")
     if not isinstance(input_shape, (tuple, list)) or not 2 <= len(input_shape) <= 4:
         raise ValueError(
             f"{function}: input_shape must be (C, *spatial) with 1 to 3 spatial axes, "
-            f"got {input_shape!r}"
+            f"got {shown(input_shape)}"
         )
     return tuple(integer(function, "input_shape", extent, 1) for extent in input_shape)
 

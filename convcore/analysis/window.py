@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from convcore.arguments import integer
+from convcore.arguments import integer, shown
 from convcore.problem.border import border, check_reflect, source_index
 from convcore.runtime.arrays import Array
 
@@ -105,7 +105,7 @@ def axis_counts(
     stride = integer(name, "stride", stride, 1)
     dilation = integer(name, "dilation", dilation, 1)
     if not isinstance(padding, tuple) or len(padding) != 2:
-        raise ValueError(f"{name}: padding must be two integers, got {padding!r}")
+        raise ValueError(f"{name}: padding must be two integers, got {shown(padding)}")
     low, high = (integer(name, "padding", number, 0) for number in padding)
     padding, reach = (low, high), (kernel - 1) * dilation + 1
     border(name, mode, argument="mode")

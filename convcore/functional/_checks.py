@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from convcore.arguments import integer, real
+from convcore.arguments import integer, one_of, real, shown
 from convcore.runtime.arrays import Array, ready
 
 GRADIENTS = ("x", "weight", "bias")
@@ -16,7 +16,7 @@ def axis(function: str, argument: str, dim: Any, ndim: int) -> int:
     index = integer(function, argument, dim, -(2**63))
     if not -ndim <= index < ndim:
         raise ValueError(
-            f"{function}: {argument} must name one of {ndim} axes, got {dim!r}"
+            f"{function}: {argument} must name one of {ndim} axes, got {shown(dim)}"
         )
     return index % ndim
 
@@ -47,31 +47,32 @@ def share(function: str, argument: str, value: Any) -> float:
     """Give a float from 0 to 1."""
     number = real(function, argument, value, least=0)
     if number > 1:
-        raise ValueError(f"{function}: {argument} must be <= 1, got {value!r}")
+        raise ValueError(f"{function}: {argument} must be <= 1, got {shown(value)}")
     return number
 
 
 def reduction(function: str, value: Any) -> str:
     """Check how a loss is reduced."""
-    if not isinstance(value, str) or value not in ("mean", "sum", "none"):
-        raise ValueError(
-            f'{function}: reduction must be "mean", "sum" or "none", got {value!r}'
-        )
-    return value
+    return one_of(function, "reduction", value, ("mean", "sum", "none"))
 
 
 def needed(
     function: str, needs: Iterable[str], names: tuple[str, ...] = GRADIENTS
 ) -> tuple[bool, ...]:
     """Tell for each of the names whether its gradient is asked for."""
-    if type(needs) is tuple and needs == names:  # the usual case: all of them
-        return (True,) * len(names)
+    try:
+        if type(needs) is tuple and needs == names:  # the usual case: all of them
+            return (True,) * len(names)
+    except ValueError:  # an array among them
+        pass
     if isinstance(needs, (str, np.ndarray)) or not isinstance(needs, Iterable):
         raise TypeError(
             f"{function}: needs must be a collection of names from {names}, got "
-            f"{needs!r}"
+            f"{shown(needs)}"
         )
     asked = tuple(needs)
-    if any(name not in names for name in asked):
-        raise ValueError(f"{function}: needs must be names from {names}, got {asked!r}")
+    if any(not isinstance(name, str) or name not in names for name in asked):
+        raise ValueError(
+            f"{function}: needs must be names from {names}, got {shown(asked)}"
+        )
     return tuple(name in asked for name in names)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from convcore.arguments import exact
+from convcore.arguments import exact, shown
 from convcore.functional._pooling import (
     Shape,
     check_gradient,
@@ -105,7 +105,8 @@ def _new_shape(
     else:
         if not isinstance(output_size, (tuple, list)):
             raise TypeError(
-                f"{function}: output_size must be a tuple of integers, got {output_size!r}"
+                f"{function}: output_size must be a tuple of integers, got "
+                f"{shown(output_size)}"
             )
         given = tuple(output_size)
         extents = given[-ndim:]
@@ -115,13 +116,13 @@ def _new_shape(
         ):
             raise ValueError(
                 f"{function}: output_size must have {ndim} extents, or those of x "
-                f"{pooled} before them, got {output_size!r}"
+                f"{pooled} before them, got {shown(output_size)}"
             )
         for e, a, s in zip(extents, low, steps, strict=True):
             if not isinstance(e, (int, np.integer)) or not a - s < e < a + s:
                 raise ValueError(
                     f"{function}: output_size must be within a stride {steps} of "
-                    f"{low}, got {output_size!r}"
+                    f"{low}, got {shown(output_size)}"
                 )
     if min(extents) < 1:
         raise ValueError(

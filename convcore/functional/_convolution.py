@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convcore import plan
-from convcore.arguments import exact
+from convcore.arguments import exact, shown
 from convcore.functional import _sides
 from convcore.functional._checks import needed
 from convcore.functional._outs import places
@@ -178,7 +178,7 @@ def _new_job(
 ) -> Job:
     """Check shapes and arguments, and choose the algorithm; `state` is part of the key."""
     *geometry, activation, algorithm = how
-    kept = algorithm == LAYER
+    kept = type(algorithm) is str and algorithm == LAYER
     if kept:
         algorithm = "auto"
     plan.check_algorithm(function, algorithm)
@@ -195,7 +195,10 @@ def _new_job(
             ConvProblem.conv(function, result, ones, groups=channels),
             "auto",
         )
-    chosen = plan.select(problem, direction, NAMES[dtype.char], algorithm, kept)
+    try:
+        chosen = plan.select(problem, direction, NAMES[dtype.char], algorithm, kept)
+    except ValueError as error:  # an algorithm that does not accept it
+        raise ValueError(f"{function}: {str(error).removeprefix('plan: ')}") from None
     border = None
     if direction == "dgrad" and problem.border not in ("zeros", "constant"):
         border = None if chosen.folds else problem
@@ -234,9 +237,9 @@ def _spread(
 
 def _activated(function: str, problem: ConvProblem, activation: str) -> ConvProblem:
     """Give the problem with an activation of its results."""
-    if activation != "relu":
+    if not isinstance(activation, str) or activation != "relu":
         raise ValueError(
-            f'{function}: activation must be "relu" or None, got {activation!r}'
+            f'{function}: activation must be "relu" or None, got {shown(activation)}'
         )
     return replace(problem, relu=True)
 
@@ -244,7 +247,7 @@ def _activated(function: str, problem: ConvProblem, activation: str) -> ConvProb
 def checked_turn(function: str, weight: Array, flip: bool) -> Array:
     """Give the weight as kernels take it: turned if `flip`, which has to be a bool."""
     if not isinstance(flip, bool):
-        raise TypeError(f"{function}: flip must be a bool, got {flip!r}")
+        raise TypeError(f"{function}: flip must be a bool, got {shown(flip)}")
     return turned(weight)
 
 

@@ -56,7 +56,13 @@ class Part(NamedTuple):
 
 
 IGNORED = "ignore"  # what never wins a maximum
-_ZEROS = ("zeros", 0)
+
+
+def is_plain(around: tuple[Any, Any], own: str) -> bool:
+    """Tell whether nothing but what a pooling knows by itself lies around x."""
+    mode, value = around
+    plain = type(mode) is str and mode == own
+    return plain and type(value) in (int, float) and not value
 
 
 def framed(
@@ -119,7 +125,7 @@ def average(
     out: Array | None = None,
 ) -> Array:
     """Compute means of windows: with anything but zeros around x, all of it counts."""
-    if around == _ZEROS:
+    if is_plain(around, "zeros"):
         return _pooling.average(function, ndim, x, divisor, window, out=out)
     dtype = checked(function, "x", x)
     how = framed(function, ndim, x.shape, window, *around)
@@ -140,7 +146,7 @@ def average_backward(
     out: Array | None = None,
 ) -> Array:
     """Compute the gradient of x from that of the means; `gradient` comes with x's shape."""
-    if around == _ZEROS:
+    if is_plain(around, "zeros"):
         return _pooling.average_backward(
             function, ndim, gradient, divisor, window, out=out
         )

@@ -3,11 +3,12 @@
 import math
 import struct
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from convcore.arguments import real
+from convcore.arguments import real, shown
 from convcore.functional import _framed, _max_pooling
 from convcore.functional._boxes import fold
 from convcore.functional._pooling import check_gradient, job
@@ -18,13 +19,13 @@ _INT64 = np.dtype(np.int64)
 _ZEROS = ("zeros", 0)  # what lies around x, and adds nothing
 
 
-def _power(function: str, norm_type: float) -> float:
-    """Check p."""
-    if norm_type == math.inf:
+def check_power(function: str, norm_type: float) -> float:
+    """Refuse a p that no norm has."""
+    if isinstance(norm_type, Real) and norm_type == math.inf:
         return math.inf
     power = real(function, "norm_type", norm_type, 0)
     if power == 0:
-        raise ValueError(f"{function}: norm_type must be > 0, got {norm_type!r}")
+        raise ValueError(f"{function}: norm_type must be > 0, got {shown(norm_type)}")
     return power
 
 
@@ -47,8 +48,8 @@ def norms(
 ) -> Array:
     """Do `lp_pool` in any rank; `window` is the rest of `PoolProblem.pool`."""
     dtype = checked(function, "x", x)
-    power = _power(function, norm_type)
-    if around == _ZEROS:
+    power = check_power(function, norm_type)
+    if _framed.is_plain(around, "zeros"):
         task = job(function, ndim, "power_fprop", (x.shape, dtype), window)
         y = room(function, out, task.result, dtype, x)
         if power == math.inf:
@@ -82,10 +83,10 @@ def norms_backward(
     dtype = checked(function, "grad_output", grad_output)
     checked(function, "x", x, dtype)
     checked(function, "y", y, dtype)
-    power = _power(function, norm_type)
+    power = check_power(function, norm_type)
     sizes = None if power != math.inf else np.abs(flat(x, dtype))
     given = flat(grad_output, dtype), flat(y, dtype), flat(x, dtype)
-    if around == _ZEROS:
+    if _framed.is_plain(around, "zeros"):
         task = job(function, ndim, "power_dgrad", (x.shape, dtype), window)
         _check_results(function, grad_output, y, task.result)
         grad_x = room(function, out, x.shape, dtype, *arrays)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convcore import plan
-from convcore.arguments import exact, integer
+from convcore.arguments import exact, integer, shown
 from convcore.functional.call import run
 from convcore.problem import PoolProblem
 from convcore.problem.rules import check_addressable
@@ -87,14 +87,14 @@ def input_shape_of(function: str, shape: Any, ndim: int) -> Shape:
 def _new_shape(function: str, shape: Any, ndim: int) -> Shape:
     """Do `input_shape_of`."""
     if not isinstance(shape, (tuple, list)):
-        raise TypeError(f"{function}: input_shape must be a tuple, got {shape!r}")
+        raise TypeError(f"{function}: input_shape must be a tuple, got {shown(shape)}")
     given = tuple(integer(function, "input_shape", extent, 0) for extent in shape)
     whole = (1, *given) if len(given) == ndim + 1 else given
     if len(whole) != ndim + 2 or min(whole[1:]) < 1:
         raise ValueError(
             f"{function}: input_shape must have {ndim + 2} extents (batch, channels, "
             f"spatial) or {ndim + 1} without a batch, all but the batch >= 1, "
-            f"got {shape!r}"
+            f"got {shown(shape)}"
         )
     check_addressable(function, "input_shape", given)
     return given
@@ -152,7 +152,7 @@ def divisor_buffer(
     """Check what a mean divides by; give it as the kernels read it."""
     if not isinstance(count_include_pad, bool):
         raise TypeError(
-            f"{function}: count_include_pad must be a bool, got {count_include_pad!r}"
+            f"{function}: count_include_pad must be a bool, got {shown(count_include_pad)}"
         )
     divisor = 0
     if divisor_override is not None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from convcore.arguments import integer
+from convcore.arguments import integer, shown
 from convcore.functional._border import Box, around
 from convcore.functional._outs import Outs, places
 from convcore.runtime.arrays import Array, batched_shape, checked, room
@@ -163,7 +163,9 @@ def _backward(
     """Write the gradients."""
     dtype = checked(function, "grad_output", grad_output)
     if not isinstance(inner_shape, (tuple, list)):
-        raise TypeError(f"{function}: inner_shape must be a tuple, got {inner_shape!r}")
+        raise TypeError(
+            f"{function}: inner_shape must be a tuple, got {shown(inner_shape)}"
+        )
     shape = tuple(integer(function, "inner_shape", extent, 0) for extent in inner_shape)
     box = _box(function, ndim, "grad_output", grad_output.shape, shape)
     shapes = (grad_output.shape, shape)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from convcore.arguments import shown
 from convcore.functional._pooling import (
     check_gradient,
     divisor_buffer,
@@ -151,5 +152,5 @@ def _window(
     (step,) = (kernel,) if stride is None else sizes(function, "stride", stride, 1)
     pads = paddings(function, padding, 1)
     if isinstance(pads, str):
-        raise TypeError(f"{function}: padding must be integers, got {pads!r}")
+        raise TypeError(f"{function}: padding must be integers, got {shown(pads)}")
     return ((kernel, 1), (step, 1), (pads[0], (0, 0)), 1, ceil_mode)

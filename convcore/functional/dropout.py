@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convcore.arguments import Seed, generator, integer
+from convcore.arguments import Seed, generator, integer, shown
 from convcore.functional._checks import share
 from convcore.functional._elementwise import bits, check_place
 from convcore.functional.call import apply, single
@@ -90,7 +90,7 @@ def dropout(
     source = generator("dropout", rng)
     checked("dropout", "x", x)
     mask = np.empty(x.shape, np.bool_)
-    y = _dropped("dropout", x, dropout_key(source), probability, mask, out)
+    y = _dropped("dropout", x, _drawn("dropout", source), probability, mask, out)
     return y, mask
 
 
@@ -172,7 +172,15 @@ def dropout_key(rng: Seed) -> int:
     >>> dropout_key(7) == dropout_key(np.random.default_rng(7))
     True
     """
-    return int.from_bytes(generator("dropout_key", rng).bytes(8), "little")
+    return _drawn("dropout_key", generator("dropout_key", rng))
+
+
+def _drawn(function: str, rng: np.random.Generator) -> int:
+    """Draw a key; a subclass may draw anything."""
+    drawn = rng.bytes(8)
+    if type(drawn) is not bytes or len(drawn) != 8:
+        raise ValueError(f"{function}: rng must draw 8 bytes, got {shown(drawn):.60}")
+    return int.from_bytes(drawn, "little")
 
 
 def dropout_mask(
@@ -209,7 +217,7 @@ def dropout_mask(
     """
     name = "dropout_mask"
     if not isinstance(shape, tuple):
-        raise TypeError(f"{name}: shape must be a tuple, got {shape!r}")
+        raise TypeError(f"{name}: shape must be a tuple, got {shown(shape)}")
     extents = tuple(integer(name, "shape", extent, 0) for extent in shape)
     check_addressable(name, "the mask", extents)
     probability, number = share(name, "p", p), _key(name, key)
@@ -347,5 +355,5 @@ def _key(function: str, key: Any) -> int:
     """Check a key."""
     number = integer(function, "key", key, 0)
     if number >= _KEYS:
-        raise ValueError(f"{function}: key must be < 2**64, got {key!r}")
+        raise ValueError(f"{function}: key must be < 2**64, got {shown(key)}")
     return number

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from convcore.arguments import Seed, boolean, generator, real
+from convcore.arguments import Seed, boolean, generator, real, shown, uniform
 from convcore.functional._choices import scatter
 from convcore.functional.call import apply
 from convcore.problem import PoolProblem, Size
@@ -248,7 +248,7 @@ def output_extents(
     if (output_size is None) == (output_ratio is None):
         raise ValueError(
             f"{function}: exactly one of output_size and output_ratio must be given, "
-            f"got {output_size!r} and {output_ratio!r}"
+            f"got {shown(output_size)} and {shown(output_ratio)}"
         )
     shape = (0, 1, *extents)
     kernel = PoolProblem.pool(function, shape, kernel_size).kernel[-ndim:]
@@ -261,7 +261,7 @@ def output_extents(
         if len(given) != ndim:
             raise ValueError(
                 f"{function}: output_ratio must be one number or {ndim}, got "
-                f"{output_ratio!r}"
+                f"{shown(output_ratio)}"
             )
         ratios = [real(function, "output_ratio", r, 0, 1) for r in given]
         outputs = tuple(int(e * r) for e, r in zip(extents, ratios, strict=True))
@@ -290,7 +290,8 @@ def _fractional(
     whole, _ = batched_shape(function, "x", x.shape, ndim)
     kernel, outputs = output_extents(function, whole[2:], sizes)
     planes = whole[0] * whole[1]
-    starts = starts_of(whole[2:], kernel, outputs, draw.random((planes, ndim)))
+    samples = uniform(function, draw, (planes, ndim), np.dtype(np.float64))
+    starts = starts_of(whole[2:], kernel, outputs, samples)
     folded = np.zeros((planes, 3 - ndim), np.int64)
     starts = np.ascontiguousarray(np.concatenate([folded, starts], axis=1))
     y = room(function, out, (*x.shape[:-ndim], *outputs), dtype, x)

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from convcore.arguments import one_of
 from convcore.functional._elementwise import GELU, GELU_TANH, SILU, backward, forward
 from convcore.runtime.arrays import Array
 
@@ -169,10 +170,8 @@ def silu_backward(grad_output: Array, x: Array, *, out: Array | None = None) -> 
 
 def _kind(function: str, approximate: str) -> int:
     """Check which form is asked for."""
-    if approximate == "none":
-        return GELU
-    if approximate == "tanh":
-        return GELU_TANH
-    raise ValueError(
-        f'{function}: approximate must be "none" or "tanh", got {approximate!r}'
-    )
+    return _KINDS[one_of(function, "approximate", approximate, _FORMS)]
+
+
+_KINDS = {"none": GELU, "tanh": GELU_TANH}
+_FORMS = tuple(_KINDS)

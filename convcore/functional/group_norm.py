@@ -193,8 +193,8 @@ def instance_norm(
     """
     name = "instance_norm"
     boolean(name, "use_input_stats", use_input_stats)
-    x = ready(name, "x", x)
     if not use_input_stats:
+        x = ready(name, "x", x)
         _spatial(name, x, 1)
         running = running_mean, running_var
         return batch_norm(x, *running, weight, bias, False, momentum, eps, out=out)
@@ -274,12 +274,13 @@ def instance_normalised(
     out: Any = None,
 ) -> tuple[Array, Wide]:
     """Do `instance_norm` by the input, and give the statistics of the rows, too."""
+    given = x, *affine
     x = ready(name, "x", x)
     _spatial(name, x, 2)
     new = share(name, "momentum", momentum)
     stored = None
     if running[0] is not None or running[1] is not None:
-        stored = running_pair(name, running, x.shape[1], x, True)
+        stored = running_pair(name, running, x.shape[1], x, given)
     y, statistics = group_normalised(name, x, None, affine, eps, out, True)
     if stored is not None and len(x):
         _update(running, stored, statistics, x.shape, (new, eps))

@@ -1,6 +1,6 @@
 """Activations made of straight lines with ends: ReLU6 and the hard variants."""
 
-from convcore.arguments import real
+from convcore.arguments import real, shown
 from convcore.functional._elementwise import (
     CLAMP,
     HARDSIGMOID,
@@ -320,6 +320,7 @@ def _limits(function: str, min_val: float, max_val: float) -> Bits:
     most = real(function, "max_val", max_val)
     if not least < most:
         raise ValueError(
-            f"{function}: max_val must be above min_val {min_val!r}, got {max_val!r}"
+            f"{function}: max_val must be above min_val {shown(min_val)}, got "
+            f"{shown(max_val)}"
         )
     return bits(least, most)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convcore.arguments import exact, integer, real
+from convcore.arguments import exact, integer, real, shown
 from convcore.functional._outs import Outs
 from convcore.functional._rows import Rows, gradients, kept, normalised, rows_of
 from convcore.runtime.arrays import Array, ready
@@ -342,6 +342,6 @@ def extents(function: str, normalized: Any) -> Shape:
     given = normalized if isinstance(normalized, (tuple, list)) else (normalized,)
     if not given:
         raise ValueError(
-            f"{function}: normalized_shape must have an axis, got {normalized!r}"
+            f"{function}: normalized_shape must have an axis, got {shown(normalized)}"
         )
     return tuple(integer(function, "normalized_shape", extent, 1) for extent in given)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from convcore.arguments import shown
 from convcore.functional._checks import like
 from convcore.functional._checks import reduction as check_reduction
 from convcore.functional._elementwise import check_place
@@ -130,7 +131,7 @@ def gradient_of_loss(
     if shape is None:
         if np.ndim(grad_output) or not isinstance(grad_output, (Real, np.ndarray)):
             raise TypeError(
-                f"{function}: grad_output must be a number, got {grad_output!r}"
+                f"{function}: grad_output must be a number, got {shown(grad_output)}"
             )
         return np.array(grad_output, np.float64)
     gradient = ready(function, "grad_output", grad_output, x.dtype)

@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
+from convcore.arguments import shown
 from convcore.functional import _framed, _max_pooling
 from convcore.functional._choices import scatter
 from convcore.problem import Padding, Size
@@ -23,7 +24,6 @@ __all__ = [
 ]
 
 _INT64 = np.dtype(np.int64)
-_IGNORED = ("ignore", 0)  # what lies around x
 
 
 @overload
@@ -395,9 +395,9 @@ def _max_pool(
     """Do `max_pool` in any rank; `window` is the rest of `PoolProblem.pool`."""
     if not isinstance(return_indices, bool):
         raise TypeError(
-            f"{function}: return_indices must be a bool, got {return_indices!r}"
+            f"{function}: return_indices must be a bool, got {shown(return_indices)}"
         )
-    if around == _IGNORED:
+    if _framed.is_plain(around, _framed.IGNORED):
         labels = _INT64 if return_indices else None
         y, indices = _max_pooling.max_pool(function, ndim, x, window, labels, out)
         return y if indices is None else (y, indices)
@@ -416,7 +416,7 @@ def _max_pool_backward(
     out: Array | None,
 ) -> Array:
     """Do the backward pass in any rank, by the indices of the maxima."""
-    if around == _IGNORED:
+    if _framed.is_plain(around, _framed.IGNORED):
         return _max_pooling.max_pool_backward(function, ndim, gradient, window, out)
     grad_output, _, input_shape = gradient
     _framed.check_result(function, ndim, grad_output, input_shape, window, around)

@@ -20,7 +20,7 @@ from convcore.functional._norms import (
 from convcore.functional._outs import Outs, places
 from convcore.functional.call import apply
 from convcore.plan import operation
-from convcore.runtime.arrays import Array, ready
+from convcore.runtime.arrays import Array, overlap, ready
 
 __all__ = ["batch_norm", "batch_norm_backward"]
 
@@ -93,12 +93,12 @@ def batch_norm(
     """
     name = "batch_norm"
     running = running_mean, running_var
-    if training:
+    if training is True:
         y, _ = trained(name, x, running, (weight, bias), momentum, eps, out)
         return y
     x = ready(name, "x", x)
-    job = _job(name, x.shape, False, eps, momentum)
-    mean, var = running_pair(name, running, job.channels, x, written=False)
+    job = _job(name, x.shape, training, eps, momentum)
+    mean, var = running_pair(name, running, job.channels, x)
     weight = per_channel(name, "weight", weight, job.channels, x)
     bias = per_channel(name, "bias", bias, job.channels, x)
     y = result(name, out, x, weight, bias, mean, var)
@@ -125,13 +125,14 @@ def trained(
     ----------
     running, affine : pairs of (C,), or of None
     """
+    given = x, *affine
     x = ready(name, "x", x)
     job = _job(name, x.shape, True, eps, momentum)
     channels = job.channels
     mean, var = stored = (
         (None, None)
         if running[0] is None and running[1] is None
-        else running_pair(name, running, channels, x, written=True)
+        else running_pair(name, running, channels, x, given)
     )
     weight = per_channel(name, "weight", affine[0], channels, x)
     bias = per_channel(name, "bias", affine[1], channels, x)
@@ -220,7 +221,7 @@ def batch_norm_backward(
     weight = per_channel(name, "weight", weight, channels, x)
     if not training:
         running = running_mean, running_var
-        statistics = running_pair(name, running, channels, x, False)
+        statistics = running_pair(name, running, channels, x)
         inputs += running
     else:
         known = statistics_of(name, mean, rstd, channels)
@@ -280,22 +281,38 @@ _cached_job = lru_cache(maxsize=4096)(_new_job)
 
 
 def running_pair(
-    function: str, running: Pair, channels: int, x: Array, written: bool
+    function: str,
+    running: Pair,
+    channels: int,
+    x: Array,
+    inputs: tuple[Array | None, ...] | None = None,
 ) -> Pair:
-    """Check the running statistics; those that are written must be writeable."""
+    """Check the running statistics.
+
+    With `inputs` they are written: they must be writeable then, and overlap none of these
+    and not each other.
+    """
     mean, var = running
     for argument, values in (("running_mean", mean), ("running_var", var)):
         if values is None:
             raise ValueError(f"{function}: {argument} must be given, got None")
     ready_mean = per_channel(function, "running_mean", mean, channels, x)
     ready_var = per_channel(function, "running_var", var, channels, x)
-    if written:
+    if inputs is not None:
+        others = var, *inputs
         for argument, values in (("running_mean", mean), ("running_var", var)):
             if not (isinstance(values, np.ndarray) and values.flags.writeable):
                 raise ValueError(
                     f"{function}: {argument} must be a writeable array, training "
                     f"updates it"
                 )
+            for other in others:
+                if isinstance(other, np.ndarray) and overlap(values, other):
+                    raise ValueError(
+                        f"{function}: {argument} must not overlap an input or the "
+                        f"other statistic, training updates it"
+                    )
+            others = inputs
     return ready_mean, ready_var
 
 

@@ -5,6 +5,7 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
+from convcore.arguments import shown
 from convcore.functional._sides import frame
 from convcore.functional.call import apply
 from convcore.problem.border import Border, border, check_reflect, constant
@@ -129,7 +130,8 @@ def pad_backward(
     extents = tuple(extent - lo - hi for extent, (lo, hi) in axes)
     if min(extents) < 1:
         raise ValueError(
-            f"{name}: pad must leave at least one element of each axis, got {pad!r} for "
+            f"{name}: pad must leave at least one element of each axis, got "
+            f"{shown(pad)} for "
             f"grad_output {grad_output.shape}"
         )
     shape = (*grad_output.shape[:lead], *extents)
@@ -142,17 +144,21 @@ def pad_backward(
 def _pairs(function: str, pad: Any, ndim: int) -> _Pads:
     """Give a pair for each padded axis, in the order of the axes."""
     if not isinstance(pad, (tuple, list)):
-        raise TypeError(f"{function}: pad must be a tuple of integers, got {pad!r}")
+        raise TypeError(
+            f"{function}: pad must be a tuple of integers, got {shown(pad)}"
+        )
     if len(pad) not in (2, 4, 6):
-        raise ValueError(f"{function}: pad must have 2, 4 or 6 entries, got {pad!r}")
+        raise ValueError(
+            f"{function}: pad must have 2, 4 or 6 entries, got {shown(pad)}"
+        )
     if len(pad) > 2 * ndim:
         raise ValueError(
             f"{function}: pad must not have more pairs than the array has axes, {ndim}, "
-            f"got {pad!r}"
+            f"got {shown(pad)}"
         )
     numbers = [integer(function, "pad", n) for n in pad]
     if min(numbers) < 0:
-        raise ValueError(f"{function}: pad must be >= 0, got {pad!r}")
+        raise ValueError(f"{function}: pad must be >= 0, got {shown(pad)}")
     pairs = zip(numbers[::2], numbers[1::2], strict=True)
     return tuple(pairs)[::-1]
 
@@ -161,7 +167,8 @@ def _check_value(function: str, mode: Border, value: float) -> None:
     """Refuse a value that would not be used."""
     if value and mode != "constant":
         raise ValueError(
-            f'{function}: value needs mode "constant", got {value!r} with {mode!r}'
+            f'{function}: value needs mode "constant", got {shown(value)} '
+            f"with {shown(mode)}"
         )
 
 

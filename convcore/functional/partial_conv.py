@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from convcore.arguments import shown
 from convcore.functional import _convolution
 from convcore.functional._border import Scale, around, border_scale
 from convcore.functional._checks import GRADIENTS, needed
@@ -297,19 +298,21 @@ def check_border(
 ) -> None:
     """Refuse what cannot be scaled up: sums that padding or an activation changed."""
     if not isinstance(border, str):
-        raise TypeError(f"{function}: border must be a string or None, got {border!r}")
+        raise TypeError(
+            f"{function}: border must be a string or None, got {shown(border)}"
+        )
     if border != "renormalise":
         raise ValueError(
-            f'{function}: border must be "renormalise" or None, got {border!r}'
+            f'{function}: border must be "renormalise" or None, got {shown(border)}'
         )
     if padding_mode != "zeros":
         raise ValueError(
             f'{function}: border "renormalise" needs padding_mode "zeros", got '
-            f"{padding_mode!r}"
+            f"{shown(padding_mode)}"
         )
     if activation is not None:
         raise ValueError(
-            f'{function}: border "renormalise" takes no activation, got {activation!r}'
+            f'{function}: border "renormalise" takes no activation, got {shown(activation)}'
         )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import prod
 
-from convcore.arguments import integer
+from convcore.arguments import integer, shown
 from convcore.functional._checks import axis
 from convcore.runtime.arrays import Array, ready
 
@@ -79,7 +79,7 @@ def flatten_backward(grad_output: Array, input_shape: Sequence[int]) -> Array:
     grad_output = ready(name, "grad_output", grad_output)
     if not isinstance(input_shape, (tuple, list)):
         raise TypeError(
-            f"{name}: input_shape must be a sequence of integers, got {input_shape!r}"
+            f"{name}: input_shape must be a sequence of integers, got {shown(input_shape)}"
         )
     shape = tuple(integer(name, "input_shape", extent, 0) for extent in input_shape)
     if prod(shape) != grad_output.size:

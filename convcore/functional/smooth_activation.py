@@ -1,6 +1,6 @@
 """Activations that bend smoothly: sigmoid, tanh and softplus."""
 
-from convcore.arguments import real
+from convcore.arguments import real, shown
 from convcore.functional._elementwise import (
     SIGMOID,
     SOFTPLUS,
@@ -247,5 +247,5 @@ def _softplus_numbers(function: str, beta: float, threshold: float) -> Bits:
     """Check the numbers, and give them to the kernel."""
     sharpness = real(function, "beta", beta)
     if sharpness == 0:
-        raise ValueError(f"{function}: beta must not be 0, got {beta!r}")
+        raise ValueError(f"{function}: beta must not be 0, got {shown(beta)}")
     return bits(sharpness, real(function, "threshold", threshold), 1 / sharpness)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from convcore.arguments import Seed, generator
+from convcore.arguments import Seed, generator, uniform
 from convcore.functional import _framed
 from convcore.functional._choices import scatter
 from convcore.functional._pooling import average, divisor_buffer
@@ -26,7 +26,6 @@ __all__ = [
     "stochastic_pool3d_mean",
 ]
 
-_IGNORED = (_framed.IGNORED, 0)  # what lies around x
 _SUM = (True, 1)  # divided by 1
 
 
@@ -347,14 +346,14 @@ def _stochastic(
     """Do `stochastic_pool` in any rank."""
     draw = generator(function, rng)
     dtype = checked(function, "x", x)
-    if around != _IGNORED:
+    if not _framed.is_plain(around, _framed.IGNORED):
         return _framed_stochastic(function, ndim, x, window, around, draw, out)
     whole, single = batched_shape(function, "x", x.shape, ndim)
     problem = PoolProblem.pool(function, whole, *window)
     shape = problem.y_shape[1:] if single else problem.y_shape
     y = room(function, out, shape, dtype, x)
     found = np.empty(shape, np.int64)
-    _draw(problem, flat(x, dtype), draw.random(shape, dtype), y, found)
+    _draw(problem, flat(x, dtype), uniform(function, draw, shape, dtype), y, found)
     return y, found
 
 
@@ -371,7 +370,7 @@ def _framed_stochastic(
     how = _framed.framed(function, ndim, x.shape, window, *around, _framed.IGNORED)
     y = room(function, out, how.result, x.dtype.newbyteorder("="), x)
     found = np.empty(how.result, np.int64)
-    draws = draw.random(how.result, y.dtype)
+    draws = uniform(function, draw, how.result, y.dtype)
     for part, box in _framed.padded(how, flat(x, y.dtype)):
         some = (_framed.some_of(array, how, part) for array in (draws, y, found))
         _draw(part.problem, box, *some)
@@ -395,7 +394,7 @@ def _mean(
     """Do `stochastic_pool_mean` in any rank."""
     dtype = checked(function, "x", x)
     with np.errstate(all="ignore"):
-        if around == _IGNORED:
+        if _framed.is_plain(around, _framed.IGNORED):
             rectified = np.maximum(x, 0)
             sums = average(function, ndim, rectified, _SUM, window)
             y = room(function, out, sums.shape, dtype, x)

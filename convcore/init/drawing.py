@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convcore.arguments import Seed, generator, integer
+from convcore.arguments import Seed, generator, integer, shown
 from convcore.runtime.arrays import Array
 
 _ITEM_BYTES = 8  # drawn in float64, whatever the dtype
@@ -16,13 +16,15 @@ _ITEM_BYTES = 8  # drawn in float64, whatever the dtype
 def extents_of(function: str, shape: Any) -> tuple[int, ...]:
     """Give the shape as a tuple of ints >= 1."""
     if isinstance(shape, str) or not isinstance(shape, Sequence):
-        raise TypeError(f"{function}: shape must be a tuple of integers, got {shape!r}")
+        raise TypeError(
+            f"{function}: shape must be a tuple of integers, got {shown(shape)}"
+        )
     if not shape:
-        raise ValueError(f"{function}: shape must have an axis, got {shape!r}")
+        raise ValueError(f"{function}: shape must have an axis, got {shown(shape)}")
     extents = tuple(integer(function, "every extent of shape", e, 1) for e in shape)
     if math.prod(extents) * _ITEM_BYTES >= 2**63:
         raise ValueError(
-            f"{function}: shape must be addressable with 63 bits, got {shape!r}"
+            f"{function}: shape must be addressable with 63 bits, got {shown(shape)}"
         )
     return extents
 
@@ -31,7 +33,9 @@ def weight_extents(function: str, shape: Any) -> tuple[int, ...]:
     """Give the shape of a weight, which has two axes of channels."""
     extents = extents_of(function, shape)
     if len(extents) < 2:
-        raise ValueError(f"{function}: shape must have 2 axes or more, got {shape!r}")
+        raise ValueError(
+            f"{function}: shape must have 2 axes or more, got {shown(shape)}"
+        )
     return extents
 
 
@@ -39,10 +43,12 @@ def float_type(function: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
     """Give the dtype, which is float32 or float64."""
     try:
         kind = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError):
         kind = np.dtype(object)
     if dtype is None or kind not in (np.float32, np.float64):
-        raise TypeError(f"{function}: dtype must be float32 or float64, got {dtype!r}")
+        raise TypeError(
+            f"{function}: dtype must be float32 or float64, got {shown(dtype)}"
+        )
     return kind
 
 

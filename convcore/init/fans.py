@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from convcore.arguments import integer, real
+from convcore.arguments import boolean, integer, one_of, real, shown
 from convcore.init.drawing import weight_extents
 
 __all__ = ["fan", "gain"]
@@ -86,14 +86,12 @@ def gain(activation: str, param: float | None = None) -> float:
     >>> gain("leaky_relu", 1.0)
     1.0
     """
+    one_of("gain", "activation", activation, (*_GAINS, "leaky_relu"))
     if activation == "leaky_relu":
         slope = 0.01 if param is None else real("gain", "param", param)
         return math.sqrt(2 / (1 + slope * slope))
-    if not isinstance(activation, str) or activation not in _GAINS:
-        names = ", ".join([*_GAINS, "leaky_relu"])
-        raise ValueError(f"gain: activation must be one of {names}, got {activation!r}")
     if param is not None:
-        raise ValueError(f"gain: {activation} takes no param, got {param!r}")
+        raise ValueError(f"gain: {activation} takes no param, got {shown(param)}")
     return _GAINS[activation]
 
 
@@ -113,8 +111,9 @@ def fans_of(
     if extents[0] % count:
         raise ValueError(
             f"{function}: groups must divide the first extent of shape {extents}, "
-            f"got {groups!r}"
+            f"got {shown(groups)}"
         )
     taps = math.prod(extents[2:])
     first, second = extents[0] // count * taps, extents[1] * taps
-    return (first, second) if transposed else (second, first)
+    turned = boolean(function, "transposed", transposed)
+    return (first, second) if turned else (second, first)

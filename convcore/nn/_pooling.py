@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from convcore.functional._framed import framed
+from convcore.functional._framed import framed, is_plain
 from convcore.nn.layer import Backward, Layer, changed, frozen
 from convcore.problem import PoolProblem, Size
 from convcore.problem.rules import ANY_EXTENT
@@ -74,10 +74,10 @@ class WindowPool(Pool):
         """
         name = type(self).__name__
         shape = (0, 1, *(ANY_EXTENT,) * self.ndim)
-        if mode != self._plain or value:
-            framed(name, self.ndim, shape, window, mode, value, self._plain)
-        else:
+        if is_plain((mode, value), self._plain):
             PoolProblem.pool(name, shape, *window)
+        else:
+            framed(name, self.ndim, shape, window, mode, value, self._plain)
         *sizes, self.ceil_mode = window
         self.kernel_size, self.stride, self.padding, self.dilation = map(frozen, sizes)
         self.padding_mode, self.padding_value = mode, value

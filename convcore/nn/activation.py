@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from convcore import functional as F
-from convcore.arguments import real
+from convcore.arguments import one_of, real, shown
 from convcore.nn.layer import Backward, Layer, changed
 from convcore.runtime.arrays import Array
 
@@ -171,7 +171,8 @@ class Hardtanh(_OfOutput):
         self.max_val = real("Hardtanh", "max_val", max_val)
         if not self.min_val < self.max_val:
             raise ValueError(
-                f"Hardtanh: max_val must be above min_val {min_val!r}, got {max_val!r}"
+                f"Hardtanh: max_val must be above min_val {shown(min_val)}, got "
+                f"{shown(max_val)}"
             )
 
 
@@ -260,10 +261,7 @@ class GELU(_OfInput):
     _defaults: ClassVar = {"approximate": "none"}
 
     def __init__(self, approximate: F.Approximate = "none") -> None:
-        if approximate not in ("none", "tanh"):
-            raise ValueError(
-                f'GELU: approximate must be "none" or "tanh", got {approximate!r}'
-            )
+        one_of("GELU", "approximate", approximate, ("none", "tanh"))
         self.approximate: F.Approximate = approximate
 
 
@@ -306,5 +304,5 @@ class Softplus(_OfInput):
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         self.beta = real("Softplus", "beta", beta)
         if self.beta == 0:
-            raise ValueError(f"Softplus: beta must not be 0, got {beta!r}")
+            raise ValueError(f"Softplus: beta must not be 0, got {shown(beta)}")
         self.threshold = real("Softplus", "threshold", threshold)

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from convcore import functional as F
-from convcore.arguments import integer
+from convcore.arguments import integer, shown
 from convcore.nn._pooling import WindowPool
 from convcore.problem import Padding, Size
 
@@ -36,7 +36,7 @@ class _AvgPool(WindowPool):
         if count_include_pad is False and padding_mode != self._plain:
             raise ValueError(
                 f"{type(self).__name__}: count_include_pad=False needs padding_mode "
-                f'"zeros", in others padding is data, got {padding_mode!r}'
+                f'"zeros", in others padding is data, got {shown(padding_mode)}'
             )
         self.count_include_pad = count_include_pad
         if divisor_override is not None:

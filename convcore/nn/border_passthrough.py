@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from convcore import functional as F
-from convcore.arguments import Seed, generator
+from convcore.arguments import Seed, generator, shown
 from convcore.nn.conv import Conv1d, Conv2d, Conv3d, _Conv
 from convcore.nn.layer import Backward, Layer
 from convcore.nn.parameter import add
@@ -90,7 +90,7 @@ def _check_valid(name: str, layer: _Conv) -> None:
     if problem.stride != (1, 1, 1) or problem.padding != ((0, 0),) * 3:
         raise ValueError(
             f"{name}: layer must have stride 1 and no padding, got stride "
-            f"{layer.stride!r}, padding {layer.padding!r}"
+            f"{shown(layer.stride)}, padding {shown(layer.padding)}"
         )
 
 

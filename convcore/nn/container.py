@@ -10,7 +10,7 @@ from typing import cast, overload
 
 import numpy as np
 
-from convcore.arguments import Seed, integer
+from convcore.arguments import Seed, integer, shown
 from convcore.nn.activation import ReLU
 from convcore.nn.conv import rectified
 from convcore.nn.layer import Backward, Layer, accumulate, check_gradient
@@ -32,7 +32,7 @@ class _Container(Layer):
                     f"{title}: every child must be a layer, got {type(child).__name__}"
                 )
             if not isinstance(name, str):
-                raise TypeError(f"{title}: names must be strings, got {name!r}")
+                raise TypeError(f"{title}: names must be strings, got {shown(name)}")
         self._state()  # raises when two tensors would have one name
         if rng is not None:
             self.reset_parameters(rng)

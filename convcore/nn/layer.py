@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convcore.arguments import Seed, generator, state_of_names
+from convcore.arguments import Seed, boolean, generator, shown, state_of_names
 from convcore.nn.parameter import Parameter, commit
 from convcore.nn.serialize import MAX_BYTES, load_npz, save_npz
 from convcore.runtime.arrays import Array, checked
@@ -248,7 +248,7 @@ class Layer(ABC):
                 if state.setdefault(full, item) is not item:
                     raise ValueError(
                         f"{type(self).__name__}: names must be unique, got two tensors "
-                        f"with the name {full!r}"
+                        f"with the name {shown(full)}"
                     )
         return state
 
@@ -260,7 +260,7 @@ class Layer(ABC):
         own = self._state()
         missing = [name for name in own if name not in state]
         unexpected = [name for name in state if name not in own]
-        if strict and (missing or unexpected):
+        if boolean(function, "strict", strict) and (missing or unexpected):
             raise ValueError(
                 f"{function}: state must have the layer's names; missing "
                 f"{_listed(missing)}; unexpected {_listed(unexpected)}"
@@ -323,7 +323,7 @@ def accumulate(backward: Backward, grad_y: Array) -> None:
     run: Callable[[Array], object] = getattr(backward, "accumulate", backward)
     if not callable(run):
         raise TypeError(
-            f"accumulate: backward must be what `forward` gave, got {backward!r}"
+            f"accumulate: backward must be what `forward` gave, got {shown(backward)}"
         )
     run(grad_y)
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from convcore import functional as F
 from convcore import init
-from convcore.arguments import integer, real
+from convcore.arguments import boolean, integer, real
 from convcore.functional._checks import share
 from convcore.functional.norm import trained
 from convcore.nn.layer import Backward, Layer, changed, given
@@ -38,7 +38,9 @@ class _BatchNorm(Layer):
         self.momentum = momentum
         if momentum is not None:
             share(name, "momentum", momentum)
-        self.affine, self.track_running_stats = affine, track_running_stats
+        self.affine = boolean(name, "affine", affine)
+        track_running_stats = boolean(name, "track_running_stats", track_running_stats)
+        self.track_running_stats = track_running_stats
         ones = init.constant((self.num_features,), 1.0, dtype=dtype)
         self.weight = Parameter(ones, "weight") if affine else None
         self.bias = Parameter(np.zeros_like(ones), "bias") if affine else None

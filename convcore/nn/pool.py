@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from convcore import functional as F
-from convcore.arguments import real
+from convcore.functional._lp_pooling import check_power
 from convcore.nn._pooling import Pool, WindowPool
 from convcore.nn.layer import Backward, Layer, changed, frozen
 from convcore.problem import Padding, Size
@@ -27,12 +27,6 @@ __all__ = [
     "SumPool2d",
     "SumPool3d",
 ]
-
-
-def _check_power(layer: str, norm_type: float) -> None:
-    """Refuse a p that no norm has."""
-    if norm_type != float("inf") and real(layer, "norm_type", norm_type, 0) == 0:
-        raise ValueError(f"{layer}: norm_type must be > 0, got {norm_type!r}")
 
 
 class _SumPool(WindowPool):
@@ -116,7 +110,7 @@ class _LPPool(WindowPool):
         padding_mode: str = "zeros",
         padding_value: float = 0,
     ) -> None:
-        _check_power(type(self).__name__, norm_type)
+        check_power(type(self).__name__, norm_type)
         self.norm_type = norm_type
         window = (kernel_size, stride, padding, 1, ceil_mode)
         self._set_window(padding_mode, padding_value, *window)
@@ -189,7 +183,7 @@ class LPPool3d(_LPPool):
 
 class _GlobalLPPool(Pool):
     def __init__(self, norm_type: float) -> None:
-        _check_power(type(self).__name__, norm_type)
+        check_power(type(self).__name__, norm_type)
         self.norm_type = norm_type
 
     @property

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from convcore.arguments import integer, real
+from convcore.arguments import integer, real, shown
 from convcore.runtime.arrays import Array
 
 __all__ = ["load_npz", "save_npz"]
@@ -62,7 +62,7 @@ def save_npz(path: str | PathLike[str], arrays: Mapping[str, Array]) -> None:
     for name, array in arrays.items():
         if not isinstance(name, str):
             raise TypeError(
-                f"save_npz: arrays must have str as names, got {name!r:.60}"
+                f"save_npz: arrays must have str as names, got {shown(name):.60}"
             )
         if (
             not isinstance(array, np.ndarray)
@@ -153,7 +153,9 @@ def _path(function: str, path: Any) -> str:
         )
     name = os.fspath(path)
     if not isinstance(name, str) or "\0" in name:
-        raise ValueError(f"{function}: path must be the name of a file, got {name!r}")
+        raise ValueError(
+            f"{function}: path must be the name of a file, got {shown(name)}"
+        )
     return name
 
 
@@ -212,7 +214,7 @@ def _read(
 def _name(member: zipfile.ZipInfo) -> str:
     """Give the name of the array in a member."""
     if not member.filename.endswith(_SUFFIX):
-        raise ValueError(f"{member.filename!r} does not end with {_SUFFIX}")
+        raise ValueError(f"{shown(member.filename)} does not end with {_SUFFIX}")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{member.filename} is neither stored nor deflated")
     return member.filename.removesuffix(_SUFFIX)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convcore import init
-from convcore.arguments import Seed, boolean, generator
+from convcore.arguments import Seed, boolean, generator, shown
 from convcore.functional.call import PackedWeight
 from convcore.nn.layer import Layer, given
 from convcore.nn.parameter import Parameter
@@ -23,7 +23,7 @@ def initializer(layer: str, weight_init: init.Initializer) -> init.Initializer:
     if not callable(weight_init):
         raise TypeError(
             f"{layer}: weight_init must be a function like those of convcore.init, got "
-            f"{weight_init!r}"
+            f"{shown(weight_init)}"
         )
     return weight_init
 

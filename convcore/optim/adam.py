@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from convcore.arguments import real
+from convcore.arguments import real, shown
 from convcore.nn import Parameter
 from convcore.optim.optimizer import Optimizer
 
@@ -66,7 +66,7 @@ class Adam(Optimizer):
         weight_decay: float = 0,
     ) -> None:
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise ValueError(f"Adam: betas must be two numbers, got {betas!r}")
+            raise ValueError(f"Adam: betas must be two numbers, got {shown(betas)}")
         settings = {
             "lr": lr,
             "beta1": betas[0],

@@ -201,6 +201,11 @@ def _gradient(function: str, parameter: Parameter) -> Array | None:
     gradient, value = parameter.grad, parameter.value
     if gradient is None:
         return None
+    if not isinstance(gradient, np.ndarray):
+        raise TypeError(
+            f"{function}: gradient of {parameter.name} must be an array, got "
+            f"{type(gradient).__name__}"
+        )
     if gradient.dtype != value.dtype:
         raise TypeError(
             f"{function}: gradient of {parameter.name} must be {value.dtype}, "

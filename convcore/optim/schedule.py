@@ -37,8 +37,8 @@ class Schedule(ABC):
 
     def step(self) -> None:
         """Go on to the next epoch and set its learning rate."""
+        self.optimizer.lr = self.lr_at(self.epoch + 1)
         self.epoch += 1
-        self.optimizer.lr = self.lr_at(self.epoch)
 
     def state_dict(self) -> dict[str, Array]:
         """Copy the epoch and the learning rate of epoch 0, as 0-d arrays."""
@@ -109,7 +109,15 @@ class StepLR(Schedule):
     def lr_at(self, epoch: int) -> float:
         """Give base_lr * gamma ** (epoch // step_size)."""
         epoch = integer("StepLR.lr_at", "epoch", epoch, 0)
-        return self.base_lr * self.gamma ** (epoch // self.step_size)
+        try:
+            lr = self.base_lr * self.gamma ** (epoch // self.step_size)
+        except OverflowError:
+            lr = math.inf
+        if lr == math.inf:
+            raise ValueError(
+                f"StepLR.lr_at: epoch must leave the learning rate finite, got {epoch}"
+            )
+        return lr
 
 
 class CosineLR(Schedule):

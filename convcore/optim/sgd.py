@@ -69,11 +69,13 @@ class SGD(Optimizer):
     ) -> None:
         settings = {
             "lr": lr,
-            "momentum": momentum,
+            "momentum": real("SGD", "momentum", momentum, least=0, below=1),
             "nesterov": boolean("SGD", "nesterov", nesterov),
             "weight_decay": weight_decay,
         }
-        super().__init__(parameters, settings, ("momentum",) if momentum else ())
+        super().__init__(
+            parameters, settings, ("momentum",) if settings["momentum"] else ()
+        )
 
     @staticmethod
     def _check(function: str, settings: Mapping[str, Any]) -> dict[str, float]:

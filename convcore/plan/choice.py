@@ -21,6 +21,7 @@ from convcore.algorithms import costs
 from convcore.algorithms.base import ConvAlgorithm, Kernel, PoolAlgorithm
 from convcore.kernels import load
 from convcore.problem import ConvProblem, Direction, PoolProblem
+from convcore.problem.rules import one_of, shown
 from convcore.runtime import cpu, precision, tuned
 
 Problem = ConvProblem | PoolProblem
@@ -161,14 +162,8 @@ def questions() -> Iterator[list[Question]]:
 
 def check_algorithm(function: str, algorithm: str) -> None:
     """Refuse an algorithm that no convolution has, in the name of `function`."""
-    if algorithm == "auto":
-        return
-    names = ["auto", *(card.name for card in algorithms.CONV)]
-    if algorithm not in names:
-        raise ValueError(
-            f"{function}: algorithm must be one of {', '.join(map(repr, names))}, got "
-            f"{algorithm!r}"
-        )
+    names = ("auto", *(card.name for card in algorithms.CONV))
+    one_of(function, "algorithm", algorithm, names)
 
 
 def folded_of(problem: Problem) -> Problem:
@@ -191,7 +186,7 @@ def cards_of(problem: Problem, direction: str) -> Sequence[Any]:
     found = [(card, card.kernels.get(direction)) for card in ranked]  # type: ignore[call-overload]
     cards = [c for c, k in found if k and (not k.isas or cpu.isa() in k.isas)]
     if not cards:
-        raise ValueError(f"plan: no algorithm has the direction {direction!r}")
+        raise ValueError(f"plan: no algorithm has the direction {shown(direction)}")
     return cards
 
 
@@ -273,12 +268,12 @@ def _named(
     if not named:
         names = ", ".join(repr(c.name) for c in cards)
         raise ValueError(
-            f'plan: algorithm must be "auto" or one of {names}, got {algorithm!r}'
+            f'plan: algorithm must be "auto" or one of {names}, got {shown(algorithm)}'
         )
     verdict = named[0].accepts(folded_of(problem), direction)
     if not verdict.yes:
         raise ValueError(
-            f"plan: algorithm {algorithm!r} does not accept {problem}: {verdict.why}"
+            f"plan: algorithm {shown(algorithm)} does not accept {problem}: {verdict.why}"
         )
     return named[0]
 

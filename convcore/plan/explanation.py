@@ -9,6 +9,7 @@ from convcore.plan import choice
 from convcore.plan.choice import Problem, Question
 from convcore.plan.measurement import measure as measured_seconds
 from convcore.problem import ConvProblem, Direction, PoolProblem
+from convcore.problem.rules import shown
 
 
 def explain(
@@ -57,21 +58,21 @@ def explain(
     """
     if not isinstance(problem, ConvProblem | PoolProblem):
         raise TypeError(
-            f"explain: problem must be a ConvProblem or PoolProblem, got {problem!r}"
+            f"explain: problem must be a ConvProblem or PoolProblem, got {shown(problem)}"
         )
     for name, text in (("direction", direction), ("dtype", dtype)):
         if not isinstance(text, str):
-            raise TypeError(f"explain: {name} must be a str, got {text!r}")
+            raise TypeError(f"explain: {name} must be a str, got {shown(text)}")
     ranked = algorithms.CONV if isinstance(problem, ConvProblem) else algorithms.POOL
     directions = sorted({name for card in ranked for name in card.kernels})
     if direction not in directions:
         raise ValueError(
             f"explain: direction must be one of {', '.join(directions)}, got "
-            f"{direction!r}"
+            f"{shown(direction)}"
         )
     for name, flag in (("kept", kept), ("measure", measure)):
         if not isinstance(flag, bool):
-            raise TypeError(f"explain: {name} must be a bool, got {flag!r}")
+            raise TypeError(f"explain: {name} must be a bool, got {shown(flag)}")
     if direction == "dgrad" and isinstance(problem, ConvProblem):
         problem = problem.core  # what a border adds is a sum of its own: see Notes
     chosen = choice.select(problem, direction, dtype, kept=kept).algorithm

@@ -16,6 +16,8 @@ import math
 from numbers import Real
 from typing import Any, Literal, cast
 
+from convcore.problem.rules import one_of, shown
+
 Border = Literal["zeros", "constant", "reflect", "symmetric", "replicate", "circular"]
 
 BORDERS: tuple[Border, ...] = (
@@ -66,23 +68,22 @@ def border(
 ) -> Border:
     """Give a padding mode if it is one of `names`."""
     if not isinstance(mode, str):
-        raise TypeError(f"{function}: {argument} must be a string, got {mode!r}")
-    if mode not in names:
-        known = ", ".join(f'"{name}"' for name in names)
-        raise ValueError(f"{function}: {argument} must be one of {known}, got {mode!r}")
-    return cast(Border, mode)
+        raise TypeError(f"{function}: {argument} must be a string, got {shown(mode)}")
+    return cast(Border, one_of(function, argument, mode, names))
 
 
 def constant(function: str, argument: str, value: Any) -> float:
     """Give what a constant border is filled with as a finite float."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{function}: {argument} must be a real number, got {value!r}")
+        raise TypeError(
+            f"{function}: {argument} must be a real number, got {shown(value)}"
+        )
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"{function}: {argument} must be finite, got {value!r}")
+        raise ValueError(f"{function}: {argument} must be finite, got {shown(value)}")
     return number
 
 
@@ -96,8 +97,8 @@ def bordered(
     )
     if number and mode != "constant":
         raise ValueError(
-            f'{function}: padding_value needs padding_mode "constant", got {number!r} '
-            f"with {mode!r}"
+            f'{function}: padding_value needs padding_mode "constant", got {shown(number)} '
+            f"with {shown(mode)}"
         )
     return mode, number
 

@@ -20,6 +20,7 @@ from convcore.problem.rules import (
     named_padding,
     paddings,
     rank,
+    shown,
     sizes,
 )
 from convcore.problem.spelling import read, spell, spell_pair
@@ -110,7 +111,8 @@ class ConvProblem:
         problem = _conv(
             function, x_shape, weight_shape, strides, pads, dilations, group_count
         )
-        if padding_mode == "zeros" and type(padding_value) is int and not padding_value:
+        plain = type(padding_mode) is str and padding_mode == "zeros"
+        if plain and type(padding_value) is int and not padding_value:
             return problem  # the usual case, at once
         return _bordered(function, problem, padding_mode, padding_value)
 
@@ -159,7 +161,7 @@ class ConvProblem:
             dilations,
             group_count,
         )
-        if padding_mode == "zeros":
+        if type(padding_mode) is str and padding_mode == "zeros":
             return problem
         border(function, padding_mode, tuple(b for b in BORDERS if b != "constant"))
         return _bordered(function, problem, padding_mode, 0, "the result")
@@ -331,7 +333,7 @@ def _conv(
         raise ValueError(
             f"{function}: the kernel must fit into the padded input, got kernel "
             f"{kernel} with dilation {dilation} over x {x_shape} with padding "
-            f"{padding!r}"
+            f"{shown(padding)}"
         )
     for i, (lo, hi) in zip(x_shape[2:], pads, strict=True):
         check_addressable(function, "the padded extent of x", (lo + i + hi,))
@@ -398,7 +400,7 @@ def _transposed(
     if min(out) < 1:
         raise ValueError(
             f"{function}: the output must not be empty, got extent {out} from x "
-            f"{x_shape}, kernel {kernel}, padding {padding!r}"
+            f"{x_shape}, kernel {kernel}, padding {shown(padding)}"
         )
     # Elements that output_padding adds are reached by no window, so they come off the
     # high padding of the problem (where that is too small, the floor drops them).

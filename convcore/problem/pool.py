@@ -19,6 +19,7 @@ from convcore.problem.rules import (
     named_padding,
     paddings,
     rank,
+    shown,
     sizes,
 )
 
@@ -143,7 +144,7 @@ class PoolProblem:
             if i * size > MAX_BYTES:
                 raise ValueError(
                     f"{function}: output_size times the extent of x must be < 2**63, "
-                    f"got {output_size!r}, x {x_shape}"
+                    f"got {shown(output_size)}, x {x_shape}"
                 )
         check_addressable(function, "x", x_shape)
         check_addressable(function, "the output", (*x_shape[:2], *out))
@@ -245,7 +246,7 @@ def _window(
 
 def _check_ceil_mode(function: str, ceil_mode: bool) -> None:
     if not isinstance(ceil_mode, bool):
-        raise TypeError(f"{function}: ceil_mode must be a bool, got {ceil_mode!r}")
+        raise TypeError(f"{function}: ceil_mode must be a bool, got {shown(ceil_mode)}")
 
 
 def _checked(

@@ -14,6 +14,7 @@ Size = int | Sequence[int]
 Padding = str | int | Sequence[int | Sequence[int]]
 
 MAX_BYTES = 2**63 - 1  # what a Py_ssize_t can address
+_BEYOND = 2**1000  # can be shown, and is a float
 _ITEM_BYTES = 8  # every extent is checked for float64, so that dtype never matters
 # No window is too large for it, and a batch of 0 needs no memory: with an input of this
 # extent, only arguments that fit no input at all are refused.
@@ -21,16 +22,40 @@ ANY_EXTENT = 2**40
 _T = TypeVar("_T")
 
 
+def shown(value: Any) -> str:
+    """Give a value's text for an error: Python refuses that of very large integers."""
+    try:
+        return repr(value)
+    except ValueError:
+        return f"a {type(value).__name__} that is too long to show"
+
+
 def integer(function: str, argument: str, value: Any) -> int:
     """Give `value` as an int; a bool, a float or a string is not an index."""
-    if type(value) is int:
-        return value
-    if not isinstance(value, bool) and type(value).__name__ != "bool":
+    number: int = value
+    if type(value) is not int:
         try:
-            return operator.index(value)
+            if isinstance(value, bool):
+                raise TypeError
+            number = operator.index(value)
         except TypeError:
-            pass
-    raise TypeError(f"{function}: {argument} must be an integer, got {value!r}")
+            raise TypeError(
+                f"{function}: {argument} must be an integer, got {shown(value)}"
+            ) from None
+    if not -_BEYOND < number < _BEYOND:
+        raise ValueError(f"{function}: {argument} must be < 2**1000, got more digits")
+    return number
+
+
+def one_of(function: str, argument: str, value: Any, names: Sequence[str]) -> str:
+    """Give `value` if it is one of these strings; it may be anything, an array as well."""
+    if isinstance(value, str) and value in names:
+        return value
+    *first, last = [f'"{name}"' for name in names]
+    known = f"{', '.join(first)} or {last}"
+    if len(names) > 3:
+        known = f"one of {', '.join(first)}, {last}"
+    raise ValueError(f"{function}: {argument} must be {known}, got {shown(value)}")
 
 
 def sizes(
@@ -41,12 +66,14 @@ def sizes(
         sizes = tuple(integer(function, argument, v) for v in value)
         if len(sizes) != ndim:
             raise ValueError(
-                f"{function}: {argument} must be one integer or {ndim}, got {value!r}"
+                f"{function}: {argument} must be one integer or {ndim}, got {shown(value)}"
             )
     else:
         sizes = (integer(function, argument, value),) * ndim
     if min(sizes) < least:
-        raise ValueError(f"{function}: {argument} must be >= {least}, got {value!r}")
+        raise ValueError(
+            f"{function}: {argument} must be >= {least}, got {shown(value)}"
+        )
     return sizes
 
 
@@ -58,12 +85,12 @@ def paddings(function: str, value: Any, ndim: int) -> str | tuple[Pair, ...]:
         along_one = ', "causal"' if ndim == 1 else ""
         raise ValueError(
             f'{function}: padding must be "valid", "same", "full"{along_one} or '
-            f"integers, got {value!r}"
+            f"integers, got {shown(value)}"
         )
     if isinstance(value, (tuple, list)):
         if len(value) != ndim:
             raise ValueError(
-                f"{function}: padding must have {ndim} entries, got {value!r}"
+                f"{function}: padding must have {ndim} entries, got {shown(value)}"
             )
         entries = list(value)
     else:
@@ -73,13 +100,13 @@ def paddings(function: str, value: Any, ndim: int) -> str | tuple[Pair, ...]:
         if isinstance(entry, (tuple, list)):
             if len(entry) != 2:
                 raise ValueError(
-                    f"{function}: padding pairs must be (lo, hi), got {value!r}"
+                    f"{function}: padding pairs must be (lo, hi), got {shown(value)}"
                 )
             lo, hi = (integer(function, "padding", e) for e in entry)
         else:
             lo = hi = integer(function, "padding", entry)
         if lo < 0 or hi < 0:
-            raise ValueError(f"{function}: padding must be >= 0, got {value!r}")
+            raise ValueError(f"{function}: padding must be >= 0, got {shown(value)}")
         pairs.append((lo, hi))
     return tuple(pairs)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from convcore.problem.border import BORDERS
+from convcore.problem.rules import shown
 
 _AXES = "dhw"
 
@@ -15,18 +16,20 @@ def read(text: str) -> tuple[tuple[Any, ...], bool]:
     See `ConvProblem.parse`.
     """
     if not isinstance(text, str):
-        raise TypeError(f"ConvProblem.parse: text must be a str, got {text!r}")
+        raise TypeError(f"ConvProblem.parse: text must be a str, got {shown(text)}")
     whole, relu = text, text.endswith("relu")
     text, mode, value = _split_border(text.removesuffix("relu"))
-    field = re.compile(r"(oc|ic|n|g|[iksp][dhw]|d[dhw])(\d+(?:_\d+)?)")
+    field = re.compile(r"(oc|ic|n|g|[iksp][dhw]|d[dhw])(\d{1,300}(?:_\d{1,300})?)")
     found = field.findall(text)
     fields = dict(found)
     if "".join(k + v for k, v in found) != text or len(fields) < len(found):
-        raise ValueError(f"ConvProblem.parse: text must be a spelling, got {whole!r}")
+        raise ValueError(
+            f"ConvProblem.parse: text must be a spelling, got {shown(whole)}"
+        )
     firsts = [axis for axis in _AXES if "i" + axis in fields]
     if not firsts or not {"n", "ic", "oc"} <= fields.keys():
         raise ValueError(
-            f"ConvProblem.parse: text {text!r} lacks n, ic, oc or an extent"
+            f"ConvProblem.parse: text {shown(text)} lacks n, ic, oc or an extent"
         )
     axes = _AXES[_AXES.index(firsts[0]) :]
 
@@ -36,7 +39,7 @@ def read(text: str) -> tuple[tuple[Any, ...], bool]:
             value = fields.get(letter + axis, values[-1] if values else default)
             if value is None:
                 raise ValueError(
-                    f"ConvProblem.parse: text {text!r} lacks {letter + axis}"
+                    f"ConvProblem.parse: text {shown(text)} lacks {letter + axis}"
                 )
             values.append(value)
         return values
@@ -67,7 +70,7 @@ def _split_border(text: str) -> tuple[str, str, float]:
         return numbers, mode, float(value) if mode == "constant" else float(value or 0)
     except ValueError:
         raise ValueError(
-            f"ConvProblem.parse: text must be a spelling, got {text!r}"
+            f"ConvProblem.parse: text must be a spelling, got {shown(text)}"
         ) from None
 
 

@@ -164,6 +164,15 @@ def check_out(
             raise ValueError(f"{function}: {name} must not overlap an input")
 
 
+def overlap(vector: Array, other: Array) -> bool:
+    """Tell whether a vector shares memory with a vector, or may with another array."""
+    if vector.base is None and other.base is None:
+        return vector is other
+    if other.ndim == 1:
+        return np.shares_memory(vector, other)
+    return np.may_share_memory(vector, other)
+
+
 def batched_shape(
     function: str, argument: str, shape: tuple[int, ...], ndim: int
 ) -> tuple[tuple[int, ...], bool]:

@@ -12,16 +12,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import get_ident
 
+from convcore.problem.rules import one_of
+
 MODES = ("fast", "strict")
 
 
-def _checked(who: str, mode: str) -> str:
-    if mode not in MODES:
-        raise ValueError(f'{who}: must be "fast" or "strict", got {mode!r}')
-    return mode
-
-
-_default = _checked("CONVCORE_PRECISION", os.environ.get("CONVCORE_PRECISION", "fast"))
+_VARIABLE = "CONVCORE_PRECISION"
+_default = one_of(_VARIABLE, "precision", os.environ.get(_VARIABLE, "fast"), MODES)
 _mode: ContextVar[str] = ContextVar("convcore.precision")
 
 
@@ -77,7 +74,7 @@ def precision(mode: str) -> Iterator[None]:
     direct
     """
     _, *name = current().split(" ")  # that of `uncached` stays
-    token = _mode.set(" ".join([_checked("precision: mode", mode), *name]))
+    token = _mode.set(" ".join([one_of("precision", "mode", mode, MODES), *name]))
     try:
         yield
     finally:

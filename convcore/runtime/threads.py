@@ -11,12 +11,14 @@ threads a call has fewer: `kernels/teams.pyx`.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
 from convcore.kernels import probe, teams
+from convcore.problem.rules import integer
 
 # Below this many multiply-adds, waking a second thread costs more than it saves:
 # `python -m benchmarks.bench_threads`, 2026-11.
@@ -62,6 +64,14 @@ def _quota(cgroup: Path) -> int | None:
 
 
 _CPUS = visible_cpus()
+
+
+def _is_asked(text: str) -> bool:
+    """Tell whether OpenMP takes the value of OMP_NUM_THREADS: positive numbers."""
+    return all(re.fullmatch(r"\s*\+?0*[1-9]\d*\s*", n) for n in text.split(","))
+
+
+_ASKED = _is_asked(os.environ.get("OMP_NUM_THREADS", ""))  # as OpenMP, at the start
 
 
 def set_num_threads(n: int | None) -> None:
@@ -124,9 +134,7 @@ def num_threads(n: int) -> Iterator[None]:
 
 
 def _checked(function: str, n: object) -> int:
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise TypeError(f"{function}: n must be an integer, got {n!r}")
-    number: int = n.__index__()
+    number = integer(function, "n", n)
     most = _MOST_PER_CPU * _CPUS
     if not 1 <= number <= most:
         raise ValueError(f"{function}: n must be in 1 .. {most}, got {number}")
@@ -144,7 +152,7 @@ def get_num_threads() -> int:
     if requested is not None:
         return requested
     threads = min(probe.max_threads(), _MOST_PER_CPU * _CPUS)
-    return threads if "OMP_NUM_THREADS" in os.environ else min(threads, _CPUS)
+    return threads if _ASKED else min(threads, _CPUS)
 
 
 def team(macs: int) -> int:

@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import platform
+import stat
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -99,7 +100,10 @@ def _read() -> Results:
     """Read the file; nothing if it is not what `_write` writes."""
     path = _path()
     try:
-        if path is None or path.stat().st_size > _MOST_BYTES:
+        if path is None:
+            return {}
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
             return {}
         content = json.loads(path.read_text("utf-8"))
         if content["format"] != FORMAT:

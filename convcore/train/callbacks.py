@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from convcore.arguments import shown
 from convcore.nn import Layer
 from convcore.optim import Optimizer
 
@@ -91,7 +92,7 @@ def check_callbacks(callbacks: Sequence[Any]) -> None:
         for method in ("on_epoch_begin", "on_batch_end", "on_epoch_end"):
             if isinstance(callback, type) or not hasattr(callback, method):
                 raise TypeError(
-                    f"fit: callbacks must be train.Callback objects, got {callback!r}"
+                    f"fit: callbacks must be train.Callback objects, got {shown(callback)}"
                 )
 
 
@@ -129,7 +130,9 @@ class ProgressBar(Callback):
 def progress_bars(progress: bool | None) -> list[ProgressBar]:
     """Give the bar that was asked for, or none."""
     if progress is not None and not isinstance(progress, bool):
-        raise TypeError(f"fit: progress must be True, False or None, got {progress!r}")
+        raise TypeError(
+            f"fit: progress must be True, False or None, got {shown(progress)}"
+        )
     if progress is False:
         return []
     try:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from convcore.arguments import Seed, generator, integer
+from convcore.arguments import Seed, generator, integer, shown
 from convcore.nn import Layer, accumulate
 from convcore.nn.parameter import commit
 from convcore.optim import Optimizer, Schedule
@@ -123,7 +123,9 @@ def fit(
     rng = generator("fit", seed, "seed")
     if validation is not None:
         if not isinstance(validation, (tuple, list)) or len(validation) != 2:
-            raise TypeError(f"fit: validation must be a pair, got {validation!r:.40}")
+            raise TypeError(
+                f"fit: validation must be a pair, got {shown(validation):.40}"
+            )
         check_data("fit", *validation, prefix="validation ")
         if validation[0].dtype != x.dtype:
             raise TypeError(
@@ -135,7 +137,9 @@ def fit(
     _check_trained(model, optimizer)
     _check_helpers(optimizer, loss, metrics, schedule)
     if not isinstance(callbacks, Iterable):
-        raise TypeError(f"fit: callbacks must be a sequence, got {callbacks!r:.60}")
+        raise TypeError(
+            f"fit: callbacks must be a sequence, got {shown(callbacks):.60}"
+        )
     if validation is not None:
         loss(
             model(validation[0][:1]), validation[1][:1]
@@ -246,19 +250,19 @@ def _check_helpers(optimizer: Any, loss: Any, metrics: Any, schedule: Any) -> No
     if isinstance(loss, type) or not callable(getattr(loss, "forward", None)):
         raise TypeError(
             "fit: loss must have a method forward, as nn.CrossEntropyLoss() has, got "
-            f"{loss!r:.60}"
+            f"{shown(loss):.60}"
         )
     if metrics is not None and not (
         isinstance(metrics, Mapping) and all(map(callable, metrics.values()))
     ):
         raise TypeError(
-            f"fit: metrics must map names to functions, got {metrics!r:.60}"
+            f"fit: metrics must map names to functions, got {shown(metrics):.60}"
         )
     if schedule is None:
         return
     if not isinstance(schedule, Schedule):
         raise TypeError(
-            f"fit: schedule must be an optim.Schedule, got {schedule!r:.60}"
+            f"fit: schedule must be an optim.Schedule, got {shown(schedule):.60}"
         )
     if schedule.optimizer is not optimizer:
         raise ValueError("fit: schedule must be made for optimizer, got one of another")
@@ -277,5 +281,5 @@ def _check_trained(model: Any, optimizer: Any) -> None:
     if strange:
         raise ValueError(
             "fit: optimizer must hold parameters of model only, got "
-            f"{len(strange)} others, the first named {strange[0]!r}"
+            f"{len(strange)} others, the first named {shown(strange[0])}"
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convcore.arguments import shown
 from convcore.viz.tiles import check_labels
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def loss_curve(
             or not all(isinstance(value, Real) for value in values)
         ):
             raise TypeError(
-                f"loss_curve: {name} must be a sequence of numbers, got {values!r:.60}"
+                f"loss_curve: {name} must be a sequence of numbers, got {shown(values):.60}"
             )
     if not len(loss):
         raise ValueError("loss_curve: loss must hold at least one epoch, got none")

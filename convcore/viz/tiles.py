@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from convcore.arguments import integer
+from convcore.arguments import integer, shown
 from convcore.runtime.arrays import Array
 
 MOST_GAP = 1 << 20  # elements: wider than any picture
@@ -63,16 +63,18 @@ def check_labels(
 ) -> None:
     """Raise unless a title is a text, captions are texts, and `ax` can be drawn into."""
     if title is not None and not isinstance(title, str):
-        raise TypeError(f"{function}: title must be a str, got {title!r:.60}")
+        raise TypeError(f"{function}: title must be a str, got {shown(title):.60}")
     if captions is not None and (
         not isinstance(captions, (list, tuple))
         or not all(isinstance(caption, str) for caption in captions)
     ):
         raise TypeError(
-            f"{function}: captions must be a list of str, got {captions!r:.60}"
+            f"{function}: captions must be a list of str, got {shown(captions):.60}"
         )
     if ax is not None and not hasattr(ax, "add_patch"):
-        raise TypeError(f"{function}: ax must be a matplotlib Axes, got {ax!r:.60}")
+        raise TypeError(
+            f"{function}: ax must be a matplotlib Axes, got {shown(ax):.60}"
+        )
 
 
 def checked_images(function: str, argument: str, images: Any, ndim: int) -> Array:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from convcore.arguments import shown
 from convcore.viz.tiles import check_labels
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def number_triangle(
     ):
         raise TypeError(
             "number_triangle: rows must be sequences of integers of at least 0, got "
-            f"{rows!r:.60}"
+            f"{shown(rows):.60}"
         )
     if not rows or not all(rows):
         raise ValueError(
