@@ -118,6 +118,8 @@ def uniform(
 ) -> np.ndarray[Any, Any]:
     """Draw numbers u with 0 <= u < 1: kernels rely on it, and a subclass draws anything."""
     u = rng.random(shape, dtype=dtype)
+    if type(rng) is np.random.Generator:
+        return u
     fits = type(u) is np.ndarray and u.shape == shape and u.dtype == dtype
     if not fits or (u.size and not (u.min() >= 0 and u.max() < 1)):
         raise ValueError(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from convcore import plan
-from convcore.arguments import real, shown
+from convcore.arguments import boolean, one_of, real
 from convcore.functional import _convolution
 from convcore.plan import Question
 from convcore.problem import ConvProblem, Direction
@@ -120,13 +120,11 @@ def _choose_again() -> None:
 
 def _asked(target: Any, x: Any, dtype: str, train: bool) -> Iterable[Question]:
     """List what is to be measured, each once."""
+    boolean("autotune", "train", train)
     if isinstance(target, ConvProblem):
         if x is not None:
             raise TypeError("autotune: x must be None for a problem")
-        if dtype not in ("float32", "float64"):
-            raise ValueError(
-                f'autotune: dtype must be "float32" or "float64", got {shown(dtype)}'
-            )
+        one_of("autotune", "dtype", dtype, ("float32", "float64"))
         ways = _DIRECTIONS if train else _DIRECTIONS[:1]
         with plan.questions() as asked:
             for way in ways:

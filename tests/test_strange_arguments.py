@@ -252,11 +252,17 @@ def test_a_gradient_is_an_array() -> None:
         optim.SGD([parameter], lr=1.0).step()
 
 
+def test_a_gradient_beyond_all_floats() -> None:
+    with pytest.raises(ValueError, match="^mse_loss_backward: grad_output must be a"):
+        F.mse_loss_backward(X, X, grad_output=HUGE)
+
+
 FLAGS: dict[str, Callable[[Any], Any]] = {
     "ReLU.load_state_dict: strict": lambda v: nn.ReLU().load_state_dict({}, v),
     "BatchNorm2d: track_running_stats": lambda v: nn.BatchNorm2d(
         2, track_running_stats=v
     ),
+    "autotune: train": lambda v: convcore.autotune(nn.ReLU(), X, train=v),
     "BatchNorm2d: affine": lambda v: nn.BatchNorm2d(2, affine=v),
     "he_uniform: transposed": lambda v: init.he_uniform((3, 3, 3), transposed=v, rng=0),
     "AvgPool1d: ceil_mode": lambda v: nn.AvgPool1d(2, ceil_mode=v),

@@ -133,7 +133,12 @@ def gradient_of_loss(
             raise TypeError(
                 f"{function}: grad_output must be a number, got {shown(grad_output)}"
             )
-        return np.array(grad_output, np.float64)
+        try:
+            return np.array(grad_output, np.float64)
+        except OverflowError:
+            raise ValueError(
+                f"{function}: grad_output must be a float64, got {shown(grad_output)}"
+            ) from None
     gradient = ready(function, "grad_output", grad_output, x.dtype)
     if gradient.shape != shape:
         raise ValueError(

@@ -307,7 +307,9 @@ def running_pair(
                     f"updates it"
                 )
             for other in others:
-                if isinstance(other, np.ndarray) and overlap(values, other):
+                if other is None or not isinstance(other, np.ndarray):
+                    continue
+                if overlap(values, other):
                     raise ValueError(
                         f"{function}: {argument} must not overlap an input or the "
                         f"other statistic, training updates it"
