@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convcore.arguments import integer
+from convcore.arguments import integer, shown
 from convcore.runtime.arrays import Array
 from convcore.viz.tiles import check_labels, checked_images, tile
 
@@ -118,7 +118,8 @@ def activation_grid(
         for step in steps
     ):
         raise TypeError(
-            f"{function}: steps must be a sequence of (name, array), got {steps!r:.60}"
+            f"{function}: steps must be a sequence of (name, array), "
+            f"got {shown(steps):.60}"
         )
     if not steps:
         raise ValueError(f"{function}: steps must hold at least one, got none")
@@ -137,9 +138,9 @@ def activation_grid(
             _draw_bars(ax, array)
         else:
             _draw_channels(ax, array[:most], most)
-        shown = f", first {most}" if array.ndim == 3 and len(array) > most else ""
+        some = f", first {most}" if array.ndim == 3 and len(array) > most else ""
         extents = " × ".join(map(str, array.shape))
-        ax.set_title(f"{name}  {extents}{shown}", loc="left", fontsize=9)
+        ax.set_title(f"{name}  {extents}{some}", loc="left", fontsize=9)
     legend = "white 0, red positive, blue negative; each row on its own scale"
     if any(array.ndim == 1 for array in arrays):
         legend += "; black edge: the largest"
