@@ -19,13 +19,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from convcore.kernels import memory
+from convcore.runtime import cgroup
 
 # Bytes; below, NumPy's own memory is faster, by 0.5 us. Above, the system may get it back
 # at each end, when it lies at the end of the heap, and must clear it again: steps of LeNet,
@@ -100,17 +100,12 @@ def _size_of_block(size: int) -> int:
     return -(-size // step) * step
 
 
-def _memory_of_machine(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+def _memory_of_machine() -> int:
     """Give the bytes that this process may use: the machine's, or the container's."""
-    sizes = []
-    with suppress(
-        OSError, ValueError, AttributeError
-    ):  # other systems, or no such file
+    sizes = [cgroup.memory() or _MOST]
+    with suppress(OSError, ValueError, AttributeError):  # other systems
         sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):  # "max" is no number
-            sizes.append(int((cgroup / name).read_text()))
-    return min((size for size in sizes if size > 0), default=_MOST)
+    return min(size for size in sizes if size > 0)
 
 
 def _checked_limit(given: str | None) -> int:

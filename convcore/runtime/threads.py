@@ -13,12 +13,12 @@ threads a call has fewer: `kernels/teams.pyx`.
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 
 from convcore.kernels import probe, teams
 from convcore.problem.rules import integer
+from convcore.runtime import cgroup
 
 # Below this many multiply-adds, waking a second thread costs more than it saves:
 # `python -m benchmarks.bench_threads`, 2026-11.
@@ -39,28 +39,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def visible_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+def visible_cpus() -> int:
     """Count the processors that this process may use: affinity and cgroup quota."""
     # Not os.sched_getaffinity: with OMP_PROC_BIND, OpenMP ties this thread to one
     # processor and knows the others as well.
     cpus = probe.processors()
-    quota = _quota(cgroup)
-    return cpus if quota is None else max(1, min(cpus, quota))
-
-
-def _quota(cgroup: Path) -> int | None:
-    """Read the cgroup's limit in processors, rounded up; version 2, then version 1."""
-    for limit_file, period_file in (
-        ("cpu.max", None),
-        ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"),
-    ):
-        with suppress(OSError, ValueError, ZeroDivisionError):  # "max" is no number
-            given = (cgroup / limit_file).read_text().split()
-            if period_file is not None:
-                given += (cgroup / period_file).read_text().split()
-            limit, period = map(int, given)
-            return -(-limit // period) if limit > 0 else None
-    return None
+    granted = cgroup.processors()
+    return cpus if granted is None else max(1, min(cpus, granted))
 
 
 _CPUS = visible_cpus()
