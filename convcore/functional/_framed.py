@@ -27,6 +27,7 @@ from convcore.functional._pooling import (
 from convcore.functional.call import run
 from convcore.problem import PoolProblem
 from convcore.problem.border import BORDERS, bordered, check_reflect
+from convcore.runtime import buffers
 from convcore.runtime.arrays import (
     NAMES,
     Array,
@@ -37,6 +38,8 @@ from convcore.runtime.arrays import (
     room,
 )
 
+_INT64 = np.dtype(np.int64)
+_NOWHERE = -(2**60)  # so far below 0 that no index comes back from there
 PART_BYTES = 1 << 20  # of channels with their borders at a time, if one has no more
 
 
@@ -181,7 +184,7 @@ def maximum(
     dtype = checked(function, "x", x)
     how = framed(function, ndim, x.shape, window, *around, IGNORED)
     y = room(function, out, how.result, dtype, x)
-    found = np.empty(how.result, np.int64) if labelled else None
+    found = buffers.empty(how.result, _INT64) if labelled else None
     direction = "max_fprop" if labelled else "max_values"
     for part, box in padded(how, flat(x, dtype)):
         labels = None if found is None else some_of(found, how, part)
@@ -233,15 +236,19 @@ def indices_of(
 ) -> Array:
     """Give the flat indices into x of what `maximum` found."""
     how = framed(function, ndim, shape, window, *around, IGNORED)
-    rest, step = found, 1
-    flat_index, beyond = np.zeros_like(found), np.zeros(found.shape, bool)
+    rest, place, share, flat_index = (
+        buffers.empty(found.shape, _INT64) for _ in range(4)
+    )
+    np.copyto(rest, found)
+    flat_index.fill(0)
+    step = 1
     for axis in (2, 1, 0):
-        rest, place = np.divmod(rest, how.box.extent[axis])
-        at = sources(how.box, axis)[place]
-        flat_index += at * step
-        beyond |= at < 0
+        np.divmod(rest, how.box.extent[axis], out=(rest, place))
+        at = sources(how.box, axis)
+        np.take(np.where(at < 0, _NOWHERE, at * step), place, out=share, mode="clip")
+        flat_index += share
         step *= how.box.inside[axis]
-    flat_index[beyond] = BEYOND
+    np.maximum(flat_index, BEYOND, out=flat_index)
     return flat_index
 
 

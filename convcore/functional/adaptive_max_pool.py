@@ -10,6 +10,7 @@ from convcore.functional import _max_pooling
 from convcore.functional._choices import scatter
 from convcore.functional.adaptive_pool import OutputSize
 from convcore.functional.call import apply
+from convcore.runtime import buffers
 from convcore.runtime.arrays import Array, batched_shape, checked, flat, room
 
 __all__ = [
@@ -377,7 +378,7 @@ def _global(
         )
     shape = (*x.shape[: x.ndim - ndim], *(1,) * ndim)
     y = room(function, out, shape, dtype, x)
-    indices = np.empty(shape, _INT64) if return_indices else None
+    indices = buffers.empty(shape, _INT64) if return_indices else None
     sizes = (y.size, prod(whole[2:]), 1)
     apply("pool_select", "maxima", sizes, flat(x, dtype), y, indices, work=x.size)
     return y if indices is None else (y, indices)

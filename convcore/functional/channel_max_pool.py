@@ -13,6 +13,7 @@ from convcore.functional._pooling import (
     input_shape_of,
     job,
 )
+from convcore.runtime import buffers
 from convcore.runtime.arrays import Array, checked, flat, room
 
 __all__ = ["channel_max_pool", "channel_max_pool_backward"]
@@ -87,7 +88,10 @@ def channel_max_pool(
     view = y.reshape(image[0], 1, rows, image[3])
     source = flat(x, dtype).reshape(image)
     _, found = _max_pooling.max_pool(name, 2, source, window, labels, view)
-    return y if found is None else (y, found.reshape(shape) // image[3])
+    if found is None:
+        return y
+    np.floor_divide(found, image[3], out=found)
+    return y, found.reshape(shape)
 
 
 def channel_max_pool_backward(
@@ -140,14 +144,16 @@ def channel_max_pool_backward(
     pooled = job(name, 2, "max_dgrad", (image, dtype), window).result
     check_gradient(name, grad_output, (shape[0], pooled[2], *shape[2:]))
     indices = index_array(name, indices, grad_output)
-    wild = (indices < 0) | (indices >= image[2])
-    if wild.any():
+    if indices.size and not 0 <= indices.min() <= indices.max() < image[2]:
+        wild = (indices < 0) | (indices >= image[2])
         where = tuple(map(int, np.argwhere(wild)[0]))
         raise ValueError(
             f"{name}: indices must be channels, 0 .. {image[2] - 1}, got "
             f"{indices[where]} at {where}"
         )
-    places = indices.reshape(pooled) * image[3] + np.arange(image[3])
+    places = buffers.empty(pooled, _INT64)
+    np.multiply(indices.reshape(pooled), image[3], out=places)
+    places += np.arange(image[3])
     gradient = (flat(grad_output, dtype).reshape(pooled), places, image)
     grad_x = room(name, out, shape, dtype, grad_output, indices)
     _max_pooling.max_pool_backward(name, 2, gradient, window, grad_x.reshape(image))

@@ -20,8 +20,8 @@ from convcore.functional._checks import share
 from convcore.functional._elementwise import bits, check_place
 from convcore.functional.call import apply, single
 from convcore.problem.rules import check_addressable
-from convcore.runtime import cpu
-from convcore.runtime.arrays import Array, checked, like, ready, room
+from convcore.runtime import buffers, cpu
+from convcore.runtime.arrays import Array, checked, contiguous, like, ready, room
 from convcore.runtime.threads import team
 
 __all__ = [
@@ -89,7 +89,7 @@ def dropout(
     probability = share("dropout", "p", p)
     source = generator("dropout", rng)
     checked("dropout", "x", x)
-    mask = np.empty(x.shape, np.bool_)
+    mask = buffers.empty(x.shape, _BOOL)
     y = _dropped("dropout", x, _drawn("dropout", source), probability, mask, out)
     return y, mask
 
@@ -142,7 +142,7 @@ def dropout_backward(
     else:
         check_place(name, out, source.shape, source.dtype, (grad_output,))
     if not (usual and mask.flags.c_contiguous):
-        mask = np.require(np.asarray(mask), None, "C")
+        mask = contiguous(mask, _BOOL)
     # Not `apply`, as for activations.
     kernel, sizes = _masked(source.size, probability, cpu.isa())
     kernel(sizes, source, mask, out, team(source.size // 4))

@@ -1,6 +1,6 @@
 """Partial convolution: only what is real counts, and sums are scaled up to all taps."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -14,11 +14,13 @@ from convcore.functional._convolution import Grads
 from convcore.functional._outs import Outs, places
 from convcore.functional.call import run
 from convcore.problem import ConvProblem, Padding, Size
+from convcore.runtime import buffers
 from convcore.runtime.arrays import (
     Array,
     batched_shape,
     check_out,
     checked,
+    contiguous,
     empty,
     flat,
 )
@@ -31,6 +33,8 @@ __all__ = [
     "partial_conv3d",
     "partial_conv3d_backward",
 ]
+
+_FLOAT64, _BOOL = np.dtype(np.float64), np.dtype(np.bool_)
 
 Result = Any  # y; with a mask, y and the new mask
 
@@ -340,7 +344,8 @@ def _forward(
     apply_scale(y.reshape(problem.y_shape), scale, bias)
     if mask is None or real is None:
         return y
-    new = np.asarray(scale.ratio > 0, mask.dtype.newbyteorder("="))
+    new = _told(np.greater, scale.ratio, 0)
+    new = contiguous(new, mask.dtype.newbyteorder("="))
     return y, new.reshape(new.shape[len(problem.y_shape) - y.ndim :])
 
 
@@ -378,14 +383,16 @@ def _backward(
     if grad_bias is not None:  # of what the bias was added to
         summed = grad_output
         if scale.holes:
-            summed = scaled.copy()
-            np.copyto(summed, 0, where=scale.ratio == 0)
+            summed = empty(scaled.shape, dtype)
+            np.copyto(summed, scaled)
+            np.copyto(summed, 0, where=_told(np.equal, scale.ratio, 0))
         run(job("bgrad").plan, flat(summed, dtype), grad_bias)
     apply_scale(scaled, scale, None)
     sums = (scaled, seen, weight)
     _convolution.write_gradients(job, sums, flip, False, (grad_x, grad_weight))
     if grad_x is not None and real is not None:
-        np.copyto(grad_x.reshape(problem.x_shape), 0, where=~real)
+        unseen = np.logical_not(real, out=real)
+        np.copyto(grad_x.reshape(problem.x_shape), 0, where=unseen)
     return grad_x, grad_weight, grad_bias
 
 
@@ -405,10 +412,11 @@ def scale_of(
     if real is None:
         return border_scale(problem, dtype)
     counts, most = _counted(problem, real)
-    ratio = np.zeros(counts.shape)
-    np.divide(float(most), counts, out=ratio, where=counts > 0)
-    holes = bool((counts == 0).any())
-    return Scale(ratio.astype(dtype), ((0, 0),) * problem.ndim, holes)
+    holes = bool(counts.min(initial=1) == 0)
+    with np.errstate(divide="ignore"):
+        ratio = np.divide(float(most), counts, out=counts)
+    np.copyto(ratio, 0, where=_told(np.isinf, ratio))
+    return Scale(contiguous(ratio, dtype), ((0, 0),) * problem.ndim, holes)
 
 
 @np.errstate(all="ignore")
@@ -423,7 +431,7 @@ def apply_scale(y: Array, scale: Scale, bias: Array | None) -> None:
     if bias is not None:
         y += bias.reshape(-1, *(1,) * (y.ndim - 2))
     if scale.holes:
-        np.copyto(y, 0, where=scale.ratio == 0)
+        np.copyto(y, 0, where=_told(np.equal, scale.ratio, 0))
 
 
 def _counted(problem: ConvProblem, real: Array) -> tuple[Array, int]:
@@ -446,11 +454,14 @@ def _counted(problem: ConvProblem, real: Array) -> tuple[Array, int]:
         "auto",
     )
     ones = np.ones((groups, channels, *kernel))
-    operands = (real.astype(np.float64), ones, None, None)
+    operands = (contiguous(real, _FLOAT64), ones, None, None)
     name = f"conv{problem.ndim}d"
     counts = _convolution.forward(name, problem.ndim, operands, how, False)
     if per_channel:
-        counts = np.repeat(counts, problem.oc // groups, axis=1)
+        n, _, *extents = counts.shape
+        each = empty((n, groups, problem.oc // groups, *extents), _FLOAT64)
+        np.copyto(each, counts[:, :, None])
+        counts = each.reshape(n, problem.oc, *extents)
     return counts, channels * problem.taps
 
 
@@ -483,12 +494,19 @@ def _real(function: str, mask: Any, x: Array, problem: ConvProblem) -> Array:
             f"{function}: mask must have the shape of x {x.shape}, or 1 for its batch or "
             f"its channels, got {mask.shape}"
         )
-    return np.asarray(mask != 0).reshape(
-        (1,) * (problem.ndim + 2 - mask.ndim) + mask.shape
-    )
+    real = _told(np.not_equal, mask, 0)
+    return real.reshape((1,) * (problem.ndim + 2 - mask.ndim) + mask.shape)
+
+
+def _told(test: Callable[..., Array], array: Array, *others: float) -> Array:
+    """Tell of each element whether it passes a test."""
+    return test(array, *others, out=buffers.empty(array.shape, _BOOL))
 
 
 def _hidden(x: Array, real: Array) -> Array:
     """Copy x, with 0 where it is not real."""
-    zero = np.zeros((), x.dtype.newbyteorder("="))
-    return np.where(real, x, zero).reshape(x.shape)
+    seen = empty(x.shape, x.dtype.newbyteorder("="))
+    seen.fill(0)
+    rest = seen.reshape((1,) * (real.ndim - x.ndim) + x.shape)
+    np.copyto(rest, x, where=real)
+    return seen

@@ -12,7 +12,8 @@ from convcore.functional._pooling import average, divisor_buffer
 from convcore.functional.call import apply, run
 from convcore.problem import Padding, PoolProblem, Size
 from convcore.problem.border import BORDERS, border
-from convcore.runtime.arrays import Array, batched_shape, checked, flat, room
+from convcore.runtime import buffers
+from convcore.runtime.arrays import Array, batched_shape, checked, empty, flat, room
 
 __all__ = [
     "stochastic_pool1d",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 _SUM = (True, 1)  # divided by 1
+_INT64, _BOOL = np.dtype(np.int64), np.dtype(np.bool_)
 
 
 def stochastic_pool1d(
@@ -352,8 +354,9 @@ def _stochastic(
     problem = PoolProblem.pool(function, whole, *window)
     shape = problem.y_shape[1:] if single else problem.y_shape
     y = room(function, out, shape, dtype, x)
-    found = np.empty(shape, np.int64)
-    _draw(problem, flat(x, dtype), uniform(function, draw, shape, dtype), y, found)
+    found = buffers.empty(shape, _INT64)
+    draws = uniform(function, draw, empty(shape, dtype))
+    _draw(problem, flat(x, dtype), draws, y, found)
     return y, found
 
 
@@ -369,8 +372,8 @@ def _framed_stochastic(
     """Draw from what lies around x, too."""
     how = _framed.framed(function, ndim, x.shape, window, *around, _framed.IGNORED)
     y = room(function, out, how.result, x.dtype.newbyteorder("="), x)
-    found = np.empty(how.result, np.int64)
-    draws = uniform(function, draw, how.result, y.dtype)
+    found = buffers.empty(how.result, _INT64)
+    draws = uniform(function, draw, empty(how.result, y.dtype))
     for part, box in _framed.padded(how, flat(x, y.dtype)):
         some = (_framed.some_of(array, how, part) for array in (draws, y, found))
         _draw(part.problem, box, *some)
@@ -395,23 +398,25 @@ def _mean(
     dtype = checked(function, "x", x)
     with np.errstate(all="ignore"):
         if _framed.is_plain(around, _framed.IGNORED):
-            rectified = np.maximum(x, 0)
+            rectified = np.maximum(x, 0, out=empty(x.shape, dtype))
             sums = average(function, ndim, rectified, _SUM, window)
             y = room(function, out, sums.shape, dtype, x)
-            average(function, ndim, np.square(rectified), _SUM, window, out=y)
+            np.square(rectified, out=rectified)
+            average(function, ndim, rectified, _SUM, window, out=y)
         else:
             how = _framed.framed(
                 function, ndim, x.shape, window, *around, _framed.IGNORED
             )
             y = room(function, out, how.result, dtype, x)
-            sums, divisor = np.empty_like(y), divisor_buffer(function, *_SUM)
+            sums, divisor = empty(y.shape, dtype), divisor_buffer(function, *_SUM)
             for part, box in _framed.padded(how, flat(x, dtype)):
                 plan = _framed.plan_of(part, "average_fprop", dtype)
                 np.maximum(box, 0, out=box)
                 run(plan, divisor, box, _framed.some_of(sums, how, part))
                 np.square(box, out=box)
                 run(plan, divisor, box, _framed.some_of(y, how, part))
-        return np.divide(y, sums, out=y, where=sums != 0)
+        some = np.not_equal(sums, 0, out=buffers.empty(y.shape, _BOOL))
+        return np.divide(y, sums, out=y, where=some)
 
 
 def _backward(
