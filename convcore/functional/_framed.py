@@ -18,6 +18,7 @@ from convcore.arguments import exact
 from convcore.functional import _pooling
 from convcore.functional._boxes import Box, box_of, fill, fold, sources
 from convcore.functional._choices import BEYOND
+from convcore.functional._outs import Pair
 from convcore.functional._pooling import (
     Shape,
     check_gradient,
@@ -178,7 +179,7 @@ def maximum(
     window: tuple[Any, ...],
     around: tuple[str, float],
     labelled: bool = False,
-    out: Array | None = None,
+    out: Pair | None = None,
 ) -> tuple[Array, Array | None]:
     """Compute maxima, and flat indices into x and what lies around it if `labelled`."""
     dtype = checked(function, "x", x)
@@ -233,23 +234,21 @@ def indices_of(
     shape: Shape,
     window: tuple[Any, ...],
     around: tuple[str, float],
-) -> Array:
-    """Give the flat indices into x of what `maximum` found."""
+    to: Array,
+) -> None:
+    """Write the flat indices into x of what `maximum` found."""
     how = framed(function, ndim, shape, window, *around, IGNORED)
-    rest, place, share, flat_index = (
-        buffers.empty(found.shape, _INT64) for _ in range(4)
-    )
+    rest, place, share = (buffers.empty(found.shape, _INT64) for _ in range(3))
     np.copyto(rest, found)
-    flat_index.fill(0)
+    to.fill(0)
     step = 1
     for axis in (2, 1, 0):
         np.divmod(rest, how.box.extent[axis], out=(rest, place))
         at = sources(how.box, axis)
         np.take(np.where(at < 0, _NOWHERE, at * step), place, out=share, mode="clip")
-        flat_index += share
+        to += share
         step *= how.box.inside[axis]
-    np.maximum(flat_index, BEYOND, out=flat_index)
-    return flat_index
+    np.maximum(to, BEYOND, out=to)
 
 
 def _divisor(function: str, divisor: tuple[bool, int | None]) -> Array:

@@ -6,6 +6,7 @@ import numpy as np
 
 from convcore.arguments import boolean, integer
 from convcore.functional import _max_pooling
+from convcore.functional._outs import pair
 from convcore.functional._pooling import (
     check_gradient,
     image_of,
@@ -42,8 +43,9 @@ def channel_max_pool(
         Channels between neighbouring groups; by default `kernel_size`.
     return_indices : bool
         Whether to tell which channels won.
-    out : ndarray, optional
-        Array for y: contiguous, of its shape and dtype, that overlaps no input.
+    out : ndarray, or tuple of two (ndarray or None), optional
+        Array for y, or a tuple for y and the indices: contiguous, of their shapes and
+        dtypes, that overlap no input. None is for new memory.
 
     Returns
     -------
@@ -83,15 +85,17 @@ def channel_max_pool(
     window = window_of(name, kernel_size, stride)
     rows = job(name, 2, "max_values", (image, dtype), window).result[2]
     shape = (x.shape[0], rows, *x.shape[2:])
-    y = room(name, out, shape, dtype, x)
-    labels = _INT64 if return_indices else None
-    view = y.reshape(image[0], 1, rows, image[3])
+    pooled = (image[0], 1, rows, image[3])
     source = flat(x, dtype).reshape(image)
-    _, found = _max_pooling.max_pool(name, 2, source, window, labels, view)
-    if found is None:
+    if not return_indices:
+        y = room(name, out, shape, dtype, x)
+        _max_pooling.max_pool(name, 2, source, window, None, y.reshape(pooled))
         return y
+    y, found = pair(name, out, shape, (dtype, _INT64), x)
+    views = y.reshape(pooled), found.reshape(pooled)
+    _max_pooling.max_pool(name, 2, source, window, _INT64, views)
     np.floor_divide(found, image[3], out=found)
-    return y, found.reshape(shape)
+    return y, found
 
 
 def channel_max_pool_backward(

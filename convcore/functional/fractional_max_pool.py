@@ -7,6 +7,7 @@ import numpy as np
 
 from convcore.arguments import Seed, boolean, generator, real, shown, uniform
 from convcore.functional._choices import scatter
+from convcore.functional._outs import Pair, pair
 from convcore.functional.call import apply
 from convcore.problem import PoolProblem, Size
 from convcore.runtime import buffers
@@ -82,8 +83,9 @@ def fractional_max_pool2d(
         Whether to tell where the maxima were.
     rng : numpy.random.Generator or int
         Generator to draw from, or a seed for a new one.
-    out : ndarray, optional
-        Array for y: contiguous, of its shape and dtype, that overlaps no input.
+    out : ndarray, or tuple of two (ndarray or None), optional
+        Array for y, or a tuple for y and the indices: contiguous, of their shapes and
+        dtypes, that overlap no input. None is for new memory.
 
     Returns
     -------
@@ -300,7 +302,7 @@ def _fractional(
     sizes: tuple[Any, Any, Any],
     rng: Seed,
     return_indices: bool,
-    out: Array | None,
+    out: Pair | None,
 ) -> Any:
     """Do `fractional_max_pool` in any rank."""
     boolean(function, "return_indices", return_indices)
@@ -311,8 +313,10 @@ def _fractional(
     planes = whole[0] * whole[1]
     samples = uniform(function, draw, empty((planes, ndim), _FLOAT64))
     starts = starts_of(whole[2:], kernel, outputs, samples)
-    y = room(function, out, (*x.shape[:-ndim], *outputs), dtype, x)
-    found = buffers.empty(y.shape, _INT64)
+    shape = (*x.shape[:-ndim], *outputs)
+    if not return_indices:
+        out = room(function, out, shape, dtype, x)
+    y, found = pair(function, out, shape, (dtype, _INT64), x)
     ones = (1, 1, 1, 1, 0, 0, 1) * (3 - ndim)
     geometry = (planes, *ones)
     for e, o, k in zip(whole[2:], outputs, kernel, strict=True):

@@ -11,7 +11,7 @@ from convcore.functional import _convolution
 from convcore.functional._border import Scale, around, border_scale
 from convcore.functional._checks import GRADIENTS, needed
 from convcore.functional._convolution import Grads
-from convcore.functional._outs import Outs, places
+from convcore.functional._outs import Outs, Pair, check, places
 from convcore.functional.call import run
 from convcore.problem import ConvProblem, Padding, Size
 from convcore.runtime import buffers
@@ -50,7 +50,7 @@ def partial_conv1d(
     *,
     mask: Array | None = None,
     flip: bool = False,
-    out: Array | None = None,
+    out: Pair | None = None,
     algorithm: str = "auto",
 ) -> Result:
     """Convolve what is real along one axis: see `partial_conv2d`.
@@ -75,7 +75,7 @@ def partial_conv2d(
     *,
     mask: Array | None = None,
     flip: bool = False,
-    out: Array | None = None,
+    out: Pair | None = None,
     algorithm: str = "auto",
 ) -> Result:
     """Convolve what is real along two axes, and scale each sum up to all taps.
@@ -87,12 +87,15 @@ def partial_conv2d(
 
     Parameters
     ----------
-    x, weight, bias, stride, padding, dilation, groups, flip, out, algorithm
+    x, weight, bias, stride, padding, dilation, groups, flip, algorithm
         As for `conv2d`.
     mask : (N or 1, C_in or 1, H, W), bool or dtype of x, optional
         What is real: everything but 0; without N when x comes without it. Without a mask
         all of x is, and only padding is not. With a mask for each channel, the taps of
         all channels of a group are counted together.
+    out : ndarray, or tuple of two (ndarray or None), optional
+        Array for y or, with a mask, a tuple for y and the new mask: contiguous, of their
+        shapes and dtypes, that overlap no input. None is for new memory.
 
     Returns
     -------
@@ -147,7 +150,7 @@ def partial_conv3d(
     *,
     mask: Array | None = None,
     flip: bool = False,
-    out: Array | None = None,
+    out: Pair | None = None,
     algorithm: str = "auto",
 ) -> Result:
     """Convolve what is real along three axes: see `partial_conv2d`.
@@ -323,7 +326,7 @@ def check_border(
 def _forward(
     function: str,
     ndim: int,
-    operands: tuple[Array, Array, Array | None, Array | None],
+    operands: tuple[Array, Array, Array | None, Any],
     how: tuple[Any, ...],
     flip: bool,
     mask: Array | None,
@@ -335,18 +338,29 @@ def _forward(
     real = None if mask is None else _real(function, mask, x, problem)
     if bias is not None:
         bias = _convolution._checked_bias(function, bias, problem.oc, dtype)
+    new = None
     if out is not None:
-        shape = problem.y_shape[problem.ndim + 2 - x.ndim :]
-        check_out(function, out, shape, dtype, (x, weight, bias, mask))
+        lead = problem.ndim + 2 - x.ndim
+        shape, inputs = problem.y_shape[lead:], (x, weight, bias, mask)
+        if mask is not None and real is not None and type(out) is tuple:
+            batch, channels = len(real), problem.oc if real.shape[1] > 1 else 1
+            shapes = shape, (batch, channels, *problem.y_shape[2:])[lead:]
+            check(function, out, shapes, (dtype, mask.dtype.newbyteorder("=")), inputs)
+            out, new = out
+        else:
+            check_out(function, out, shape, dtype, inputs)
     seen = x if real is None else _hidden(x, real)
     y = _convolution.forward(function, ndim, (seen, weight, None, out), how, flip)
     scale = scale_of(problem, dtype, real)
     apply_scale(y.reshape(problem.y_shape), scale, bias)
     if mask is None or real is None:
         return y
-    new = _told(np.greater, scale.ratio, 0)
-    new = contiguous(new, mask.dtype.newbyteorder("="))
-    return y, new.reshape(new.shape[len(problem.y_shape) - y.ndim :])
+    seeing = _told(np.greater, scale.ratio, 0)
+    seeing = seeing.reshape(seeing.shape[len(problem.y_shape) - y.ndim :])
+    if new is None:
+        return y, contiguous(seeing, mask.dtype.newbyteorder("="))
+    np.copyto(new, seeing)
+    return y, new
 
 
 def _backward(

@@ -8,6 +8,7 @@ import numpy as np
 from convcore.arguments import Seed, generator, uniform
 from convcore.functional import _framed
 from convcore.functional._choices import scatter
+from convcore.functional._outs import Pair, pair
 from convcore.functional._pooling import average, divisor_buffer
 from convcore.functional.call import apply, run
 from convcore.problem import Padding, PoolProblem, Size
@@ -41,7 +42,7 @@ def stochastic_pool1d(
     padding_mode: str = "ignore",
     padding_value: float = 0,
     rng: Seed,
-    out: Array | None = None,
+    out: Pair | None = None,
 ) -> tuple[Array, Array]:
     """Draw an element of each window; as `stochastic_pool2d`.
 
@@ -69,7 +70,7 @@ def stochastic_pool2d(
     padding_mode: str = "ignore",
     padding_value: float = 0,
     rng: Seed,
-    out: Array | None = None,
+    out: Pair | None = None,
 ) -> tuple[Array, Array]:
     """Draw an element of each window, with a probability in proportion to its value.
 
@@ -85,8 +86,9 @@ def stochastic_pool2d(
         there may be.
     rng : numpy.random.Generator or int
         Generator to draw from, or a seed for a new one.
-    out : ndarray, optional
-        Array for y: contiguous, of its shape and dtype, that overlaps no input.
+    out : ndarray, or tuple of two (ndarray or None), optional
+        Array for y, or a tuple for y and the indices: contiguous, of their shapes and
+        dtypes, that overlap no input. None is for new memory.
 
     Returns
     -------
@@ -136,7 +138,7 @@ def stochastic_pool3d(
     padding_mode: str = "ignore",
     padding_value: float = 0,
     rng: Seed,
-    out: Array | None = None,
+    out: Pair | None = None,
 ) -> tuple[Array, Array]:
     """Draw an element of each window; as `stochastic_pool2d`.
 
@@ -343,7 +345,7 @@ def _stochastic(
     window: tuple[Any, ...],
     around: tuple[str, float],
     rng: Seed,
-    out: Array | None,
+    out: Pair | None,
 ) -> tuple[Array, Array]:
     """Do `stochastic_pool` in any rank."""
     draw = generator(function, rng)
@@ -353,8 +355,7 @@ def _stochastic(
     whole, single = batched_shape(function, "x", x.shape, ndim)
     problem = PoolProblem.pool(function, whole, *window)
     shape = problem.y_shape[1:] if single else problem.y_shape
-    y = room(function, out, shape, dtype, x)
-    found = buffers.empty(shape, _INT64)
+    y, found = pair(function, out, shape, (dtype, _INT64), x)
     draws = uniform(function, draw, empty(shape, dtype))
     _draw(problem, flat(x, dtype), draws, y, found)
     return y, found
@@ -367,17 +368,19 @@ def _framed_stochastic(
     window: tuple[Any, ...],
     around: tuple[str, float],
     draw: np.random.Generator,
-    out: Array | None,
+    out: Pair | None,
 ) -> tuple[Array, Array]:
     """Draw from what lies around x, too."""
     how = _framed.framed(function, ndim, x.shape, window, *around, _framed.IGNORED)
-    y = room(function, out, how.result, x.dtype.newbyteorder("="), x)
+    types = x.dtype.newbyteorder("="), _INT64
+    y, indices = pair(function, out, how.result, types, x)
     found = buffers.empty(how.result, _INT64)
     draws = uniform(function, draw, empty(how.result, y.dtype))
     for part, box in _framed.padded(how, flat(x, y.dtype)):
         some = (_framed.some_of(array, how, part) for array in (draws, y, found))
         _draw(part.problem, box, *some)
-    return y, _framed.indices_of(function, ndim, found, x.shape, window, around)
+    _framed.indices_of(function, ndim, found, x.shape, window, around, indices)
+    return y, indices
 
 
 def _draw(problem: PoolProblem, x: Array, draws: Array, y: Array, found: Array) -> None:
