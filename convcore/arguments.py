@@ -113,13 +113,16 @@ def generator(function: str, rng: Any, argument: str = "rng") -> np.random.Gener
 def uniform(
     function: str,
     rng: np.random.Generator,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
+    room: np.ndarray[Any, Any],
 ) -> np.ndarray[Any, Any]:
-    """Draw numbers u with 0 <= u < 1: kernels rely on it, and a subclass draws anything."""
-    u = rng.random(shape, dtype=dtype)
+    """Draw numbers u with 0 <= u < 1: kernels rely on it, and a subclass draws anything.
+
+    The plain generator draws into `room`, an array as it is wanted.
+    """
+    shape, dtype = room.shape, room.dtype
     if type(rng) is np.random.Generator:
-        return u
+        return rng.random(dtype=dtype, out=room)
+    u = rng.random(shape, dtype=dtype)
     fits = type(u) is np.ndarray and u.shape == shape and u.dtype == dtype
     if not fits or (u.size and not (u.min() >= 0 and u.max() < 1)):
         raise ValueError(

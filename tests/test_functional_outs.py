@@ -75,7 +75,7 @@ SEVERAL: dict[str, Callable[..., Any]] = {
 }
 
 
-NUMBERS = {"mse_loss", "cross_entropy", "dropout_key"}
+NUMBERS = {"dropout_key"}
 VIEWS = {"flatten", "flatten_backward"}
 
 
@@ -140,3 +140,121 @@ def test_memory_for_several_results_is_checked(name: str) -> None:
     if "border" not in name:
         with pytest.raises(ValueError, match=r"out\[0\] must be None, as needs"):
             operation(g, x, needs=("weight",), out=fits)
+
+
+# Results and what tells where they come from: `out` is for the first, or a tuple for both.
+
+
+def around(mode: str) -> dict[str, Any]:
+    return {"padding_mode": mode, "return_indices": True}
+
+
+PAIRS: dict[str, Callable[..., Any]] = {
+    "max_pool1d": lambda x, **more: F.max_pool1d(x, 2, return_indices=True, **more),
+    "max_pool1d reflect": lambda x, **more: F.max_pool1d(
+        x, 3, 2, 1, **around("reflect"), **more
+    ),
+    "adaptive_max_pool1d": lambda x, **more: F.adaptive_max_pool1d(
+        x, 2, return_indices=True, **more
+    ),
+    "global_max_pool1d": lambda x, **more: F.global_max_pool1d(
+        x, return_indices=True, **more
+    ),
+    "channel_max_pool": lambda x, **more: F.channel_max_pool(
+        x, 2, return_indices=True, **more
+    ),
+    "fractional_max_pool1d": lambda x, **more: F.fractional_max_pool1d(
+        x, 2, 3, return_indices=True, rng=1, **more
+    ),
+    "stochastic_pool1d": lambda x, **more: F.stochastic_pool1d(x, 2, rng=1, **more),
+    "stochastic_pool1d reflect": lambda x, **more: F.stochastic_pool1d(
+        x, 3, 2, 1, padding_mode="reflect", rng=1, **more
+    ),
+    "dropout": lambda x, **more: F.dropout(x, 0.5, rng=1, **more),
+    "partial_conv1d": lambda x, **more: F.partial_conv1d(
+        x, weights(x, (C, C, 3)), None, 1, 1, mask=x[:1] > 0, **more
+    ),
+    "partial_conv1d of floats": lambda x, **more: F.partial_conv1d(
+        x, weights(x, (C, C, 3)), None, 1, 1, mask=x[:, :1], **more
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", oracle.DTYPES)
+@pytest.mark.parametrize("name", sorted(PAIRS))
+def test_both_results_into_given_memory(name: str, dtype: Any) -> None:
+    operation = PAIRS[name]
+    x = oracle.normal(np.random.default_rng(0), (7, C, 5), dtype)
+    right = operation(x)
+    y = np.full_like(right[0], np.nan)
+    assert operation(x, out=y)[0] is y
+    oracle.assert_bits_equal(y, right[0])
+    for mask in ((True, True), (True, False), (False, True), (False, False)):
+        out = tuple(
+            np.empty_like(result) if given else None
+            for result, given in zip(right, mask, strict=True)
+        )
+        results = operation(x, out=out)
+        for result, given, expected in zip(results, out, right, strict=True):
+            assert given is None or result is given
+            assert result.dtype == expected.dtype
+            oracle.assert_bits_equal(result, expected)
+
+
+@pytest.mark.parametrize("name", sorted(PAIRS))
+def test_memory_for_both_results_is_checked(name: str) -> None:
+    operation = PAIRS[name]
+    x = oracle.normal(np.random.default_rng(0), (7, C, 5), np.float64)
+    fits = tuple(np.zeros_like(result) for result in operation(x))
+    second = fits[1]
+    memory = np.zeros(fits[0].nbytes + second.nbytes, np.uint8)
+    first = memory[: fits[0].nbytes].view(fits[0].dtype).reshape(fits[0].shape)
+    same = memory[: second.nbytes].view(second.dtype).reshape(second.shape)
+    own = x.reshape(-1).view(second.dtype)[: second.size].reshape(second.shape)
+    wrong: list[tuple[type[Exception], Any, str]] = [
+        (TypeError, list(fits), "out must be a NumPy array"),
+        (ValueError, fits[:1], "out must have 2 elements"),
+        (TypeError, (fits[0].astype(np.float16), second), r"out\[0\] must be native"),
+        (TypeError, (fits[0], second.astype(np.int8)), r"out\[1\] must be native"),
+        (ValueError, (fits[0], second[:1, :1]), r"out\[1\] must have shape"),
+        (ValueError, (None, own), r"out\[1\] must not overlap an input"),
+        (ValueError, (first, same), r"out\[1\] must not overlap another of out"),
+        (TypeError, (1, second), r"out\[0\] must be a NumPy array"),
+    ]
+    for error, out, message in wrong:
+        with pytest.raises(error, match=f"^{name.split()[0]}: {message}"):
+            operation(x, out=out)
+    assert not any(result.any() for result in (*fits, memory))
+
+
+def test_one_result_has_no_place_for_two() -> None:
+    x = np.zeros((2, 3, 6))
+    y = F.max_pool1d(x, 2)
+    for call in (F.max_pool1d, F.adaptive_max_pool1d, F.channel_max_pool):
+        with pytest.raises(TypeError, match="out must be a NumPy array, got tuple"):
+            call(x, 2, out=(y, None))  # type: ignore[operator]
+    with pytest.raises(TypeError, match="out must be a NumPy array, got tuple"):
+        F.fractional_max_pool1d(x, 2, 3, rng=1, out=(y, None))  # type: ignore[call-overload]
+
+
+def test_losses_of_all_positions_into_given_memory() -> None:
+    x = oracle.normal(np.random.default_rng(0), (4, 3, 5))
+    classes = np.arange(20).reshape(4, 5) % 3
+    right = F.cross_entropy(x, classes, reduction="none")
+    losses = np.full_like(right, np.nan)
+    assert F.cross_entropy(x, classes, reduction="none", out=losses) is losses
+    oracle.assert_bits_equal(losses, right)
+    right = F.mse_loss(x, -x, "none")
+    own = x.copy()
+    assert F.mse_loss(own, -x, "none", out=own) is own
+    oracle.assert_bits_equal(own, right)
+    with pytest.raises(ValueError, match=r"cross_entropy: out must not overlap an inp"):
+        F.cross_entropy(
+            x, classes, reduction="none", out=x.reshape(-1)[:20].reshape(4, 5)
+        )
+    with pytest.raises(ValueError, match=r"^mse_loss: out must have shape \(4, 3, 5\)"):
+        F.mse_loss(x, x, "none", out=losses)
+    for name, target in (("cross_entropy", classes), ("mse_loss", x)):
+        for reduction in ("mean", "sum"):
+            with pytest.raises(ValueError, match=f"^{name}: out must be None unless"):
+                getattr(F, name)(x, target, reduction=reduction, out=losses)

@@ -95,6 +95,17 @@ def test_a_huge_scratch_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(kept is not huge for kept in workspace._kept)
 
 
+def test_a_huge_scratch_waits_as_results_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step of `train.fit` had new memory for it, which the system had to clear."""
+    monkeypatch.setattr(workspace, "KEPT_BYTES", 10**6)
+    with convcore.keep_memory():
+        huge = workspace.lend(10**7)
+        where = huge.ctypes.data
+        workspace.take_back(huge)
+        del huge
+        assert workspace.lend(10**7).ctypes.data == where
+
+
 def test_scratch_comes_back_after_an_error() -> None:
     x, w = np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3))
     F.conv2d(x, w)

@@ -16,8 +16,10 @@ from convcore.functional._pooling import (
 from convcore.functional.call import apply
 from convcore.problem import PoolProblem
 from convcore.problem.rules import ANY_EXTENT
+from convcore.runtime import buffers
 from convcore.runtime.arrays import Array, batched_shape, checked, flat, room
 
+_BOOL = np.dtype(np.bool_)
 BEYOND = -1  # index of what lies beyond the border, and is no element of x
 
 
@@ -60,14 +62,21 @@ def scatter(
     indices = index_array(function, indices, grad_output)
     source = flat(grad_output, dtype)
     if beyond:
-        lost = indices == BEYOND
-        indices = np.where(lost, 0, indices)
-        source = np.where(lost, dtype.type(0), source)
+        lost = np.equal(indices, BEYOND, out=buffers.empty(indices.shape, _BOOL))
+        indices, source = _without(lost, indices), _without(lost, source)
     sizes = check_planes(function, ndim, indices, shape)
     grad_x = room(function, out, shape, dtype, grad_output, indices)
     work = grad_x.size + grad_output.size
     apply("pool_select", "scatter_add", sizes, source, indices, grad_x, work=work)
     return grad_x
+
+
+def _without(lost: Array, array: Array) -> Array:
+    """Copy an array, with 0 for what is lost."""
+    rest = buffers.empty(array.shape, array.dtype)
+    np.copyto(rest, array)
+    np.copyto(rest, 0, where=lost)
+    return rest
 
 
 def scattered_shape(

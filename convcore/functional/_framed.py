@@ -18,6 +18,7 @@ from convcore.arguments import exact
 from convcore.functional import _pooling
 from convcore.functional._boxes import Box, box_of, fill, fold, sources
 from convcore.functional._choices import BEYOND
+from convcore.functional._outs import Pair
 from convcore.functional._pooling import (
     Shape,
     check_gradient,
@@ -27,6 +28,7 @@ from convcore.functional._pooling import (
 from convcore.functional.call import run
 from convcore.problem import PoolProblem
 from convcore.problem.border import BORDERS, bordered, check_reflect
+from convcore.runtime import buffers
 from convcore.runtime.arrays import (
     NAMES,
     Array,
@@ -37,6 +39,8 @@ from convcore.runtime.arrays import (
     room,
 )
 
+_INT64 = np.dtype(np.int64)
+_NOWHERE = -(2**60)  # so far below 0 that no index comes back from there
 PART_BYTES = 1 << 20  # of channels with their borders at a time, if one has no more
 
 
@@ -175,13 +179,13 @@ def maximum(
     window: tuple[Any, ...],
     around: tuple[str, float],
     labelled: bool = False,
-    out: Array | None = None,
+    out: Pair | None = None,
 ) -> tuple[Array, Array | None]:
     """Compute maxima, and flat indices into x and what lies around it if `labelled`."""
     dtype = checked(function, "x", x)
     how = framed(function, ndim, x.shape, window, *around, IGNORED)
     y = room(function, out, how.result, dtype, x)
-    found = np.empty(how.result, np.int64) if labelled else None
+    found = buffers.empty(how.result, _INT64) if labelled else None
     direction = "max_fprop" if labelled else "max_values"
     for part, box in padded(how, flat(x, dtype)):
         labels = None if found is None else some_of(found, how, part)
@@ -230,19 +234,21 @@ def indices_of(
     shape: Shape,
     window: tuple[Any, ...],
     around: tuple[str, float],
-) -> Array:
-    """Give the flat indices into x of what `maximum` found."""
+    to: Array,
+) -> None:
+    """Write the flat indices into x of what `maximum` found."""
     how = framed(function, ndim, shape, window, *around, IGNORED)
-    rest, step = found, 1
-    flat_index, beyond = np.zeros_like(found), np.zeros(found.shape, bool)
+    rest, place, share = (buffers.empty(found.shape, _INT64) for _ in range(3))
+    np.copyto(rest, found)
+    to.fill(0)
+    step = 1
     for axis in (2, 1, 0):
-        rest, place = np.divmod(rest, how.box.extent[axis])
-        at = sources(how.box, axis)[place]
-        flat_index += at * step
-        beyond |= at < 0
+        np.divmod(rest, how.box.extent[axis], out=(rest, place))
+        at = sources(how.box, axis)
+        np.take(np.where(at < 0, _NOWHERE, at * step), place, out=share, mode="clip")
+        to += share
         step *= how.box.inside[axis]
-    flat_index[beyond] = BEYOND
-    return flat_index
+    np.maximum(to, BEYOND, out=to)
 
 
 def _divisor(function: str, divisor: tuple[bool, int | None]) -> Array:

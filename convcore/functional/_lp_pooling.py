@@ -53,14 +53,14 @@ def norms(
         task = job(function, ndim, "power_fprop", (x.shape, dtype), window)
         y = room(function, out, task.result, dtype, x)
         if power == math.inf:
-            _max_pooling.max_pool(function, ndim, np.abs(flat(x, dtype)), window, out=y)
+            _max_pooling.max_pool(function, ndim, _magnitudes(x, dtype), window, out=y)
         else:
             run(task.plan, _bits(power), flat(x, dtype), y)
         return y
     how = _framed.framed(function, ndim, x.shape, window, *around)
     y = room(function, out, how.result, dtype, x)
     if power == math.inf:
-        sizes = np.abs(flat(x, dtype))
+        sizes = _magnitudes(x, dtype)
         _framed.maximum(function, ndim, sizes, window, _size(around), out=y)
         return y
     for part, box in _framed.padded(how, flat(x, dtype)):
@@ -84,7 +84,7 @@ def norms_backward(
     checked(function, "x", x, dtype)
     checked(function, "y", y, dtype)
     power = check_power(function, norm_type)
-    sizes = None if power != math.inf else np.abs(flat(x, dtype))
+    sizes = None if power != math.inf else _magnitudes(x, dtype)
     given = flat(grad_output, dtype), flat(y, dtype), flat(x, dtype)
     if _framed.is_plain(around, "zeros"):
         task = job(function, ndim, "power_dgrad", (x.shape, dtype), window)
@@ -110,8 +110,14 @@ def norms_backward(
         back = (grad_output, found, x.shape)
         shares = _framed.maximum_backward(function, ndim, back, *most)
     with np.errstate(invalid="ignore"):
-        np.multiply(shares, np.sign(given[2]), out=grad_x)
+        signs = np.sign(given[2], out=empty(x.shape, dtype))
+        np.multiply(shares, signs, out=grad_x)
     return grad_x
+
+
+def _magnitudes(x: Array, dtype: np.dtype[Any]) -> Array:
+    """Take the absolute values."""
+    return np.abs(flat(x, dtype), out=empty(x.shape, dtype))
 
 
 def _spread(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from convcore import plan
+from convcore.functional._outs import Pair, pair
 from convcore.functional._pooling import (
     Shape,
     check_gradient,
@@ -14,7 +15,7 @@ from convcore.functional._pooling import (
     job,
 )
 from convcore.functional.call import run
-from convcore.runtime import buffers, cpu
+from convcore.runtime import cpu
 from convcore.runtime.arrays import Array, check_out, checked, empty, flat, room
 
 _TAPS = 256  # whose numbers are bytes
@@ -28,15 +29,18 @@ def max_pool(
     x: Array,
     window: tuple[Any, ...],
     labels: np.dtype[Any] | None = None,
-    out: Array | None = None,
+    out: Pair | None = None,
     adaptive: bool = False,
 ) -> tuple[Array, Array | None]:
     """Compute maxima, and labels of this type unless None; see `job`."""
     dtype = checked(function, "x", x)
     direction = "max_values" if labels is None else _DIRECTIONS[labels.char]
     task = job(function, ndim, direction, (x.shape, dtype), window, adaptive)
-    y = room(function, out, task.result, dtype, x)
-    found = None if labels is None else buffers.empty(task.result, labels)
+    found = None
+    if labels is None:
+        y = room(function, out, task.result, dtype, x)
+    else:
+        y, found = pair(function, out, task.result, (dtype, labels), x)
     run(task.plan, flat(x, dtype), y, found)
     return y, found
 

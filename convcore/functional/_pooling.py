@@ -17,6 +17,7 @@ from convcore.runtime.arrays import (
     Array,
     batched_shape,
     checked,
+    contiguous,
     flat,
     room,
 )
@@ -143,7 +144,7 @@ def index_array(
             f"{function}: indices must have the shape of {against} "
             f"{values.shape}, got {indices.shape}"
         )
-    return np.require(np.asarray(indices), _INT64, ("C", "A"))
+    return contiguous(indices, _INT64)
 
 
 def divisor_buffer(

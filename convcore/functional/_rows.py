@@ -10,9 +10,11 @@ from convcore.functional._norms import Wide, bits, result, statistics_of
 from convcore.functional._outs import places
 from convcore.functional.call import apply
 from convcore.plan import operation
-from convcore.runtime.arrays import Array, ready
+from convcore.runtime.arrays import Array, empty, ready
 
 Shape = tuple[int, ...]
+
+_FLOAT64 = np.dtype(np.float64)
 
 # Elements of a channel below which a row's weights are spread over its elements: runs
 # that are shorter leave lanes empty.
@@ -92,7 +94,7 @@ def normalised(
     weight = weights_of(function, "weight", affine[0], job, x)
     bias = weights_of(function, "bias", affine[1], job, x)
     y = result(function, out, x, *affine)
-    statistics = np.empty((2, job.rows)) if keep else None
+    statistics = empty((2, job.rows), _FLOAT64) if keep else None
     apply(
         *("norm_rows", "forward", job.sizes, x, weight, bias, y, statistics),
         work=x.size,
@@ -121,7 +123,7 @@ def gradients(
     made = places(function, out, (asked, shapes), x.dtype, (grad_output, x, given))
     grad_x, *found = made if job.centred else (*made, None)
     if statistics is None:
-        taken = np.empty((2, job.rows))
+        taken = empty((2, job.rows), _FLOAT64)
         nothing = (None,) * 3
         apply("norm_rows", "forward", job.sizes, x, *nothing, taken, work=x.size)
         statistics = taken[0], taken[1]
@@ -151,7 +153,7 @@ def _spread(grad: Array | None, job: Rows) -> Array | None:
     """Give room for the gradients of all elements, where several have one weight."""
     if grad is None:
         return None
-    return np.empty(grad.size * job.spread, grad.dtype)
+    return empty((grad.size * job.spread,), grad.dtype)
 
 
 def _gather(sums: list[Array | None], grads: list[Array | None], job: Rows) -> None:

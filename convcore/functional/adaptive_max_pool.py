@@ -8,6 +8,7 @@ import numpy as np
 from convcore.arguments import boolean
 from convcore.functional import _max_pooling
 from convcore.functional._choices import scatter
+from convcore.functional._outs import Pair, pair
 from convcore.functional.adaptive_pool import OutputSize
 from convcore.functional.call import apply
 from convcore.runtime.arrays import Array, batched_shape, checked, flat, room
@@ -57,8 +58,9 @@ def global_max_pool2d(
         Input; any strides, copied once if it is not C-contiguous. N may be 0.
     return_indices : bool
         Whether to tell where the maxima were.
-    out : ndarray, optional
-        Array for y: contiguous, of its shape and dtype, that overlaps no input.
+    out : ndarray, or tuple of two (ndarray or None), optional
+        Array for y, or a tuple for y and the indices: contiguous, of their shapes and
+        dtypes, that overlap no input. None is for new memory.
 
     Returns
     -------
@@ -141,8 +143,9 @@ def adaptive_max_pool2d(
         Maxima along each axis; None in a pair keeps the extent of x.
     return_indices : bool
         Whether to tell where the maxima were.
-    out : ndarray, optional
-        Array for y: contiguous, of its shape and dtype, that overlaps no input.
+    out : ndarray, or tuple of two (ndarray or None), optional
+        Array for y, or a tuple for y and the indices: contiguous, of their shapes and
+        dtypes, that overlap no input. None is for new memory.
 
     Returns
     -------
@@ -365,7 +368,7 @@ def adaptive_max_pool3d_backward(
 
 
 def _global(
-    function: str, ndim: int, x: Array, return_indices: bool, out: Array | None
+    function: str, ndim: int, x: Array, return_indices: bool, out: Pair | None
 ) -> Any:
     """Do `global_max_pool` in any rank."""
     boolean(function, "return_indices", return_indices)
@@ -376,8 +379,11 @@ def _global(
             f"{function}: every extent of x but the batch must be >= 1, got {x.shape}"
         )
     shape = (*x.shape[: x.ndim - ndim], *(1,) * ndim)
-    y = room(function, out, shape, dtype, x)
-    indices = np.empty(shape, _INT64) if return_indices else None
+    indices = None
+    if return_indices:
+        y, indices = pair(function, out, shape, (dtype, _INT64), x)
+    else:
+        y = room(function, out, shape, dtype, x)
     sizes = (y.size, prod(whole[2:]), 1)
     apply("pool_select", "maxima", sizes, flat(x, dtype), y, indices, work=x.size)
     return y if indices is None else (y, indices)
@@ -389,7 +395,7 @@ def _adaptive(
     x: Array,
     output_size: OutputSize,
     return_indices: bool,
-    out: Array | None,
+    out: Pair | None,
 ) -> Any:
     """Do `adaptive_max_pool` in any rank."""
     boolean(function, "return_indices", return_indices)

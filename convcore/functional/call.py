@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from convcore.plan import Plan, operation
-from convcore.runtime import threads, workspace
+from convcore.runtime import buffers, threads, workspace
 from convcore.runtime.arrays import Array
 
 _VERBOSE = os.environ.get("CONVCORE_VERBOSE", "0") != "0"
@@ -143,7 +143,8 @@ class PackedWeight:
         kept = self._kept  # another thread may put a new one in its place meanwhile
         packed = kept.get(plan.packing)
         if packed is None:
-            packed = np.empty(plan.packed_bytes() + workspace.ALIGNMENT, np.uint8)
+            size = plan.packed_bytes() + workspace.ALIGNMENT
+            packed = buffers.empty((size,), np.dtype(np.uint8))
             plan.pack(weight, packed, threads.team(weight.size))
             kept[plan.packing] = packed
         return packed

@@ -6,6 +6,7 @@ import numpy as np
 
 from convcore.arguments import boolean, integer
 from convcore.functional import _max_pooling
+from convcore.functional._outs import pair
 from convcore.functional._pooling import (
     check_gradient,
     image_of,
@@ -13,6 +14,7 @@ from convcore.functional._pooling import (
     input_shape_of,
     job,
 )
+from convcore.runtime import buffers
 from convcore.runtime.arrays import Array, checked, flat, room
 
 __all__ = ["channel_max_pool", "channel_max_pool_backward"]
@@ -41,8 +43,9 @@ def channel_max_pool(
         Channels between neighbouring groups; by default `kernel_size`.
     return_indices : bool
         Whether to tell which channels won.
-    out : ndarray, optional
-        Array for y: contiguous, of its shape and dtype, that overlaps no input.
+    out : ndarray, or tuple of two (ndarray or None), optional
+        Array for y, or a tuple for y and the indices: contiguous, of their shapes and
+        dtypes, that overlap no input. None is for new memory.
 
     Returns
     -------
@@ -82,12 +85,17 @@ def channel_max_pool(
     window = window_of(name, kernel_size, stride)
     rows = job(name, 2, "max_values", (image, dtype), window).result[2]
     shape = (x.shape[0], rows, *x.shape[2:])
-    y = room(name, out, shape, dtype, x)
-    labels = _INT64 if return_indices else None
-    view = y.reshape(image[0], 1, rows, image[3])
+    pooled = (image[0], 1, rows, image[3])
     source = flat(x, dtype).reshape(image)
-    _, found = _max_pooling.max_pool(name, 2, source, window, labels, view)
-    return y if found is None else (y, found.reshape(shape) // image[3])
+    if not return_indices:
+        y = room(name, out, shape, dtype, x)
+        _max_pooling.max_pool(name, 2, source, window, None, y.reshape(pooled))
+        return y
+    y, found = pair(name, out, shape, (dtype, _INT64), x)
+    views = y.reshape(pooled), found.reshape(pooled)
+    _max_pooling.max_pool(name, 2, source, window, _INT64, views)
+    np.floor_divide(found, image[3], out=found)
+    return y, found
 
 
 def channel_max_pool_backward(
@@ -140,14 +148,16 @@ def channel_max_pool_backward(
     pooled = job(name, 2, "max_dgrad", (image, dtype), window).result
     check_gradient(name, grad_output, (shape[0], pooled[2], *shape[2:]))
     indices = index_array(name, indices, grad_output)
-    wild = (indices < 0) | (indices >= image[2])
-    if wild.any():
+    if indices.size and not 0 <= indices.min() <= indices.max() < image[2]:
+        wild = (indices < 0) | (indices >= image[2])
         where = tuple(map(int, np.argwhere(wild)[0]))
         raise ValueError(
             f"{name}: indices must be channels, 0 .. {image[2] - 1}, got "
             f"{indices[where]} at {where}"
         )
-    places = indices.reshape(pooled) * image[3] + np.arange(image[3])
+    places = buffers.empty(pooled, _INT64)
+    np.multiply(indices.reshape(pooled), image[3], out=places)
+    places += np.arange(image[3])
     gradient = (flat(grad_output, dtype).reshape(pooled), places, image)
     grad_x = room(name, out, shape, dtype, grad_output, indices)
     _max_pooling.max_pool_backward(name, 2, gradient, window, grad_x.reshape(image))

@@ -14,8 +14,8 @@ from convcore.functional._checks import reduction as check_reduction
 from convcore.functional._checks import share, vector
 from convcore.functional._elementwise import bits, check_place
 from convcore.functional.call import apply
-from convcore.functional.loss import Loss, Reduction, gradient_of_loss
-from convcore.runtime.arrays import Array, check_out, empty, like, ready
+from convcore.functional.loss import Loss, Reduction, gradient_of_loss, no_place
+from convcore.runtime.arrays import Array, check_out, contiguous, like, ready, room
 
 __all__ = ["cross_entropy", "cross_entropy_backward"]
 
@@ -32,6 +32,8 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: Reduction = "mean",
     label_smoothing: float = 0.0,
+    *,
+    out: Array | None = None,
 ) -> Loss:
     """Measure how surprised the softmax of x is by the true classes.
 
@@ -56,6 +58,8 @@ def cross_entropy(
         probabilities, by the number of positions.
     label_smoothing : float
         Share of the target spread evenly over all classes, 0 <= s <= 1.
+    out : (N, ...), dtype of x, optional
+        Where to write the losses, for "none"; C-contiguous, and overlapping no input.
 
     Returns
     -------
@@ -83,10 +87,12 @@ def cross_entropy(
     0.34657359027997264
     """
     name = "cross_entropy"
-    x = ready(name, "x", x)
+    x = ready(name, "x", scores := x)
     job = _job(name, x.shape, ignore_index, reduction, label_smoothing)
     truth = _truth(name, x, target, weight, job)
-    losses = empty(job.positions, x.dtype)
+    if reduction != "none":
+        no_place(name, out)
+    losses = room(name, out, job.positions, x.dtype, scores, *truth)
     if reduction == "none":
         _run("forward", job, (x, *truth), (losses, None))
         return losses
@@ -272,7 +278,7 @@ def _indices(function: str, target: npt.NDArray[np.integer[Any]], job: _Job) -> 
         _refuse_wrong(function, target, job)
         inside = target.astype(np.int64)
         target = np.where(target == ignored, _in_kernel(ignored), inside)
-    return np.require(target, np.int64, ("C", "A"))
+    return contiguous(target, _INT64)
 
 
 def _refuse_wrong(

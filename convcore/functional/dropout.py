@@ -18,10 +18,19 @@ import numpy.typing as npt
 from convcore.arguments import Seed, generator, integer, shown
 from convcore.functional._checks import share
 from convcore.functional._elementwise import bits, check_place
+from convcore.functional._outs import Pair, check
 from convcore.functional.call import apply, single
 from convcore.problem.rules import check_addressable
-from convcore.runtime import cpu
-from convcore.runtime.arrays import Array, checked, like, ready, room
+from convcore.runtime import buffers, cpu
+from convcore.runtime.arrays import (
+    Array,
+    check_out,
+    checked,
+    contiguous,
+    like,
+    ready,
+    room,
+)
 from convcore.runtime.threads import team
 
 __all__ = [
@@ -41,7 +50,7 @@ _BOOL = np.dtype(np.bool_)
 
 
 def dropout(
-    x: Array, p: float = 0.5, *, rng: Seed, out: Array | None = None
+    x: Array, p: float = 0.5, *, rng: Seed, out: Pair | None = None
 ) -> tuple[Array, Mask]:
     """Set each element to 0 with probability p, and divide the others by 1 - p.
 
@@ -53,8 +62,8 @@ def dropout(
         Probability of a zero, 0 <= p <= 1.
     rng : numpy.random.Generator or int
         Generator to draw the key from (`dropout_key`), or a seed for a new one.
-    out : (...), dtype of x, optional
-        Where to write y; x itself works in place.
+    out : array of shape and dtype of x, or tuple of (array or None), optional
+        Where to write y, or y and the mask; for y, x itself works in place.
 
     Returns
     -------
@@ -88,8 +97,15 @@ def dropout(
     """
     probability = share("dropout", "p", p)
     source = generator("dropout", rng)
-    checked("dropout", "x", x)
-    mask = np.empty(x.shape, np.bool_)
+    dtype = checked("dropout", "x", x)
+    mask = None
+    if type(out) is tuple:
+        check("dropout", out, (x.shape,) * 2, (dtype, _BOOL), ())
+        out, mask = out
+        if mask is not None:
+            check_out("dropout", mask, x.shape, _BOOL, (x,), "out[1]")
+    if mask is None:
+        mask = buffers.empty(x.shape, _BOOL)
     y = _dropped("dropout", x, _drawn("dropout", source), probability, mask, out)
     return y, mask
 
@@ -142,7 +158,7 @@ def dropout_backward(
     else:
         check_place(name, out, source.shape, source.dtype, (grad_output,))
     if not (usual and mask.flags.c_contiguous):
-        mask = np.require(np.asarray(mask), None, "C")
+        mask = contiguous(mask, _BOOL)
     # Not `apply`, as for activations.
     kernel, sizes = _masked(source.size, probability, cpu.isa())
     kernel(sizes, source, mask, out, team(source.size // 4))

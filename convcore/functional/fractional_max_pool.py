@@ -7,9 +7,18 @@ import numpy as np
 
 from convcore.arguments import Seed, boolean, generator, real, shown, uniform
 from convcore.functional._choices import scatter
+from convcore.functional._outs import Pair, pair
 from convcore.functional.call import apply
 from convcore.problem import PoolProblem, Size
-from convcore.runtime.arrays import Array, batched_shape, checked, flat, room
+from convcore.runtime import buffers
+from convcore.runtime.arrays import (
+    Array,
+    batched_shape,
+    checked,
+    empty,
+    flat,
+    room,
+)
 
 __all__ = [
     "fractional_max_pool1d",
@@ -19,6 +28,8 @@ __all__ = [
     "fractional_max_pool3d",
     "fractional_max_pool3d_backward",
 ]
+
+_INT64, _FLOAT64 = np.dtype(np.int64), np.dtype(np.float64)
 
 
 def fractional_max_pool1d(
@@ -72,8 +83,9 @@ def fractional_max_pool2d(
         Whether to tell where the maxima were.
     rng : numpy.random.Generator or int
         Generator to draw from, or a seed for a new one.
-    out : ndarray, optional
-        Array for y: contiguous, of its shape and dtype, that overlaps no input.
+    out : ndarray, or tuple of two (ndarray or None), optional
+        Array for y, or a tuple for y and the indices: contiguous, of their shapes and
+        dtypes, that overlap no input. None is for new memory.
 
     Returns
     -------
@@ -226,17 +238,26 @@ def starts_of(
     outputs: tuple[int, ...],
     samples: Array,
 ) -> Array:
-    """Give where the windows start: (planes, all outputs of the axes, one by one)."""
-    found = []
+    """Give where the windows start: (planes, outputs of all axes, one after the other).
+
+    As kernels see them: three axes, the missing ones first, with one window at 0.
+    """
+    planes, end = len(samples), 3 - len(outputs)
+    starts = buffers.empty((planes, end + sum(outputs)), _INT64)
+    starts[:, :end] = 0
     for axis, (extent, k, count) in enumerate(
         zip(extents, kernel, outputs, strict=True)
     ):
         u = samples[:, axis, None]
         alpha = (extent - k) / (count - 1) if count > 1 else 0.0
-        start = np.floor((np.arange(count) + u) * alpha) - np.floor(u * alpha)
+        start = np.add(np.arange(count), u, out=empty((planes, count), _FLOAT64))
+        np.floor(np.multiply(start, alpha, out=start), out=start)
+        first = np.multiply(u, alpha, out=empty((planes, 1), _FLOAT64))
+        start -= np.floor(first, out=first)
         start[:, -1] = extent - k
-        found.append(start.astype(np.int64))
-    return np.concatenate(found, axis=1)
+        begin, end = end, end + count
+        starts[:, begin:end] = start
+    return starts
 
 
 def output_extents(
@@ -281,7 +302,7 @@ def _fractional(
     sizes: tuple[Any, Any, Any],
     rng: Seed,
     return_indices: bool,
-    out: Array | None,
+    out: Pair | None,
 ) -> Any:
     """Do `fractional_max_pool` in any rank."""
     boolean(function, "return_indices", return_indices)
@@ -290,12 +311,12 @@ def _fractional(
     whole, _ = batched_shape(function, "x", x.shape, ndim)
     kernel, outputs = output_extents(function, whole[2:], sizes)
     planes = whole[0] * whole[1]
-    samples = uniform(function, draw, (planes, ndim), np.dtype(np.float64))
+    samples = uniform(function, draw, empty((planes, ndim), _FLOAT64))
     starts = starts_of(whole[2:], kernel, outputs, samples)
-    folded = np.zeros((planes, 3 - ndim), np.int64)
-    starts = np.ascontiguousarray(np.concatenate([folded, starts], axis=1))
-    y = room(function, out, (*x.shape[:-ndim], *outputs), dtype, x)
-    found = np.empty(y.shape, np.int64)
+    shape = (*x.shape[:-ndim], *outputs)
+    if not return_indices:
+        out = room(function, out, shape, dtype, x)
+    y, found = pair(function, out, shape, (dtype, _INT64), x)
     ones = (1, 1, 1, 1, 0, 0, 1) * (3 - ndim)
     geometry = (planes, *ones)
     for e, o, k in zip(whole[2:], outputs, kernel, strict=True):

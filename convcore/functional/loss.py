@@ -20,11 +20,18 @@ __all__ = [
 Loss = Array | np.floating[Any]
 Reduction = Literal["mean", "sum", "none"]
 
+_FLOAT64 = np.dtype(np.float64)
 _ieee = np.errstate(all="ignore")
 
 
 @_ieee
-def mse_loss(x: Array, target: Array, reduction: Reduction = "mean") -> Loss:
+def mse_loss(
+    x: Array,
+    target: Array,
+    reduction: Reduction = "mean",
+    *,
+    out: Array | None = None,
+) -> Loss:
     """Measure the squared difference.
 
     Parameters
@@ -35,6 +42,8 @@ def mse_loss(x: Array, target: Array, reduction: Reduction = "mean") -> Loss:
         What it should have been; nothing is broadcast.
     reduction : "mean", "sum" or "none"
         "mean" divides the sum by the number of elements.
+    out : shape and dtype of x, optional
+        Where to write the losses, for "none"; x or target works in place.
 
     Returns
     -------
@@ -55,13 +64,22 @@ def mse_loss(x: Array, target: Array, reduction: Reduction = "mean") -> Loss:
     >>> float(mse_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0])))
     2.0
     """
-    check_reduction("mse_loss", reduction)
-    x = ready("mse_loss", "x", x)
-    target = like("mse_loss", "target", target, "x", x)
-    squares = np.subtract(x, target, dtype=np.float64)
-    squares = np.multiply(squares, squares)
-    if reduction == "none":
-        return squares.astype(x.dtype)
+    name = "mse_loss"
+    given = x, target
+    check_reduction(name, reduction)
+    x = ready(name, "x", x)
+    target = like(name, "target", target, "x", x)
+    if reduction != "none":
+        no_place(name, out)
+    elif out is None:
+        out = empty(x.shape, x.dtype)
+    else:
+        check_place(name, out, x.shape, x.dtype, given)
+    squares = np.subtract(x, target, out=empty(x.shape, _FLOAT64), dtype=_FLOAT64)
+    np.multiply(squares, squares, out=squares)
+    if out is not None:
+        np.copyto(out, squares, casting="same_kind")
+        return out
     total = np.float64(squares.sum())
     return rounded(total / np.float64(x.size) if reduction == "mean" else total, x)
 
@@ -106,16 +124,27 @@ def mse_loss_backward(
     x = ready(name, "x", x)
     target = like(name, "target", target, "x", x)
     shape = x.shape if reduction == "none" else None
-    scale = 2 * gradient_of_loss(name, grad_output, shape, x)
-    if reduction == "mean":
-        scale = scale / np.float64(x.size)
+    scale = gradient_of_loss(name, grad_output, shape, x)
     if out is None:
         out = empty(x.shape, x.dtype)
     else:
         check_place(name, out, x.shape, x.dtype, given)
+    if shape is None:
+        scale = 2 * scale / np.float64(x.size if reduction == "mean" else 1)
+        scale = scale.astype(x.dtype)
+    else:
+        scale = np.multiply(scale, 2, out=empty(shape, x.dtype))
     np.subtract(x, target, out=out)
-    np.multiply(out, scale.astype(x.dtype), out=out)
-    return out
+    return np.multiply(out, scale, out=out)
+
+
+def no_place(function: str, out: Any) -> None:
+    """Refuse memory for a loss that is one number."""
+    if out is not None:
+        raise ValueError(
+            f'{function}: out must be None unless reduction is "none", got '
+            f"{type(out).__name__}"
+        )
 
 
 def rounded(total: np.float64, x: Array) -> np.floating[Any]:

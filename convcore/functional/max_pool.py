@@ -11,8 +11,9 @@ import numpy as np
 from convcore.arguments import shown
 from convcore.functional import _framed, _max_pooling
 from convcore.functional._choices import scatter
+from convcore.functional._outs import Pair, pair
 from convcore.problem import Padding, Size
-from convcore.runtime.arrays import Array
+from convcore.runtime.arrays import Array, checked
 
 __all__ = [
     "max_pool1d",
@@ -52,7 +53,7 @@ def max_pool1d(
     return_indices: Literal[True],
     padding_mode: str = "ignore",
     padding_value: float = 0,
-    out: Array | None = None,
+    out: Pair | None = None,
 ) -> tuple[Array, Array]: ...
 def max_pool1d(
     x: Array,
@@ -65,7 +66,7 @@ def max_pool1d(
     *,
     padding_mode: str = "ignore",
     padding_value: float = 0,
-    out: Array | None = None,
+    out: Pair | None = None,
 ) -> Array | tuple[Array, Array]:
     """Take the maximum of each window along one axis.
 
@@ -109,7 +110,7 @@ def max_pool2d(
     return_indices: Literal[True],
     padding_mode: str = "ignore",
     padding_value: float = 0,
-    out: Array | None = None,
+    out: Pair | None = None,
 ) -> tuple[Array, Array]: ...
 def max_pool2d(
     x: Array,
@@ -122,7 +123,7 @@ def max_pool2d(
     *,
     padding_mode: str = "ignore",
     padding_value: float = 0,
-    out: Array | None = None,
+    out: Pair | None = None,
 ) -> Array | tuple[Array, Array]:
     """Take the maximum of each window along two axes.
 
@@ -150,8 +151,9 @@ def max_pool2d(
         `conv2d`, and then the padding may be of any width.
     padding_value : float
         Of a "constant" border.
-    out : ndarray, optional
-        Array for y: contiguous, of its shape and dtype, that overlaps no input.
+    out : ndarray, or tuple of two (ndarray or None), optional
+        Array for y, or a tuple for y and the indices: contiguous, of their shapes and
+        dtypes, that overlap no input. None is for new memory.
 
     Returns
     -------
@@ -223,7 +225,7 @@ def max_pool3d(
     return_indices: Literal[True],
     padding_mode: str = "ignore",
     padding_value: float = 0,
-    out: Array | None = None,
+    out: Pair | None = None,
 ) -> tuple[Array, Array]: ...
 def max_pool3d(
     x: Array,
@@ -236,7 +238,7 @@ def max_pool3d(
     *,
     padding_mode: str = "ignore",
     padding_value: float = 0,
-    out: Array | None = None,
+    out: Pair | None = None,
 ) -> Array | tuple[Array, Array]:
     """Take the maximum of each window along three axes.
 
@@ -390,7 +392,7 @@ def _max_pool(
     window: tuple[Any, ...],
     return_indices: bool,
     around: tuple[str, float],
-    out: Array | None,
+    out: Pair | None,
 ) -> Array | tuple[Array, Array]:
     """Do `max_pool` in any rank; `window` is the rest of `PoolProblem.pool`."""
     if not isinstance(return_indices, bool):
@@ -401,10 +403,15 @@ def _max_pool(
         labels = _INT64 if return_indices else None
         y, indices = _max_pooling.max_pool(function, ndim, x, window, labels, out)
         return y if indices is None else (y, indices)
-    y, found = _framed.maximum(function, ndim, x, window, around, return_indices, out)
-    if found is None:
-        return y
-    return y, _framed.indices_of(function, ndim, found, x.shape, window, around)
+    if not return_indices:
+        return _framed.maximum(function, ndim, x, window, around, False, out)[0]
+    dtypes = checked(function, "x", x), _INT64
+    how = _framed.framed(function, ndim, x.shape, window, *around, _framed.IGNORED)
+    y, indices = pair(function, out, how.result, dtypes, x)
+    _, found = _framed.maximum(function, ndim, x, window, around, True, y)
+    assert found is not None
+    _framed.indices_of(function, ndim, found, x.shape, window, around, indices)
+    return y, indices
 
 
 def _max_pool_backward(

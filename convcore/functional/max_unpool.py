@@ -11,6 +11,7 @@ from convcore.functional._choices import (
 from convcore.functional._pooling import check_gradient, index_array
 from convcore.functional.call import apply
 from convcore.problem import Size
+from convcore.runtime import buffers
 from convcore.runtime.arrays import Array, checked, flat, room
 
 __all__ = [
@@ -234,7 +235,7 @@ def _max_unpool_backward(
         )
     sizes = check_planes(function, ndim, indices, grad_output.shape)
     grad_x = room(function, out, indices.shape, dtype, grad_output, indices)
-    seen = np.empty(grad_output.shape, np.uint8)
+    seen = buffers.empty(grad_output.shape, np.dtype(np.uint8))
     work = grad_output.size + grad_x.size
     source = flat(grad_output, dtype)
     apply(

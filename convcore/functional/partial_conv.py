@@ -1,6 +1,6 @@
 """Partial convolution: only what is real counts, and sums are scaled up to all taps."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -11,14 +11,16 @@ from convcore.functional import _convolution
 from convcore.functional._border import Scale, around, border_scale
 from convcore.functional._checks import GRADIENTS, needed
 from convcore.functional._convolution import Grads
-from convcore.functional._outs import Outs, places
+from convcore.functional._outs import Outs, Pair, check, places
 from convcore.functional.call import run
 from convcore.problem import ConvProblem, Padding, Size
+from convcore.runtime import buffers
 from convcore.runtime.arrays import (
     Array,
     batched_shape,
     check_out,
     checked,
+    contiguous,
     empty,
     flat,
 )
@@ -31,6 +33,8 @@ __all__ = [
     "partial_conv3d",
     "partial_conv3d_backward",
 ]
+
+_FLOAT64, _BOOL = np.dtype(np.float64), np.dtype(np.bool_)
 
 Result = Any  # y; with a mask, y and the new mask
 
@@ -46,7 +50,7 @@ def partial_conv1d(
     *,
     mask: Array | None = None,
     flip: bool = False,
-    out: Array | None = None,
+    out: Pair | None = None,
     algorithm: str = "auto",
 ) -> Result:
     """Convolve what is real along one axis: see `partial_conv2d`.
@@ -71,7 +75,7 @@ def partial_conv2d(
     *,
     mask: Array | None = None,
     flip: bool = False,
-    out: Array | None = None,
+    out: Pair | None = None,
     algorithm: str = "auto",
 ) -> Result:
     """Convolve what is real along two axes, and scale each sum up to all taps.
@@ -83,12 +87,15 @@ def partial_conv2d(
 
     Parameters
     ----------
-    x, weight, bias, stride, padding, dilation, groups, flip, out, algorithm
+    x, weight, bias, stride, padding, dilation, groups, flip, algorithm
         As for `conv2d`.
     mask : (N or 1, C_in or 1, H, W), bool or dtype of x, optional
         What is real: everything but 0; without N when x comes without it. Without a mask
         all of x is, and only padding is not. With a mask for each channel, the taps of
         all channels of a group are counted together.
+    out : ndarray, or tuple of two (ndarray or None), optional
+        Array for y or, with a mask, a tuple for y and the new mask: contiguous, of their
+        shapes and dtypes, that overlap no input. None is for new memory.
 
     Returns
     -------
@@ -143,7 +150,7 @@ def partial_conv3d(
     *,
     mask: Array | None = None,
     flip: bool = False,
-    out: Array | None = None,
+    out: Pair | None = None,
     algorithm: str = "auto",
 ) -> Result:
     """Convolve what is real along three axes: see `partial_conv2d`.
@@ -319,7 +326,7 @@ def check_border(
 def _forward(
     function: str,
     ndim: int,
-    operands: tuple[Array, Array, Array | None, Array | None],
+    operands: tuple[Array, Array, Array | None, Any],
     how: tuple[Any, ...],
     flip: bool,
     mask: Array | None,
@@ -331,17 +338,29 @@ def _forward(
     real = None if mask is None else _real(function, mask, x, problem)
     if bias is not None:
         bias = _convolution._checked_bias(function, bias, problem.oc, dtype)
+    new = None
     if out is not None:
-        shape = problem.y_shape[problem.ndim + 2 - x.ndim :]
-        check_out(function, out, shape, dtype, (x, weight, bias, mask))
+        lead = problem.ndim + 2 - x.ndim
+        shape, inputs = problem.y_shape[lead:], (x, weight, bias, mask)
+        if mask is not None and real is not None and type(out) is tuple:
+            batch, channels = len(real), problem.oc if real.shape[1] > 1 else 1
+            shapes = shape, (batch, channels, *problem.y_shape[2:])[lead:]
+            check(function, out, shapes, (dtype, mask.dtype.newbyteorder("=")), inputs)
+            out, new = out
+        else:
+            check_out(function, out, shape, dtype, inputs)
     seen = x if real is None else _hidden(x, real)
     y = _convolution.forward(function, ndim, (seen, weight, None, out), how, flip)
     scale = scale_of(problem, dtype, real)
     apply_scale(y.reshape(problem.y_shape), scale, bias)
     if mask is None or real is None:
         return y
-    new = np.asarray(scale.ratio > 0, mask.dtype.newbyteorder("="))
-    return y, new.reshape(new.shape[len(problem.y_shape) - y.ndim :])
+    seeing = _told(np.greater, scale.ratio, 0)
+    seeing = seeing.reshape(seeing.shape[len(problem.y_shape) - y.ndim :])
+    if new is None:
+        return y, contiguous(seeing, mask.dtype.newbyteorder("="))
+    np.copyto(new, seeing)
+    return y, new
 
 
 def _backward(
@@ -378,14 +397,16 @@ def _backward(
     if grad_bias is not None:  # of what the bias was added to
         summed = grad_output
         if scale.holes:
-            summed = scaled.copy()
-            np.copyto(summed, 0, where=scale.ratio == 0)
+            summed = empty(scaled.shape, dtype)
+            np.copyto(summed, scaled)
+            np.copyto(summed, 0, where=_told(np.equal, scale.ratio, 0))
         run(job("bgrad").plan, flat(summed, dtype), grad_bias)
     apply_scale(scaled, scale, None)
     sums = (scaled, seen, weight)
     _convolution.write_gradients(job, sums, flip, False, (grad_x, grad_weight))
     if grad_x is not None and real is not None:
-        np.copyto(grad_x.reshape(problem.x_shape), 0, where=~real)
+        unseen = np.logical_not(real, out=real)
+        np.copyto(grad_x.reshape(problem.x_shape), 0, where=unseen)
     return grad_x, grad_weight, grad_bias
 
 
@@ -405,10 +426,11 @@ def scale_of(
     if real is None:
         return border_scale(problem, dtype)
     counts, most = _counted(problem, real)
-    ratio = np.zeros(counts.shape)
-    np.divide(float(most), counts, out=ratio, where=counts > 0)
-    holes = bool((counts == 0).any())
-    return Scale(ratio.astype(dtype), ((0, 0),) * problem.ndim, holes)
+    holes = bool(counts.min(initial=1) == 0)
+    with np.errstate(divide="ignore"):
+        ratio = np.divide(float(most), counts, out=counts)
+    np.copyto(ratio, 0, where=_told(np.isinf, ratio))
+    return Scale(contiguous(ratio, dtype), ((0, 0),) * problem.ndim, holes)
 
 
 @np.errstate(all="ignore")
@@ -423,7 +445,7 @@ def apply_scale(y: Array, scale: Scale, bias: Array | None) -> None:
     if bias is not None:
         y += bias.reshape(-1, *(1,) * (y.ndim - 2))
     if scale.holes:
-        np.copyto(y, 0, where=scale.ratio == 0)
+        np.copyto(y, 0, where=_told(np.equal, scale.ratio, 0))
 
 
 def _counted(problem: ConvProblem, real: Array) -> tuple[Array, int]:
@@ -446,11 +468,14 @@ def _counted(problem: ConvProblem, real: Array) -> tuple[Array, int]:
         "auto",
     )
     ones = np.ones((groups, channels, *kernel))
-    operands = (real.astype(np.float64), ones, None, None)
+    operands = (contiguous(real, _FLOAT64), ones, None, None)
     name = f"conv{problem.ndim}d"
     counts = _convolution.forward(name, problem.ndim, operands, how, False)
     if per_channel:
-        counts = np.repeat(counts, problem.oc // groups, axis=1)
+        n, _, *extents = counts.shape
+        each = empty((n, groups, problem.oc // groups, *extents), _FLOAT64)
+        np.copyto(each, counts[:, :, None])
+        counts = each.reshape(n, problem.oc, *extents)
     return counts, channels * problem.taps
 
 
@@ -483,12 +508,19 @@ def _real(function: str, mask: Any, x: Array, problem: ConvProblem) -> Array:
             f"{function}: mask must have the shape of x {x.shape}, or 1 for its batch or "
             f"its channels, got {mask.shape}"
         )
-    return np.asarray(mask != 0).reshape(
-        (1,) * (problem.ndim + 2 - mask.ndim) + mask.shape
-    )
+    real = _told(np.not_equal, mask, 0)
+    return real.reshape((1,) * (problem.ndim + 2 - mask.ndim) + mask.shape)
+
+
+def _told(test: Callable[..., Array], array: Array, *others: float) -> Array:
+    """Tell of each element whether it passes a test."""
+    return test(array, *others, out=buffers.empty(array.shape, _BOOL))
 
 
 def _hidden(x: Array, real: Array) -> Array:
     """Copy x, with 0 where it is not real."""
-    zero = np.zeros((), x.dtype.newbyteorder("="))
-    return np.where(real, x, zero).reshape(x.shape)
+    seen = empty(x.shape, x.dtype.newbyteorder("="))
+    seen.fill(0)
+    rest = seen.reshape((1,) * (real.ndim - x.ndim) + x.shape)
+    np.copyto(rest, x, where=real)
+    return seen

@@ -9,6 +9,7 @@ from convcore.functional._checks import needed
 from convcore.functional._elementwise import check_like, check_place
 from convcore.functional._outs import Outs, places
 from convcore.functional.call import apply
+from convcore.runtime import buffers
 from convcore.runtime.arrays import Array, checked, empty, flat, ready
 
 __all__ = ["prelu", "prelu_backward"]
@@ -16,6 +17,7 @@ __all__ = ["prelu", "prelu_backward"]
 _SHORT = (
     64  # elements: shorter planes are computed as rows, with a slope for each element
 )
+_BOOL = np.dtype(np.bool_)
 _PIECE = 8192  # elements of one sum: PIECE of kernels/elements.pxd
 
 
@@ -146,9 +148,11 @@ def prelu_backward(
 @np.errstate(all="ignore")
 def _row_sums(grads: Array, x: Array) -> Array:
     """Sum x dy over short planes, where x is not positive: (N, C)."""
-    terms = np.where(x > 0, x.dtype.type(0), grads * x)
-    sums: Array = terms.reshape(*x.shape[:2], -1).sum(axis=2)
-    return sums
+    terms = np.multiply(grads, x, out=empty(x.shape, x.dtype))
+    positive = np.greater(x, 0, out=buffers.empty(x.shape, _BOOL))
+    np.copyto(terms, 0, where=positive)
+    planes = terms.reshape(*x.shape[:2], -1)
+    return np.add.reduce(planes, axis=2, out=empty(planes.shape[:2], x.dtype))
 
 
 def _slopes(function: str, x: Array, weight: Array) -> Array:

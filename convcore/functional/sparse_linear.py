@@ -10,7 +10,7 @@ from convcore.arguments import integer
 from convcore.functional._checks import GRADIENTS, needed
 from convcore.functional._outs import Outs, places
 from convcore.functional.call import apply
-from convcore.runtime.arrays import Array, checked, empty, ready, room
+from convcore.runtime.arrays import Array, checked, contiguous, empty, ready, room
 
 __all__ = ["Connections", "sparse_linear", "sparse_linear_backward"]
 
@@ -257,7 +257,7 @@ def _gather(
 def _lanes(x: Array, dtype: np.dtype[Any]) -> Array:
     """Copy rows to the last axis: (elements of a row, rows)."""
     rows = prod(x.shape[:-1])
-    return np.require(x.reshape(rows, x.shape[-1]).T, dtype, ("C", "A"))
+    return contiguous(x.reshape(rows, x.shape[-1]).T, dtype)
 
 
 def _table(function: str, connections: Any, x: Array, weight: Array) -> Connections:

@@ -8,11 +8,13 @@ import numpy as np
 from convcore.arguments import Seed, generator, uniform
 from convcore.functional import _framed
 from convcore.functional._choices import scatter
+from convcore.functional._outs import Pair, pair
 from convcore.functional._pooling import average, divisor_buffer
 from convcore.functional.call import apply, run
 from convcore.problem import Padding, PoolProblem, Size
 from convcore.problem.border import BORDERS, border
-from convcore.runtime.arrays import Array, batched_shape, checked, flat, room
+from convcore.runtime import buffers
+from convcore.runtime.arrays import Array, batched_shape, checked, empty, flat, room
 
 __all__ = [
     "stochastic_pool1d",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 _SUM = (True, 1)  # divided by 1
+_INT64, _BOOL = np.dtype(np.int64), np.dtype(np.bool_)
 
 
 def stochastic_pool1d(
@@ -39,7 +42,7 @@ def stochastic_pool1d(
     padding_mode: str = "ignore",
     padding_value: float = 0,
     rng: Seed,
-    out: Array | None = None,
+    out: Pair | None = None,
 ) -> tuple[Array, Array]:
     """Draw an element of each window; as `stochastic_pool2d`.
 
@@ -67,7 +70,7 @@ def stochastic_pool2d(
     padding_mode: str = "ignore",
     padding_value: float = 0,
     rng: Seed,
-    out: Array | None = None,
+    out: Pair | None = None,
 ) -> tuple[Array, Array]:
     """Draw an element of each window, with a probability in proportion to its value.
 
@@ -83,8 +86,9 @@ def stochastic_pool2d(
         there may be.
     rng : numpy.random.Generator or int
         Generator to draw from, or a seed for a new one.
-    out : ndarray, optional
-        Array for y: contiguous, of its shape and dtype, that overlaps no input.
+    out : ndarray, or tuple of two (ndarray or None), optional
+        Array for y, or a tuple for y and the indices: contiguous, of their shapes and
+        dtypes, that overlap no input. None is for new memory.
 
     Returns
     -------
@@ -134,7 +138,7 @@ def stochastic_pool3d(
     padding_mode: str = "ignore",
     padding_value: float = 0,
     rng: Seed,
-    out: Array | None = None,
+    out: Pair | None = None,
 ) -> tuple[Array, Array]:
     """Draw an element of each window; as `stochastic_pool2d`.
 
@@ -341,7 +345,7 @@ def _stochastic(
     window: tuple[Any, ...],
     around: tuple[str, float],
     rng: Seed,
-    out: Array | None,
+    out: Pair | None,
 ) -> tuple[Array, Array]:
     """Do `stochastic_pool` in any rank."""
     draw = generator(function, rng)
@@ -351,9 +355,9 @@ def _stochastic(
     whole, single = batched_shape(function, "x", x.shape, ndim)
     problem = PoolProblem.pool(function, whole, *window)
     shape = problem.y_shape[1:] if single else problem.y_shape
-    y = room(function, out, shape, dtype, x)
-    found = np.empty(shape, np.int64)
-    _draw(problem, flat(x, dtype), uniform(function, draw, shape, dtype), y, found)
+    y, found = pair(function, out, shape, (dtype, _INT64), x)
+    draws = uniform(function, draw, empty(shape, dtype))
+    _draw(problem, flat(x, dtype), draws, y, found)
     return y, found
 
 
@@ -364,17 +368,19 @@ def _framed_stochastic(
     window: tuple[Any, ...],
     around: tuple[str, float],
     draw: np.random.Generator,
-    out: Array | None,
+    out: Pair | None,
 ) -> tuple[Array, Array]:
     """Draw from what lies around x, too."""
     how = _framed.framed(function, ndim, x.shape, window, *around, _framed.IGNORED)
-    y = room(function, out, how.result, x.dtype.newbyteorder("="), x)
-    found = np.empty(how.result, np.int64)
-    draws = uniform(function, draw, how.result, y.dtype)
+    types = x.dtype.newbyteorder("="), _INT64
+    y, indices = pair(function, out, how.result, types, x)
+    found = buffers.empty(how.result, _INT64)
+    draws = uniform(function, draw, empty(how.result, y.dtype))
     for part, box in _framed.padded(how, flat(x, y.dtype)):
         some = (_framed.some_of(array, how, part) for array in (draws, y, found))
         _draw(part.problem, box, *some)
-    return y, _framed.indices_of(function, ndim, found, x.shape, window, around)
+    _framed.indices_of(function, ndim, found, x.shape, window, around, indices)
+    return y, indices
 
 
 def _draw(problem: PoolProblem, x: Array, draws: Array, y: Array, found: Array) -> None:
@@ -395,23 +401,25 @@ def _mean(
     dtype = checked(function, "x", x)
     with np.errstate(all="ignore"):
         if _framed.is_plain(around, _framed.IGNORED):
-            rectified = np.maximum(x, 0)
+            rectified = np.maximum(x, 0, out=empty(x.shape, dtype))
             sums = average(function, ndim, rectified, _SUM, window)
             y = room(function, out, sums.shape, dtype, x)
-            average(function, ndim, np.square(rectified), _SUM, window, out=y)
+            np.square(rectified, out=rectified)
+            average(function, ndim, rectified, _SUM, window, out=y)
         else:
             how = _framed.framed(
                 function, ndim, x.shape, window, *around, _framed.IGNORED
             )
             y = room(function, out, how.result, dtype, x)
-            sums, divisor = np.empty_like(y), divisor_buffer(function, *_SUM)
+            sums, divisor = empty(y.shape, dtype), divisor_buffer(function, *_SUM)
             for part, box in _framed.padded(how, flat(x, dtype)):
                 plan = _framed.plan_of(part, "average_fprop", dtype)
                 np.maximum(box, 0, out=box)
                 run(plan, divisor, box, _framed.some_of(sums, how, part))
                 np.square(box, out=box)
                 run(plan, divisor, box, _framed.some_of(y, how, part))
-        return np.divide(y, sums, out=y, where=sums != 0)
+        some = np.not_equal(sums, 0, out=buffers.empty(y.shape, _BOOL))
+        return np.divide(y, sums, out=y, where=some)
 
 
 def _backward(

@@ -62,7 +62,19 @@ def flat(array: Array, native: np.dtype[Any]) -> Array:
         flags = array.flags
         if flags.c_contiguous and flags.aligned:
             return array
-    return np.require(np.asarray(array), native, ("C", "A"))
+    return contiguous(array, native)
+
+
+def contiguous(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Give an array as kernels read it, of that dtype: itself, or a copy.
+
+    A copy lies in memory that results share, as those of megabytes come again and again.
+    """
+    if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
+        return np.asarray(array, dtype)
+    copy = buffers.empty(array.shape, dtype)
+    np.copyto(copy, array)
+    return copy
 
 
 def checked(

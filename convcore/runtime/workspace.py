@@ -13,11 +13,14 @@ import numpy as np
 from convcore.runtime import arrays, buffers
 from convcore.runtime.arrays import Array
 
-KEPT_BYTES = 64 << 20  # the largest buffer that is kept
+KEPT_BYTES = (
+    64 << 20
+)  # the largest buffer that is kept; above, results share the memory
 _MOST = 16  # buffers that are kept
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
-_NONE = np.empty(0, np.uint8)
+_BYTE = np.dtype(np.uint8)
+_NONE = np.empty(0, _BYTE)
 
 _kept: deque[Array] = deque(maxlen=_MOST)  # its pop and append are atomic
 
@@ -35,11 +38,12 @@ def lend(size: int) -> Array:
     except IndexError:
         buffer = _NONE
     if buffer.nbytes < size + ALIGNMENT:
+        make = np.empty if size + ALIGNMENT <= KEPT_BYTES else buffers.empty
         try:
-            buffer = np.empty(size + ALIGNMENT, np.uint8)
+            buffer = make((size + ALIGNMENT,), _BYTE)
         except MemoryError:  # what waits may be what is missing
             release_memory()
-            buffer = np.empty(size + ALIGNMENT, np.uint8)
+            buffer = make((size + ALIGNMENT,), _BYTE)
     if arrays.POISON:
         buffer[: size + ALIGNMENT].fill(0xFF)  # NaN, in every float type
     return buffer

@@ -21,7 +21,7 @@ from convcore.train.callbacks import (
     progress_bars,
 )
 from convcore.train.predicting import predict
-from convcore.train.samples import check_data
+from convcore.train.samples import check_data, chosen_samples
 
 Metric = Callable[[Array, Array], float]
 
@@ -183,7 +183,7 @@ def _shuffled(
     order = rng.permutation(len(x))
     for start in range(0, len(x), batch_size):
         chosen = order[start : start + batch_size]
-        yield x[chosen], y[chosen]
+        yield chosen_samples(x, chosen), chosen_samples(y, chosen)
 
 
 def _train_epoch(

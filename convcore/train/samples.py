@@ -1,8 +1,13 @@
-"""Checks of arrays whose first axis counts samples."""
+"""Arrays whose first axis counts samples: their checks, and batches of them."""
 
 from typing import Any
 
 import numpy as np
+
+from convcore.runtime import buffers
+from convcore.runtime.arrays import Array
+
+_SHORT = 1 << 10  # bytes of a sample: a copy of its own takes 0.1 us
 
 
 def check_samples(function: str, argument: str, x: Any) -> None:
@@ -15,6 +20,23 @@ def check_samples(function: str, argument: str, x: Any) -> None:
         raise ValueError(
             f"{function}: {argument} must have a first axis of samples, got a scalar"
         )
+
+
+def chosen_samples(array: Array, order: Array) -> Array:
+    """Copy samples in this order: `array[order]`, in memory that results share."""
+    sample = array.nbytes // len(array)
+    plain = type(array) is np.ndarray and array.dtype.kind in "biuf"
+    whole = array.flags.c_contiguous and array.flags.aligned
+    if not plain or sample * len(order) < buffers.LEAST:
+        return array[order]
+    if not whole and sample < _SHORT:
+        return array[order]
+    batch = buffers.empty((len(order), *array.shape[1:]), array.dtype)
+    if whole:
+        return np.take(array, order, axis=0, out=batch, mode="clip")
+    for place, index in enumerate(order):  # `take` would copy all of it first
+        batch[place] = array[index]
+    return batch
 
 
 def check_data(function: str, x: Any, y: Any, prefix: str = "") -> None:

@@ -24,9 +24,10 @@ if [ "$mode" = asan ]; then
     LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libstdc++.so)"
     export LD_PRELOAD
     export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=8
-    # It takes terabytes of address space, and keeps what is freed: no limits, no growth.
+    # It takes terabytes of address space, and keeps what is freed: no limits, and growth.
     for test in mutations.py memory_limits.py::test_memory_does_not_grow \
-        threads.py::test_refused_threads_are_done_without; do
+        threads.py::test_refused_threads_are_done_without \
+        steady_state.py::test_steps_have_no_page_faults; do
         set -- --deselect "tests/test_$test" "$@"
     done
     # It takes the signals of pages that are closed, and ends with a code of its own.
