@@ -11,24 +11,21 @@
 #               tall       the elements from its first to its last, in one slab
 #               deep       the same in the plane
 #
-#           so many indices at once are looked at: inside is index - first - k * iw < count,
-#           unsigned, for some row k of the window, none of them beyond `tall` and `deep`.
-#           With a dilation along W that difference is divided by it first, modulo 2**32:
-#           what it does not divide becomes larger than any count (Granlund and
-#           Montgomery, PLDI 1994, section 9).
+#           so many indices at once are looked at. What index - first leaves when slabs
+#           and rows of the window are taken off is less than `count`, unsigned. With a
+#           dilation it is divided by that first, modulo 2**32: what it does not divide
+#           becomes larger than any count (Granlund and Montgomery, PLDI 1994, section 9).
 # Assumes   buffers of the sizes that the geometry tells; windows.pxd; planes of less than
-#           2**31 elements; windows that have an element.
-# Parallel  over planes: each is written by one task, its windows in order. Four planes go
-#           side by side: neighbouring windows often have the same winner, whose sum is
-#           stored and loaded again, 8 cycles that other planes use.
+#           2**31 elements; windows that have an element, and reach less than 2**22.
+# Parallel  over planes: each is written by one task, its windows in order.
 # Scratch   on the stack: tables 64 KB, the indices of a run as they were checked, 16 KB.
 # Cost      memory: one read of dy and of 8 bytes an index, one write of dx. Zeros are
-#           written just before the windows that add to them, so those are found in L1.
+#           written just before the windows that add to them, so those are found in L1; of
+#           a plane that L2 keeps at once, since loops over short rows end unforeseen.
 # Why not   Gather by elements: a comparison for each tap, in lanes that narrow planes leave
 #           empty, where an addition takes 3 cycles a window whatever the shape.
 
 from cython.parallel cimport prange
-from libc.string cimport memset
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport (
@@ -36,15 +33,16 @@ from convcore.kernels.buffers cimport (
 )
 from convcore.kernels.pool_flat cimport TAPS, first_bits, lanes_of
 from convcore.kernels.pool_scatter_labels cimport (
-    ABREAST, AHEAD, Away, clear, clear_abreast, end_of, measure_taps,
-    planes_by_labels,
+    AHEAD, Away, clear, end_of, measure_taps, plane_by_labels,
 )
 from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport ahead, cc_fetch, f32v, part, real
 from convcore.kernels.windows cimport (
     Axis, Pool, elements_of, first_of, pool_of, start_of, stop_of, windows_of,
 )
-from convcore.kernels.words cimport any_word, below, each_word, high_words, low_words, word
+from convcore.kernels.words cimport (
+    any_word, below, divide_words, each_word, high_words, low_words, word,
+)
 
 cdef enum:
     RUN = 1024  # windows of a run, at most
@@ -52,8 +50,9 @@ cdef enum:
     SPARE = 16  # entries behind a table: vectors end in them
     WHOLE = 4096  # windows of a plane that is one run, though its rows are short
     FEW = 64  # windows of a plane that shares a run with others
-    PITCH = RUN + SPARE  # cells of each
-    NEAR = 32768  # bytes of planes whose zeros are written at once: most of L1
+    TOGETHER = 256  # windows of such a run
+    NEAR = 65536  # bytes of a plane whose zeros are written at once
+    REACH = 4194304  # elements from the first of a window to its last: see words.pxd
     SHORT = 32  # windows of such a row: two vectors, both of them used in part
     LINE = 64
 
@@ -66,48 +65,46 @@ cdef struct Job:
     Py_ssize_t cells, windows  # of a plane
     Py_ssize_t slabs, rows  # of a window, at most
     unsigned int row, slab  # elements from a row of a window to the next, from a slab
+    float by_row, by_slab  # their inverses
     unsigned int inverse  # of the odd part of the dilation along W
     int even  # times that this dilation has the factor 2
     bint whole  # the tables have all windows of a plane
-    bint few  # a run is some planes
-    Py_ssize_t group  # planes that are done together
+    Py_ssize_t group  # planes of a run
+    unsigned int[TOGETHER] plane  # the first element of each window's plane
     Away away
     const unsigned char* tap  # labels of all planes, if those are given
 
 cdef struct Run:
     Py_ssize_t at, n  # the first window, and how many
     Py_ssize_t mark  # its entry in the tables
-    Py_ssize_t begin  # the element that these count from
-    Py_ssize_t slabs, rows  # of its windows, at most
+    unsigned int begin  # the element that these count from
+    unsigned int tall, deep  # what all of its marks lack
 
 
-cdef inline word divided(const Job* job, word n) noexcept nogil:
-    """Divide by the powers of two in the dilation, after its odd part."""
+cdef inline word taps_along(const Job* job, word n) noexcept nogil:
+    """Divide by the dilation; what it does not divide becomes larger than any count."""
     if job.even == 0:
-        return n
+        return n * each_word(job.inverse)
+    n = n * each_word(job.inverse)
     return n >> job.even | n << (32 - job.even)
 
 
 cdef inline word in_windows(const Job* job, const Run* r, Py_ssize_t j, word index) noexcept nogil:
     """Set the lanes whose index lies in its window; the first is window j of the run."""
     cdef word count = (<const word*>&job.m.count[r.mark + j])[0]
-    cdef word tall = (<const word*>&job.m.tall[r.mark + j])[0]
-    cdef word deep = (<const word*>&job.m.deep[r.mark + j])[0]
+    cdef word tall = (<const word*>&job.m.tall[r.mark + j])[0] + each_word(r.tall)
+    cdef word deep = (<const word*>&job.m.deep[r.mark + j])[0] + each_word(r.deep)
     cdef word first = (<const word*>&job.m.first[r.mark + j])[0]
-    cdef word place = index - first - each_word(<unsigned int>r.begin), some, inside, far, at
-    cdef word row = each_word(job.row * job.inverse), slab = each_word(job.slab)
-    cdef word inverse = each_word(job.inverse)
-    inside = each_word(0)
-    far = ~below(place, deep)
-    for _ in range(r.slabs):
-        at = place * inverse
-        some = below(divided(job, at), count)
-        for _ in range(1, r.rows):
-            at = at - row
-            some = some | below(divided(job, at), count)
-        inside = inside | some & below(place, tall)
-        place = place - slab
-    return inside & ~far
+    cdef word place = index - first - each_word(r.begin), rest
+    cdef word inside = below(place, deep)
+    if job.slabs > 1:
+        rest = divide_words(place, job.by_slab)
+        place = place - rest * each_word(job.slab)
+        inside = inside & below(place, tall)
+    if job.rows > 1:
+        rest = divide_words(place, job.by_row)
+        place = place - rest * each_word(job.row)
+    return inside & below(taps_along(job, place), count)
 
 
 cdef inline word outside(
@@ -145,24 +142,16 @@ cdef inline bint take_run(
     return not any_word(bad)
 
 
-cdef inline void add_abreast(
-    const unsigned int* cell, Py_ssize_t pitch, const real* source, Py_ssize_t windows,
-    Py_ssize_t n, real* to, Py_ssize_t cells, Py_ssize_t planes,
+cdef inline void add_run(
+    const unsigned int* cell, const real* source, Py_ssize_t n, real* to
 ) noexcept nogil:
-    """Add n values of each of 1, 2 or 4 planes to their cells, in order."""
-    cdef Py_ssize_t o = 0, end, i
-    cdef unsigned int[ABREAST] at
-    cdef real[ABREAST] sums
+    """Add the values of a run to their cells, in order."""
+    cdef Py_ssize_t o = 0, end
     while o < n:
-        for i in range(planes):
-            cc_fetch(<const char*>(source + i * windows + o) + AHEAD)
+        cc_fetch(<const char*>(source + o) + AHEAD)
         end = min(o + LINE // <Py_ssize_t>sizeof(real), n)
         while o < end:
-            for i in range(planes):
-                at[i] = cell[i * pitch + o]
-                sums[i] = to[i * cells + at[i]] + source[i * windows + o]
-            for i in range(planes):
-                to[i * cells + at[i]] = sums[i]
+            to[cell[o]] += source[o]
             o += 1
 
 
@@ -177,38 +166,45 @@ cdef inline Run run_at(
     """Give the run that begins at a window, as long as `mark_rows` has made it."""
     cdef const Pool* p = &job.p
     cdef Run r
-    r.slabs, r.rows = taps_of(&p.z, z), taps_of(&p.y, y)
+    r.tall = (taps_of(&p.y, y) - 1) * job.row
+    r.deep = r.tall + (taps_of(&p.z, z) - 1) * job.slab
     r.at = (z * p.y.out + y) * p.x.out + x
     r.n = length_of(&p.x, x)
-    r.begin = (first_of(&p.z, z) * p.y.extent + first_of(&p.y, y)) * p.x.extent
+    r.begin = <unsigned int>(
+        (first_of(&p.z, z) * p.y.extent + first_of(&p.y, y)) * p.x.extent
+    )
     r.mark = 0
     if x > 0 and x + r.n == p.x.out:
         r.mark = RUN
     elif x > 0:
         r.mark = PIECE
-        r.begin += start_of(&p.x, x)
+        r.begin += <unsigned int>start_of(&p.x, x)
     return r
 
 
-cdef inline bint take_abreast(
-    const Job* job, const Run* r, const long long* index, unsigned int* cell,
-    Py_ssize_t planes,
-) noexcept nogil:
-    """Do `take_run` for the same run of some planes."""
-    cdef Py_ssize_t i
-    for i in range(planes):
-        if not take_run(job, r, index + i * job.windows, cell + i * PITCH):
-            return False
-    return True
+cdef inline Py_ssize_t clear_near(const Job* job, real* dx) noexcept nogil:
+    """Write the zeros of a plane that L1 and L2 keep; tell how many that were."""
+    if dx == NULL or job.cells * <Py_ssize_t>sizeof(real) > NEAR:
+        return 0
+    clear(dx, job.cells)
+    return job.cells
 
 
-cdef inline bint planes_in_runs(
-    const Job* job, const real* dy, const long long* index, real* dx, Py_ssize_t planes
+cdef inline Py_ssize_t clear_up_to(real* dx, Py_ssize_t zeros, Py_ssize_t end) noexcept nogil:
+    """Write those that are missing before `end`."""
+    if end <= zeros:
+        return zeros
+    clear(dx + zeros, end - zeros)
+    return end
+
+
+cdef inline bint plane_in_runs(
+    const Job* job, const real* dy, const long long* index, real* dx
 ) noexcept nogil:
-    """Do planes row by row; without dx, check only. Tell whether all is well."""
+    """Do one plane, row by row; without dx, check only. Tell whether all is well."""
     cdef const Pool* p = &job.p
-    cdef unsigned int[ABREAST * PITCH] cell
-    cdef Py_ssize_t z, y, x, zeros = 0, end, n = job.windows
+    cdef unsigned int[RUN + SPARE] cell
+    cdef Py_ssize_t z, y, x, zeros = clear_near(job, dx)
     cdef Run r
     for z in range(p.z.out):
         for y in range(p.y.out):
@@ -216,65 +212,46 @@ cdef inline bint planes_in_runs(
             while x < p.x.out:
                 r = run_at(job, z, y, x)
                 x += r.n
-                if not take_abreast(job, &r, index, cell, planes):
+                if not take_run(job, &r, index, cell):
                     return False
                 if dx == NULL:
                     continue
-                end = end_of(p, z, y, x - 1)
-                clear_abreast(dx + zeros, end - zeros, job.cells, planes)
-                zeros = max(zeros, end)
-                add_abreast(
-                    <const unsigned int*>cell, PITCH, dy + r.at, n, r.n, dx, job.cells,
-                    planes,
-                )
+                zeros = clear_up_to(dx, zeros, end_of(p, z, y, x - 1))
+                add_run(<const unsigned int*>cell, dy + r.at, r.n, dx)
     if dx != NULL:
-        clear_abreast(dx + zeros, job.cells - zeros, job.cells, planes)
+        clear_up_to(dx, zeros, job.cells)
     return True
 
 
-cdef inline bint planes_in_pieces(
-    const Job* job, const real* dy, const long long* index, real* dx, Py_ssize_t planes
+cdef inline bint plane_in_pieces(
+    const Job* job, const real* dy, const long long* index, real* dx
 ) noexcept nogil:
-    """Do planes of short rows, of which there are many in a run."""
-    cdef unsigned int[ABREAST * PITCH] cell
+    """Do one plane, as many rows at a time as a run may have windows."""
     cdef const Pool* p = &job.p
-    cdef Py_ssize_t row = 0, rows, each = p.x.out, i, zeros = 0, end
+    cdef unsigned int[RUN + SPARE] cell
+    cdef Py_ssize_t row = 0, rows = p.z.out * p.y.out, zeros = clear_near(job, dx), i, end
+    cdef Py_ssize_t each = p.x.out if zeros < job.cells else RUN
     cdef Run r
-    r.begin, r.slabs, r.rows = 0, job.slabs, job.rows
-    if dx != NULL and planes * job.cells * <Py_ssize_t>sizeof(real) <= NEAR:
-        clear(dx, planes * job.cells)
-        zeros = job.cells
-        each = RUN
-    while row < p.z.out * p.y.out:
-        rows = min(RUN // p.x.out, p.z.out * p.y.out - row)
+    r.begin = r.tall = r.deep = 0
+    while row < rows:
         r.at = r.mark = row * p.x.out
-        r.n = rows * p.x.out
-        if not take_abreast(job, &r, index, cell, planes):
+        r.n = min(RUN // p.x.out, rows - row) * p.x.out
+        if not take_run(job, &r, index, cell):
             return False
         i = 0
         while i < r.n and dx != NULL:
             if zeros < job.cells:
                 end = row + i // each
                 end = end_of(p, end // p.y.out, end % p.y.out, p.x.out - 1)
-                clear_abreast(dx + zeros, end - zeros, job.cells, planes)
-                zeros = max(zeros, end)
-            add_abreast(
-                <const unsigned int*>cell + i, PITCH, dy + r.at + i, job.windows,
-                min(each, r.n - i), dx, job.cells, planes,
+                zeros = clear_up_to(dx, zeros, end)
+            add_run(
+                <const unsigned int*>cell + i, dy + r.at + i, min(each, r.n - i), dx
             )
             i += each
-        row += rows
+        row += RUN // p.x.out
     if dx != NULL:
-        clear_abreast(dx + zeros, job.cells - zeros, job.cells, planes)
+        clear_up_to(dx, zeros, job.cells)
     return True
-
-
-cdef inline void add_few(
-    const Job* job, const unsigned int* cell, const real* dy, real* dx, Py_ssize_t planes
-) noexcept nogil:
-    """Write whole planes of few windows."""
-    clear(dx, planes * job.cells)
-    add_abreast(cell, job.windows, dy, job.windows, job.windows, dx, job.cells, planes)
 
 
 cdef inline bint planes_in_one(
@@ -282,78 +259,47 @@ cdef inline bint planes_in_one(
 ) noexcept nogil:
     """Do some planes of few windows, which are one run."""
     cdef unsigned int[RUN + SPARE] cell
-    cdef Py_ssize_t i = 0, n = job.windows
+    cdef Py_ssize_t i
     cdef Run r
-    r.at = r.mark = r.begin = 0
-    r.n, r.slabs, r.rows = n * planes, job.slabs, job.rows
+    r.at = r.mark = 0
+    r.begin = r.tall = r.deep = 0
+    r.n = planes * job.windows
     if not take_run(job, &r, index, cell):
         return False
     if dx == NULL:
         return True
-    while i + ABREAST <= planes:
-        add_few(job, <const unsigned int*>cell + i * n, dy + i * n, dx + i * job.cells, ABREAST)
-        i += ABREAST
-    if i + 2 <= planes:
-        add_few(job, <const unsigned int*>cell + i * n, dy + i * n, dx + i * job.cells, 2)
-        i += 2
-    if i < planes:
-        add_few(job, <const unsigned int*>cell + i * n, dy + i * n, dx + i * job.cells, 1)
+    for i in range(r.n):
+        cell[i] += job.plane[i]
+    clear(dx, planes * job.cells)
+    add_run(<const unsigned int*>cell, dy, r.n, dx)
     return True
-
-
-cdef inline bint some_planes(
-    const Job* job, const real* dy, const long long* index, const unsigned char* tap,
-    real* dx, Py_ssize_t planes,
-) noexcept nogil:
-    """Do 1, 2 or 4 planes."""
-    if tap != NULL:
-        planes_by_labels(&job.p, &job.away, dy, tap, dx, planes)
-        return True
-    if job.whole:
-        return planes_in_pieces(job, dy, index, dx, planes)
-    return planes_in_runs(job, dy, index, dx, planes)
 
 
 cdef Py_ssize_t do_planes(
     const Job* job, const real* dy, const long long* index, real* dx, Py_ssize_t begin,
     Py_ssize_t end,
 ) noexcept nogil:
-    """Do planes begin .. end; count groups with an index that is not inside."""
+    """Do planes begin .. end; count those with an index that is not inside."""
     cdef Py_ssize_t i = begin, n, bad = 0
-    cdef const long long* its = NULL
-    cdef const unsigned char* tap = NULL
+    cdef const long long* its
     cdef const real* dy_i
     cdef real* dx_i
     while i < end:
-        if job.tap == NULL:
-            its = index + i * job.windows
-        else:
-            tap = job.tap + i * job.windows
+        n = min(job.group, end - i)
+        its = index + i * job.windows
         dy_i, dx_i = dy, dx
         if dx != NULL:
             dy_i, dx_i = dy + i * job.windows, dx + i * job.cells
-        n = min(job.group, end - i)
-        if job.few:
+        if job.tap != NULL:
+            plane_by_labels(&job.p, &job.away, dy_i, job.tap + i * job.windows, dx_i)
+        elif job.group > 1:
             bad += not planes_in_one(job, n, dy_i, its, dx_i)
-        elif n >= ABREAST:
-            n = ABREAST
-            bad += not some_planes(job, dy_i, its, tap, dx_i, ABREAST)
-        elif n >= 2:
-            n = 2
-            bad += not some_planes(job, dy_i, its, tap, dx_i, 2)
+        elif job.whole:
+            bad += not plane_in_pieces(job, dy_i, its, dx_i)
         else:
-            bad += not some_planes(job, dy_i, its, tap, dx_i, 1)
+            bad += not plane_in_runs(job, dy_i, its, dx_i)
         i += n
     return bad
-
-
-cdef Py_ssize_t do_groups(
-    const Job* job, const real* dy, const long long* index, real* dx, Py_ssize_t begin,
-    Py_ssize_t end,
-) noexcept nogil:
-    """Do groups begin .. end of planes."""
-    end = min(end * job.group, job.p.planes)
-    return do_planes(job, dy, index, dx, begin * job.group, end)
 
 
 cdef Py_ssize_t do_tasks(
@@ -363,9 +309,9 @@ cdef Py_ssize_t do_tasks(
     """Do tasks begin .. end; OpenMP takes 0.6 us even for one thread."""
     cdef Py_ssize_t i, bad = 0
     if threads == 1:
-        return do_groups(job, dy, index, dx, first_piece(r, begin), first_piece(r, end))
+        return do_planes(job, dy, index, dx, first_piece(r, begin), first_piece(r, end))
     for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
-        bad += do_groups(job, dy, index, dx, first_piece(r, i), first_piece(r, i + 1))
+        bad += do_planes(job, dy, index, dx, first_piece(r, i), first_piece(r, i + 1))
     return bad
 
 
@@ -373,9 +319,7 @@ cdef Py_ssize_t all_planes(
     const Job* job, const real* dy, const long long* index, real* dx, int threads
 ) except -1:
     """Do all planes, in rounds between which Ctrl-C is looked for, up to a bad one."""
-    cdef Rounds r = rounds(
-        (job.p.planes - 1) // job.group + 1, job.group * (job.cells + job.windows), threads
-    )
+    cdef Rounds r = rounds(job.p.planes, job.cells + job.windows, threads)
     cdef Py_ssize_t begin = 0, end, bad = 0
     while begin < r.tasks and not bad:
         end = min(begin + r.step, r.tasks)
@@ -392,58 +336,63 @@ cdef inline unsigned int taps_of(const Axis* a, Py_ssize_t o) noexcept nogil:
     return <unsigned int>(reach if a.dilation == 1 else (reach - 1) // a.dilation + 1)
 
 
-cdef void mark_columns(
-    const Axis* a, Py_ssize_t x, Py_ssize_t n, unsigned int* first, unsigned int* count
+cdef void mark_columns(Job* job, Py_ssize_t at, Py_ssize_t x, Py_ssize_t n) noexcept nogil:
+    """Write the marks of windows x .. x + n of a row, as if it were the only one."""
+    cdef Py_ssize_t j
+    cdef unsigned int count
+    for j in range(n):
+        count = taps_of(&job.p.x, x + j)
+        job.m.first[at + j] = <unsigned int>first_of(&job.p.x, x + j)
+        job.m.count[at + j] = count
+        job.m.tall[at + j] = (count - 1) * <unsigned int>job.p.x.dilation + 1
+        job.m.deep[at + j] = job.m.tall[at + j]
+
+
+cdef inline void copy_marks(
+    unsigned int* marks, Py_ssize_t to, Py_ssize_t at, Py_ssize_t n, unsigned int more
 ) noexcept nogil:
-    """Write the marks of windows x .. x + n of a row, whatever the row."""
+    """Copy n marks, more being added."""
     cdef Py_ssize_t j
     for j in range(n):
-        first[j] = <unsigned int>first_of(a, x + j)
-        count[j] = taps_of(a, x + j)
+        marks[to + j] = marks[at + j] + more
 
 
 cdef void mark_planes(Job* job) noexcept nogil:
     """Write the marks of all windows of a plane, for each plane of a run."""
     cdef const Pool* p = &job.p
-    cdef unsigned int[RUN + SPARE] first, count
-    cdef Py_ssize_t z, y, x, j = 0, n = p.x.out
-    cdef unsigned int start, rows, slabs, step = <unsigned int>p.x.dilation
-    mark_columns(&p.x, 0, n, first, count)
-    for z in range(p.z.out):
-        slabs = (taps_of(&p.z, z) - 1) * job.slab
-        for y in range(p.y.out):
-            rows = (taps_of(&p.y, y) - 1) * job.row + 1
-            start = <unsigned int>(
-                (first_of(&p.z, z) * p.y.extent + first_of(&p.y, y)) * p.x.extent
-            )
-            for x in range(n):
-                job.m.first[j + x] = first[x] + start
-                job.m.count[j + x] = count[x]
-                job.m.tall[j + x] = rows + (count[x] - 1) * step
-                job.m.deep[j + x] = rows + (count[x] - 1) * step + slabs
-            j += n
-    y = job.windows
-    if job.few:
-        for j in range(y, job.group * y):
-            job.m.first[j], job.m.count[j] = job.m.first[j - y], job.m.count[j - y]
-            job.m.tall[j], job.m.deep[j] = job.m.tall[j - y], job.m.deep[j - y]
+    cdef Py_ssize_t row, j, n = p.x.out
+    cdef Run r
+    mark_columns(job, 0, 0, n)
+    for row in range(p.z.out * p.y.out - 1, -1, -1):  # the first is needed to the last
+        r = run_at(job, row // p.y.out, row % p.y.out, 0)
+        copy_marks(job.m.first, r.at, 0, n, r.begin)
+        copy_marks(job.m.count, r.at, 0, n, 0)
+        copy_marks(job.m.tall, r.at, 0, n, r.tall)
+        copy_marks(job.m.deep, r.at, 0, n, r.deep)
+    n = job.windows
+    for j in range(n if job.group > 1 else 0):
+        job.plane[j] = 0
+    for j in range(1, job.group):
+        copy_marks(job.plane, j * n, 0, n, <unsigned int>(j * job.cells))
+        copy_marks(job.m.first, j * n, 0, n, 0)
+        copy_marks(job.m.count, j * n, 0, n, 0)
+        copy_marks(job.m.tall, j * n, 0, n, 0)
+        copy_marks(job.m.deep, j * n, 0, n, 0)
 
 
 cdef void mark_rows(Job* job) noexcept nogil:
     """Write the marks of the runs of a row: the first, one in the middle, the last."""
     cdef const Pool* p = &job.p
     cdef Py_ssize_t j, x = 0
-    memset(job.m.tall, 255, sizeof(job.m.tall))  # the rows of a run are known
-    memset(job.m.deep, 255, sizeof(job.m.deep))
-    mark_columns(&p.x, 0, length_of(&p.x, 0), job.m.first, job.m.count)
+    mark_columns(job, 0, 0, length_of(&p.x, 0))
     if p.x.out <= RUN:
         return
+    mark_columns(job, PIECE, PIECE, PIECE)
     for j in range(PIECE):
         job.m.first[PIECE + j] = <unsigned int>(j * p.x.stride)
-        job.m.count[PIECE + j] = <unsigned int>p.x.kernel
     while p.x.out - x > RUN:
         x += PIECE
-    mark_columns(&p.x, x, p.x.out - x, job.m.first + RUN, job.m.count + RUN)
+    mark_columns(job, RUN, x, p.x.out - x)
 
 
 cdef inline bint has_elements(const Axis* a) noexcept nogil:
@@ -459,18 +408,13 @@ cdef inline unsigned int inverse_of(unsigned int n) noexcept nogil:
     return m
 
 
-cdef void group_planes(Job* job, int threads) noexcept nogil:
-    """Find how many planes are done together: fewer if threads would have none."""
-    job.group = max(1, min(ABREAST, job.p.planes // threads))
-    job.few = job.tap == NULL and job.windows <= FEW
-    if job.few:
-        job.group = min(job.p.planes, ABREAST * max(1, FEW // 2 // job.windows))
-
-
-cdef int prepare(Job* job, int threads) except -1:
+cdef int prepare(Job* job) except -1:
     """Write the tables; refuse what they have no room for."""
     cdef const Pool* p = &job.p
     cdef unsigned int odd = <unsigned int>p.x.dilation
+    cdef double reach = (<double>p.z.kernel * p.z.dilation * p.y.extent + (
+        p.y.kernel * p.y.dilation
+    )) * p.x.extent
     job.tap = NULL
     job.cells = p.z.extent * p.y.extent * p.x.extent
     job.windows = p.z.out * p.y.out * p.x.out
@@ -478,18 +422,22 @@ cdef int prepare(Job* job, int threads) except -1:
     job.whole = job.windows <= (WHOLE if p.x.out <= SHORT else RUN)
     if not (has_elements(&p.z) and has_elements(&p.y) and has_elements(&p.x)):
         refuse()
-    if job.cells >= 2147483648 or p.x.out > RUN and (
+    if job.cells >= 2147483648 or reach >= REACH or p.x.out > RUN and (
         (p.x.kernel - 1) * p.x.dilation >= PIECE
     ):
         refuse()
     job.row = <unsigned int>(p.x.extent * p.y.dilation)
     job.slab = <unsigned int>(p.x.extent * p.y.extent * p.z.dilation)
+    job.by_row, job.by_slab = <float>(1.0 / job.row), <float>(1.0 / job.slab)
     job.even = 0
     while odd % 2 == 0:
         odd //= 2
         job.even += 1
     job.inverse = inverse_of(odd)
-    group_planes(job, threads)
+    job.group = 1
+    if job.windows <= FEW:
+        job.group = min(TOGETHER // job.windows, NEAR // (8 * job.cells))
+        job.group = max(1, min(p.planes, job.group))
     if job.whole:
         mark_planes(job)
     else:
@@ -502,7 +450,7 @@ cdef inline bint is_dense(const Axis* a) noexcept nogil:
     return a.kernel > 0 and a.dilation == 1
 
 
-cdef int prepare_labels(Job* job, const unsigned char* tap, int threads) except -1:
+cdef int prepare_labels(Job* job, const unsigned char* tap) except -1:
     """Do the same for labels."""
     cdef const Pool* p = &job.p
     if <double>p.z.kernel * p.y.kernel * p.x.kernel > TAPS:
@@ -510,9 +458,8 @@ cdef int prepare_labels(Job* job, const unsigned char* tap, int threads) except 
     if not (is_dense(&p.z) and is_dense(&p.y) and is_dense(&p.x)):
         refuse()
     measure_taps(p, &job.away)
-    job.tap, job.cells = tap, job.away.cells
+    job.tap, job.group, job.cells = tap, 1, job.away.cells
     job.windows = p.z.out * p.y.out * p.x.out
-    group_planes(job, threads)
     return 0
 
 
@@ -532,9 +479,9 @@ cdef int gradient(const Buffers* held, int threads, real* like) except -1:
         tap = flags_of(held, 2, windows_of(&job.p))
     if job.p.planes:
         if tap == NULL:
-            prepare(&job, threads)
+            prepare(&job)
         else:
-            prepare_labels(&job, tap, threads)
+            prepare_labels(&job, tap)
         bad = all_planes(&job, dy, index, dx, threads)
     if found != NULL:
         found[0] = 0 if bad else -1
@@ -549,7 +496,7 @@ cdef int checked(const Buffers* held, int threads, real* like) except -1:
     cdef long long* found = integers(held, 2, 1)
     cdef Py_ssize_t bad = 0
     if job.p.planes:
-        prepare(&job, threads)
+        prepare(&job)
         bad = all_planes(&job, <const real*>NULL, index, <real*>NULL, threads)
     found[0] = 0 if bad else -1
     return 0

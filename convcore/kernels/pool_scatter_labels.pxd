@@ -16,7 +16,6 @@ from convcore.kernels.windows cimport Pool, start_of, stop_of
 cdef enum:
     AHEAD = 4096  # bytes from what is read or written to what is asked for
     SMALL = 512  # elements of a plane whose zeros are written at once
-    ABREAST = 4  # planes whose additions go side by side
 
 cdef struct Away:
     unsigned long long[TAPS] tap  # from the start of the window
@@ -43,15 +42,6 @@ cdef inline void clear(real* to, Py_ssize_t n) noexcept nogil:
         clear_lanes(<f64v*>to, n)
 
 
-cdef inline void clear_abreast(
-    real* to, Py_ssize_t n, Py_ssize_t cells, Py_ssize_t planes
-) noexcept nogil:
-    """Write n zeros to each plane."""
-    cdef Py_ssize_t i
-    for i in range(planes):
-        clear(to + i * cells, n)
-
-
 cdef inline Py_ssize_t end_of(
     const Pool* p, Py_ssize_t z, Py_ssize_t y, Py_ssize_t x
 ) noexcept nogil:
@@ -72,41 +62,37 @@ cdef inline void measure_taps(const Pool* p, Away* away) noexcept nogil:
             away.tap[k] = (z * p.y.extent + y) * p.x.extent + x
 
 
-cdef inline void add_rows(
+cdef inline void add_row(
     const Away* away, unsigned long long start, Py_ssize_t stride,
-    const unsigned char* tap, const real* dy, Py_ssize_t windows, Py_ssize_t n, real* dx,
-    Py_ssize_t planes,
+    const unsigned char* tap, const real* dy, Py_ssize_t n, real* dx,
 ) noexcept nogil:
-    """Add the values of a row of windows of each plane, in order; one begins at `start`."""
-    cdef Py_ssize_t o, i
+    """Add the values of a row of windows, in order; the first begins at `start`."""
+    cdef Py_ssize_t o
     cdef unsigned long long cell
     for o in range(n):
-        for i in range(planes):
-            cell = start + away.tap[tap[i * windows + o]]
-            if cell < <unsigned long long>away.cells:
-                dx[i * away.cells + cell] += dy[i * windows + o]
+        cell = start + away.tap[tap[o]]
+        if cell < <unsigned long long>away.cells:
+            dx[cell] += dy[o]
         start += stride
 
 
-cdef inline void planes_by_labels(
-    const Pool* p, const Away* away, const real* dy, const unsigned char* tap, real* dx,
-    Py_ssize_t planes,
+cdef inline void plane_by_labels(
+    const Pool* p, const Away* away, const real* dy, const unsigned char* tap, real* dx
 ) noexcept nogil:
-    """Do 1, 2 or 4 planes."""
+    """Do one plane."""
     cdef Py_ssize_t z, y, zeros = 0, end, start, n = p.x.out
-    cdef Py_ssize_t windows = p.z.out * p.y.out * n
     if away.cells <= SMALL:
-        clear(dx, planes * away.cells)
+        clear(dx, away.cells)
         zeros = away.cells
     for z in range(p.z.out):
         for y in range(p.y.out):
             end = end_of(p, z, y, n - 1)
             if end > zeros:
-                clear_abreast(dx + zeros, end - zeros, away.cells, planes)
+                clear(dx + zeros, end - zeros)
                 zeros = end
             start = start_of(&p.z, z) * p.y.extent + start_of(&p.y, y)
             start = start * p.x.extent + start_of(&p.x, 0)
-            add_rows(away, start, p.x.stride, tap, dy, windows, n, dx, planes)
+            add_row(away, start, p.x.stride, tap, dy, n, dx)
             tap += n
             dy += n
-    clear_abreast(dx + zeros, away.cells - zeros, away.cells, planes)
+    clear(dx + zeros, away.cells - zeros)
