@@ -52,11 +52,9 @@ class PoolMaxScatter:
             if prod(kernels) > _TAPS:
                 return Verdict(False, f"more than {_TAPS} taps")
             return Verdict(True, "dense windows")
-        extents, before = problem.in_extent, problem.geometry[5::7]
-        if any(
-            lo and d > i for i, lo, d in zip(extents, before, dilations, strict=True)
-        ):
+        if problem.steps_over:
             return Verdict(False, "windows that step over all elements")
+        extents = problem.in_extent
         slabs, rows, columns = map(mul, kernels, dilations)
         if (slabs * extents[1] + rows) * extents[2] >= _REACH:
             return Verdict(False, "windows that reach far")

@@ -36,19 +36,26 @@ class PoolMaxTurned:
     }
 
     def accepts(self, problem: PoolProblem, direction: str) -> Verdict:
-        """Accept dense windows if the elements under a row of them fit the scratch."""
+        """Accept windows if the elements under a row of them fit the scratch."""
         kernels, _, dilations = problem.clipped
         adaptive = 0 in problem.kernel
-        if not adaptive and set(dilations) != {1}:
-            return Verdict(False, "the dilation is not 1")
+        if adaptive:
+            dilations = (1, 1, 1)
+        elif problem.steps_over:
+            return Verdict(False, "windows that step over all elements")
         if direction == "max_labels" and (adaptive or prod(kernels) > _TAPS):
             return Verdict(False, "labels that are no bytes")
-        extents = zip(problem.in_extent, kernels, problem.out_extent, strict=True)
-        reach = [min(i, k or (i - 1) // o + 2) for i, k, o in extents]
+        extents = zip(
+            problem.in_extent, kernels, problem.out_extent, dilations, strict=True
+        )
+        reach = [
+            min(i, (k - 1) * d + 1 if k else (i - 1) // o + 2) for i, k, o, d in extents
+        ]
+        slabs = (reach[0] - 1) // dilations[0] + 1
         wide, out = problem.in_extent[2], problem.out_extent[2]
-        if max(reach[0] * reach[1] * max(wide, out), 2 * out) > self._most(problem):
+        if max(slabs * reach[1] * max(wide, out), 2 * out) > self._most(problem):
             return Verdict(False, "windows or rows too long for the scratch")
-        return Verdict(True, "a row of dense windows fits the scratch")
+        return Verdict(True, "a row of windows fits the scratch")
 
     @staticmethod
     def _most(problem: PoolProblem) -> int:

@@ -168,6 +168,14 @@ class PoolProblem:
         return any(2 * max(pair) > (k - 1) * d + 1 for k, d, pair in axes if k)
 
     @property
+    def steps_over(self) -> bool:
+        """Whether a dilated window may step over all elements of an axis."""
+        _, _, dilations = self.clipped
+        before = self.geometry[5::7]
+        axes = zip(self.in_extent, before, dilations, strict=True)
+        return any(lo and d > i for i, lo, d in axes)
+
+    @property
     def x_shape(self) -> tuple[int, ...]:
         """Shape of x: (n, c, *spatial), in the caller's rank."""
         return (self.n, self.c, *self.in_extent[-self.ndim :])
