@@ -19,6 +19,7 @@ _RUN = 1024
 _PIECE = 512
 _REACH = 2**22
 
+_SOME = 2  # planes: with one, the threads of `window` make up for what it does more
 _PLANES = 8  # enough for the threads of a machine
 _CELLS = 65536  # of a plane that `window` does not cut either
 _TAPS = 256  # whose numbers are bytes
@@ -66,8 +67,8 @@ class PoolMaxScatter:
         """Prefer small planes, and many."""
         if direction == "max_labels_dgrad":
             return self._prefers_labels(problem, direction)
-        if problem.n * problem.c < _PLANES and prod(problem.in_extent) > _CELLS:
-            return Verdict(False, "few large planes")
+        if problem.n * problem.c < _SOME and prod(problem.in_extent) > _CELLS:
+            return Verdict(False, "one large plane")
         return Verdict(True, "an addition a window")
 
     def _prefers_labels(self, problem: PoolProblem, direction: str) -> Verdict:

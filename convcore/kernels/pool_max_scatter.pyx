@@ -53,7 +53,7 @@ cdef enum:
     TOGETHER = 256  # windows of such a run
     NEAR = 65536  # bytes of a plane whose zeros are written at once
     REACH = 4194304  # elements from the first of a window to its last: see words.pxd
-    SHORT = 32  # windows of such a row: two vectors, both of them used in part
+    SHORT = 128  # windows of such a row: two vectors, both of them used in part
     LINE = 64
     UNROLLED = 8  # additions, a line of float64
 

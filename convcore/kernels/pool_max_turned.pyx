@@ -135,6 +135,9 @@ cdef inline void turn_back(const vec* v, Py_ssize_t n, vec* to) noexcept nogil:
     """Turn n vectors back: n scalars for each lane, one lane after the other."""
     cdef vec[MOST_LANES] block
     cdef Py_ssize_t lanes = lanes_of(v), j = 0, i, m = min(n, lanes)
+    if n == 1:
+        to[0] = v[0]
+        return
     while True:
         for i in range(lanes):
             block[i] = v[j + min(i, m - 1)]
