@@ -37,6 +37,8 @@ from convcore.runtime.arrays import (
     room,
 )
 
+_FEW = 4096  # elements of a channel with its borders whose places are kept
+_CHUNK = 1 << 15  # indices that are looked up at a time, for the cache
 PART_BYTES = 1 << 20  # of channels with their borders at a time, if one has no more
 
 
@@ -231,18 +233,29 @@ def indices_of(
     window: tuple[Any, ...],
     around: tuple[str, float],
 ) -> Array:
-    """Give the flat indices into x of what `maximum` found."""
+    """Write the flat indices into x in the place of what `maximum` found, and give them."""
     how = framed(function, ndim, shape, window, *around, IGNORED)
-    rest, step = found, 1
-    flat_index, beyond = np.zeros_like(found), np.zeros(found.shape, bool)
-    for axis in (2, 1, 0):
-        rest, place = np.divmod(rest, how.box.extent[axis])
-        at = sources(how.box, axis)[place]
-        flat_index += at * step
-        beyond |= at < 0
-        step *= how.box.inside[axis]
+    small = prod(how.box.extent) <= _FEW
+    table = (_cached_table if small else _table)(how.box)
+    line = found.reshape(-1)  # a view: all of it was written here
+    for first in range(0, line.size, _CHUNK):
+        part = line[first : first + _CHUNK]
+        part[:] = table[part]
+    return found
+
+
+def _table(box: Box) -> Array:
+    """Tell for each place of a channel of a box which element of x is there."""
+    flat_index, beyond = np.zeros((), np.int64), np.zeros((), bool)
+    for axis in range(3):
+        at = sources(box, axis)
+        flat_index = np.add.outer(flat_index * box.inside[axis], at)
+        beyond = np.logical_or.outer(beyond, at < 0)
     flat_index[beyond] = BEYOND
-    return flat_index
+    return flat_index.reshape(-1)
+
+
+_cached_table = lru_cache(maxsize=64)(_table)
 
 
 def _divisor(function: str, divisor: tuple[bool, int | None]) -> Array:
