@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from convcore import functional as F
 from convcore import plan
+from convcore.functional import _kept_calls
 from convcore.problem import PoolProblem
 from convcore.runtime import cpu, threads
 from tests.oracle import DTYPES, Array
@@ -49,9 +50,11 @@ def f(operation: str, ndim: int) -> Callable[..., Any]:
 
 @contextmanager
 def team_of(n: int) -> Iterator[None]:
-    """Use n threads, however small the work is."""
+    """Use n threads, however small the work is; equal calls keep nothing."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threads, "team", lambda work: n)
+        patch.setattr(_kept_calls, "_kept", {})
+        patch.setattr(_kept_calls, "SILENT", False)
         yield
 
 

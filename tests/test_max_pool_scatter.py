@@ -7,7 +7,9 @@ import pytest
 from hypothesis import assume
 
 from convcore import plan, reference
+from convcore.algorithms.pool_max_scatter import PoolMaxScatter
 from convcore.functional import max_pool2d_backward
+from convcore.kernels import load
 from convcore.problem import PoolProblem
 from convcore.runtime import cpu
 from tests.oracle import Array, assert_exact
@@ -47,6 +49,14 @@ SHAPES = {
     "stride above the kernel": ((2, 3, 50, 50), 2, 3, 1),
     "257 taps": ((1, 2, 600), 257, 2, 128),
     "one column": ((3, 2, 40, 1), 3, 1, 1),
+    "many planes in one run": ((5, 7, 4, 5), (3, 2), (1, 2), (1, 0)),
+    "a plane that L2 does not keep": ((1, 1, 200, 200), (3, 9), (2, 8), 1),
+    "a large plane of short rows": ((1, 1, 260, 90), (3, 5), 3, 1),
+    "dilation 2": ((2, 3, 13, 13), 3, 2, 1, 2),
+    "dilation 3, rows": ((1, 2, 40, 60), 3, 1, 3, 3),
+    "dilations, three axes": ((1, 2, 9, 14, 14), 3, 1, (1, 2, 4), (2, 5, 4)),
+    "dilation 12, pieces": ((1, 2, 2400), 5, 1, 20, 12),
+    "dilation of one element": ((1, 2, 30, 1), 3, 1, 1, (2, 1)),
 }
 
 
@@ -80,10 +90,11 @@ def test_every_wrong_index_is_seen(problem: PoolProblem, dtype: Any, isa: str) -
                 assert told[0][0].tobytes() == told[1][0].tobytes()
 
 
-@any_call(max_dilation=1)
+@any_call()
 def test_scatter_is_the_reference(
     dtype: Any, call: Call, rng: np.random.Generator, isa: str, team: int
 ) -> None:
+    assume(PoolMaxScatter().accepts(call.problem, "max_dgrad").yes)
     _, index = reference.max_pool(call.problem, special(rng, call.x_shape, dtype))
     grad_y = rng.integers(-9, 10, index.shape).astype(dtype)
     with cpu.use(isa):
@@ -123,6 +134,20 @@ def test_few_large_planes_are_cut() -> None:
         grad_y, index = np.ones(problem.y_shape), np.zeros(problem.y_shape, np.int64)
         with pytest.raises(ValueError, match=r"got 0 at \(0, 0, 0, 1\)$"):
             max_pool2d_backward(grad_y, index, shape, 2)
+
+
+def test_windows_that_step_over_everything_and_that_reach_far_are_refused() -> None:
+    card = PoolMaxScatter()
+    for shape, dilation, padding in (((1, 1, 2), 5, 3), ((1, 1, 2100, 2100), 1000, 0)):
+        problem = PoolProblem.pool(
+            "pool", shape, 2 + (len(shape) > 3), 1, padding, dilation
+        )
+        assert not card.accepts(problem, "max_dgrad").yes
+        chosen = plan.select(problem, "max_dgrad", "float32", "window")
+        scatter = load("pool_max_scatter", cpu.isa())
+        index = np.zeros(problem.y_shape, np.int64)
+        with pytest.raises(ValueError, match="kernel"):
+            scatter.check(chosen.geometry, index, np.zeros(1, np.int64), None, 1)
 
 
 def test_nothing_is_read_or_written_behind_the_arrays() -> None:

@@ -472,7 +472,7 @@ def test_explain_says_why_nothing_transforms() -> None:
 
 def test_explain_of_a_pooling_has_no_times() -> None:
     text = plan.explain(
-        PoolProblem.pool("f", (1, 1, 4), 2, 1), "max_fprop", measure=True
+        PoolProblem.pool("f", (1, 1, 4), 2, 1), "max_values", measure=True
     )
     assert "\n* flat " in text
     assert " ms" not in text

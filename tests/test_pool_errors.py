@@ -403,6 +403,64 @@ def test_no_cache_lets_an_argument_through(change: dict[str, Any]) -> None:
         F.max_pool2d(X2, **{**legal, **change})
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kernel_size": 2.0},
+        {"kernel_size": (2, 2.0)},
+        {"kernel_size": 1, "stride": True},
+        {"padding": False},
+        {"padding": ((0, 0), (0, False))},
+        {"dilation": 1.0},
+        {"ceil_mode": 0},
+    ],
+    ids=str,
+)
+def test_no_kept_maximum_lets_an_argument_through(change: dict[str, Any]) -> None:
+    """What small calls have in common is found by arguments that 1, 1.0 and True share."""
+    legal = {"kernel_size": 2, "padding": 0, "ceil_mode": False, "dilation": 1}
+    for again in (
+        {},
+        {"kernel_size": (2, 2)},
+        {"kernel_size": 2, "padding": ((0, 0), (0, 0))},
+        {"kernel_size": 1, "stride": 1},
+    ):
+        forward = {**legal, **again}
+        for _ in range(2):
+            F.max_pool2d(X2, **forward)
+            y, index = F.max_pool2d(X2, **forward, return_indices=True)
+            F.max_pool2d_backward(y, index, X2.shape, **forward)
+    y, index = F.max_pool2d(X2, 2, return_indices=True)
+    message = f": {list(change)[-1]} must be"
+    with pytest.raises(TypeError, match=f"max_pool2d{message}"):
+        F.max_pool2d(X2, **{**legal, **change})
+    with pytest.raises(TypeError, match=f"max_pool2d_backward{message}"):
+        F.max_pool2d_backward(y, index, X2.shape, **{**legal, **change})
+
+
+def test_no_kept_gradient_of_maxima_lets_arrays_through() -> None:
+    """Nor another shape of x or of indices, nor indices of another type or outside."""
+    y, index = F.max_pool2d(X2, 2, return_indices=True)
+    for _ in range(2):
+        F.max_pool2d_backward(y, index, (1, 1, 4, 4), 2)
+    back = F.max_pool2d_backward
+    for shape in ((True, 1, 4, 4), (1, 1, 4, 4.0)):
+        with pytest.raises(TypeError, match="max_pool2d_backward: input_shape must be"):
+            back(y, index, shape, 2)
+    with pytest.raises(TypeError, match="indices must be int64"):
+        back(y, index.astype(np.int32), X2.shape, 2)
+    with pytest.raises(ValueError, match="indices must have the shape"):
+        back(y, index[..., :1], X2.shape, 2)
+    with pytest.raises(
+        ValueError, match=r"indices must each lie .* got 2 at \(0, 0, 0, 0"
+    ):
+        back(y, index + 2, X2.shape, 2)
+    other = index.swapaxes(2, 3).copy().swapaxes(2, 3)
+    np.testing.assert_array_equal(
+        back(y, other, X2.shape, 2), back(y, index, X2.shape, 2)
+    )
+
+
 INDICES = {
     "beyond the plane": (8, 99),
     "one beyond the plane": (8, 16),

@@ -18,9 +18,8 @@ _TAPS = 256
 
 # What was measured to be faster than `flat` and `turned`, with AVX-512.
 _WIDTH = 64  # columns of x, of values alone
-_BLOCK = 15  # windows of a row of labels
-_NARROW = 4  # columns of a window with labels
-_LARGE = 1280  # elements, and twice the windows, of planes that are not turned faster
+_MANY = 12  # taps, of values alone, in so many planes:
+_PLANES = 16
 
 _KERNEL = Kernel("pool_max_rows", "fprop", isas=("x86_64_v4",))
 
@@ -54,23 +53,20 @@ class PoolMaxRows:
 
     def prefers(self, problem: PoolProblem, direction: str) -> Verdict:
         """Prefer what takes longer to copy, or to turn, than to pool."""
-        kernels, strides, _ = problem.clipped
-        if problem.stride[2] == 1:
-            return Verdict(False, "windows that share columns")
-        cells = max(prod(problem.in_extent), 2 * prod(problem.out_extent))
-        if direction != "max_values" and kernels[2] <= _NARROW and cells > _LARGE:
-            return Verdict(True, "labels of large planes")
         turned = self._turned
         taken = turned.accepts(problem, direction), turned.prefers(problem, direction)
         if taken[0].yes and taken[1].yes:
             return Verdict(False, "planes that are worth turning")
-        if kernels[0] > strides[0]:
-            return Verdict(False, "windows that share slabs")
+        if turned.has_long_rows(problem):
+            return Verdict(False, "long single rows")
+        if direction != "max_values":
+            return Verdict(True, "labels along rows first")
+        if problem.stride[2] == 1:
+            return Verdict(False, "windows that share columns")
+        if prod(problem.clipped[0]) > _MANY and problem.n * problem.c >= _PLANES:
+            return Verdict(False, "windows that share many rows")
         if problem.in_extent[:2] == (1, 1):
             return Verdict(True, "single rows")
-        if direction == "max_values":
-            if problem.in_extent[2] <= _WIDTH:
-                return Verdict(True, "narrow planes")
-        elif problem.out_extent[2] <= _BLOCK:
+        if problem.in_extent[2] <= _WIDTH:
             return Verdict(True, "narrow planes")
         return Verdict(False, "wide planes")

@@ -8,6 +8,7 @@ need not be copied.
 
 from collections.abc import Mapping
 from math import prod
+from operator import mul
 
 from convcore.algorithms.base import Kernel, Verdict
 from convcore.algorithms.pool_max_flat import PoolMaxFlat
@@ -16,7 +17,9 @@ from convcore.problem import PoolProblem
 # As in kernels/pool_max_scatter.pyx.
 _RUN = 1024
 _PIECE = 512
+_REACH = 2**22
 
+_SOME = 2  # planes: with one, the threads of `window` make up for what it does more
 _PLANES = 8  # enough for the threads of a machine
 _CELLS = 65536  # of a plane that `window` does not cut either
 _TAPS = 256  # whose numbers are bytes
@@ -38,26 +41,34 @@ class PoolMaxScatter:
     _flat = PoolMaxFlat()
 
     def accepts(self, problem: PoolProblem, direction: str) -> Verdict:
-        """Accept dense windows in planes that 32 bits address."""
+        """Accept windows of neighbouring rows in planes that 32 bits address."""
         if 0 in problem.kernel:
             return Verdict(False, "windows of an adaptive pooling differ")
         kernels, _, dilations = problem.clipped
-        if set(dilations) != {1}:
-            return Verdict(False, "the dilation is not 1")
         if prod(problem.in_extent) >= 2**31:
             return Verdict(False, "indices beyond 32 bits")
-        if problem.out_extent[2] > _RUN and kernels[2] > _PIECE:
+        if direction == "max_labels_dgrad":
+            if set(dilations) != {1}:
+                return Verdict(False, "the dilation is not 1")
+            if prod(kernels) > _TAPS:
+                return Verdict(False, f"more than {_TAPS} taps")
+            return Verdict(True, "dense windows")
+        if problem.steps_over:
+            return Verdict(False, "windows that step over all elements")
+        extents = problem.in_extent
+        slabs, rows, columns = map(mul, kernels, dilations)
+        if (slabs * extents[1] + rows) * extents[2] >= _REACH:
+            return Verdict(False, "windows that reach far")
+        if problem.out_extent[2] > _RUN and columns - dilations[2] >= _PIECE:
             return Verdict(False, "long windows in long rows")
-        if direction == "max_labels_dgrad" and prod(kernels) > _TAPS:
-            return Verdict(False, f"more than {_TAPS} taps")
-        return Verdict(True, "dense windows")
+        return Verdict(True, "an element in each window")
 
     def prefers(self, problem: PoolProblem, direction: str) -> Verdict:
         """Prefer small planes, and many."""
         if direction == "max_labels_dgrad":
             return self._prefers_labels(problem, direction)
-        if problem.n * problem.c < _PLANES and prod(problem.in_extent) > _CELLS:
-            return Verdict(False, "few large planes")
+        if problem.n * problem.c < _SOME and prod(problem.in_extent) > _CELLS:
+            return Verdict(False, "one large plane")
         return Verdict(True, "an addition a window")
 
     def _prefers_labels(self, problem: PoolProblem, direction: str) -> Verdict:

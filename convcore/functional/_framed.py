@@ -18,7 +18,7 @@ from convcore.arguments import exact
 from convcore.functional import _pooling
 from convcore.functional._boxes import Box, box_of, fill, fold, sources
 from convcore.functional._choices import BEYOND
-from convcore.functional._outs import Pair
+from convcore.functional._outs import Pair, pair
 from convcore.functional._pooling import (
     Shape,
     check_gradient,
@@ -28,7 +28,6 @@ from convcore.functional._pooling import (
 from convcore.functional.call import run
 from convcore.problem import PoolProblem
 from convcore.problem.border import BORDERS, bordered, check_reflect
-from convcore.runtime import buffers
 from convcore.runtime.arrays import (
     NAMES,
     Array,
@@ -40,7 +39,8 @@ from convcore.runtime.arrays import (
 )
 
 _INT64 = np.dtype(np.int64)
-_NOWHERE = -(2**60)  # so far below 0 that no index comes back from there
+_FEW = 4096  # elements of a channel with its borders whose places are kept
+_CHUNK = 1 << 15  # indices that are looked up at a time, for the cache
 PART_BYTES = 1 << 20  # of channels with their borders at a time, if one has no more
 
 
@@ -184,8 +184,11 @@ def maximum(
     """Compute maxima, and flat indices into x and what lies around it if `labelled`."""
     dtype = checked(function, "x", x)
     how = framed(function, ndim, x.shape, window, *around, IGNORED)
-    y = room(function, out, how.result, dtype, x)
-    found = buffers.empty(how.result, _INT64) if labelled else None
+    found = None
+    if labelled:
+        y, found = pair(function, out, how.result, (dtype, _INT64), x)
+    else:
+        y = room(function, out, how.result, dtype, x)
     direction = "max_fprop" if labelled else "max_values"
     for part, box in padded(how, flat(x, dtype)):
         labels = None if found is None else some_of(found, how, part)
@@ -234,21 +237,30 @@ def indices_of(
     shape: Shape,
     window: tuple[Any, ...],
     around: tuple[str, float],
-    to: Array,
-) -> None:
-    """Write the flat indices into x of what `maximum` found."""
+) -> Array:
+    """Write the flat indices into x in the place of what `maximum` found, and give them."""
     how = framed(function, ndim, shape, window, *around, IGNORED)
-    rest, place, share = (buffers.empty(found.shape, _INT64) for _ in range(3))
-    np.copyto(rest, found)
-    to.fill(0)
-    step = 1
-    for axis in (2, 1, 0):
-        np.divmod(rest, how.box.extent[axis], out=(rest, place))
-        at = sources(how.box, axis)
-        np.take(np.where(at < 0, _NOWHERE, at * step), place, out=share, mode="clip")
-        to += share
-        step *= how.box.inside[axis]
-    np.maximum(to, BEYOND, out=to)
+    small = prod(how.box.extent) <= _FEW
+    table = (_cached_table if small else _table)(how.box)
+    line = found.reshape(-1)  # a view: all of it was written here
+    for first in range(0, line.size, _CHUNK):
+        part = line[first : first + _CHUNK]
+        part[:] = table.take(part, mode="clip")  # another thread may write there
+    return found
+
+
+def _table(box: Box) -> Array:
+    """Tell for each place of a channel of a box which element of x is there."""
+    flat_index, beyond = np.zeros((), np.int64), np.zeros((), bool)
+    for axis in range(3):
+        at = sources(box, axis)
+        flat_index = np.add.outer(flat_index * box.inside[axis], at)
+        beyond = np.logical_or.outer(beyond, at < 0)
+    flat_index[beyond] = BEYOND
+    return flat_index.reshape(-1)
+
+
+_cached_table = lru_cache(maxsize=64)(_table)
 
 
 def _divisor(function: str, divisor: tuple[bool, int | None]) -> Array:

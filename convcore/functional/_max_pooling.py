@@ -1,11 +1,14 @@
 """Max pooling as functions and layers share it: any rank, labels of either kind."""
 
+from array import array
+from functools import lru_cache
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from convcore import plan
+from convcore.functional._kept_calls import Kept, find, is_plain, keep, with_scratch
 from convcore.functional._outs import Pair, pair
 from convcore.functional._pooling import (
     Shape,
@@ -15,11 +18,14 @@ from convcore.functional._pooling import (
     job,
 )
 from convcore.functional.call import run
-from convcore.runtime import cpu
+from convcore.runtime import arrays
 from convcore.runtime.arrays import Array, check_out, checked, empty, flat, room
+from convcore.runtime.cpu import isa
 
 _TAPS = 256  # whose numbers are bytes
 _BYTE, _INDEX = np.dtype(np.uint8), np.dtype(np.int64)
+_ZERO = bytes(8)
+_empty = np.empty  # looked up once: small calls feel it
 _DIRECTIONS = {_BYTE.char: "max_labels", _INDEX.char: "max_fprop"}
 
 
@@ -33,8 +39,21 @@ def max_pool(
     adaptive: bool = False,
 ) -> tuple[Array, Array | None]:
     """Compute maxima, and labels of this type unless None; see `job`."""
-    dtype = checked(function, "x", x)
     direction = "max_values" if labels is None else _DIRECTIONS[labels.char]
+    key = None
+    if out is None and is_plain(x) and not arrays.POISON:
+        key = (function, direction, x.shape, x.dtype, window, isa())
+        kept = find(key, window)
+        if kept is not None:
+            _, _, _, kernel, geometry, size, result = kept
+            y = _empty(result, x.dtype)
+            found = None if labels is None else _empty(result, labels)
+            if size:
+                with_scratch(kernel, size, geometry, x, y, found)
+            else:
+                kernel(geometry, x, y, found, None, 1)
+            return y, found
+    dtype = checked(function, "x", x)
     task = job(function, ndim, direction, (x.shape, dtype), window, adaptive)
     found = None
     if labels is None:
@@ -42,6 +61,8 @@ def max_pool(
     else:
         y, found = pair(function, out, task.result, (dtype, labels), x)
     run(task.plan, flat(x, dtype), y, found)
+    if key is not None and dtype is x.dtype:
+        keep(key, window, task.plan, task.result)
     return y, found
 
 
@@ -55,6 +76,17 @@ def max_pool_backward(
 ) -> Array:
     """Compute the gradient of x from that of the maxima, their indices and x's shape."""
     grad_output, indices, input_shape = gradient
+    key = None
+    if out is None and is_plain(grad_output) and not arrays.POISON:
+        given = grad_output.shape, grad_output.dtype
+        key = (function, input_shape, *given, window, isa())
+        kept = find(key, window, input_shape)
+        if (
+            kept is not None
+            and is_plain(indices)
+            and (indices.dtype is _INDEX and indices.shape == given[0])
+        ):
+            return _small_backward(function, kept, grad_output, indices, ndim)
     shape = input_shape_of(function, input_shape, ndim)
     dtype = checked(function, "grad_output", grad_output)
     # What nobody has seen yet may be given up: then indices are checked on the way.
@@ -73,6 +105,23 @@ def max_pool_backward(
     run(task.plan, flat(grad_output, dtype), indices, grad_x, found)
     if found[0] >= 0:
         raise outside(function, task.plan, indices, channel)
+    if key is not None and dtype is grad_output.dtype:
+        keep(key, window, task.plan, shape, input_shape)
+    return grad_x
+
+
+def _small_backward(
+    function: str, kept: Kept, grad_output: Array, indices: Array, ndim: int
+) -> Array:
+    """Do it with arrays of the right shapes, which is all that is not kept."""
+    _, _, chosen, kernel, geometry, size, shape = kept
+    grad_x, found = _empty(shape, grad_output.dtype), array("q", _ZERO)
+    if size:
+        with_scratch(kernel, size, geometry, grad_output, indices, grad_x, found)
+    else:
+        kernel(geometry, grad_output, indices, grad_x, found, None, 1)
+    if found[0] >= 0:
+        raise outside(function, chosen, indices, shape[-ndim:])
     return grad_x
 
 
@@ -82,9 +131,15 @@ def label_type(
     """Give the smallest type of labels that a layer can keep: a byte where it fits."""
     dtype = checked(function, "x", x)
     task = job(function, ndim, "max_fprop", (x.shape, dtype), window)
-    problem = task.plan.problem
+    return _label_type(task.plan)
+
+
+@lru_cache(maxsize=4096)
+def _label_type(chosen: plan.Plan) -> np.dtype[Any]:
+    """Do `label_type`: a plan is equal to itself alone, and so the quickest of keys."""
+    problem = chosen.problem
     fits = prod(problem.kernel) <= _TAPS
-    fits = fits and plan.is_possible(problem, "max_labels", cpu.isa())
+    fits = fits and plan.is_possible(problem, "max_labels", chosen.isa)
     return _BYTE if fits else _INDEX
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from convcore.arguments import shown
 from convcore.functional import _framed, _max_pooling
 from convcore.functional._choices import scatter
-from convcore.functional._outs import Pair, pair
+from convcore.functional._outs import Pair
 from convcore.problem import Padding, Size
-from convcore.runtime.arrays import Array, checked
+from convcore.runtime.arrays import Array
 
 __all__ = [
     "max_pool1d",
@@ -405,12 +405,9 @@ def _max_pool(
         return y if indices is None else (y, indices)
     if not return_indices:
         return _framed.maximum(function, ndim, x, window, around, False, out)[0]
-    dtypes = checked(function, "x", x), _INT64
-    how = _framed.framed(function, ndim, x.shape, window, *around, _framed.IGNORED)
-    y, indices = pair(function, out, how.result, dtypes, x)
-    _, found = _framed.maximum(function, ndim, x, window, around, True, y)
+    y, found = _framed.maximum(function, ndim, x, window, around, True, out)
     assert found is not None
-    _framed.indices_of(function, ndim, found, x.shape, window, around, indices)
+    indices = _framed.indices_of(function, ndim, found, x.shape, window, around)
     return y, indices
 
 

@@ -373,14 +373,13 @@ def _framed_stochastic(
     """Draw from what lies around x, too."""
     how = _framed.framed(function, ndim, x.shape, window, *around, _framed.IGNORED)
     types = x.dtype.newbyteorder("="), _INT64
-    y, indices = pair(function, out, how.result, types, x)
-    found = buffers.empty(how.result, _INT64)
+    y, found = pair(function, out, how.result, types, x)
     draws = uniform(function, draw, empty(how.result, y.dtype))
     for part, box in _framed.padded(how, flat(x, y.dtype)):
         some = (_framed.some_of(array, how, part) for array in (draws, y, found))
         _draw(part.problem, box, *some)
-    _framed.indices_of(function, ndim, found, x.shape, window, around, indices)
-    return y, indices
+    _framed.indices_of(function, ndim, found, x.shape, window, around)
+    return y, found
 
 
 def _draw(problem: PoolProblem, x: Array, draws: Array, y: Array, found: Array) -> None:

@@ -11,19 +11,21 @@
 #               tall       the elements from its first to its last, in one slab
 #               deep       the same in the plane
 #
-#           so many indices at once are looked at: inside is index - first - k * iw < count,
-#           unsigned, for some row k of the window, none of them beyond `tall` and `deep`.
+#           so many indices at once are looked at. What index - first leaves when slabs
+#           and rows of the window are taken off is less than `count`, unsigned. With a
+#           dilation it is divided by that first, modulo 2**32: what it does not divide
+#           becomes larger than any count (Granlund and Montgomery, PLDI 1994, section 9).
 # Assumes   buffers of the sizes that the geometry tells; windows.pxd; planes of less than
-#           2**31 elements; no dilation.
+#           2**31 elements; windows that have an element, and reach less than 2**22.
 # Parallel  over planes: each is written by one task, its windows in order.
 # Scratch   on the stack: tables 64 KB, the indices of a run as they were checked, 16 KB.
 # Cost      memory: one read of dy and of 8 bytes an index, one write of dx. Zeros are
-#           written just before the windows that add to them, so those are found in L1.
+#           written just before the windows that add to them, so those are found in L1; of
+#           a plane that L2 keeps at once, since loops over short rows end unforeseen.
 # Why not   Gather by elements: a comparison for each tap, in lanes that narrow planes leave
 #           empty, where an addition takes 3 cycles a window whatever the shape.
 
 from cython.parallel cimport prange
-from libc.string cimport memset
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport (
@@ -31,23 +33,29 @@ from convcore.kernels.buffers cimport (
 )
 from convcore.kernels.pool_flat cimport TAPS, first_bits, lanes_of
 from convcore.kernels.pool_scatter_labels cimport (
-    AHEAD, SMALL, Away, clear, end_of, measure_taps, plane_by_labels,
+    AHEAD, Away, clear, end_of, measure_taps, plane_by_labels,
 )
 from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport ahead, cc_fetch, f32v, part, real
 from convcore.kernels.windows cimport (
     Axis, Pool, elements_of, first_of, pool_of, start_of, stop_of, windows_of,
 )
-from convcore.kernels.words cimport any_word, below, each_word, high_words, low_words, word
+from convcore.kernels.words cimport (
+    any_word, below, divide_words, each_word, high_words, low_words, word,
+)
 
 cdef enum:
     RUN = 1024  # windows of a run, at most
     PIECE = 512  # of a run where a row has more
     SPARE = 16  # entries behind a table: vectors end in them
     WHOLE = 4096  # windows of a plane that is one run, though its rows are short
-    FEW = 32  # windows of a run of some planes
-    SHORT = 32  # windows of such a row: two vectors, both of them used in part
+    FEW = 64  # windows of a plane that shares a run with others
+    TOGETHER = 256  # windows of such a run
+    NEAR = 65536  # bytes of a plane whose zeros are written at once
+    REACH = 4194304  # elements from the first of a window to its last: see words.pxd
+    SHORT = 128  # windows of such a row: two vectors, both of them used in part
     LINE = 64
+    UNROLLED = 8  # additions, a line of float64
 
 cdef struct Marks:
     unsigned int[WHOLE + SPARE] first, count, tall, deep
@@ -57,38 +65,47 @@ cdef struct Job:
     Marks m
     Py_ssize_t cells, windows  # of a plane
     Py_ssize_t slabs, rows  # of a window, at most
-    bint whole  # a run is a plane, or some
+    unsigned int row, slab  # elements from a row of a window to the next, from a slab
+    float by_row, by_slab  # their inverses
+    unsigned int inverse  # of the odd part of the dilation along W
+    int even  # times that this dilation has the factor 2
+    bint whole  # the tables have all windows of a plane
     Py_ssize_t group  # planes of a run
+    unsigned int[TOGETHER] plane  # the first element of each window's plane
     Away away
     const unsigned char* tap  # labels of all planes, if those are given
 
 cdef struct Run:
     Py_ssize_t at, n  # the first window, and how many
     Py_ssize_t mark  # its entry in the tables
-    Py_ssize_t begin  # the element that these count from
-    Py_ssize_t slabs, rows  # of its windows, at most
+    unsigned int begin  # the element that these count from
+    unsigned int tall, deep  # what all of its marks lack
+
+
+cdef inline word taps_along(const Job* job, word n) noexcept nogil:
+    """Divide by the dilation; what it does not divide becomes larger than any count."""
+    if job.even == 0:
+        return n * each_word(job.inverse)
+    n = n * each_word(job.inverse)
+    return n >> job.even | n << (32 - job.even)
 
 
 cdef inline word in_windows(const Job* job, const Run* r, Py_ssize_t j, word index) noexcept nogil:
     """Set the lanes whose index lies in its window; the first is window j of the run."""
     cdef word count = (<const word*>&job.m.count[r.mark + j])[0]
-    cdef word tall = (<const word*>&job.m.tall[r.mark + j])[0]
-    cdef word deep = (<const word*>&job.m.deep[r.mark + j])[0]
+    cdef word tall = (<const word*>&job.m.tall[r.mark + j])[0] + each_word(r.tall)
+    cdef word deep = (<const word*>&job.m.deep[r.mark + j])[0] + each_word(r.deep)
     cdef word first = (<const word*>&job.m.first[r.mark + j])[0]
-    cdef word place = index - first - each_word(<unsigned int>r.begin), away, some, inside
-    cdef word row = each_word(<unsigned int>job.p.x.extent)
-    cdef word slab = row * each_word(<unsigned int>job.p.y.extent)
-    inside = each_word(0)
-    deep = below(place, deep)
-    for _ in range(r.slabs):
-        some = below(place, count)
-        away = place
-        for _ in range(1, r.rows):
-            away = away - row
-            some = some | below(away, count)
-        inside = inside | some & below(place, tall)
-        place = place - slab
-    return inside & deep
+    cdef word place = index - first - each_word(r.begin), rest
+    cdef word inside = below(place, deep)
+    if job.slabs > 1:
+        rest = divide_words(place, job.by_slab)
+        place = place - rest * each_word(job.slab)
+        inside = inside & below(place, tall)
+    if job.rows > 1:
+        rest = divide_words(place, job.by_row)
+        place = place - rest * each_word(job.row)
+    return inside & below(taps_along(job, place), count)
 
 
 cdef inline word outside(
@@ -130,13 +147,15 @@ cdef inline void add_run(
     const unsigned int* cell, const real* source, Py_ssize_t n, real* to
 ) noexcept nogil:
     """Add the values of a run to their cells, in order."""
-    cdef Py_ssize_t o = 0, end
-    while o < n:
+    cdef Py_ssize_t o = 0, i
+    while o + UNROLLED <= n:
         cc_fetch(<const char*>(source + o) + AHEAD)
-        end = min(o + LINE // <Py_ssize_t>sizeof(real), n)
-        while o < end:
-            to[cell[o]] += source[o]
-            o += 1
+        for i in range(UNROLLED):
+            to[cell[o + i]] += source[o + i]
+        o += UNROLLED
+    while o < n:
+        to[cell[o]] += source[o]
+        o += 1
 
 
 cdef inline Py_ssize_t length_of(const Axis* a, Py_ssize_t x) noexcept nogil:
@@ -150,18 +169,36 @@ cdef inline Run run_at(
     """Give the run that begins at a window, as long as `mark_rows` has made it."""
     cdef const Pool* p = &job.p
     cdef Run r
-    r.slabs = stop_of(&p.z, z) - first_of(&p.z, z)
-    r.rows = stop_of(&p.y, y) - first_of(&p.y, y)
+    r.tall = (taps_of(&p.y, y) - 1) * job.row
+    r.deep = r.tall + (taps_of(&p.z, z) - 1) * job.slab
     r.at = (z * p.y.out + y) * p.x.out + x
     r.n = length_of(&p.x, x)
-    r.begin = (first_of(&p.z, z) * p.y.extent + first_of(&p.y, y)) * p.x.extent
+    r.begin = <unsigned int>(
+        (first_of(&p.z, z) * p.y.extent + first_of(&p.y, y)) * p.x.extent
+    )
     r.mark = 0
     if x > 0 and x + r.n == p.x.out:
         r.mark = RUN
     elif x > 0:
         r.mark = PIECE
-        r.begin += start_of(&p.x, x)
+        r.begin += <unsigned int>start_of(&p.x, x)
     return r
+
+
+cdef inline Py_ssize_t clear_near(const Job* job, real* dx) noexcept nogil:
+    """Write the zeros of a plane that L1 and L2 keep; tell how many that were."""
+    if dx == NULL or job.cells * <Py_ssize_t>sizeof(real) > NEAR:
+        return 0
+    clear(dx, job.cells)
+    return job.cells
+
+
+cdef inline Py_ssize_t clear_up_to(real* dx, Py_ssize_t zeros, Py_ssize_t end) noexcept nogil:
+    """Write those that are missing before `end`."""
+    if end <= zeros:
+        return zeros
+    clear(dx + zeros, end - zeros)
+    return end
 
 
 cdef inline bint plane_in_runs(
@@ -170,7 +207,7 @@ cdef inline bint plane_in_runs(
     """Do one plane, row by row; without dx, check only. Tell whether all is well."""
     cdef const Pool* p = &job.p
     cdef unsigned int[RUN + SPARE] cell
-    cdef Py_ssize_t z, y, x, zeros = 0, end
+    cdef Py_ssize_t z, y, x, zeros = clear_near(job, dx)
     cdef Run r
     for z in range(p.z.out):
         for y in range(p.y.out):
@@ -182,44 +219,62 @@ cdef inline bint plane_in_runs(
                     return False
                 if dx == NULL:
                     continue
-                end = end_of(p, z, y, x - 1)
-                clear(dx + zeros, end - zeros)
-                zeros = max(zeros, end)
+                zeros = clear_up_to(dx, zeros, end_of(p, z, y, x - 1))
                 add_run(<const unsigned int*>cell, dy + r.at, r.n, dx)
     if dx != NULL:
-        clear(dx + zeros, job.cells - zeros)
+        clear_up_to(dx, zeros, job.cells)
+    return True
+
+
+cdef inline bint plane_in_pieces(
+    const Job* job, const real* dy, const long long* index, real* dx
+) noexcept nogil:
+    """Do one plane, as many rows at a time as a run may have windows."""
+    cdef const Pool* p = &job.p
+    cdef unsigned int[RUN + SPARE] cell
+    cdef Py_ssize_t row = 0, rows = p.z.out * p.y.out, zeros = clear_near(job, dx), i, end
+    cdef Py_ssize_t each = p.x.out if zeros < job.cells else RUN
+    cdef Run r
+    r.begin = r.tall = r.deep = 0
+    while row < rows:
+        r.at = r.mark = row * p.x.out
+        r.n = min(RUN // p.x.out, rows - row) * p.x.out
+        if not take_run(job, &r, index, cell):
+            return False
+        i = 0
+        while i < r.n and dx != NULL:
+            if zeros < job.cells:
+                end = row + i // each
+                end = end_of(p, end // p.y.out, end % p.y.out, p.x.out - 1)
+                zeros = clear_up_to(dx, zeros, end)
+            add_run(
+                <const unsigned int*>cell + i, dy + r.at + i, min(each, r.n - i), dx
+            )
+            i += each
+        row += RUN // p.x.out
+    if dx != NULL:
+        clear_up_to(dx, zeros, job.cells)
     return True
 
 
 cdef inline bint planes_in_one(
     const Job* job, Py_ssize_t planes, const real* dy, const long long* index, real* dx
 ) noexcept nogil:
-    """Do one plane of few windows, or some planes, which are one run."""
-    cdef unsigned int[WHOLE + SPARE] cell
-    cdef const Pool* p = &job.p
-    cdef Py_ssize_t z, y, at = 0, zeros = 0, end, n = job.windows
+    """Do some planes of few windows, which are one run."""
+    cdef unsigned int[RUN + SPARE] cell
+    cdef Py_ssize_t i
     cdef Run r
-    r.at = r.mark = r.begin = 0
-    r.n, r.slabs, r.rows = n * planes, job.slabs, job.rows
+    r.at = r.mark = 0
+    r.begin = r.tall = r.deep = 0
+    r.n = planes * job.windows
     if not take_run(job, &r, index, cell):
         return False
     if dx == NULL:
         return True
-    if job.cells <= SMALL or job.group > 1:
-        for _ in range(planes):
-            clear(dx, job.cells)
-            add_run(<const unsigned int*>cell + at, dy + at, n, dx)
-            dx += job.cells
-            at += n
-        return True
-    for z in range(p.z.out):
-        for y in range(p.y.out):
-            end = end_of(p, z, y, p.x.out - 1)
-            clear(dx + zeros, end - zeros)
-            zeros = max(zeros, end)
-            add_run(<const unsigned int*>cell + at, dy + at, p.x.out, dx)
-            at += p.x.out
-    clear(dx + zeros, job.cells - zeros)
+    for i in range(r.n):
+        cell[i] += job.plane[i]
+    clear(dx, planes * job.cells)
+    add_run(<const unsigned int*>cell, dy, r.n, dx)
     return True
 
 
@@ -240,8 +295,10 @@ cdef Py_ssize_t do_planes(
             dy_i, dx_i = dy + i * job.windows, dx + i * job.cells
         if job.tap != NULL:
             plane_by_labels(&job.p, &job.away, dy_i, job.tap + i * job.windows, dx_i)
-        elif job.whole:
+        elif job.group > 1:
             bad += not planes_in_one(job, n, dy_i, its, dx_i)
+        elif job.whole:
+            bad += not plane_in_pieces(job, dy_i, its, dx_i)
         else:
             bad += not plane_in_runs(job, dy_i, its, dx_i)
         i += n
@@ -276,80 +333,124 @@ cdef Py_ssize_t all_planes(
     return bad
 
 
+cdef inline unsigned int taps_of(const Axis* a, Py_ssize_t o) noexcept nogil:
+    """Count the elements of a window along one axis."""
+    cdef Py_ssize_t reach = stop_of(a, o) - first_of(a, o)
+    return <unsigned int>(reach if a.dilation == 1 else (reach - 1) // a.dilation + 1)
+
+
 cdef void mark_columns(Job* job, Py_ssize_t at, Py_ssize_t x, Py_ssize_t n) noexcept nogil:
-    """Write the marks of windows x .. x + n of a row, whatever the row."""
+    """Write the marks of windows x .. x + n of a row, as if it were the only one."""
+    cdef Py_ssize_t j
+    cdef unsigned int count
+    for j in range(n):
+        count = taps_of(&job.p.x, x + j)
+        job.m.first[at + j] = <unsigned int>first_of(&job.p.x, x + j)
+        job.m.count[at + j] = count
+        job.m.tall[at + j] = (count - 1) * <unsigned int>job.p.x.dilation + 1
+        job.m.deep[at + j] = job.m.tall[at + j]
+
+
+cdef inline void copy_marks(
+    unsigned int* marks, Py_ssize_t to, Py_ssize_t at, Py_ssize_t n, unsigned int more
+) noexcept nogil:
+    """Copy n marks, more being added."""
     cdef Py_ssize_t j
     for j in range(n):
-        job.m.first[at + j] = <unsigned int>first_of(&job.p.x, x + j)
-        job.m.count[at + j] = <unsigned int>(
-            stop_of(&job.p.x, x + j) - first_of(&job.p.x, x + j)
-        )
+        marks[to + j] = marks[at + j] + more
 
 
 cdef void mark_planes(Job* job) noexcept nogil:
     """Write the marks of all windows of a plane, for each plane of a run."""
     cdef const Pool* p = &job.p
-    cdef Py_ssize_t z, y, j = 0, slab = p.y.extent * p.x.extent, rows
-    for z in range(p.z.out):
-        for y in range(p.y.out):
-            mark_columns(job, j, 0, p.x.out)
-            rows = stop_of(&p.y, y) - first_of(&p.y, y)
-            for _ in range(p.x.out):
-                job.m.first[j] += <unsigned int>(
-                    first_of(&p.z, z) * slab + first_of(&p.y, y) * p.x.extent
-                )
-                job.m.tall[j] = <unsigned int>((rows - 1) * p.x.extent) + job.m.count[j]
-                job.m.deep[j] = job.m.tall[j] + <unsigned int>(
-                    (stop_of(&p.z, z) - first_of(&p.z, z) - 1) * slab
-                )
-                j += 1
-    y = job.windows
-    for j in range(y, job.group * y):
-        job.m.first[j], job.m.count[j] = job.m.first[j - y], job.m.count[j - y]
-        job.m.tall[j], job.m.deep[j] = job.m.tall[j - y], job.m.deep[j - y]
+    cdef Py_ssize_t row, j, n = p.x.out
+    cdef Run r
+    mark_columns(job, 0, 0, n)
+    for row in range(p.z.out * p.y.out - 1, -1, -1):  # the first is needed to the last
+        r = run_at(job, row // p.y.out, row % p.y.out, 0)
+        copy_marks(job.m.first, r.at, 0, n, r.begin)
+        copy_marks(job.m.count, r.at, 0, n, 0)
+        copy_marks(job.m.tall, r.at, 0, n, r.tall)
+        copy_marks(job.m.deep, r.at, 0, n, r.deep)
+    n = job.windows
+    for j in range(n if job.group > 1 else 0):
+        job.plane[j] = 0
+    for j in range(1, job.group):
+        copy_marks(job.plane, j * n, 0, n, <unsigned int>(j * job.cells))
+        copy_marks(job.m.first, j * n, 0, n, 0)
+        copy_marks(job.m.count, j * n, 0, n, 0)
+        copy_marks(job.m.tall, j * n, 0, n, 0)
+        copy_marks(job.m.deep, j * n, 0, n, 0)
 
 
 cdef void mark_rows(Job* job) noexcept nogil:
     """Write the marks of the runs of a row: the first, one in the middle, the last."""
     cdef const Pool* p = &job.p
     cdef Py_ssize_t j, x = 0
-    memset(job.m.tall, 255, sizeof(job.m.tall))  # the rows of a run are known
-    memset(job.m.deep, 255, sizeof(job.m.deep))
     mark_columns(job, 0, 0, length_of(&p.x, 0))
     if p.x.out <= RUN:
         return
+    mark_columns(job, PIECE, PIECE, PIECE)
     for j in range(PIECE):
         job.m.first[PIECE + j] = <unsigned int>(j * p.x.stride)
-        job.m.count[PIECE + j] = <unsigned int>p.x.kernel
     while p.x.out - x > RUN:
         x += PIECE
     mark_columns(job, RUN, x, p.x.out - x)
 
 
-cdef inline bint is_dense(const Axis* a) noexcept nogil:
-    """Whether windows are runs of neighbours, all alike."""
-    return a.kernel > 0 and a.dilation == 1
+cdef inline bint has_elements(const Axis* a) noexcept nogil:
+    """Whether no window steps over the whole axis."""
+    return a.kernel > 0 and (a.lo == 0 or a.dilation <= a.extent)
+
+
+cdef inline unsigned int inverse_of(unsigned int n) noexcept nogil:
+    """Give what an odd number has to be multiplied by to get 1, modulo 2**32."""
+    cdef unsigned int m = n
+    for _ in range(4):  # Newton: each step doubles the bits that are right, 3 at first
+        m *= 2 - n * m
+    return m
 
 
 cdef int prepare(Job* job) except -1:
     """Write the tables; refuse what they have no room for."""
     cdef const Pool* p = &job.p
+    cdef unsigned int odd = <unsigned int>p.x.dilation
+    cdef double reach = (<double>p.z.kernel * p.z.dilation * p.y.extent + (
+        p.y.kernel * p.y.dilation
+    )) * p.x.extent
     job.tap = NULL
-    job.group = 1
     job.cells = p.z.extent * p.y.extent * p.x.extent
     job.windows = p.z.out * p.y.out * p.x.out
     job.slabs, job.rows = p.z.kernel, p.y.kernel
     job.whole = job.windows <= (WHOLE if p.x.out <= SHORT else RUN)
-    if not (is_dense(&p.z) and is_dense(&p.y) and is_dense(&p.x)):
+    if not (has_elements(&p.z) and has_elements(&p.y) and has_elements(&p.x)):
         refuse()
-    if job.cells >= 2147483648 or p.x.out > RUN and p.x.kernel > PIECE:
+    if job.cells >= 2147483648 or reach >= REACH or p.x.out > RUN and (
+        (p.x.kernel - 1) * p.x.dilation >= PIECE
+    ):
         refuse()
+    job.row = <unsigned int>(p.x.extent * p.y.dilation)
+    job.slab = <unsigned int>(p.x.extent * p.y.extent * p.z.dilation)
+    job.by_row, job.by_slab = <float>(1.0 / job.row), <float>(1.0 / job.slab)
+    job.even = 0
+    while odd % 2 == 0:
+        odd //= 2
+        job.even += 1
+    job.inverse = inverse_of(odd)
+    job.group = 1
+    if job.windows <= FEW:
+        job.group = min(TOGETHER // job.windows, NEAR // (8 * job.cells))
+        job.group = max(1, min(p.planes, job.group))
     if job.whole:
-        job.group = max(1, min(p.planes, FEW // job.windows))
         mark_planes(job)
     else:
         mark_rows(job)
     return 0
+
+
+cdef inline bint is_dense(const Axis* a) noexcept nogil:
+    """Whether windows are runs of neighbours, all alike."""
+    return a.kernel > 0 and a.dilation == 1
 
 
 cdef int prepare_labels(Job* job, const unsigned char* tap) except -1:

@@ -13,8 +13,8 @@
 #           alone: rows of a window first, then columns. With labels columns first: the
 #           first row of equal maxima has the first element then, and windows that share
 #           rows share what was found in them.
-# Assumes   buffers of the sizes that the geometry tells; windows without dilation that fit
-#           the scratch; bytes only for windows that are all alike.
+# Assumes   buffers of the sizes that the geometry tells; windows that have an element and
+#           fit the scratch; bytes only for windows that are all alike.
 # Parallel  over bands of groups of planes. The lanes behind the last plane do what it
 #           does, and are not stored.
 # Scratch   the band, maxima of its rows and their labels: 48 KB on the stack where a plane
@@ -59,7 +59,8 @@ cdef struct Job:
     Pool p
     Py_ssize_t cells, windows  # of a plane
     Py_ssize_t each, per_slab, bands  # rows of y in a band; bands of a slab, of a plane
-    long long row, slab  # labels from a row of taps to the next one, from a slab
+    Py_ssize_t apart, line, across  # elements between taps along W, H and D; 1 is dense
+    long long step, row, slab  # labels from a tap to the next, from a row of taps, a slab
     bint labelled, flat
     char* room  # scratch of all threads, or NULL
     Py_ssize_t[CELLS] first, count  # of the windows along W
@@ -76,6 +77,12 @@ cdef inline Py_ssize_t begin_of(const Axis* a, Py_ssize_t o) noexcept nogil:
     return first_of(a, o) if a.kernel == 0 else start_of(a, o)
 
 
+cdef inline Py_ssize_t count_of(const Axis* a, Py_ssize_t o) noexcept nogil:
+    """Count the elements of a window along one axis."""
+    cdef Py_ssize_t n = stop_of(a, o) - first_of(a, o)
+    return n if a.kernel == 0 or a.dilation == 1 else (n - 1) // a.dilation + 1
+
+
 cdef inline Band band_at(const Job* job, Py_ssize_t i) noexcept nogil:
     """Find the i-th band of a plane."""
     cdef const Pool* p = &job.p
@@ -83,8 +90,8 @@ cdef inline Band band_at(const Job* job, Py_ssize_t i) noexcept nogil:
     b.z = i // job.per_slab
     b.y = (i - b.z * job.per_slab) * job.each
     b.rows = min(job.each, p.y.out - b.y)
-    b.first_z, b.first_y = first_of(&p.z, b.z), first_of(&p.y, b.y)
-    b.slabs = stop_of(&p.z, b.z) - b.first_z
+    b.first_z, b.first_y = first_of(&p.z, b.z), max(begin_of(&p.y, b.y), 0)
+    b.slabs = count_of(&p.z, b.z)
     b.lines = stop_of(&p.y, b.y + b.rows - 1) - b.first_y
     b.to = (b.z * p.y.out + b.y) * p.x.out
     b.n = b.rows * p.x.out
@@ -128,6 +135,9 @@ cdef inline void turn_back(const vec* v, Py_ssize_t n, vec* to) noexcept nogil:
     """Turn n vectors back: n scalars for each lane, one lane after the other."""
     cdef vec[MOST_LANES] block
     cdef Py_ssize_t lanes = lanes_of(v), j = 0, i, m = min(n, lanes)
+    if n == 1:
+        to[0] = v[0]
+        return
     while True:
         for i in range(lanes):
             block[i] = v[j + min(i, m - 1)]
@@ -185,9 +195,9 @@ cdef inline void max_rows(
     const vec* x, const Job* job, Py_ssize_t slabs, Py_ssize_t slab, Py_ssize_t rows, vec* to
 ) noexcept nogil:
     """Write the maxima over some rows of some slabs."""
-    cdef Py_ssize_t i, y, z, row = job.p.x.extent
+    cdef Py_ssize_t i, y, z, n = job.p.x.extent, row = n * job.line
     cdef vec a
-    for i in range(row):
+    for i in range(n):
         a = x[i]
         for y in range(1, rows):
             a = later(x[i + y * row], a)
@@ -197,12 +207,12 @@ cdef inline void max_rows(
         to[i] = a
 
 
-cdef inline vec max_along(const vec* x, Py_ssize_t n) noexcept nogil:
+cdef inline vec max_along(const vec* x, Py_ssize_t n, Py_ssize_t apart) noexcept nogil:
     """Give the maximum of n vectors."""
     cdef vec a = x[0]
     cdef Py_ssize_t k
     for k in range(1, n):
-        a = later(x[k], a)
+        a = later(x[k * apart], a)
     return a
 
 
@@ -215,7 +225,7 @@ cdef inline void max_of_band(
     cdef const vec* at
     for y in range(b.rows):
         k = first_of(&p.y, b.y + y)
-        rows = stop_of(&p.y, b.y + y) - k
+        rows = count_of(&p.y, b.y + y)
         at = x + (k - b.first_y) * p.x.extent
         if b.slabs == 1 and rows == 3:
             max_rows(at, job, 1, slab, 3, spare)
@@ -225,21 +235,24 @@ cdef inline void max_of_band(
             max_rows(at, job, b.slabs, slab, rows, spare)
         for j in range(p.x.out):
             at = spare + job.first[j]
-            if job.count[j] == 3:
-                best[j] = max_along(at, 3)
+            if job.apart > 1:
+                best[j] = max_along(at, job.count[j], job.apart)
+            elif job.count[j] == 3:
+                best[j] = max_along(at, 3, 1)
             else:
-                best[j] = max_along(at, job.count[j])
+                best[j] = max_along(at, job.count[j], 1)
         best += p.x.out
 
 
 cdef inline void argmax_along(
-    const vec* x, Py_ssize_t n, long long tap, vec* best, vec* label
+    const vec* x, Py_ssize_t n, Py_ssize_t apart, long long tap, long long step, vec* best,
+    vec* label,
 ) noexcept nogil:
     """Give the maximum of n vectors, and which it was; the first is `tap`."""
     cdef vec a = x[0], k = all_labels(x, tap)
     cdef Py_ssize_t i
     for i in range(1, n):
-        contest(x[i], all_labels(x, tap + i), &a, &k)
+        contest(x[i * apart], all_labels(x, tap + i * step), &a, &k)
     best[0] = a
     label[0] = k
 
@@ -252,10 +265,15 @@ cdef inline void argmax_rows(
     for _ in range(lines):
         for j in range(n):
             at = job.first[j]
-            if job.count[j] == 3:
-                argmax_along(x + at, 3, job.tap[j], best + j, label + j)
+            if job.apart > 1:
+                argmax_along(
+                    x + at, job.count[j], job.apart, job.tap[j], job.step, best + j,
+                    label + j,
+                )
+            elif job.count[j] == 3:
+                argmax_along(x + at, 3, 1, job.tap[j], 1, best + j, label + j)
             else:
-                argmax_along(x + at, job.count[j], job.tap[j], best + j, label + j)
+                argmax_along(x + at, job.count[j], 1, job.tap[j], 1, best + j, label + j)
         x += row
         best += n
         label += n
@@ -266,10 +284,10 @@ cdef inline void argmax_of_columns(
     long long start, const vec* best, const vec* label, vec* to, vec* which,
 ) noexcept nogil:
     """Write maxima over rows, and their labels; the first row is `tap`, less `start`."""
-    cdef Py_ssize_t j, y, z, row = job.p.x.out, at
+    cdef Py_ssize_t j, y, z, wide = job.p.x.out, row = wide * job.line, at
     cdef long long n, below = job.row
     cdef vec a, k
-    for j in range(row):
+    for j in range(wide):
         a = best[j]
         k = plus_labels(label[j], all_labels(best, tap))
         for y in range(1, rows):
@@ -285,7 +303,7 @@ cdef inline void argmax_of_columns(
         to[j] = a
         which[j] = k
     if job.flat:
-        for j in range(row):
+        for j in range(wide):
             n = start + job.first[j] - job.tap[j]
             which[j] = plus_labels(which[j], all_labels(best, n))
 
@@ -302,9 +320,9 @@ cdef inline void argmax_of_band(
     argmax_rows(job, b.slabs * b.lines, x, spare, labels)
     for y in range(b.rows):
         k = first_of(&p.y, b.y + y)
-        rows = stop_of(&p.y, b.y + y) - k
+        rows = count_of(&p.y, b.y + y)
         y0 = begin_of(&p.y, b.y + y)
-        tap = (b.first_z - z0) * job.slab + (k - y0) * job.row
+        tap = (b.first_z - z0) // job.across * job.slab + (k - y0) // job.line * job.row
         start = (z0 * p.y.extent + y0) * p.x.extent
         at = (k - b.first_y) * p.x.out
         if b.slabs == 1 and rows == 3:
@@ -330,7 +348,8 @@ cdef inline void find_maxima(
     x = ahead(x, b.first_y * p.x.extent)
     for z in range(b.slabs):
         turn_in(
-            ahead(x, (b.first_z + z) * p.y.extent * p.x.extent), job.cells, planes, n,
+            ahead(x, (b.first_z + z * job.across) * p.y.extent * p.x.extent), job.cells,
+            planes, n,
             next_, held + z * n,
         )
     if not job.labelled:
@@ -402,13 +421,13 @@ cdef inline Py_ssize_t reach(const Axis* a, Py_ssize_t windows) noexcept nogil:
     """Bound the elements under so many neighbouring windows."""
     if a.kernel == 0:
         return min(a.extent, (windows * a.extent - 1) // a.out + 2)
-    return min(a.extent, (windows - 1) * a.stride + a.kernel)
+    return min(a.extent, (windows - 1) * a.stride + (a.kernel - 1) * a.dilation + 1)
 
 
 cdef int divide(Job* job) except -1:
     """Find how many rows a band has; refuse what does not fit."""
     cdef const Pool* p = &job.p
-    cdef Py_ssize_t slabs = reach(&p.z, 1), wide = max(p.x.extent, p.x.out), n = 1
+    cdef Py_ssize_t slabs = (reach(&p.z, 1) - 1) // job.across + 1, wide = max(p.x.extent, p.x.out), n = 1
     cdef Py_ssize_t most = NEAR if job.room == NULL else CELLS
     if slabs * reach(&p.y, 1) * wide > most or 2 * p.x.out > most:
         refuse()
@@ -422,31 +441,39 @@ cdef int divide(Job* job) except -1:
     return 0
 
 
-cdef inline bint is_dense(const Axis* a) noexcept nogil:
-    """Whether windows are runs of neighbours, none of them empty."""
-    return a.kernel == 0 or a.dilation == 1
+cdef inline bint has_elements(const Axis* a) noexcept nogil:
+    """Whether no window steps over the whole axis."""
+    return a.kernel == 0 or a.lo == 0 or a.dilation <= a.extent
+
+
+cdef inline Py_ssize_t apart(const Axis* a) noexcept nogil:
+    """Give the elements from one tap to the next."""
+    return 1 if a.kernel == 0 else a.dilation
 
 
 cdef int prepare(Job* job) except -1:
     """Write the tables."""
     cdef const Pool* p = &job.p
     cdef Py_ssize_t j
-    if not (is_dense(&p.z) and is_dense(&p.y) and is_dense(&p.x)):
+    if not (has_elements(&p.z) and has_elements(&p.y) and has_elements(&p.x)):
         refuse()
+    job.apart, job.line, job.across = apart(&p.x), apart(&p.y), apart(&p.z)
     divide(job)
     job.cells = p.z.extent * p.y.extent * p.x.extent
     job.windows = p.z.out * p.y.out * p.x.out
     if job.cells >= 2147483648:
         refuse()
-    job.row, job.slab = p.x.extent, p.y.extent * p.x.extent
+    job.step, job.row = job.apart, job.line * p.x.extent
+    job.slab = job.across * p.y.extent * p.x.extent
     if not job.flat:
+        job.step = 1
         job.row, job.slab = p.x.kernel, p.y.kernel * p.x.kernel
         if job.labelled and not 1 <= p.z.kernel * job.slab <= TAPS:
             refuse()
     for j in range(p.x.out):
         job.first[j] = first_of(&p.x, j)
-        job.count[j] = stop_of(&p.x, j) - job.first[j]
-        job.tap[j] = job.first[j] - begin_of(&p.x, j)
+        job.count[j] = count_of(&p.x, j)
+        job.tap[j] = (job.first[j] - begin_of(&p.x, j)) // job.apart * job.step
     return 0
 
 

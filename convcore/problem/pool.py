@@ -23,6 +23,9 @@ from convcore.problem.rules import (
     sizes,
 )
 
+_BY_INDEX = ("max_check", "max_dgrad", "max_checked_dgrad")
+_SCATTERED = 4  # elements that are cleared or read while one window adds to its own
+
 
 @dataclass(frozen=True, slots=True)
 class PoolProblem:
@@ -168,6 +171,14 @@ class PoolProblem:
         return any(2 * max(pair) > (k - 1) * d + 1 for k, d, pair in axes if k)
 
     @property
+    def steps_over(self) -> bool:
+        """Whether a dilated window may step over all elements of an axis."""
+        _, _, dilations = self.clipped
+        before = self.geometry[5::7]
+        axes = zip(self.in_extent, before, dilations, strict=True)
+        return any(lo and d > i for i, lo, d in axes)
+
+    @property
     def x_shape(self) -> tuple[int, ...]:
         """Shape of x: (n, c, *spatial), in the caller's rank."""
         return (self.n, self.c, *self.in_extent[-self.ndim :])
@@ -198,7 +209,9 @@ class PoolProblem:
         return numbers[2::7], numbers[3::7], numbers[6::7]
 
     def work(self, direction: str) -> int:
-        """Elements that are looked at: the same bound for all directions."""
+        """Elements that are looked at; where indices tell them, what costs as much."""
+        if direction in _BY_INDEX:
+            return prod(self.x_shape) + _SCATTERED * prod(self.y_shape)
         taps = prod(map(min, self.kernel, self.in_extent))
         return prod(self.x_shape) + prod(self.y_shape) * taps
 
