@@ -286,6 +286,94 @@ def test_stochastic_pooling_is_the_reference(
     assert_exact(index, expected[1])
 
 
+BLOCKS: dict[str, tuple[Any, ...]] = {  # shape, kernel, stride, padding
+    "rows of a block": ((3, 3, 61, 40), 3, 1, 1),
+    "columns of a block": ((1, 2, 2500), 5, 3, 2),
+    "one column": ((1, 9, 9, 1000), (1, 900), 1, 0),
+    "windows that no block holds": ((2, 1, 40, 40), 33, 3, 0),
+    "slabs": ((1, 5, 9, 20, 22), (3, 2, 3), (2, 1, 2), (1, 0, 1)),
+    "as many planes as lanes": ((2, 8, 7, 7), 2, 2, 0),
+    "no planes": ((0, 8, 7, 7), 2, 2, 0),
+}
+blocks = pytest.mark.parametrize("row", BLOCKS.values(), ids=list(BLOCKS))
+
+
+@dtypes
+@blocks
+def test_stochastic_pooling_in_blocks(row: Any, dtype: Any, isa: str) -> None:
+    shape, *window = row
+    ndim = len(shape) - 2
+    problem = PoolProblem.pool("f", shape, *window)
+    x = special(np.random.default_rng(1), shape, dtype)
+    draws = np.random.default_rng(3).random(problem.y_shape, dtype)
+    expected = reference.stochastic_pool(problem, x, draws)
+    for n in (1, 3):
+        with team_of(n):
+            y, index = f("stochastic_pool", ndim)(x, *window, rng=3)
+            mean = getattr(F, f"stochastic_pool{ndim}d_mean")(x, *window)
+        assert_exact(y, expected[0])
+        assert_exact(index, expected[1])
+        check_means(problem, x, mean)
+
+
+def check_means(problem: PoolProblem, x: Array, mean: Array) -> None:
+    """Of K positive terms sums have an error of K - 1 units, quotients of both twice that.
+
+    One more for each square and for the quotient; float32 is rounded once.
+    """
+    wide = np.longdouble if x.dtype == np.float64 else np.float64
+    right = reference.stochastic_pool_mean(problem, x.astype(wide))
+    assert_exact(np.isfinite(mean), np.isfinite(right))
+    fine = np.isfinite(right)
+    assert_exact(mean[~fine].astype(wide), right[~fine])
+    terms = 2 * prod(problem.kernel) if x.dtype == np.float64 else 1
+    unit = np.finfo(x.dtype).eps / 2
+    error = np.abs(mean[fine] - right[fine])
+    limit = 1.01 * terms * unit * right[fine] + np.finfo(x.dtype).smallest_subnormal
+    assert (error <= limit).all()
+
+
+@any_call(max_dilation=1)
+def test_means_of_stochastic_pooling_are_the_reference(
+    dtype: Any, call: Call, rng: np.random.Generator, isa: str, team: int
+) -> None:
+    x = normal(rng, call.x_shape, dtype)
+    x[rng.random(x.shape) < 0.02] = INF
+    x[rng.random(x.shape) < 0.02] = NAN
+    name = f"stochastic_pool{call.ndim}d_mean"
+    with cpu.use(isa), team_of(team):
+        mean = getattr(F, name)(x, **call.keywords)
+        if call.x_shape[0]:
+            alone = getattr(F, name)(x[:1].copy(), **call.keywords)
+            assert_bits_equal(alone, mean[:1])
+    check_means(call.problem, x, mean)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "unit"),
+    [(np.float32, 1e20), (np.float32, 1e-30), (np.float64, 1e200)]
+    + [(np.float64, 1e-200), (np.float64, 1.5e308), (np.float64, 5e-324)],
+)
+def test_sums_of_stochastic_pooling_stay_in_range(
+    dtype: Any, unit: float, isa: str
+) -> None:
+    """Squares of 1e20 were inf in float32, and the mean of them NaN."""
+    rng = np.random.default_rng(0)
+    x = np.asarray(rng.random((2, 5, 8, 8)) * unit, dtype)
+    x[0] = unit
+    problem = PoolProblem.pool("f", x.shape, 4, 2)
+    mean = F.stochastic_pool2d_mean(x, 4, 2)
+    assert (mean[0] > 0).all()
+    assert np.isfinite(mean).all()
+    check_means(problem, x, mean)
+    draws = np.random.default_rng(3).random(problem.y_shape, dtype)
+    y, index = reference.stochastic_pool(problem, x, draws)
+    assert (y > 0).all()
+    found = F.stochastic_pool2d(x, 4, 2, rng=3)
+    assert_exact(found[0], y)
+    assert_exact(found[1], index)
+
+
 def test_stochastic_pooling_draws_in_proportion() -> None:
     x = np.broadcast_to(np.array([1.0, 0.0, 3.0, -5.0, 6.0]), (4000, 5)).ravel()
     y, index = F.stochastic_pool1d(x[None, None].copy(), 5, rng=1)

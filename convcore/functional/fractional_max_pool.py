@@ -302,6 +302,6 @@ def _fractional(
         geometry += (e, o, k, 1, 0, 0, 1)
     work = x.size + y.size * prod(kernel)
     apply(
-        "pool_draw", "fractional", geometry, flat(x, dtype), starts, y, found, work=work
+        "pool_fractional", "fprop", geometry, flat(x, dtype), starts, y, found, work=work
     )
     return (y, found) if return_indices else y
