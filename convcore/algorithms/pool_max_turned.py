@@ -41,10 +41,11 @@ class PoolMaxTurned:
         adaptive = 0 in problem.kernel
         if not adaptive and set(dilations) != {1}:
             return Verdict(False, "the dilation is not 1")
-        if direction == "max_labels" and (adaptive or prod(kernels) > _TAPS):
-            return Verdict(False, "labels that are no bytes")
         extents = zip(problem.in_extent, kernels, problem.out_extent, strict=True)
         reach = [min(i, k or (i - 1) // o + 2) for i, k, o in extents]
+        taps = prod(reach if adaptive else kernels)
+        if direction == "max_labels" and taps > _TAPS:
+            return Verdict(False, "labels that are no bytes")
         wide, out = problem.in_extent[2], problem.out_extent[2]
         if max(reach[0] * reach[1] * max(wide, out), 2 * out) > self._most(problem):
             return Verdict(False, "windows or rows too long for the scratch")
@@ -60,6 +61,8 @@ class PoolMaxTurned:
         """Prefer small planes, if there are some of them."""
         if problem.n * problem.c < _PLANES:
             return Verdict(False, f"fewer than {_PLANES} planes")
+        if 0 in problem.kernel:
+            return Verdict(True, "windows that differ, every lane busy")
         cells, windows = prod(problem.in_extent), prod(problem.out_extent)
         taps = prod(problem.clipped[0])
         if max(cells, 2 * windows) > _CELLS:

@@ -9,6 +9,7 @@ from convcore.arguments import Seed, boolean, generator, real, shown, uniform
 from convcore.functional._choices import scatter
 from convcore.functional.call import apply
 from convcore.problem import PoolProblem, Size
+from convcore.runtime import buffers
 from convcore.runtime.arrays import Array, batched_shape, checked, flat, room
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "fractional_max_pool3d",
     "fractional_max_pool3d_backward",
 ]
+
+_INT64 = np.dtype(np.int64)
 
 
 def fractional_max_pool1d(
@@ -295,13 +298,12 @@ def _fractional(
     folded = np.zeros((planes, 3 - ndim), np.int64)
     starts = np.ascontiguousarray(np.concatenate([folded, starts], axis=1))
     y = room(function, out, (*x.shape[:-ndim], *outputs), dtype, x)
-    found = np.empty(y.shape, np.int64)
+    found = buffers.empty(y.shape, _INT64) if return_indices else None
     ones = (1, 1, 1, 1, 0, 0, 1) * (3 - ndim)
     geometry = (planes, *ones)
     for e, o, k in zip(whole[2:], outputs, kernel, strict=True):
         geometry += (e, o, k, 1, 0, 0, 1)
     work = x.size + y.size * prod(kernel)
-    apply(
-        "pool_fractional", "fprop", geometry, flat(x, dtype), starts, y, found, work=work
-    )
-    return (y, found) if return_indices else y
+    given = (geometry, flat(x, dtype), starts, y, found)
+    apply("pool_max_places", "fractional", *given, work=work)
+    return y if found is None else (y, found)

@@ -14,7 +14,7 @@
 #           first row of equal maxima has the first element then, and windows that share
 #           rows share what was found in them.
 # Assumes   buffers of the sizes that the geometry tells; windows without dilation that fit
-#           the scratch; bytes only for windows that are all alike.
+#           the scratch; bytes only for windows of at most 256 elements.
 # Parallel  over bands of groups of planes. The lanes behind the last plane do what it
 #           does, and are not stored.
 # Scratch   the band, maxima of its rows and their labels: 48 KB on the stack where a plane
@@ -405,6 +405,11 @@ cdef inline Py_ssize_t reach(const Axis* a, Py_ssize_t windows) noexcept nogil:
     return min(a.extent, (windows - 1) * a.stride + a.kernel)
 
 
+cdef inline Py_ssize_t taps_of(const Axis* a) noexcept nogil:
+    """Give the columns of the table of labels, along an axis."""
+    return a.kernel if a.kernel else reach(a, 1)
+
+
 cdef int divide(Job* job) except -1:
     """Find how many rows a band has; refuse what does not fit."""
     cdef const Pool* p = &job.p
@@ -440,8 +445,8 @@ cdef int prepare(Job* job) except -1:
         refuse()
     job.row, job.slab = p.x.extent, p.y.extent * p.x.extent
     if not job.flat:
-        job.row, job.slab = p.x.kernel, p.y.kernel * p.x.kernel
-        if job.labelled and not 1 <= p.z.kernel * job.slab <= TAPS:
+        job.row, job.slab = taps_of(&p.x), taps_of(&p.y) * taps_of(&p.x)
+        if job.labelled and not 1 <= taps_of(&p.z) * job.slab <= TAPS:
             refuse()
     for j in range(p.x.out):
         job.first[j] = first_of(&p.x, j)
