@@ -203,9 +203,47 @@ def test_channels(rest: Any, kernel: int, stride: Any, dtype: Any, isa: str) -> 
     assert_exact(
         F.channel_max_pool_backward(grad, found, x.shape, kernel, stride), grad_x
     )
+    out = np.full_like(x, 7)
+    F.channel_max_pool_backward(grad, found, x.shape, kernel, stride, out=out)
+    assert_exact(out, grad_x)
     actual, backward = nn.ChannelMaxPool(kernel, stride).forward(x)
     assert_exact(actual, values)
     assert_exact(backward(grad), grad_x)
+
+
+@dtypes
+@pytest.mark.parametrize(
+    ("shape", "kernel", "stride"),
+    [
+        ((2, 300, 20), 257, 3),  # labels that are no bytes
+        ((1, 9, 2049), 2, 2),  # blocks of 2048 pixels, a channel that nothing looks at
+        ((1, 7, 4100), 3, 4),
+        ((3, 6, 15), 3, 1),
+        ((3, 6, 17), 3, 2),
+        ((0, 6, 17), 3, 2),
+    ],
+)
+def test_channels_in_blocks(
+    shape: Any, kernel: int, stride: int, dtype: Any, isa: str
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(-9, 9, shape).astype(dtype)
+    problem = PoolProblem.pool("f", (shape[0], 1, *shape[1:]), (kernel, 1), (stride, 1))
+    y, index = reference.max_pool(problem, x.reshape(problem.x_shape))
+    grad_y = rng.integers(-9, 10, y.shape).astype(dtype)
+    grad_x = reference.max_pool_backward(problem, grad_y, index).reshape(shape)
+    for n in (1, 3):
+        with team_of(n):
+            values, found = F.channel_max_pool(x, kernel, stride, True)
+            back = F.channel_max_pool_backward(
+                grad_y[:, 0], found, shape, kernel, stride
+            )
+            actual, backward = nn.ChannelMaxPool(kernel, stride).forward(x)
+            assert_exact(backward(grad_y[:, 0]), grad_x)
+        assert_exact(values, y[:, 0])
+        assert_exact(actual, values)
+        assert_exact(found, index[:, 0] // shape[2])
+        assert_exact(back, grad_x)
 
 
 def test_channels_refuse() -> None:
@@ -351,8 +389,14 @@ def test_means_of_stochastic_pooling_are_the_reference(
 
 @pytest.mark.parametrize(
     ("dtype", "unit"),
-    [(np.float32, 1e20), (np.float32, 1e-30), (np.float64, 1e200)]
-    + [(np.float64, 1e-200), (np.float64, 1.5e308), (np.float64, 5e-324)],
+    [
+        (np.float32, 1e20),
+        (np.float32, 1e-30),
+        (np.float64, 1e200),
+        (np.float64, 1e-200),
+        (np.float64, 1.5e308),
+        (np.float64, 5e-324),
+    ],
 )
 def test_sums_of_stochastic_pooling_stay_in_range(
     dtype: Any, unit: float, isa: str
@@ -408,9 +452,39 @@ def test_indices_that_change_after_the_check_go_nowhere(isa: str) -> None:
     index = np.array([0, 2**40, -(2**40), 6])
     x, cells = np.ones(4, np.float32), np.arange(6, dtype=np.float32)
     for function in (module.put, module.scatter_add):
-        y = np.full(6, np.nan, np.float32)
-        function(sizes, x, index, y, 1)
+        y, bad = np.full(6, np.nan, np.float32), np.empty(1, np.int64)
+        function(sizes, x, index, y, bad, 1)
         assert y.tolist() == [1, 0, 0, 0, 0, 0]
-    grad_x, seen = np.empty(4, np.float32), np.empty(6, np.uint8)
-    module.put_gradient(sizes, cells + 1, index, seen, grad_x, 1)
+        assert bad[0] == 1
+        function(sizes, x, index[[0, 0, 0, 0]], y, bad, 1)
+        assert bad[0] == 0
+    grad_x, seen = np.empty(4, np.float32), np.empty(128, np.uint8)
+    module.put_gradient(sizes, cells + 1, index, grad_x, bad, seen, 1)
     assert grad_x.tolist() == [1, 0, 0, 0]
+    assert bad[0] == 1
+
+
+def test_results_that_a_caller_gave_are_not_written_before_indices_are_checked() -> (
+    None
+):
+    x, index = np.ones((1, 2, 2, 2)), np.zeros((1, 2, 2, 2), np.int64)
+    index[0, 1, 1, 1] = 16
+    for call, shape in (
+        (lambda out: F.max_unpool2d(x, index, 2, out=out), (1, 2, 4, 4)),
+        (
+            lambda out: F.max_unpool2d_backward(np.ones((1, 2, 4, 4)), index, out=out),
+            x.shape,
+        ),
+        (
+            lambda out: F.adaptive_max_pool2d_backward(x, index, (1, 2, 4, 4), out=out),
+            (1, 2, 4, 4),
+        ),
+        (
+            lambda out: F.channel_max_pool_backward(x, index, (1, 4, 2, 2), 2, out=out),
+            (1, 4, 2, 2),
+        ),
+    ):
+        out = np.full(shape, 7.0)
+        with pytest.raises(ValueError, match="indices must"):
+            call(out)
+        assert (out == 7).all()

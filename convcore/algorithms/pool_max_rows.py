@@ -55,6 +55,8 @@ class PoolMaxRows:
     def prefers(self, problem: PoolProblem, direction: str) -> Verdict:
         """Prefer what takes longer to copy, or to turn, than to pool."""
         kernels, strides, _ = problem.clipped
+        if kernels[2] == problem.stride[2] == 1 and problem.in_extent[2] >= _WIDTH:
+            return Verdict(True, "windows of one column")
         if problem.stride[2] == 1:
             return Verdict(False, "windows that share columns")
         cells = max(prod(problem.in_extent), 2 * prod(problem.out_extent))

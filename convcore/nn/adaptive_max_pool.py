@@ -14,7 +14,7 @@ from convcore.functional._max_pooling import (
     max_pool,
 )
 from convcore.functional._pooling import image_of
-from convcore.functional.channel_max_pool import window_of
+from convcore.functional.channel_max_pool import gradient_of_taps, window_of
 from convcore.nn._pooling import AdaptivePool, Pool
 from convcore.nn.layer import Backward, Layer, check_gradient
 from convcore.runtime.arrays import Array, checked
@@ -199,7 +199,10 @@ class ChannelMaxPool(Layer):
 
         def backward(grad_y: Array) -> Array:
             check_gradient(name, grad_y, pooled)
-            gradient = (grad_y.reshape(kept.shape), kept, image)
+            grad = grad_y.reshape(kept.shape)
+            if labels == np.uint8:
+                return gradient_of_taps(grad, kept, image, window).reshape(shape)
+            gradient = (grad, kept, image)
             return gradient_of_labels(name, 2, gradient, window).reshape(shape)
 
         return y.reshape(pooled), backward
