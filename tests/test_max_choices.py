@@ -488,3 +488,30 @@ def test_results_that_a_caller_gave_are_not_written_before_indices_are_checked()
         with pytest.raises(ValueError, match="indices must"):
             call(out)
         assert (out == 7).all()
+
+
+@ranks
+def test_unpooling_as_an_object(ndim: int) -> None:
+    unpool = getattr(nn, f"MaxUnpool{ndim}d")(3, 2, 1)
+    x = normal(np.random.default_rng(0), (2, 3, *SHAPES[ndim]), np.float32)
+    pooled, index = f("max_pool", ndim)(x, 3, 2, 1, return_indices=True)
+    y, backward = unpool.forward(pooled, index, SHAPES[ndim])
+    assert_bits_equal(y, unpool(pooled, index, SHAPES[ndim]))
+    assert_exact(y, reference.max_unpool(pooled, index, x.shape))
+    grad_y = normal(np.random.default_rng(1), y.shape, np.float32)
+    expected = reference.max_unpool_backward(grad_y, index)
+    for _ in range(2):
+        assert_exact(backward(grad_y), expected)
+    with pytest.raises(ValueError, match=r"^MaxUnpool.d: grad_y must have shape"):
+        backward(grad_y[..., :1])
+    with pytest.raises(ValueError, match="indices must have the shape of x"):
+        unpool.forward(pooled, index[:1])
+
+
+def test_an_unpooling_is_no_layer() -> None:
+    assert repr(nn.MaxUnpool2d(2)) == "MaxUnpool2d(kernel_size=2)"
+    assert repr(nn.MaxUnpool1d(3, 2)) == "MaxUnpool1d(kernel_size=3, stride=2)"
+    with pytest.raises(TypeError, match="every child must be a layer, got MaxUnpool"):
+        nn.Sequential(nn.ReLU(), nn.MaxUnpool2d(2))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^MaxUnpool3d: kernel_size must"):
+        nn.MaxUnpool3d(0)
