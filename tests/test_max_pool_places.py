@@ -182,7 +182,7 @@ def test_layers_keep_few_bytes(
 
 def test_labels_that_change_lead_nowhere(isa: str) -> None:
     """A label that is no tap of its window writes outside of no plane."""
-    module = kernels.load("pool_max_places", isa)
+    module = kernels.load("pool_max_places_gradient", isa)
     problem = PoolProblem.adaptive("f", (1, 1, 1, 5), (1, 2))
     geometry, tap = np.array(problem.geometry), np.array([200, 2], np.uint8)
     grad_x = np.full(5, 7, np.float32)

@@ -18,7 +18,7 @@ _KERNEL = Kernel("pool_max_places", "fprop")
 
 
 class PoolMaxPlaces:
-    """The card of `kernels/pool_max_places.pyx`."""
+    """The card of `kernels/pool_max_places.pyx` and of its gradient."""
 
     name = "places"
     transforms = False
@@ -26,7 +26,7 @@ class PoolMaxPlaces:
         "max_values": _KERNEL,
         "max_fprop": _KERNEL,
         "max_labels": _KERNEL,
-        "max_labels_dgrad": Kernel("pool_max_places", "dgrad"),
+        "max_labels_dgrad": Kernel("pool_max_places_gradient", "dgrad"),
     }
 
     def accepts(self, problem: PoolProblem, direction: str) -> Verdict:

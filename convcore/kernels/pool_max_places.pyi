@@ -28,12 +28,3 @@ def fractional(
     threads: int,
     /,
 ) -> None: ...
-def dgrad(
-    geometry: _Geometry,
-    dy: _Real,
-    tap: _Bytes,
-    dx: _Real,
-    scratch: None,
-    threads: int,
-    /,
-) -> None: ...

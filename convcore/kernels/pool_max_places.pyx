@@ -13,7 +13,7 @@
 #           Wide ones are taken one by one, a lane for each column; then the lanes of as
 #           many as a vector has are turned, and compared a vector at a time.
 # Assumes   buffers of the sizes that the geometry tells, windows that lie in their planes.
-# Parallel  over pieces, some rows of y of a plane; the gradient over planes.
+# Parallel  over pieces, some rows of y of a plane.
 # Scratch   tables of 12 KB on the stack.
 # Cost      narrow: a pick and a contest for each element and group of windows; wide: a
 #           contest for each vector. Windows that share rows look at them again.
@@ -22,10 +22,11 @@
 
 from cython.parallel cimport prange
 from libc.math cimport INFINITY
-from libc.string cimport memset
 
-from convcore.kernels.blocks cimport SPAN, Rounds, first_piece, rounds
-from convcore.kernels.buffers cimport Buffers, call, flags_of, integers, reals, refuse
+from convcore.kernels.blocks cimport (
+    Rounds, first_piece, rounds, taps_at_most,
+)
+from convcore.kernels.buffers cimport Buffers, call, integers, reals, refuse
 from convcore.kernels.pool_flat cimport AHEAD, first_bits, lanes_of, put_label
 from convcore.kernels.teams cimport look
 from convcore.kernels.transpose cimport MOST_LANES, mix
@@ -386,14 +387,9 @@ cdef void do_tasks(
         do_pieces(job, x, y, r, first_piece(rs, i), first_piece(rs, i + 1))
 
 
-cdef inline Py_ssize_t taps_of(const Axis* a) noexcept nogil:
-    """Bound the elements of a window along an axis."""
-    return min(a.extent, a.kernel if a.kernel else (a.extent - 1) // a.out + 2)
-
-
 cdef inline bint are_narrow(const Pool* p, Py_ssize_t lanes) noexcept nogil:
     """Tell whether groups of windows pay: a pick takes 6 operations, a turn 30."""
-    cdef Py_ssize_t taps = taps_of(&p.x)
+    cdef Py_ssize_t taps = taps_at_most(&p.x)
     cdef double n = (2.0 * lanes - taps) * p.x.out / p.x.extent + 1
     if taps > PICKS or taps > 2 * lanes:
         return False
@@ -409,10 +405,10 @@ cdef int prepare(Job* job, Py_ssize_t lanes, const real* x) except -1:
     job.large = job.flat and job.cells >= MOST
     job.row, job.slab = p.x.extent, p.y.extent * p.x.extent
     if not job.flat:
-        job.row, job.slab = taps_of(&p.x), taps_of(&p.y) * taps_of(&p.x)
-        if job.labelled and taps_of(&p.z) * job.slab > TAPS:
+        job.row, job.slab = taps_at_most(&p.x), taps_at_most(&p.y) * taps_at_most(&p.x)
+        if job.labelled and taps_at_most(&p.z) * job.slab > TAPS:
             refuse()
-    job.most = taps_of(&p.x)
+    job.most = taps_at_most(&p.x)
     job.narrow = are_narrow(p, lanes)
     job.last = x + elements_of(p) - lanes
     # As many windows as lie over two vectors, or a few less.
@@ -423,7 +419,7 @@ cdef int prepare(Job* job, Py_ssize_t lanes, const real* x) except -1:
     job.chunk = GROUPS * job.chunk
     job.chunks = (p.x.out - 1) // job.chunk + 1
     job.all_rows = p.z.out * p.y.out
-    each = <double>taps_of(&p.z) * taps_of(&p.y) * (p.x.extent + p.x.out) / job.chunks
+    each = <double>taps_at_most(&p.z) * taps_at_most(&p.y) * (p.x.extent + p.x.out) / job.chunks
     job.rows = max(1, min(job.all_rows, <Py_ssize_t>(PIECE / each)))
     job.pieces = (job.all_rows - 1) // job.rows + 1
     return 0
@@ -476,103 +472,6 @@ cdef int drawn_maxima(const Buffers* held, int threads, real* like) except -1:
     return run(&job, x, y, &r, threads)
 
 
-# The gradient from bytes --------------------------------------------------------------
-
-
-cdef struct Away:  # of each tap, from the start of its window
-    unsigned long long[TAPS] tap
-    Py_ssize_t cells, windows
-
-
-cdef inline void measure_taps(const Pool* p, Away* away) noexcept nogil:
-    """Write the table; what is no tap leads out of every plane."""
-    cdef Py_ssize_t k, x, y, z, row = taps_of(&p.x), rows = taps_of(&p.y)
-    away.cells = elements_of(p) // p.planes
-    away.windows = windows_of(p) // p.planes
-    for k in range(TAPS):
-        x, y, z = k % row, k // row % rows, k // (row * rows)
-        away.tap[k] = 1ULL << 62
-        if z < taps_of(&p.z):
-            away.tap[k] = (z * p.y.extent + y) * p.x.extent + x
-
-
-cdef inline void add_row(
-    const Away* away, Py_ssize_t start, const Py_ssize_t* first, const unsigned char* tap,
-    const real* dy, Py_ssize_t n, real* dx,
-) noexcept nogil:
-    """Add the gradients of a row of windows, in order."""
-    cdef Py_ssize_t j
-    cdef unsigned long long cell
-    for j in range(n):
-        cell = start + first[j] + away.tap[tap[j]]
-        if cell < <unsigned long long>away.cells:
-            dx[cell] += dy[j]
-
-
-cdef void scatter_planes(
-    const Pool* p, const Away* away, const real* dy, const unsigned char* tap, real* dx,
-    Py_ssize_t begin, Py_ssize_t end,
-) noexcept nogil:
-    """Write planes begin .. end of dx: each window adds to what won."""
-    cdef Py_ssize_t[SPAN] first
-    cdef Py_ssize_t i, z, y, x, n, start, to
-    memset(dx + begin * away.cells, 0, (end - begin) * away.cells * sizeof(real))
-    x = 0
-    while x < p.x.out:
-        n = min(SPAN, p.x.out - x)
-        for i in range(n):
-            first[i] = first_of(&p.x, x + i)
-        for to in range(begin * p.z.out * p.y.out, end * p.z.out * p.y.out):
-            y, z = to % p.y.out, to // p.y.out
-            i, z = z // p.z.out, z % p.z.out
-            start = (first_of(&p.z, z) * p.y.extent + first_of(&p.y, y)) * p.x.extent
-            add_row(
-                away, start, first, tap + to * p.x.out + x, dy + to * p.x.out + x, n,
-                dx + i * away.cells,
-            )
-        x += n
-
-
-cdef void scatter_tasks(
-    const Pool* p, const Away* away, const Rounds* r, const real* dy,
-    const unsigned char* tap, real* dx, Py_ssize_t begin, Py_ssize_t end, int threads,
-) noexcept nogil:
-    """Do tasks begin .. end; OpenMP takes 0.6 us even for one thread."""
-    cdef Py_ssize_t i
-    if threads == 1:
-        for i in range(begin, end):
-            scatter_planes(
-                p, away, dy, tap, dx, first_piece(r, i), first_piece(r, i + 1)
-            )
-        return
-    for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
-        scatter_planes(p, away, dy, tap, dx, first_piece(r, i), first_piece(r, i + 1))
-
-
-cdef int gradient(const Buffers* held, int threads, real* like) except -1:
-    """Check geometry, dy, labels and dx, and write dx."""
-    cdef Pool p = pool_of(held)
-    cdef const real* dy = reals(held, 1, windows_of(&p), like)
-    cdef const unsigned char* tap = flags_of(held, 2, windows_of(&p))
-    cdef real* dx = reals(held, 3, elements_of(&p), like)
-    cdef Py_ssize_t begin = 0, end
-    cdef Rounds r
-    cdef Away away
-    if p.planes == 0:
-        return 0
-    if p.z.kernel or p.y.kernel or p.x.kernel:
-        refuse()
-    measure_taps(&p, &away)
-    r = rounds(p.planes, away.cells + 2 * away.windows, threads)
-    while begin < r.tasks:
-        end = min(begin + r.step, r.tasks)
-        with nogil:
-            scatter_tasks(&p, &away, &r, dy, tap, dx, begin, end, threads)
-        look()
-        begin = end
-    return 0
-
-
 def scratch_size(geometry, str direction, Py_ssize_t item, int threads, /):
     """Give the scalars of scratch that a direction needs: none."""
     return 0
@@ -589,8 +488,3 @@ def fractional(geometry, x, starts, y, index, int threads, /):
         (geometry, x, starts), (y, index), threads, drawn_maxima[float],
         drawn_maxima[double],
     )
-
-
-def dgrad(geometry, dy, tap, dx, scratch, int threads, /):
-    """Write the gradient of x from the labels, bytes, that `fprop` gave."""
-    call((geometry, dy, tap), (dx, scratch), threads, gradient[float], gradient[double])

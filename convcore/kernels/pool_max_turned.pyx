@@ -28,7 +28,7 @@ from cython.parallel cimport prange, threadid
 from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy
 
-from convcore.kernels.blocks cimport Rounds, first_piece, rounds
+from convcore.kernels.blocks cimport Rounds, first_piece, rounds, taps_at_most
 from convcore.kernels.buffers cimport (
     Buffers, call, is_nothing, read_geometry, reals, refuse, room,
 )
@@ -405,11 +405,6 @@ cdef inline Py_ssize_t reach(const Axis* a, Py_ssize_t windows) noexcept nogil:
     return min(a.extent, (windows - 1) * a.stride + a.kernel)
 
 
-cdef inline Py_ssize_t taps_of(const Axis* a) noexcept nogil:
-    """Give the columns of the table of labels, along an axis."""
-    return a.kernel if a.kernel else reach(a, 1)
-
-
 cdef int divide(Job* job) except -1:
     """Find how many rows a band has; refuse what does not fit."""
     cdef const Pool* p = &job.p
@@ -435,7 +430,7 @@ cdef inline bint is_dense(const Axis* a) noexcept nogil:
 cdef int prepare(Job* job) except -1:
     """Write the tables."""
     cdef const Pool* p = &job.p
-    cdef Py_ssize_t j
+    cdef Py_ssize_t j, depth
     if not (is_dense(&p.z) and is_dense(&p.y) and is_dense(&p.x)):
         refuse()
     divide(job)
@@ -445,8 +440,12 @@ cdef int prepare(Job* job) except -1:
         refuse()
     job.row, job.slab = p.x.extent, p.y.extent * p.x.extent
     if not job.flat:
-        job.row, job.slab = taps_of(&p.x), taps_of(&p.y) * taps_of(&p.x)
-        if job.labelled and not 1 <= taps_of(&p.z) * job.slab <= TAPS:
+        job.row, job.slab = p.x.kernel, p.y.kernel * p.x.kernel
+        depth = p.z.kernel
+        if job.row == 0:  # adaptive
+            job.row, depth = taps_at_most(&p.x), taps_at_most(&p.z)
+            job.slab = taps_at_most(&p.y) * job.row
+        if job.labelled and not 1 <= depth * job.slab <= TAPS:
             refuse()
     for j in range(p.x.out):
         job.first[j] = first_of(&p.x, j)
