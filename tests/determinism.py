@@ -56,6 +56,10 @@ POOLINGS: tuple[tuple[Any, ...], ...] = (
     ((3, 10, 1037), 5, 3, 2),
     ((3, 23, 12, 19), (12, 19), 1, 0),
 )
+ADAPTIVE: tuple[tuple[Any, ...], ...] = (  # narrow windows, and wide ones
+    ((3, 10, 29, 37), (12, 17)),
+    ((3, 10, 5, 137), (2, 3)),
+)
 
 
 # Data ------------------------------------------------------------------------------
@@ -130,8 +134,9 @@ def entries(deep: bool) -> Iterator[tuple[str, Entry]]:
             for algorithm, direction in accepting(problem):
                 label = f"{algorithm} {direction} {text}, {dtype}"
                 yield label, partial(convolved, problem, algorithm, direction, dtype)
-        for window in POOLINGS:
-            problem = PoolProblem.pool("pool", *window)
+        made = [PoolProblem.pool("pool", *window) for window in POOLINGS]
+        made += [PoolProblem.adaptive("pool", *window) for window in ADAPTIVE]
+        for window, problem in zip((*POOLINGS, *ADAPTIVE), made, strict=True):
             for algorithm, direction in pooling(problem):
                 label = f"{algorithm} {direction} {window}, {dtype}"
                 yield label, partial(pooled, problem, algorithm, direction, dtype)
@@ -231,17 +236,15 @@ def pooled(
     """A pooling algorithm by its name."""
     shape = problem.y_shape
     x = drawn(problem.x_shape, dtype)
-    y, index = getattr(functional, f"max_pool{problem.ndim}d")(
-        x,
-        *(
-            value[3 - problem.ndim :]
-            for value in (problem.kernel, problem.stride, problem.padding)
-        ),
-        return_indices=True,
+    kind, window = "max_pool", (problem.kernel, problem.stride, problem.padding)
+    if 0 in problem.kernel:
+        kind, window = "adaptive_max_pool", (problem.out_extent,)
+    y, index = getattr(functional, f"{kind}{problem.ndim}d")(
+        x, *(value[3 - problem.ndim :] for value in window), return_indices=True
     )
     labels = np.zeros(shape, np.uint8)
     if direction == "max_labels_dgrad":
-        forward = plan.select(problem, "max_labels", dtype, "flat")
+        forward = plan.select(problem, "max_labels", dtype)
         run_plan(forward, x, y.copy(), labels)
     names = POOL_BUFFERS[direction].split()
     reads = {"x": x, "g": drawn(shape, dtype), "index": index, "labels": labels}

@@ -215,6 +215,27 @@ def indices(n: int, dtype: Any) -> None:
             F.max_unpool2d_backward(up, index)
 
 
+def choices(n: int, dtype: Any) -> None:
+    """Pool where windows differ, are drawn, or are channels."""
+    for shape in ((2, 3, 4, n + 1), (1, 9, n + 1, 5)):
+        x = normal(shape, dtype)
+        for out in ((3, 2), (1, n // 3 + 1), (2, n + 5)):
+            F.adaptive_max_pool2d(x, out)
+            y, index = F.adaptive_max_pool2d(x, out, return_indices=True)
+            F.adaptive_max_pool2d_backward(y, index, shape)
+            y, backward = nn.AdaptiveMaxPool2d(out).forward(x)
+            backward(y)
+        F.fractional_max_pool2d(x, (2, 1), (1, shape[3] // 2 + 1), None, True, rng=0)
+        for how in ((2, 2, 0), (3, 1, 1)):
+            y, index = F.stochastic_pool2d(x, *how, rng=0)
+            F.stochastic_pool2d_backward(y, index, shape)
+            F.stochastic_pool2d_mean(x, *how)
+        y, index = F.channel_max_pool(x, 2, 1, return_indices=True)
+        F.channel_max_pool_backward(y, index, shape, 2, 1)
+        y, backward = nn.ChannelMaxPool(3).forward(x)
+        backward(y)
+
+
 def steps(n: int, dtype: Any) -> None:
     """Step with every optimiser."""
     for make in (
@@ -229,7 +250,13 @@ def steps(n: int, dtype: Any) -> None:
             optimizer.step()
 
 
-OPERATIONS = {"losses": losses, "pad": pads, "indices": indices, "optimisers": steps}
+OPERATIONS = {
+    "losses": losses,
+    "pad": pads,
+    "indices": indices,
+    "choices": choices,
+    "optimisers": steps,
+}
 
 # Convolutions with an extent n, in every algorithm that takes them, each direction.
 CONVOLUTIONS = (

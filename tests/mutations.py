@@ -90,8 +90,10 @@ def of_layers() -> Iterator[Call]:
 def of_others() -> Iterator[Call]:
     """Calls of what has no example, and of the methods of what is no layer."""
     scores, classes = np.ones((4, 3)), np.array([0, 2, 1, 1])
+    places = np.arange(12).reshape(4, 3) % 6
     yield from passes("CrossEntropyLoss", nn.CrossEntropyLoss(), scores, classes)
     yield from passes("MSELoss", nn.MSELoss(), scores, scores + 1)
+    yield from passes("MaxUnpool1d", nn.MaxUnpool1d(2), scores, places)
     parameter = nn.Parameter(np.ones((2, 3)), "weight")
     yield from methods("Parameter", parameter)
     for make in (optim.SGD, optim.Adam):

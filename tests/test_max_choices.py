@@ -203,9 +203,47 @@ def test_channels(rest: Any, kernel: int, stride: Any, dtype: Any, isa: str) -> 
     assert_exact(
         F.channel_max_pool_backward(grad, found, x.shape, kernel, stride), grad_x
     )
+    out = np.full_like(x, 7)
+    F.channel_max_pool_backward(grad, found, x.shape, kernel, stride, out=out)
+    assert_exact(out, grad_x)
     actual, backward = nn.ChannelMaxPool(kernel, stride).forward(x)
     assert_exact(actual, values)
     assert_exact(backward(grad), grad_x)
+
+
+@dtypes
+@pytest.mark.parametrize(
+    ("shape", "kernel", "stride"),
+    [
+        ((2, 300, 20), 257, 3),  # labels that are no bytes
+        ((1, 9, 2049), 2, 2),  # blocks of 2048 pixels, a channel that nothing looks at
+        ((1, 7, 4100), 3, 4),
+        ((3, 6, 15), 3, 1),
+        ((3, 6, 17), 3, 2),
+        ((0, 6, 17), 3, 2),
+    ],
+)
+def test_channels_in_blocks(
+    shape: Any, kernel: int, stride: int, dtype: Any, isa: str
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(-9, 9, shape).astype(dtype)
+    problem = PoolProblem.pool("f", (shape[0], 1, *shape[1:]), (kernel, 1), (stride, 1))
+    y, index = reference.max_pool(problem, x.reshape(problem.x_shape))
+    grad_y = rng.integers(-9, 10, y.shape).astype(dtype)
+    grad_x = reference.max_pool_backward(problem, grad_y, index).reshape(shape)
+    for n in (1, 3):
+        with team_of(n):
+            values, found = F.channel_max_pool(x, kernel, stride, True)
+            back = F.channel_max_pool_backward(
+                grad_y[:, 0], found, shape, kernel, stride
+            )
+            actual, backward = nn.ChannelMaxPool(kernel, stride).forward(x)
+            assert_exact(backward(grad_y[:, 0]), grad_x)
+        assert_exact(values, y[:, 0])
+        assert_exact(actual, values)
+        assert_exact(found, index[:, 0] // shape[2])
+        assert_exact(back, grad_x)
 
 
 def test_channels_refuse() -> None:
@@ -288,6 +326,100 @@ def test_stochastic_pooling_is_the_reference(
     assert_exact(index, expected[1])
 
 
+BLOCKS: dict[str, tuple[Any, ...]] = {  # shape, kernel, stride, padding
+    "rows of a block": ((3, 3, 61, 40), 3, 1, 1),
+    "columns of a block": ((1, 2, 2500), 5, 3, 2),
+    "one column": ((1, 9, 9, 1000), (1, 900), 1, 0),
+    "windows that no block holds": ((2, 1, 40, 40), 33, 3, 0),
+    "slabs": ((1, 5, 9, 20, 22), (3, 2, 3), (2, 1, 2), (1, 0, 1)),
+    "as many planes as lanes": ((2, 8, 7, 7), 2, 2, 0),
+    "no planes": ((0, 8, 7, 7), 2, 2, 0),
+}
+blocks = pytest.mark.parametrize("row", BLOCKS.values(), ids=list(BLOCKS))
+
+
+@dtypes
+@blocks
+def test_stochastic_pooling_in_blocks(row: Any, dtype: Any, isa: str) -> None:
+    shape, *window = row
+    ndim = len(shape) - 2
+    problem = PoolProblem.pool("f", shape, *window)
+    x = special(np.random.default_rng(1), shape, dtype)
+    draws = np.random.default_rng(3).random(problem.y_shape, dtype)
+    expected = reference.stochastic_pool(problem, x, draws)
+    for n in (1, 3):
+        with team_of(n):
+            y, index = f("stochastic_pool", ndim)(x, *window, rng=3)
+            mean = getattr(F, f"stochastic_pool{ndim}d_mean")(x, *window)
+        assert_exact(y, expected[0])
+        assert_exact(index, expected[1])
+        check_means(problem, x, mean)
+
+
+def check_means(problem: PoolProblem, x: Array, mean: Array) -> None:
+    """Of K positive terms sums have an error of K - 1 units, quotients of both twice that.
+
+    One more for each square and for the quotient; float32 is rounded once.
+    """
+    wide = np.longdouble if x.dtype == np.float64 else np.float64
+    right = reference.stochastic_pool_mean(problem, x.astype(wide))
+    assert_exact(np.isfinite(mean), np.isfinite(right))
+    fine = np.isfinite(right)
+    assert_exact(mean[~fine].astype(wide), right[~fine])
+    terms = 2 * prod(problem.kernel) if x.dtype == np.float64 else 1
+    unit = np.finfo(x.dtype).eps / 2
+    error = np.abs(mean[fine] - right[fine])
+    limit = 1.01 * terms * unit * right[fine] + np.finfo(x.dtype).smallest_subnormal
+    assert (error <= limit).all()
+
+
+@any_call(max_dilation=1)
+def test_means_of_stochastic_pooling_are_the_reference(
+    dtype: Any, call: Call, rng: np.random.Generator, isa: str, team: int
+) -> None:
+    x = normal(rng, call.x_shape, dtype)
+    x[rng.random(x.shape) < 0.02] = INF
+    x[rng.random(x.shape) < 0.02] = NAN
+    name = f"stochastic_pool{call.ndim}d_mean"
+    with cpu.use(isa), team_of(team):
+        mean = getattr(F, name)(x, **call.keywords)
+        if call.x_shape[0]:
+            alone = getattr(F, name)(x[:1].copy(), **call.keywords)
+            assert_bits_equal(alone, mean[:1])
+    check_means(call.problem, x, mean)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "unit"),
+    [
+        (np.float32, 1e20),
+        (np.float32, 1e-30),
+        (np.float64, 1e200),
+        (np.float64, 1e-200),
+        (np.float64, 1.5e308),
+        (np.float64, 5e-324),
+    ],
+)
+def test_sums_of_stochastic_pooling_stay_in_range(
+    dtype: Any, unit: float, isa: str
+) -> None:
+    """Squares of 1e20 were inf in float32, and the mean of them NaN."""
+    rng = np.random.default_rng(0)
+    x = np.asarray(rng.random((2, 5, 8, 8)) * unit, dtype)
+    x[0] = unit
+    problem = PoolProblem.pool("f", x.shape, 4, 2)
+    mean = F.stochastic_pool2d_mean(x, 4, 2)
+    assert (mean[0] > 0).all()
+    assert np.isfinite(mean).all()
+    check_means(problem, x, mean)
+    draws = np.random.default_rng(3).random(problem.y_shape, dtype)
+    y, index = reference.stochastic_pool(problem, x, draws)
+    assert (y > 0).all()
+    found = F.stochastic_pool2d(x, 4, 2, rng=3)
+    assert_exact(found[0], y)
+    assert_exact(found[1], index)
+
+
 def test_stochastic_pooling_draws_in_proportion() -> None:
     x = np.broadcast_to(np.array([1.0, 0.0, 3.0, -5.0, 6.0]), (4000, 5)).ravel()
     y, index = F.stochastic_pool1d(x[None, None].copy(), 5, rng=1)
@@ -322,9 +454,66 @@ def test_indices_that_change_after_the_check_go_nowhere(isa: str) -> None:
     index = np.array([0, 2**40, -(2**40), 6])
     x, cells = np.ones(4, np.float32), np.arange(6, dtype=np.float32)
     for function in (module.put, module.scatter_add):
-        y = np.full(6, np.nan, np.float32)
-        function(sizes, x, index, y, 1)
+        y, bad = np.full(6, np.nan, np.float32), np.empty(1, np.int64)
+        function(sizes, x, index, y, bad, 1)
         assert y.tolist() == [1, 0, 0, 0, 0, 0]
-    grad_x, seen = np.empty(4, np.float32), np.empty(6, np.uint8)
-    module.put_gradient(sizes, cells + 1, index, seen, grad_x, 1)
+        assert bad[0] == 1
+        function(sizes, x, index[[0, 0, 0, 0]], y, bad, 1)
+        assert bad[0] == 0
+    grad_x, seen = np.empty(4, np.float32), np.empty(128, np.uint8)
+    module.put_gradient(sizes, cells + 1, index, grad_x, bad, seen, 1)
     assert grad_x.tolist() == [1, 0, 0, 0]
+    assert bad[0] == 1
+
+
+def test_results_that_a_caller_gave_are_not_written_before_indices_are_checked() -> (
+    None
+):
+    x, index = np.ones((1, 2, 2, 2)), np.zeros((1, 2, 2, 2), np.int64)
+    index[0, 1, 1, 1] = 16
+    for call, shape in (
+        (lambda out: F.max_unpool2d(x, index, 2, out=out), (1, 2, 4, 4)),
+        (
+            lambda out: F.max_unpool2d_backward(np.ones((1, 2, 4, 4)), index, out=out),
+            x.shape,
+        ),
+        (
+            lambda out: F.adaptive_max_pool2d_backward(x, index, (1, 2, 4, 4), out=out),
+            (1, 2, 4, 4),
+        ),
+        (
+            lambda out: F.channel_max_pool_backward(x, index, (1, 4, 2, 2), 2, out=out),
+            (1, 4, 2, 2),
+        ),
+    ):
+        out = np.full(shape, 7.0)
+        with pytest.raises(ValueError, match="indices must"):
+            call(out)
+        assert (out == 7).all()
+
+
+@ranks
+def test_unpooling_as_an_object(ndim: int) -> None:
+    unpool = getattr(nn, f"MaxUnpool{ndim}d")(3, 2, 1)
+    x = normal(np.random.default_rng(0), (2, 3, *SHAPES[ndim]), np.float32)
+    pooled, index = f("max_pool", ndim)(x, 3, 2, 1, return_indices=True)
+    y, backward = unpool.forward(pooled, index, SHAPES[ndim])
+    assert_bits_equal(y, unpool(pooled, index, SHAPES[ndim]))
+    assert_exact(y, reference.max_unpool(pooled, index, x.shape))
+    grad_y = normal(np.random.default_rng(1), y.shape, np.float32)
+    expected = reference.max_unpool_backward(grad_y, index)
+    for _ in range(2):
+        assert_exact(backward(grad_y), expected)
+    with pytest.raises(ValueError, match=r"^MaxUnpool.d: grad_y must have shape"):
+        backward(grad_y[..., :1])
+    with pytest.raises(ValueError, match="indices must have the shape of x"):
+        unpool.forward(pooled, index[:1])
+
+
+def test_an_unpooling_is_no_layer() -> None:
+    assert repr(nn.MaxUnpool2d(2)) == "MaxUnpool2d(kernel_size=2)"
+    assert repr(nn.MaxUnpool1d(3, 2)) == "MaxUnpool1d(kernel_size=3, stride=2)"
+    with pytest.raises(TypeError, match="every child must be a layer, got MaxUnpool"):
+        nn.Sequential(nn.ReLU(), nn.MaxUnpool2d(2))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^MaxUnpool3d: kernel_size must"):
+        nn.MaxUnpool3d(0)

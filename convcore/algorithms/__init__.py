@@ -17,6 +17,7 @@ from convcore.algorithms.conv_scatter import ConvScatter
 from convcore.algorithms.conv_taps import ConvTaps
 from convcore.algorithms.conv_winograd import ConvWinograd
 from convcore.algorithms.pool_max_flat import PoolMaxFlat
+from convcore.algorithms.pool_max_places import PoolMaxPlaces
 from convcore.algorithms.pool_max_planes import PoolMaxPlanes
 from convcore.algorithms.pool_max_rows import PoolMaxRows
 from convcore.algorithms.pool_max_same import PoolMaxSame
@@ -42,6 +43,7 @@ POOL: tuple[PoolAlgorithm, ...] = (
     PoolMaxPlanes(),
     PoolMaxRows(),
     PoolMaxTurned(),
+    PoolMaxPlaces(),
     PoolMaxSame(),
     PoolMaxFlat(),
     PoolWindow(),

@@ -53,6 +53,9 @@ class PoolMaxRows:
 
     def prefers(self, problem: PoolProblem, direction: str) -> Verdict:
         """Prefer what takes longer to copy, or to turn, than to pool."""
+        narrow = problem.clipped[0][2] == problem.stride[2] == 1
+        if narrow and problem.in_extent[2] >= _WIDTH:
+            return Verdict(True, "windows of one column")
         turned = self._turned
         taken = turned.accepts(problem, direction), turned.prefers(problem, direction)
         if taken[0].yes and taken[1].yes:

@@ -51,14 +51,14 @@ class PoolMaxTurned:
             dilations = (1, 1, 1)
         elif problem.steps_over:
             return Verdict(False, "windows that step over all elements")
-        if direction == "max_labels" and (adaptive or prod(kernels) > _TAPS):
-            return Verdict(False, "labels that are no bytes")
         extents = zip(
             problem.in_extent, kernels, problem.out_extent, dilations, strict=True
         )
         reach = [
             min(i, (k - 1) * d + 1 if k else (i - 1) // o + 2) for i, k, o, d in extents
         ]
+        if direction == "max_labels" and prod(reach if adaptive else kernels) > _TAPS:
+            return Verdict(False, "labels that are no bytes")
         slabs = (reach[0] - 1) // dilations[0] + 1
         wide, out = problem.in_extent[2], problem.out_extent[2]
         if max(slabs * reach[1] * max(wide, out), 2 * out) > self._most(problem):
@@ -76,6 +76,8 @@ class PoolMaxTurned:
         planes = problem.n * problem.c
         if planes < _PLANES:
             return Verdict(False, f"fewer than {_PLANES} planes")
+        if 0 in problem.kernel:
+            return Verdict(True, "windows that differ, every lane busy")
         if self.has_long_rows(problem):
             return Verdict(False, "long single rows")
         values, taps = direction == "max_values", prod(problem.clipped[0])

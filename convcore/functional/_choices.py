@@ -23,21 +23,50 @@ _BOOL = np.dtype(np.bool_)
 BEYOND = -1  # index of what lies beyond the border, and is no element of x
 
 
-def check_planes(
-    function: str, ndim: int, indices: Array, shape: Shape
-) -> tuple[int, int, int]:
-    """Raise if an index lies outside of its channel of `shape`; give the kernel's sizes."""
+def sizes_of(ndim: int, indices: Array, shape: Shape) -> tuple[int, int, int]:
+    """Give what kernels know of indices into channels of `shape`: its planes."""
     cells, planes = prod(shape[-ndim:]), prod(shape[:-ndim])
-    sizes = (planes, cells, indices.size // planes if planes else 0)
-    found = np.empty(1, np.int64)
+    return planes, cells, indices.size // planes if planes else 0
+
+
+def check_planes(function: str, ndim: int, indices: Array, shape: Shape) -> None:
+    """Raise if an index lies outside of its channel of `shape`."""
+    sizes, found = sizes_of(ndim, indices, shape), np.empty(1, np.int64)
     apply("pool_select", "check", sizes, indices, found, work=indices.size)
     if found[0] >= 0:
         where = tuple(map(int, np.unravel_index(found[0], indices.shape)))
         raise ValueError(
-            f"{function}: indices must lie in 0 .. {cells - 1}, those of a channel "
+            f"{function}: indices must lie in 0 .. {sizes[1] - 1}, those of a channel "
             f"{shape[-ndim:]}, got {indices[where]} at {where}"
         )
-    return sizes
+
+
+def follow(
+    function: str,
+    ndim: int,
+    kernel: str,
+    shape: Shape,
+    arrays: tuple[Array, Array, Array, Shape],
+    out: Array | None,
+    of_each: int = 0,
+) -> Array:
+    """Run a kernel that follows indices, which are checked on the way.
+
+    Those of a call with `out` before it is written: a result may be given up only if
+    nobody has seen it yet. `arrays` are an argument, its values as kernels read them,
+    indices into channels of `shape`, and the shape of the result.
+    """
+    argument, values, indices, result = arrays
+    sizes, bad = sizes_of(ndim, indices, shape), np.empty(1, np.int64)
+    if out is not None:
+        check_planes(function, ndim, indices, shape)
+    to = room(function, out, result, values.dtype, argument, indices)
+    given = (sizes, values, indices, to, bad)
+    work = values.size + to.size
+    apply("pool_select", kernel, *given, work=work, of_each=of_each)
+    if bad[0]:
+        check_planes(function, ndim, indices, shape)
+    return to
 
 
 def scatter(
@@ -64,11 +93,8 @@ def scatter(
     if beyond:
         lost = np.equal(indices, BEYOND, out=buffers.empty(indices.shape, _BOOL))
         indices, source = _without(lost, indices), _without(lost, source)
-    sizes = check_planes(function, ndim, indices, shape)
-    grad_x = room(function, out, shape, dtype, grad_output, indices)
-    work = grad_x.size + grad_output.size
-    apply("pool_select", "scatter_add", sizes, source, indices, grad_x, work=work)
-    return grad_x
+    arrays = (grad_output, source, indices, shape)
+    return follow(function, ndim, "scatter_add", shape, arrays, out)
 
 
 def _without(lost: Array, array: Array) -> Array:

@@ -126,11 +126,11 @@ def _small_backward(
 
 
 def label_type(
-    function: str, ndim: int, x: Array, window: tuple[Any, ...]
+    function: str, ndim: int, x: Array, window: tuple[Any, ...], adaptive: bool = False
 ) -> np.dtype[Any]:
     """Give the smallest type of labels that a layer can keep: a byte where it fits."""
     dtype = checked(function, "x", x)
-    task = job(function, ndim, "max_fprop", (x.shape, dtype), window)
+    task = job(function, ndim, "max_fprop", (x.shape, dtype), window, adaptive)
     return _label_type(task.plan)
 
 
@@ -148,12 +148,13 @@ def gradient_of_labels(
     ndim: int,
     gradient: tuple[Array, Array, Shape],
     window: tuple[Any, ...],
+    adaptive: bool = False,
 ) -> Array:
     """Do `max_pool_backward` with labels that come from `max_pool`: nothing to check."""
     grad_output, labels, shape = gradient
     dtype = checked(function, "grad_output", grad_output)
     direction = "max_dgrad" if labels.dtype == _INDEX else "max_labels_dgrad"
-    task = job(function, ndim, direction, (shape, dtype), window)
+    task = job(function, ndim, direction, (shape, dtype), window, adaptive)
     check_gradient(function, grad_output, task.result)
     grad_x = empty(shape, dtype)
     run(task.plan, flat(grad_output, dtype), labels, grad_x)

@@ -8,14 +8,15 @@ from convcore.arguments import boolean, integer
 from convcore.functional import _max_pooling
 from convcore.functional._outs import pair
 from convcore.functional._pooling import (
+    Shape,
     check_gradient,
     image_of,
     index_array,
     input_shape_of,
     job,
 )
-from convcore.runtime import buffers
-from convcore.runtime.arrays import Array, checked, flat, room
+from convcore.functional.call import apply
+from convcore.runtime.arrays import Array, checked, empty, flat, room
 
 __all__ = ["channel_max_pool", "channel_max_pool_backward"]
 
@@ -91,11 +92,18 @@ def channel_max_pool(
         y = room(name, out, shape, dtype, x)
         _max_pooling.max_pool(name, 2, source, window, None, y.reshape(pooled))
         return y
-    y, found = pair(name, out, shape, (dtype, _INT64), x)
-    views = y.reshape(pooled), found.reshape(pooled)
-    _max_pooling.max_pool(name, 2, source, window, _INT64, views)
-    np.floor_divide(found, image[3], out=found)
-    return y, found
+    y, indices = pair(name, out, shape, (dtype, _INT64), x)
+    view = y.reshape(pooled)
+    labels = _max_pooling.label_type(name, 2, source, window)
+    if labels == _INT64:
+        both = view, indices.reshape(pooled)
+        _max_pooling.max_pool(name, 2, source, window, labels, both)
+        np.floor_divide(indices, image[3], out=indices)
+        return y, indices
+    _, found = _max_pooling.max_pool(name, 2, source, window, labels, view)
+    sizes = _sizes(image, rows, window)
+    apply("pool_channels", "indices", sizes, found, indices, work=y.size)
+    return y, indices
 
 
 def channel_max_pool_backward(
@@ -148,20 +156,54 @@ def channel_max_pool_backward(
     pooled = job(name, 2, "max_dgrad", (image, dtype), window).result
     check_gradient(name, grad_output, (shape[0], pooled[2], *shape[2:]))
     indices = index_array(name, indices, grad_output)
-    if indices.size and not 0 <= indices.min() <= indices.max() < image[2]:
-        wild = (indices < 0) | (indices >= image[2])
-        where = tuple(map(int, np.argwhere(wild)[0]))
-        raise ValueError(
-            f"{name}: indices must be channels, 0 .. {image[2] - 1}, got "
-            f"{indices[where]} at {where}"
-        )
-    places = buffers.empty(pooled, _INT64)
-    np.multiply(indices.reshape(pooled), image[3], out=places)
-    places += np.arange(image[3])
-    gradient = (flat(grad_output, dtype).reshape(pooled), places, image)
+    sizes, found = _sizes(image, pooled[2], window), np.empty(1, np.int64)
+    if out is not None:  # nothing is written to it before all indices are checked
+        apply("pool_channels", "check", sizes, indices, found, work=indices.size)
+        _refuse(name, indices, sizes, found)
     grad_x = room(name, out, shape, dtype, grad_output, indices)
-    _max_pooling.max_pool_backward(name, 2, gradient, window, grad_x.reshape(image))
+    source = flat(grad_output, dtype)
+    work = grad_x.size + grad_output.size
+    apply("pool_channels", "dgrad", sizes, source, indices, grad_x, found, work=work)
+    _refuse(name, indices, sizes, found)
     return grad_x
+
+
+def gradient_of_taps(
+    grad_output: Array, taps: Array, image: Shape, window: tuple[Any, ...]
+) -> Array:
+    """Compute the gradient of an image from bytes that `max_pool` gave."""
+    dtype = checked("channel_max_pool_backward", "grad_output", grad_output)
+    sizes, found = _sizes(image, taps.shape[2], window), np.empty(1, np.int64)
+    grad_x, source = empty(image, dtype), flat(grad_output, dtype)
+    work = grad_x.size + grad_output.size
+    apply("pool_channels", "dgrad", sizes, source, taps, grad_x, found, work=work)
+    return grad_x
+
+
+def _sizes(image: Shape, groups: int, window: tuple[Any, ...]) -> tuple[int, ...]:
+    """Give what the kernel has to know."""
+    (kernel, _), (stride, _) = window[:2]
+    return image[0], image[2], image[3], groups, kernel, stride
+
+
+def _refuse(
+    function: str, indices: Array, sizes: tuple[int, ...], found: Array
+) -> None:
+    """Raise if the kernel has found a bad index: it tells only that."""
+    if not found[0]:
+        return
+    _, channels, _, groups, kernel, stride = sizes
+    first = np.arange(groups).reshape(-1, *(1,) * (indices.ndim - 2)) * stride
+    wild = (indices < 0) | (indices >= channels)
+    if wild.any():
+        rule = f"be channels, 0 .. {channels - 1}"
+    else:
+        wild = (indices < first) | (indices >= first + kernel)
+        rule = f"each lie in their own window of {kernel} channels"
+    where = tuple(map(int, np.argwhere(wild)[0]))
+    raise ValueError(
+        f"{function}: indices must {rule}, got {indices[where]} at {where}"
+    )
 
 
 def window_of(function: str, kernel_size: int, stride: int | None) -> tuple[Any, ...]:

@@ -313,16 +313,18 @@ def _fractional(
     planes = whole[0] * whole[1]
     samples = uniform(function, draw, empty((planes, ndim), _FLOAT64))
     starts = starts_of(whole[2:], kernel, outputs, samples)
-    shape = (*x.shape[:-ndim], *outputs)
-    if not return_indices:
-        out = room(function, out, shape, dtype, x)
-    y, found = pair(function, out, shape, (dtype, _INT64), x)
+    folded = np.zeros((planes, 3 - ndim), np.int64)
+    starts = np.ascontiguousarray(np.concatenate([folded, starts], axis=1))
+    shape, found = (*x.shape[:-ndim], *outputs), None
+    if return_indices:
+        y, found = pair(function, out, shape, (dtype, _INT64), x)
+    else:
+        y = room(function, out, shape, dtype, x)
     ones = (1, 1, 1, 1, 0, 0, 1) * (3 - ndim)
     geometry = (planes, *ones)
     for e, o, k in zip(whole[2:], outputs, kernel, strict=True):
         geometry += (e, o, k, 1, 0, 0, 1)
     work = x.size + y.size * prod(kernel)
-    apply(
-        "pool_draw", "fractional", geometry, flat(x, dtype), starts, y, found, work=work
-    )
-    return (y, found) if return_indices else y
+    given = (geometry, flat(x, dtype), starts, y, found)
+    apply("pool_max_places", "fractional", *given, work=work)
+    return y if found is None else (y, found)

@@ -1,18 +1,13 @@
 """Max unpooling: values back to where their maxima were, zeros elsewhere."""
 
+from math import prod
 from typing import Any
 
-import numpy as np
-
-from convcore.functional._choices import (
-    check_planes,
-    scattered_shape,
-)
+from convcore.functional._choices import follow, scattered_shape
 from convcore.functional._pooling import check_gradient, index_array
-from convcore.functional.call import apply
 from convcore.problem import Size
-from convcore.runtime import buffers
-from convcore.runtime.arrays import Array, checked, flat, room
+from convcore.runtime.arrays import Array, checked, flat
+from convcore.runtime.workspace import ALIGNMENT
 
 __all__ = [
     "max_unpool1d",
@@ -207,11 +202,8 @@ def _max_unpool(
     dtype = checked(function, "x", x)
     indices = index_array(function, indices, x, "x")
     shape = scattered_shape(function, ndim, x.shape, window)
-    sizes = check_planes(function, ndim, indices, shape)
-    y = room(function, out, shape, dtype, x, indices)
-    work = x.size + y.size
-    apply("pool_select", "put", sizes, flat(x, dtype), indices, y, work=work)
-    return y
+    arrays = (x, flat(x, dtype), indices, shape)
+    return follow(function, ndim, "put", shape, arrays, out)
 
 
 def _max_unpool_backward(
@@ -233,12 +225,9 @@ def _max_unpool_backward(
             f"{function}: indices must have as many axes as grad_output, got "
             f"{indices.shape} and {grad_output.shape}"
         )
-    sizes = check_planes(function, ndim, indices, grad_output.shape)
-    grad_x = room(function, out, indices.shape, dtype, grad_output, indices)
-    seen = buffers.empty(grad_output.shape, np.dtype(np.uint8))
-    work = grad_output.size + grad_x.size
     source = flat(grad_output, dtype)
-    apply(
-        "pool_select", "put_gradient", sizes, source, indices, seen, grad_x, work=work
-    )
-    return grad_x
+    arrays = (grad_output, source, indices, indices.shape)
+    shape = grad_output.shape
+    cells = prod(shape[-ndim:])
+    seen = -(-cells // ALIGNMENT) * ALIGNMENT  # a byte a cell, for each thread
+    return follow(function, ndim, "put_gradient", shape, arrays, out, seen)

@@ -9,11 +9,9 @@ from convcore.arguments import Seed, generator, uniform
 from convcore.functional import _framed
 from convcore.functional._choices import scatter
 from convcore.functional._outs import Pair, pair
-from convcore.functional._pooling import average, divisor_buffer
-from convcore.functional.call import apply, run
+from convcore.functional.call import apply
 from convcore.problem import Padding, PoolProblem, Size
 from convcore.problem.border import BORDERS, border
-from convcore.runtime import buffers
 from convcore.runtime.arrays import Array, batched_shape, checked, empty, flat, room
 
 __all__ = [
@@ -28,8 +26,8 @@ __all__ = [
     "stochastic_pool3d_mean",
 ]
 
-_SUM = (True, 1)  # divided by 1
-_INT64, _BOOL = np.dtype(np.int64), np.dtype(np.bool_)
+_ROOM = 64 * (1024 + 2 * 520)  # bytes for each thread, as in kernels/pool_draw.pyx
+_INT64 = np.dtype(np.int64)
 
 
 def stochastic_pool1d(
@@ -108,8 +106,10 @@ def stochastic_pool2d(
 
     Notes
     -----
-    One uniform number of the dtype of x is drawn for each window, in C order. Sums of a
-    window are of float64, in row-major order.
+    One uniform number of the dtype of x is drawn for each window, in C order. Taken is the
+    first element up to which the sum of what is positive exceeds that share of the whole.
+    Sums of a window are of float64, in row-major order; those that leave its range are of
+    x / 2**64.
 
     References
     ----------
@@ -201,7 +201,8 @@ def stochastic_pool2d_mean(
     Returns
     -------
     y : (N, C, OH, OW), dtype of x
-        sum(r * r) / sum(r) over the window, with r = max(x, 0); 0 where all r are 0.
+        sum(r * r) / sum(r) over the window, with r = max(x, 0); 0 where all r are 0, the
+        maximum where that is NaN or +inf.
 
     Raises
     ------
@@ -209,6 +210,11 @@ def stochastic_pool2d_mean(
         For a value or shape that does not fit; the message names the argument.
     TypeError
         For a type or dtype that does not fit.
+
+    Notes
+    -----
+    Sums are of float64, of float64 in units of about the maximum where they would leave
+    their range: squares neither overflow nor vanish.
 
     References
     ----------
@@ -384,8 +390,14 @@ def _framed_stochastic(
 
 def _draw(problem: PoolProblem, x: Array, draws: Array, y: Array, found: Array) -> None:
     """Draw an element of each window, and tell its place in its channel."""
-    work = x.size + y.size * prod(map(min, problem.kernel, problem.in_extent))
-    apply("pool_draw", "stochastic", problem.geometry, x, draws, y, found, work=work)
+    given = (problem.geometry, x, draws, y, found)
+    apply("pool_draw", "stochastic", *given, work=_work(problem), of_each=_ROOM)
+
+
+def _work(problem: PoolProblem) -> int:
+    """Count the elements that are looked at."""
+    taps = prod(map(min, problem.kernel, problem.in_extent))
+    return prod(problem.x_shape) + prod(problem.y_shape) * taps
 
 
 def _mean(
@@ -398,27 +410,24 @@ def _mean(
 ) -> Array:
     """Do `stochastic_pool_mean` in any rank."""
     dtype = checked(function, "x", x)
-    with np.errstate(all="ignore"):
-        if _framed.is_plain(around, _framed.IGNORED):
-            rectified = np.maximum(x, 0, out=empty(x.shape, dtype))
-            sums = average(function, ndim, rectified, _SUM, window)
-            y = room(function, out, sums.shape, dtype, x)
-            np.square(rectified, out=rectified)
-            average(function, ndim, rectified, _SUM, window, out=y)
-        else:
-            how = _framed.framed(
-                function, ndim, x.shape, window, *around, _framed.IGNORED
-            )
-            y = room(function, out, how.result, dtype, x)
-            sums, divisor = empty(y.shape, dtype), divisor_buffer(function, *_SUM)
-            for part, box in _framed.padded(how, flat(x, dtype)):
-                plan = _framed.plan_of(part, "average_fprop", dtype)
-                np.maximum(box, 0, out=box)
-                run(plan, divisor, box, _framed.some_of(sums, how, part))
-                np.square(box, out=box)
-                run(plan, divisor, box, _framed.some_of(y, how, part))
-        some = np.not_equal(sums, 0, out=buffers.empty(y.shape, _BOOL))
-        return np.divide(y, sums, out=y, where=some)
+    if _framed.is_plain(around, _framed.IGNORED):
+        whole, single = batched_shape(function, "x", x.shape, ndim)
+        problem = PoolProblem.pool(function, whole, *window)
+        shape = problem.y_shape[1:] if single else problem.y_shape
+        y = room(function, out, shape, dtype, x)
+        _means(problem, flat(x, dtype), y)
+        return y
+    how = _framed.framed(function, ndim, x.shape, window, *around, _framed.IGNORED)
+    y = room(function, out, how.result, dtype, x)
+    for part, box in _framed.padded(how, flat(x, dtype)):
+        _means(part.problem, box, _framed.some_of(y, how, part))
+    return y
+
+
+def _means(problem: PoolProblem, x: Array, y: Array) -> None:
+    """Write the mean of what may be drawn from each window."""
+    work = _work(problem)
+    apply("pool_draw", "mean", problem.geometry, x, y, work=work, of_each=_ROOM)
 
 
 def _backward(

@@ -54,7 +54,7 @@ cdef inline Block block_at(const Blocks* b, Py_ssize_t i) noexcept nogil:
 cdef inline Py_ssize_t taps_at_most(const Axis* a) noexcept nogil:
     """Bound the elements of a window along one axis."""
     if a.kernel == 0:
-        return (a.extent - 1) // a.out + 2
+        return min(a.extent, (a.extent - 1) // a.out + 2)
     return min(a.kernel, a.extent)
 
 

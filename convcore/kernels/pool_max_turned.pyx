@@ -14,7 +14,7 @@
 #           first row of equal maxima has the first element then, and windows that share
 #           rows share what was found in them.
 # Assumes   buffers of the sizes that the geometry tells; windows that have an element and
-#           fit the scratch; bytes only for windows that are all alike.
+#           fit the scratch; bytes only for windows of at most 256 elements.
 # Parallel  over bands of groups of planes. The lanes behind the last plane do what it
 #           does, and are not stored.
 # Scratch   the band, maxima of its rows and their labels: 48 KB on the stack where a plane
@@ -28,7 +28,7 @@ from cython.parallel cimport prange, threadid
 from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy
 
-from convcore.kernels.blocks cimport Rounds, first_piece, rounds
+from convcore.kernels.blocks cimport Rounds, first_piece, rounds, taps_at_most
 from convcore.kernels.buffers cimport (
     Buffers, call, is_nothing, read_geometry, reals, refuse, room,
 )
@@ -454,7 +454,7 @@ cdef inline Py_ssize_t apart(const Axis* a) noexcept nogil:
 cdef int prepare(Job* job) except -1:
     """Write the tables."""
     cdef const Pool* p = &job.p
-    cdef Py_ssize_t j
+    cdef Py_ssize_t j, depth
     if not (has_elements(&p.z) and has_elements(&p.y) and has_elements(&p.x)):
         refuse()
     job.apart, job.line, job.across = apart(&p.x), apart(&p.y), apart(&p.z)
@@ -468,7 +468,11 @@ cdef int prepare(Job* job) except -1:
     if not job.flat:
         job.step = 1
         job.row, job.slab = p.x.kernel, p.y.kernel * p.x.kernel
-        if job.labelled and not 1 <= p.z.kernel * job.slab <= TAPS:
+        depth = p.z.kernel
+        if job.row == 0:  # adaptive
+            job.row, depth = taps_at_most(&p.x), taps_at_most(&p.z)
+            job.slab = taps_at_most(&p.y) * job.row
+        if job.labelled and not 1 <= depth * job.slab <= TAPS:
             refuse()
     for j in range(p.x.out):
         job.first[j] = first_of(&p.x, j)

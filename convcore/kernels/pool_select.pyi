@@ -9,11 +9,20 @@ _Index = np.ndarray[Any, np.dtype[np.int64]]
 _Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 def scatter_add(
-    sizes: _Sizes, dy: _Real, index: _Index, dx: _Real, threads: int, /
+    sizes: _Sizes, dy: _Real, index: _Index, dx: _Real, bad: _Index, threads: int, /
 ) -> None: ...
-def put(sizes: _Sizes, x: _Real, index: _Index, y: _Real, threads: int, /) -> None: ...
+def put(
+    sizes: _Sizes, x: _Real, index: _Index, y: _Real, bad: _Index, threads: int, /
+) -> None: ...
 def put_gradient(
-    sizes: _Sizes, dy: _Real, index: _Index, seen: _Bytes, dx: _Real, threads: int, /
+    sizes: _Sizes,
+    dy: _Real,
+    index: _Index,
+    dx: _Real,
+    bad: _Index,
+    seen: _Bytes,
+    threads: int,
+    /,
 ) -> None: ...
 def maxima(
     sizes: _Sizes, x: _Real, y: _Real, index: _Index | None, threads: int, /

@@ -8,24 +8,26 @@
 # Layout    planes (n*c) of `cells` elements and of `windows` indices, flat. Maxima of a
 #           plane are first those of each lane; then as many planes as a vector has lanes
 #           are turned, and compared a vector at a time.
-# Assumes   sizes = (planes, cells, windows); `check` has found nothing.
+# Assumes   sizes = (planes, cells, windows). An index that is in no plane is left out, and
+#           told of.
 # Parallel  over planes: each is written by one task, its windows in order.
-# Scratch   unpool_gradient: a byte a cell, given by the caller.
+# Scratch   unpool_gradient: a byte a cell of a plane, for each thread.
 # Cost      memory: one read of the values and 8 bytes an index, one write of the result.
 
-from cython.parallel cimport prange
+from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY
 from libc.string cimport memset
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport (
-    Buffers, call, flags_of, geometry_of, integers, integers_or_nothing, reals, refuse,
+    LINE, Buffers, bytes_of, call, geometry_of, integers, integers_or_nothing, reals,
+    refuse,
 )
-from convcore.kernels.pool_flat cimport fetch, first_bits, lanes_of
+from convcore.kernels.pool_flat cimport AHEAD, fetch, first_bits, lanes_of
 from convcore.kernels.teams cimport look
 from convcore.kernels.transpose cimport MOST_LANES, mix
 from convcore.kernels.vector cimport (
-    VEC_BYTES, ahead, all_lanes, f32v, f64v, merge, pick, put_part, real, smaller, vec,
+    VEC_BYTES, ahead, all_lanes, cc_fetch, f32v, f64v, merge, pick, put_part, real, smaller, vec,
     zero_lanes,
 )
 from convcore.kernels.vector_compare cimport contest, later
@@ -44,58 +46,74 @@ cdef struct Planes:
     int what
     const long long* index
     long long* found  # of maxima; may be NULL
-    unsigned char* seen
+    long long* bad  # whether an index is in no plane
+    char* seen  # a row of bytes for each thread
+    Py_ssize_t seen_bytes  # of one
 
 
-cdef inline bint is_cell(const Planes* p, long long index, Py_ssize_t* cell) noexcept nogil:
-    """Give a cell, if it is one: another thread may write indices after the check."""
-    cell[0] = index
-    return 0 <= index < p.cells
-
-
-cdef inline void scatter(
+cdef inline bint scatter(
     const Planes* p, Py_ssize_t plane, const real* source, real* to
 ) noexcept nogil:
     """Add the values of a plane of windows to their cells, in order."""
-    cdef Py_ssize_t o, i
+    cdef Py_ssize_t o
+    cdef unsigned long long i, cells = p.cells
     cdef const long long* index = p.index + plane * p.windows
+    cdef bint good = True
     source += plane * p.windows
     to += plane * p.cells
     memset(to, 0, p.cells * sizeof(real))
     for o in range(p.windows):
-        if is_cell(p, index[o], &i):
+        i = index[o]
+        if i < cells:
             to[i] += source[o]
+        else:
+            good = False
+    return good
 
 
-cdef inline void unpool(
+cdef inline bint unpool(
     const Planes* p, Py_ssize_t plane, const real* source, real* to
 ) noexcept nogil:
     """Put the values of a plane of windows into their cells, in order."""
-    cdef Py_ssize_t o, i
+    cdef Py_ssize_t o
+    cdef unsigned long long i, cells = p.cells
     cdef const long long* index = p.index + plane * p.windows
+    cdef bint good = True
     source += plane * p.windows
     to += plane * p.cells
     memset(to, 0, p.cells * sizeof(real))
     for o in range(p.windows):
-        if is_cell(p, index[o], &i):
+        i = index[o]
+        if i < cells:
             to[i] = source[o]
+        else:
+            good = False
+    return good
 
 
-cdef inline void unpool_gradient(
-    const Planes* p, Py_ssize_t plane, const real* source, real* to
+cdef inline bint unpool_gradient(
+    const Planes* p, Py_ssize_t plane, const real* source, real* to, unsigned char* seen
 ) noexcept nogil:
     """Take the gradients of windows from their cells: only the last one wrote there."""
-    cdef Py_ssize_t o, i
+    cdef Py_ssize_t o
+    cdef unsigned long long i, cells = p.cells
     cdef const long long* index = p.index + plane * p.windows
-    cdef unsigned char* seen = p.seen + plane * p.cells
+    cdef real value
+    cdef bint good = True
     source += plane * p.cells
     to += plane * p.windows
     memset(seen, 0, p.cells)
     for o in range(p.windows - 1, -1, -1):
-        to[o] = 0
-        if is_cell(p, index[o], &i) and not seen[i]:
-            to[o] = source[i]
+        i = index[o]
+        if i < cells:
+            value = source[i]
+            cc_fetch(<const char*>(source + i) - AHEAD)
+            to[o] = value if seen[i] == 0 else 0
             seen[i] = 1
+        else:
+            to[o] = 0
+            good = False
+    return good
 
 
 cdef inline vec max_lanes(const vec* x, Py_ssize_t n) noexcept nogil:
@@ -242,20 +260,25 @@ cdef inline void maxima_of(
 
 
 cdef void do_planes(
-    const Planes* p, const real* source, real* to, Py_ssize_t begin, Py_ssize_t end
+    const Planes* p, const real* source, real* to, Py_ssize_t begin, Py_ssize_t end,
+    int thread,
 ) noexcept nogil:
     """Do planes begin .. end."""
+    cdef unsigned char* seen = <unsigned char*>p.seen + thread * p.seen_bytes
     cdef Py_ssize_t plane
+    cdef bint good = True
     if p.what == MAXIMA:
         maxima_of(p, begin, end, source, to)
         return
     for plane in range(begin, end):
         if p.what == SCATTER:
-            scatter(p, plane, source, to)
+            good = scatter(p, plane, source, to) and good
         elif p.what == UNPOOL:
-            unpool(p, plane, source, to)
+            good = unpool(p, plane, source, to) and good
         else:
-            unpool_gradient(p, plane, source, to)
+            good = unpool_gradient(p, plane, source, to, seen) and good
+    if not good:
+        p.bad[0] = 1  # the same, whoever writes it
 
 
 cdef void do_tasks(
@@ -265,10 +288,10 @@ cdef void do_tasks(
     """Do tasks begin .. end; OpenMP takes 0.6 us even for one thread."""
     cdef Py_ssize_t i
     if threads == 1:
-        do_planes(p, source, to, first_piece(r, begin), first_piece(r, end))
+        do_planes(p, source, to, first_piece(r, begin), first_piece(r, end), 0)
         return
     for i in prange(begin, end, num_threads=threads, schedule="dynamic"):
-        do_planes(p, source, to, first_piece(r, i), first_piece(r, i + 1))
+        do_planes(p, source, to, first_piece(r, i), first_piece(r, i + 1), threadid())
 
 
 cdef int all_planes(
@@ -293,34 +316,39 @@ cdef Planes planes_of(const Buffers* held, int what) except *:
     p.planes, p.cells, p.windows = sizes[0], sizes[1], sizes[2]
     p.what = what
     p.index = NULL
-    p.found = NULL
-    p.seen = NULL
+    p.found = p.bad = NULL
+    p.seen, p.seen_bytes = NULL, 0
     return p
+
+
+cdef int by_index(
+    Planes* p, const Buffers* held, const real* source, real* to, int threads
+) except -1:
+    """Do all planes, and tell whether an index was in none."""
+    p.index = integers(held, 2, p.planes * p.windows)
+    p.bad = integers(held, 4, 1)
+    p.bad[0] = 0
+    return all_planes(p, source, to, threads)
 
 
 cdef int scattered(const Buffers* held, int threads, real* like) except -1:
     cdef Planes p = planes_of(held, SCATTER)
     cdef const real* source = reals(held, 1, p.planes * p.windows, like)
-    cdef real* to = reals(held, 3, p.planes * p.cells, like)
-    p.index = integers(held, 2, p.planes * p.windows)
-    return all_planes(&p, source, to, threads)
+    return by_index(&p, held, source, reals(held, 3, p.planes * p.cells, like), threads)
 
 
 cdef int unpooled(const Buffers* held, int threads, real* like) except -1:
     cdef Planes p = planes_of(held, UNPOOL)
     cdef const real* source = reals(held, 1, p.planes * p.windows, like)
-    cdef real* to = reals(held, 3, p.planes * p.cells, like)
-    p.index = integers(held, 2, p.planes * p.windows)
-    return all_planes(&p, source, to, threads)
+    return by_index(&p, held, source, reals(held, 3, p.planes * p.cells, like), threads)
 
 
 cdef int unpooled_gradient(const Buffers* held, int threads, real* like) except -1:
     cdef Planes p = planes_of(held, UNPOOL_GRADIENT)
     cdef const real* source = reals(held, 1, p.planes * p.cells, like)
-    cdef real* to = reals(held, 4, p.planes * p.windows, like)
-    p.index = integers(held, 2, p.planes * p.windows)
-    p.seen = flags_of(held, 3, p.planes * p.cells)
-    return all_planes(&p, source, to, threads)
+    p.seen_bytes = (p.cells + LINE - 1) // LINE * LINE
+    p.seen = <char*>bytes_of(held, 5, threads * p.seen_bytes)
+    return by_index(&p, held, source, reals(held, 3, p.planes * p.windows, like), threads)
 
 
 cdef int global_maxima(const Buffers* held, int threads, real* like) except -1:
@@ -338,7 +366,7 @@ cdef int window_maxima(const Buffers* held, int threads, real* like) except -1:
     cdef real* y = reals(held, 2, windows_of(&pool), like)
     if not (is_whole(&pool.z) and is_whole(&pool.y) and is_whole(&pool.x)):
         refuse()
-    p.what, p.index, p.seen = MAXIMA, NULL, NULL
+    p.what, p.index, p.bad, p.seen, p.seen_bytes = MAXIMA, NULL, NULL, NULL, 0
     p.planes, p.windows = pool.planes, 1
     p.cells = elements_of(&pool) // max(pool.planes, 1)
     p.found = integers_or_nothing(held, 3, p.planes)
@@ -375,20 +403,23 @@ cdef int checked(const Buffers* held, int threads, real* like) except -1:
     return 0
 
 
-def scatter_add(sizes, dy, index, dx, int threads, /):
-    """Write dx: the sum of dy over the windows whose index tells the cell."""
-    call((sizes, dy, index), (dx,), threads, scattered[float], scattered[double])
+def scatter_add(sizes, dy, index, dx, bad, int threads, /):
+    """Write dx: the sum of dy over the windows whose index tells the cell.
+
+    And to `bad` whether an index is in no plane; `check` finds it.
+    """
+    call((sizes, dy, index), (dx, bad), threads, scattered[float], scattered[double])
 
 
-def put(sizes, x, index, y, int threads, /):
-    """Write y: x at the cells that the indices tell, 0 elsewhere."""
-    call((sizes, x, index), (y,), threads, unpooled[float], unpooled[double])
+def put(sizes, x, index, y, bad, int threads, /):
+    """Write y: x at the cells that the indices tell, 0 elsewhere; and `bad`."""
+    call((sizes, x, index), (y, bad), threads, unpooled[float], unpooled[double])
 
 
-def put_gradient(sizes, dy, index, seen, dx, int threads, /):
-    """Write dx, the gradient of x in `put`; `seen` is scratch."""
+def put_gradient(sizes, dy, index, dx, bad, seen, int threads, /):
+    """Write dx, the gradient of x in `put`, and `bad`; `seen` is scratch."""
     call(
-        (sizes, dy, index), (seen, dx), threads, unpooled_gradient[float],
+        (sizes, dy, index), (dx, bad, seen), threads, unpooled_gradient[float],
         unpooled_gradient[double],
     )
 

@@ -74,14 +74,15 @@ cdef inline void turn(f64v* v, f64v* w) noexcept nogil:
 
 
 cdef inline void turn_in(
-    const real* x, Py_ssize_t n, Py_ssize_t planes, Py_ssize_t ahead, f64v* to
+    const real* x, Py_ssize_t n, Py_ssize_t apart, Py_ssize_t planes, Py_ssize_t ahead,
+    f64v* to,
 ) noexcept nogil:
-    """Give the n elements of some planes as vectors; one plane after the other in x."""
+    """Give n elements of some planes, which lie so far apart in x, as vectors."""
     cdef f64v[LANES] v, w
     cdef Py_ssize_t[LANES] plane
     cdef Py_ssize_t j = 0, i
     for i in range(WIDE_LANES):
-        plane[i] = min(i, planes - 1) * n
+        plane[i] = min(i, planes - 1) * apart
     if n < WIDE_LANES:
         for i in range(WIDE_LANES):
             v[i] = wide_part(x + plane[i], n)
@@ -103,9 +104,9 @@ cdef inline void turn_in(
 
 
 cdef inline void turn_out(
-    f64v* v, Py_ssize_t n, Py_ssize_t planes, real* y
+    f64v* v, Py_ssize_t n, Py_ssize_t apart, Py_ssize_t planes, real* y
 ) noexcept nogil:
-    """Store the n vectors as elements of some planes; all that can be turned are there."""
+    """Store n vectors as elements of some planes; all that can be turned are there."""
     cdef f64v[LANES] u, w
     cdef Py_ssize_t j = 0, i
     while True:
@@ -114,12 +115,12 @@ cdef inline void turn_out(
         turn(u, w)
         if planes == WIDE_LANES and n >= WIDE_LANES:
             for i in range(WIDE_LANES):
-                narrow(y + i * n + j, w[i])
+                narrow(y + i * apart + j, w[i])
             for i in range(WIDE_LANES):  # of the next group
-                cc_fetch_to_write(y + (WIDE_LANES + i) * n + j)
+                cc_fetch_to_write(y + (WIDE_LANES + i) * apart + j)
         else:
             for i in range(planes):
-                narrow_part(y + i * n + j, w[i], n)
+                narrow_part(y + i * apart + j, w[i], n)
         if j + WIDE_LANES >= n:
             break
         j = min(j + WIDE_LANES, n - WIDE_LANES)
@@ -251,7 +252,7 @@ cdef inline void turned_task(
     use_all(&t.x, &p.x, back)
     for i in range(begin, end):
         planes = min(WIDE_LANES, p.planes - i * WIDE_LANES)
-        turn_in(x + i * WIDE_LANES * n, n, planes, WIDE_LANES * n, held)
+        turn_in(x + i * WIDE_LANES * n, n, n, planes, WIDE_LANES * n, held)
         if back and common == 0:
             divide_all(divisors, n, y, held)
         add_windows(
@@ -259,4 +260,4 @@ cdef inline void turned_task(
         )
         if common == 0 and not back:
             divide_all(divisors, m, y, results)
-        turn_out(results, m, planes, y + i * WIDE_LANES * m)
+        turn_out(results, m, m, planes, y + i * WIDE_LANES * m)

@@ -27,6 +27,14 @@ cdef extern from *:
     static inline cc_f64v cc_plus_f64(cc_f64v a, cc_f64v b) {
         return (cc_f64v)(CC_BITS(a) + CC_BITS(b));
     }
+    #define CC_LOWER(a, b) \
+        ((CC_BITS(a) & (CC_BITS(a) < CC_BITS(b))) | (CC_BITS(b) & ~(CC_BITS(a) < CC_BITS(b))))
+    static inline cc_f32v cc_lower_f32(cc_f32v a, cc_f32v b) {
+        return (cc_f32v)CC_LOWER(a, b);
+    }
+    static inline cc_f64v cc_lower_f64(cc_f64v a, cc_f64v b) {
+        return (cc_f64v)CC_LOWER(a, b);
+    }
     static inline cc_f64v cc_label_f64(long long n) {
         return (cc_f64v)((long long)n - CC_BITS((cc_f64v){0}));
     }
@@ -39,6 +47,8 @@ cdef extern from *:
     void cc_bytes_f32(unsigned char* to, f32v label) nogil
     f32v cc_plus_f32(f32v a, f32v b) nogil
     f64v cc_plus_f64(f64v a, f64v b) nogil
+    f32v cc_lower_f32(f32v a, f32v b) nogil
+    f64v cc_lower_f64(f64v a, f64v b) nogil
     f64v cc_label_f64(long long n) nogil
     f64v cc_join_equal_f64(f64v mask, f64v a, f64v b) nogil
     void cc_bytes_f64(unsigned char* to, f64v label) nogil
@@ -96,6 +106,14 @@ cdef inline vec plus_labels(vec a, vec b) noexcept nogil:
         return cc_plus_f32(a, b)
     else:
         return cc_plus_f64(a, b)
+
+
+cdef inline vec lower_label(vec a, vec b) noexcept nogil:
+    """Give the lower of two labels."""
+    if vec is f32v:
+        return cc_lower_f32(a, b)
+    else:
+        return cc_lower_f64(a, b)
 
 
 cdef inline vec join_equal(vec mask, vec a, vec b) noexcept nogil:

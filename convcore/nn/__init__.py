@@ -86,6 +86,7 @@ from convcore.nn.masked_conv import (
     lenet5_connections,
 )
 from convcore.nn.max_pool import MaxPool1d, MaxPool2d, MaxPool3d
+from convcore.nn.max_unpool import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 from convcore.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from convcore.nn.parameter import Parameter
 from convcore.nn.partial_conv import PartialConv1d, PartialConv2d, PartialConv3d
@@ -202,6 +203,9 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
     "PReLU",
     "Parameter",
     "PartialConv1d",

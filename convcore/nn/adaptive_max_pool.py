@@ -2,6 +2,8 @@
 
 # ruff: noqa: D102 (__call__ and forward have the docstrings of Layer)
 
+from math import prod
+
 import numpy as np
 
 from convcore import functional as F
@@ -12,7 +14,7 @@ from convcore.functional._max_pooling import (
     max_pool,
 )
 from convcore.functional._pooling import image_of
-from convcore.functional.channel_max_pool import window_of
+from convcore.functional.channel_max_pool import gradient_of_taps, window_of
 from convcore.nn._pooling import AdaptivePool, Pool
 from convcore.nn.layer import Backward, Layer, check_gradient
 from convcore.runtime.arrays import Array, checked
@@ -29,21 +31,51 @@ __all__ = [
 
 
 class _Chooses(Pool):
+    """Keep indices of as few bytes as a plane has need of: 1 for 256 elements, or 2, or 4.
+
+    A byte inside of each window would save 1 % of x at most where a window has more
+    elements than that.
+    """
+
     def forward(self, x: Array) -> tuple[Array, Backward]:
         pool, pool_backward = self._functions
         y, indices = pool(x, *self._window, return_indices=True)
         shape = x.shape
-        return y, lambda grad_y: pool_backward(grad_y, indices, shape)
+        kept = indices.astype(np.min_scalar_type(prod(shape[-self.ndim :]) - 1))
+
+        def backward(grad_y: Array) -> Array:
+            return pool_backward(grad_y, kept.astype(np.int64), shape)
+
+        return y, backward
 
 
-class AdaptiveMaxPool1d(AdaptivePool, _Chooses):
+class _AdaptiveMaxPool(AdaptivePool, _Chooses):
+    """Keep bytes, the places of the maxima in their windows, where these are so small."""
+
+    def forward(self, x: Array) -> tuple[Array, Backward]:
+        name, window = type(self).__name__, self._window
+        labels = label_type(name, self.ndim, x, window, adaptive=True)
+        if labels != np.uint8:
+            return super().forward(x)
+        y, kept = max_pool(name, self.ndim, x, window, labels, adaptive=True)
+        assert kept is not None
+        shape = x.shape
+
+        def backward(grad_y: Array) -> Array:
+            gradient = (grad_y, kept, shape)
+            return gradient_of_labels(name, self.ndim, gradient, window, adaptive=True)
+
+        return y, backward
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
     """Take maxima over many windows: `AdaptiveMaxPool2d` for (N, C, W)."""
 
     ndim = 1
     _functions = F.adaptive_max_pool1d, F.adaptive_max_pool1d_backward
 
 
-class AdaptiveMaxPool2d(AdaptivePool, _Chooses):
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
     """Take maxima over as many windows as wanted, whatever the extent of the input.
 
     Parameters
@@ -55,6 +87,11 @@ class AdaptiveMaxPool2d(AdaptivePool, _Chooses):
     ------
     ValueError, TypeError
         When an argument has a wrong value or type.
+
+    Notes
+    -----
+    `forward` keeps where the maxima were as one byte each, the element's place in its
+    window; for windows of more than 256 elements as an index of 2 or 4 bytes.
 
     See Also
     --------
@@ -71,7 +108,7 @@ class AdaptiveMaxPool2d(AdaptivePool, _Chooses):
     _functions = F.adaptive_max_pool2d, F.adaptive_max_pool2d_backward
 
 
-class AdaptiveMaxPool3d(AdaptivePool, _Chooses):
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     """Take maxima over many windows: `AdaptiveMaxPool2d` for (N, C, D, H, W)."""
 
     ndim = 3
@@ -87,6 +124,10 @@ class GlobalMaxPool1d(_Chooses):
 
 class GlobalMaxPool2d(_Chooses):
     """Take the maximum of each channel; the axes stay, with extent 1.
+
+    Notes
+    -----
+    `forward` keeps an index for each channel: a byte for up to 256 elements, else 2 or 4.
 
     See Also
     --------
@@ -158,7 +199,10 @@ class ChannelMaxPool(Layer):
 
         def backward(grad_y: Array) -> Array:
             check_gradient(name, grad_y, pooled)
-            gradient = (grad_y.reshape(kept.shape), kept, image)
+            grad = grad_y.reshape(kept.shape)
+            if labels == np.uint8:
+                return gradient_of_taps(grad, kept, image, window).reshape(shape)
+            gradient = (grad, kept, image)
             return gradient_of_labels(name, 2, gradient, window).reshape(shape)
 
         return y.reshape(pooled), backward

@@ -98,6 +98,7 @@ from convcore.reference.choices import (
     max_unpool,
     max_unpool_backward,
     stochastic_pool,
+    stochastic_pool_mean,
 )
 from convcore.reference.conv import (
     conv,
@@ -238,6 +239,7 @@ __all__ = [
     "sparse_linear",
     "sparse_linear_backward",
     "stochastic_pool",
+    "stochastic_pool_mean",
     "tanh",
     "tanh_backward",
     "taps",

@@ -4,6 +4,7 @@ Arrays are (n, c, *spatial); an index counts the elements of one channel in row-
 order.
 """
 
+from collections.abc import Iterator
 from math import prod
 
 import numpy as np
@@ -99,7 +100,8 @@ def stochastic_pool(
     problem : PoolProblem
     x, draws : problem.x_shape, problem.y_shape
         Draws are numbers u with 0 <= u < 1: taken is the first element up to which the
-        sum exceeds u times the whole.
+        sum exceeds u times the whole; the last positive one where rounding leaves none.
+        Sums beyond the range of float64 are those of x / 2**64.
 
     Returns
     -------
@@ -107,26 +109,61 @@ def stochastic_pool(
     index : problem.y_shape, int64
         The maximum, as in `max_pool`, where it is NaN, infinite, or not positive.
     """
-    flat = x.reshape(problem.n, problem.c, prod(problem.in_extent))
     draws = draws.reshape(problem.n, problem.c, *problem.out_extent)
+    y = np.empty(draws.shape, dtype=x.dtype)
+    index = np.empty(draws.shape, dtype=np.int64)
+    for o, values, places in _windows(problem, x):
+        one, where = _first_max(values[None, None], np.arange(len(values)))
+        chosen = int(where.item())
+        if 0 < one.item() < np.inf:
+            parts = np.maximum(values.astype(np.float64), 0)
+            with ieee():
+                shares = np.cumsum(parts)
+                if np.isinf(shares[-1]):
+                    shares = np.cumsum(np.ldexp(parts, -64))
+            beyond = np.flatnonzero(shares > float(draws[o]) * shares[-1])
+            chosen = int(beyond[0] if beyond.size else np.flatnonzero(parts)[-1])
+        y[o], index[o] = values[chosen], places[chosen]
+    return y.reshape(problem.y_shape), index.reshape(problem.y_shape)
+
+
+def stochastic_pool_mean(problem: PoolProblem, x: Array) -> Array:
+    """Take the mean of what may be drawn: sum(r * r) / sum(r), r = max(x, 0).
+
+    In units of the power of two above the maximum, in which no sum leaves its range.
+
+    Examples
+    --------
+    >>> problem = PoolProblem.pool("f", (1, 1, 2), 2)
+    >>> stochastic_pool_mean(problem, np.array([[[1.0, 3.0]]]))
+    array([[[2.5]]])
+    """
+    y = np.zeros((problem.n, problem.c, *problem.out_extent), dtype=x.dtype)
+    for o, values, _ in _windows(problem, x):
+        best = values.max()
+        if np.isfinite(best) and best > 0:
+            _, exponent = np.frexp(best)
+            parts = np.maximum(values, 0).astype(np.result_type(x, np.float64))
+            parts = np.ldexp(parts, -exponent)
+            mean = np.square(parts).sum() / parts.sum()
+            y[o] = np.ldexp(mean, exponent)
+        elif not best <= 0:
+            y[o] = best
+    return y.reshape(problem.y_shape)
+
+
+def _windows(
+    problem: PoolProblem, x: Array
+) -> Iterator[tuple[tuple[int, ...], Array, Array]]:
+    """Give each window's place, its elements, and their places in their channel."""
+    flat = x.reshape(problem.n, problem.c, prod(problem.in_extent))
     places = np.full((*problem.out_extent, prod(problem.kernel)), -1)
     numbers = np.arange(flat.shape[2]).reshape(problem.in_extent)
     for k, tap in enumerate(taps(problem)):
         places[(*tap.out[1:], k)] = numbers[tap.inp[1:]]
-    y = np.empty(draws.shape, dtype=x.dtype)
-    index = np.empty(draws.shape, dtype=np.int64)
-    for n, c, *o in np.ndindex(draws.shape):
+    for n, c, *o in np.ndindex(problem.n, problem.c, *problem.out_extent):
         inside = places[tuple(o)][places[tuple(o)] >= 0]
-        values = flat[n, c][inside]
-        one, where = _first_max(values[None, None], np.arange(len(values)))
-        chosen = int(where.item())
-        if 0 < one.item() < np.inf:
-            shares = np.cumsum(np.maximum(values.astype(np.float64), 0))
-            target = float(draws[(n, c, *o)]) * shares[-1]
-            chosen = int(np.argmax(shares > target))
-        y[(n, c, *o)] = values[chosen]
-        index[(n, c, *o)] = inside[chosen]
-    return y.reshape(problem.y_shape), index.reshape(problem.y_shape)
+        yield (n, c, *o), flat[n, c][inside], inside
 
 
 def _first_max(window: Array, places: Array) -> tuple[Array, Array]:
