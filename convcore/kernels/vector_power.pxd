@@ -15,6 +15,7 @@
 # Cost      45 instructions for a vector of float64, 35 of float32: no tables, no branches.
 
 from libc.math cimport INFINITY, fabs, pow
+from libc.string cimport memcpy
 
 from convcore.kernels.elements cimport lanes_of
 from convcore.kernels.vector cimport cc_seldom, f32v, pick, scaled, vec
@@ -31,11 +32,13 @@ cdef struct Exponent:
 cdef inline Exponent exponent_of(double q, double more, bint single) noexcept nogil:
     """Take q + more apart: 12 digits first for float32, 26 for float64."""
     cdef Exponent e
-    cdef double c = q * (2199023255553.0 if single else 134217729.0)
+    cdef unsigned long long bits
+    memcpy(&bits, &q, sizeof(q))
+    bits &= 0xfffffe0000000000ULL if single else 0xfffffffff8000000ULL
+    memcpy(&e.first, &bits, sizeof(q))
     e.q = q
-    e.first = c - (c - q)
     e.rest = (q - e.first) + more
-    e.of_infinity = INFINITY if q > 0 else 0
+    e.of_infinity = INFINITY if q > 0 else q == 0
     e.far = not fabs(q) <= (1024.0 if single else 1048576.0)
     return e
 
