@@ -42,7 +42,10 @@ _POOLS = (
 )
 QUOTIENT = 6  # terms of each of the two polynomials of Phi, in float32
 # The powers p.
-_POWERS = ((1.0, "n2c8ih30kh3sh2"), (2.0, "n2c8ih30kh3sh2"), (3.5, "n2c8iw999kw40sw40"))
+_POWERS = (
+    *((p, "n2c8ih30kh3sh2") for p in (1.0, 2.0, 3.0, 5.0, 1.5)),
+    (3.5, "n2c8iw999kw40sw40"),
+)
 CASES: tuple[tuple[str, str], ...] = (
     *((op, _spelling) for op, _spelling in _POOLS),
     *(

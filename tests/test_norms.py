@@ -157,7 +157,7 @@ def test_instance_norm_with_running_statistics() -> None:
 @given(
     shape=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 70)),
     size=st.sampled_from([1, 2, 3, 4, 5, 8, 9, 40]),
-    beta=st.sampled_from([0.75, 0.5, 1.0, 0.6, 0.0]),
+    beta=st.sampled_from([0.75, 0.5, 1.0, 0.6, 0.0, 3.2]),
     rng=strategies.generators(),
 )
 def test_local_response_as_the_reference(
@@ -171,8 +171,8 @@ def test_local_response_as_the_reference(
     how = size, 0.7, beta, 1.5
     wide_x, wide_g = widened(x, g)
     right = reference.local_response_norm(wide_x, *how)
-    # t: size + 4 roundings; the power: beta times those, and 4 of its own.
-    steps = (min(size, shape[1]) + 6) * (beta + 1) + 8
+    # t: size + 4 roundings; the power: beta times those, and 4 beta + 6 of its own.
+    steps = (min(size, shape[1]) + 8) * (beta + 1) + 8
     u = float(np.finfo(dtype).eps) / 2
     y = F.local_response_norm(x, *how)
     oracle.assert_within(y, right, steps * u * np.abs(right), dtype)
@@ -186,7 +186,7 @@ def test_local_response_as_the_reference(
 
 
 @dtypes
-@pytest.mark.parametrize("beta", [0.75, 0.6])
+@pytest.mark.parametrize("beta", [0.75, 0.5, 1.0, 0.6])
 @pytest.mark.parametrize("value", [np.inf, np.nan, 1e30, 1e-30])
 def test_local_response_of_odd_values(
     value: float, beta: float, dtype: Any, isa: str
@@ -210,15 +210,31 @@ def test_local_response_of_odd_values(
 
 
 @dtypes
+def test_powers_of_local_response(dtype: Any, isa: str) -> None:
+    """t is k alone: right to 4 beta + 6 units of rounding, for t of all exponents."""
+    rng = np.random.default_rng(3)
+    x = np.ones((1, 2, 40), dtype)
+    for exponent in (-100, -30, -1, 0, 1, 17, 100):
+        for beta in (0.3, 0.6, 1.1, -0.4):
+            k = float(dtype(np.ldexp(1 + rng.random(), exponent)))
+            y = F.local_response_norm(x, 1, 0.0, beta, k)
+            right = oracle.wider(dtype)(k) ** oracle.wider(dtype)(-beta)
+            allowed = (4 * abs(beta) + 6) * float(np.finfo(dtype).eps) / 2
+            assert abs(float(y[0, 0, 0] / right) - 1) <= allowed
+            assert (y == y[0, 0, 0]).all()
+
+
+@dtypes
+@pytest.mark.parametrize("beta", [0.75, 0.6, 2.0])
 @pytest.mark.parametrize("k", [0.0, 1e-42, -1.0])
-def test_local_response_without_a_floor(k: float, dtype: Any) -> None:
-    """Where t may be 0, subnormal or negative, roots are taken as IEEE says."""
+def test_local_response_without_a_floor(k: float, beta: float, dtype: Any) -> None:
+    """Where t may be 0, subnormal or negative, powers are taken as IEEE says."""
     x = np.array([[[0.0, 1.0, 2.0, 1e-22, -3.0] * 4] * 3], dtype)
-    y = F.local_response_norm(x, 1, 1.0, 0.75, k)
+    y = F.local_response_norm(x, 1, 1.0, beta, k)
     with np.errstate(all="ignore"):
         t = x.dtype.type(k) + x * x
-        right = x / (np.sqrt(t) * np.sqrt(np.sqrt(t)))
-    np.testing.assert_allclose(y, right, rtol=1e-6 if dtype is np.float32 else 1e-13)
+        right = x * (t.astype(np.float64) ** -beta).astype(dtype)
+    np.testing.assert_allclose(y, right, rtol=2e-6 if dtype is np.float32 else 1e-13)
 
 
 # What all of them promise ----------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The family of average pooling: sums, norms, blurs, feature maps."""
+"""The family of average pooling: sums, blurs, feature maps."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ from tests.pool_helpers import (
     teams,
     whole,
 )
-from tests.strategies import Call, generators, pool_calls
+from tests.strategies import generators
 
 # Rows around the vectors and strips of the kernels: 2, 4 or 8 doubles.
 WIDTHS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 48, 65)
@@ -196,112 +196,6 @@ def test_nan_stays_in_its_windows_in_every_layout(dtype: Any, isa: str) -> None:
             problem = PoolProblem.pool("p", x.shape, 3, 1, 1)
             expected = reference.avg_pool_backward(problem, x)
             assert np.array_equal(np.isnan(back), np.isnan(expected))
-
-
-# Norms -----------------------------------------------------------------------------
-
-
-def check_norms(
-    problem: PoolProblem, x: Array, grad_y: Array, power: float, **window: Any
-) -> None:
-    """Compare with the reference on wider numbers, both ways."""
-    dtype, ndim = x.dtype, problem.ndim
-    y = f("lp_pool", ndim)(x, power, **window)
-    grad_x = f("lp_pool_backward", ndim)(grad_y, x, y, power, **window)
-    with_more = wider(dtype)
-    wide, wide_y, wide_grad = (a.astype(with_more) for a in (x, y, grad_y))
-    norms = reference.lp_pool(problem, wide, power)
-    # 64 terms; a power is one rounding, so is the root, which takes 1/p of an error.
-    unit = (
-        2.0**-24 * 1.01 if dtype == np.float32 else 2.0**-53 * (68 / min(power, 1) + 4)
-    )
-    assert_within(y, norms, unit * norms, dtype)
-    expected = reference.lp_pool_backward(problem, wide_grad, wide, wide_y, power)
-    terms = reference.lp_pool_backward(
-        problem, np.abs(wide_grad), np.abs(wide), wide_y, power
-    )
-    assert_within(grad_x, expected, unit * terms, dtype)
-
-
-@dtypes
-@given(
-    call=pool_calls(max_dilation=1),
-    rng=generators(),
-    power=st.sampled_from([1, 2, 3, 3.5, 0.5, INF]),
-    isa=isas,
-    team=teams,
-)
-def test_lp_pool_is_the_reference(
-    dtype: Any, call: Call, rng: np.random.Generator, power: float, isa: str, team: int
-) -> None:
-    x = normal(rng, call.x_shape, dtype)
-    x[rng.random(x.shape) < 0.2] = 0
-    grad_y = normal(rng, call.problem.y_shape, dtype)
-    window = dict(call.keywords)
-    window.pop("dilation", None)
-    with cpu.use(isa), team_of(team):
-        check_norms(call.problem, x, grad_y, power, **window)
-
-
-@pytest.mark.parametrize("power", [1, 2, 3, 3.5])
-def test_norms_of_long_rows_and_windows(power: float, isa: str) -> None:
-    """Blocks are 512 columns: an element may lie in more windows, or a window in more."""
-    rng = np.random.default_rng(6)
-    for width, kernel, stride in ((1700, 700, 1), (2600, 1100, 2), (1300, 9, 13)):
-        x = normal(rng, (1, 2, 3, width))
-        window = {"kernel_size": (2, kernel), "stride": (1, stride)}
-        problem = PoolProblem.pool("pool", x.shape, *window.values())
-        check_norms(problem, x, normal(rng, problem.y_shape), power, **window)
-
-
-@dtypes
-@ranks
-def test_global_norms_are_norms_of_channels(ndim: int, dtype: Any) -> None:
-    rng = np.random.default_rng(4)
-    x = normal(rng, (2, 3, *(40, 9, 5)[:ndim]), dtype)
-    spatial = tuple(range(2, ndim + 2))
-    for power in (1, 2, 3, INF):
-        y = f("global_lp_pool", ndim)(x, power)
-        wide = np.abs(x.astype(np.float64))
-        expected = wide.max(spatial, keepdims=True)
-        if power != INF:
-            expected = (wide**power).sum(spatial, keepdims=True) ** (1 / power)
-        np.testing.assert_allclose(y, expected, rtol=4 * np.finfo(dtype).eps * 8)
-        back = f("global_lp_pool_backward", ndim)(y, x, y, power)
-        same = f("lp_pool_backward", ndim)(y, x, y, power, x.shape[2:])
-        assert_bits_equal(back, same)
-        assert_bits_equal(f("global_lp_pool", ndim)(x[0], power), y[0])
-
-
-def test_norms_by_hand() -> None:
-    x = np.array([[[3.0, -4.0, 0.0, 0.0, 1e200, 1e200]]], np.float64)
-    y = F.lp_pool1d(x, 2, 2)
-    assert y[0, 0, :2].tolist() == [5.0, 0.0]
-    assert y[0, 0, 2] == INF  # in float64, squares may overflow
-    grad = F.lp_pool1d_backward(np.full((1, 1, 2), 10.0), x[..., :4], y[..., :2], 2, 2)
-    assert grad.ravel().tolist() == [6.0, -8.0, 0.0, 0.0]
-    large = np.full((1, 1, 4), 1e30, np.float32)
-    assert F.lp_pool1d(large, 2, 4).item() == np.float32(2e30)
-    signs = F.lp_pool1d_backward(
-        np.full((1, 1, 1), 2.0),
-        np.array([[[-3.0, 0.0, NAN]]]),
-        np.ones((1, 1, 1)),
-        1,
-        3,
-    )
-    assert_exact(signs, np.array([[[-2.0, 0.0, NAN]]]))
-
-
-@pytest.mark.parametrize("power", [0, -1, NAN, -INF])
-def test_no_norm_has_such_a_power(power: float) -> None:
-    with pytest.raises(ValueError, match=r"lp_pool1d: norm_type"):
-        F.lp_pool1d(np.ones((1, 1, 4)), power, 2)
-
-
-def test_norms_of_the_gradient_have_the_shape_of_the_result() -> None:
-    x = np.ones((1, 1, 4))
-    with pytest.raises(ValueError, match=r"y must have the result's shape \(1, 1, 2\)"):
-        F.lp_pool1d_backward(np.ones((1, 1, 2)), x, np.ones((1, 1, 3)), 2, 2)
 
 
 # Blurs -----------------------------------------------------------------------------

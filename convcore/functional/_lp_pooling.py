@@ -12,10 +12,9 @@ from convcore.arguments import real, shown
 from convcore.functional import _framed, _max_pooling
 from convcore.functional._boxes import fold
 from convcore.functional._pooling import check_gradient, job
-from convcore.functional.call import run
-from convcore.runtime.arrays import Array, checked, empty, flat, room
+from convcore.functional.call import apply, run
+from convcore.runtime.arrays import Array, checked, empty, flat, like, room
 
-_INT64 = np.dtype(np.int64)
 _ZEROS = ("zeros", 0)  # what lies around x, and adds nothing
 
 
@@ -53,14 +52,15 @@ def norms(
         task = job(function, ndim, "power_fprop", (x.shape, dtype), window)
         y = room(function, out, task.result, dtype, x)
         if power == math.inf:
-            _max_pooling.max_pool(function, ndim, _magnitudes(x, dtype), window, out=y)
+            sizes = _magnitudes(flat(x, dtype))
+            _max_pooling.max_pool(function, ndim, sizes, window, out=y)
         else:
             run(task.plan, _bits(power), flat(x, dtype), y)
         return y
     how = _framed.framed(function, ndim, x.shape, window, *around)
     y = room(function, out, how.result, dtype, x)
     if power == math.inf:
-        sizes = _magnitudes(x, dtype)
+        sizes = _magnitudes(flat(x, dtype))
         _framed.maximum(function, ndim, sizes, window, _size(around), out=y)
         return y
     for part, box in _framed.padded(how, flat(x, dtype)):
@@ -84,7 +84,7 @@ def norms_backward(
     checked(function, "x", x, dtype)
     checked(function, "y", y, dtype)
     power = check_power(function, norm_type)
-    sizes = None if power != math.inf else _magnitudes(x, dtype)
+    sizes = None if power != math.inf else _magnitudes(flat(x, dtype))
     given = flat(grad_output, dtype), flat(y, dtype), flat(x, dtype)
     if _framed.is_plain(around, "zeros"):
         task = job(function, ndim, "power_dgrad", (x.shape, dtype), window)
@@ -93,10 +93,11 @@ def norms_backward(
         if sizes is None:
             run(task.plan, _bits(power), *given, grad_x)
             return grad_x
-        _, found = _max_pooling.max_pool(function, ndim, sizes, window, _INT64)
+        kind = _max_pooling.label_type(function, ndim, sizes, window)
+        _, found = _max_pooling.max_pool(function, ndim, sizes, window, kind)
         assert found is not None
         back = (grad_output, found, x.shape)
-        shares = _max_pooling.max_pool_backward(function, ndim, back, window)
+        shares = _max_pooling.gradient_of_labels(function, ndim, back, window)
     else:
         how = _framed.framed(function, ndim, x.shape, window, *around)
         _check_results(function, grad_output, y, how.result)
@@ -109,15 +110,17 @@ def norms_backward(
         assert found is not None
         back = (grad_output, found, x.shape)
         shares = _framed.maximum_backward(function, ndim, back, *most)
-    with np.errstate(invalid="ignore"):
-        signs = np.sign(given[2], out=empty(x.shape, dtype))
-        np.multiply(shares, signs, out=grad_x)
+    apply(
+        *("pool_power", "signs", (grad_x.size,), shares, given[2], grad_x),
+        work=grad_x.size,
+    )
     return grad_x
 
 
-def _magnitudes(x: Array, dtype: np.dtype[Any]) -> Array:
-    """Take the absolute values."""
-    return np.abs(flat(x, dtype), out=empty(x.shape, dtype))
+def _magnitudes(x: Array) -> Array:
+    """Give |x| in memory that is used again."""
+    sizes: Array = np.abs(x, out=like(x))
+    return sizes
 
 
 def _spread(

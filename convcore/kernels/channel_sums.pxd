@@ -22,10 +22,10 @@ from cython.parallel cimport prange
 
 from convcore.kernels.blocks cimport LOOK_WORK, ROUND_WORK, Rounds, first_piece, rounds
 from convcore.kernels.moments cimport (
-    Sums, load, moments, multiply_run, products, store,
+    Sums, add_moments, load, moments, multiply_run, products, store,
 )
 from convcore.kernels.teams cimport look
-from convcore.kernels.vector cimport ahead, cc_all_f64, f64v, vec
+from convcore.kernels.vector cimport ahead, cc_all_f64, f64v, put_sum, vec
 from convcore.kernels.vector_wide cimport WIDE_LANES, wide_or_rest
 
 cdef enum:
@@ -34,6 +34,8 @@ cdef enum:
     MOST_SUMS = 524288  # units of more than one chunk: 8 MB, two sums each
     PIECE = 16384  # elements of a run, at most
     NARROW = 32  # elements of a channel and sample below which columns are summed
+    SHORT = 128  # elements of a run, at most, whose lanes stay apart
+    TOGETHER = 64  # channels of such runs: 8 KB
     COLUMNS = 512  # of one task
     SAMPLES = 4  # whose columns are summed at once
     TASKS = 64  # into which sums of runs are parted, if they are large
@@ -75,6 +77,30 @@ cdef inline Py_ssize_t room_for(const Shape* s) noexcept nogil:
     return 8 * s.c + 5 * s.columns + 2 * s.chunks * s.units
 
 
+cdef inline void sum_short_runs(
+    const Shape* s, const vec* x, const Room* r, Py_ssize_t chunk, Py_ssize_t first,
+    Py_ssize_t last,
+) noexcept nogil:
+    """Write the sums of x of channels first .. last, TOGETHER at most, of a chunk.
+
+    They stay in lanes until all samples are added: to add up lanes takes as long as a run.
+    """
+    cdef f64v[2 * TOGETHER] sums
+    cdef double* to = r.sums + 2 * chunk * s.units
+    cdef Py_ssize_t i, channel, at
+    for channel in range(2 * (last - first)):
+        sums[channel] = cc_all_f64(0)
+    for i in range(chunk * s.chunk, min((chunk + 1) * s.chunk, s.n)):
+        for channel in range(first, last):
+            at = (i * s.c + channel) * s.rest
+            add_moments(
+                ahead(x, at), s.rest, r.centre[channel], sums + 2 * (channel - first)
+            )
+    for channel in range(first, last):
+        put_sum(<f64v*>(to + channel), sums[2 * (channel - first)], 0)
+        put_sum(<f64v*>(to + s.units + channel), sums[2 * (channel - first) + 1], 0)
+
+
 cdef inline void sum_runs(
     const Shape* s, const vec* g, const vec* x, vec* dx, const Room* r, Py_ssize_t begin,
     Py_ssize_t end,
@@ -93,6 +119,11 @@ cdef inline void sum_runs(
         chunk = row // s.pieces
         piece = row - chunk * s.pieces
         n = min(PIECE, s.rest - piece * PIECE)
+        if s.rest <= SHORT and g == NULL:
+            last = min(last, first + TOGETHER)
+            sum_short_runs(s, x, r, chunk, first, last)
+            begin += last - first
+            continue
         to = r.sums + (2 * chunk * s.pieces + piece) * s.c
         for i in range(chunk * s.chunk, min((chunk + 1) * s.chunk, s.n)):
             for channel in range(first, last):

@@ -163,6 +163,29 @@ cdef inline void scale_run(
         i += lanes
 
 
+cdef inline void add_moments(
+    const vec* x, Py_ssize_t n, double shift, f64v* sums
+) noexcept nogil:
+    """Add x - shift and its square, lane by lane, to two sums."""
+    cdef f64v s = sums[0], q = sums[1], t = cc_all_f64(0), u = t, d, e
+    cdef f64v centre = cc_all_f64(shift)
+    cdef Py_ssize_t i = 0, lanes = WIDE_LANES
+    while n - i >= 2 * lanes:
+        d = wide_of(ahead(x, i)) - centre
+        e = wide_of(ahead(x, i + lanes)) - centre
+        s = s + d
+        q = q + d * d
+        t = t + e
+        u = u + e * e
+        i += 2 * lanes
+    while n > i:
+        d = rest_of(ahead(x, i), min(n - i, lanes), shift) - centre
+        s = s + d
+        q = q + d * d
+        i += lanes
+    sums[0], sums[1] = s + t, q + u
+
+
 cdef inline void blend_run(
     vec* dx, const vec* g, const vec* x, Py_ssize_t n, const double* coefficients, double mean
 ) noexcept nogil:

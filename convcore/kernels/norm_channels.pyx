@@ -63,21 +63,34 @@ cdef Room room_of(const Buffers* held, int index, const Shape* s) except *:
 # Results --------------------------------------------------------------------------
 
 
+cdef inline void next_run(
+    const Shape* s, Py_ssize_t* row, Py_ssize_t* piece, Py_ssize_t* channel
+) noexcept nogil:
+    """Go on to the next run, without a division: short runs take as long as one."""
+    piece[0] += 1
+    if piece[0] == s.pieces:
+        piece[0] = 0
+        row[0] += 1
+        channel[0] += 1
+        if channel[0] == s.c:
+            channel[0] = 0
+
+
 cdef void scale_runs(
     const Shape* s, const vec* x, vec* y, const double* factors, Py_ssize_t begin,
     Py_ssize_t end,
 ) noexcept nogil:
     """Write runs begin .. end of y; factors are mean, scale and bias."""
-    cdef Py_ssize_t i, row, piece, at
+    cdef Py_ssize_t row = begin // s.pieces, piece = begin - row * s.pieces
+    cdef Py_ssize_t _i, at, channel = row % s.c
     cdef const double* f
-    for i in range(begin, end):
-        row = i // s.pieces
-        piece = i - row * s.pieces
+    for _i in range(begin, end):
         at = row * s.rest + piece * PIECE
-        f = factors + 4 * (row % s.c)
+        f = factors + 4 * channel
         scale_run(
             <vec*>ahead(y, at), ahead(x, at), min(PIECE, s.rest - piece * PIECE), f[0], f[1], f[2]
         )
+        next_run(s, &row, &piece, &channel)
 
 
 cdef void scale_rows(
@@ -107,18 +120,18 @@ cdef void blend_runs(
     Py_ssize_t begin, Py_ssize_t end,
 ) noexcept nogil:
     """Write runs begin .. end of dx; factors are mean, and those of g, x - mean and 1."""
-    cdef Py_ssize_t i, row, piece, at, n
+    cdef Py_ssize_t row = begin // s.pieces, piece = begin - row * s.pieces
+    cdef Py_ssize_t _i, at, n, channel = row % s.c
     cdef const double* f
-    for i in range(begin, end):
-        row = i // s.pieces
-        piece = i - row * s.pieces
+    for _i in range(begin, end):
         at = row * s.rest + piece * PIECE
         n = min(PIECE, s.rest - piece * PIECE)
-        f = factors + 4 * (row % s.c)
+        f = factors + 4 * channel
         if s.training:
             blend_run(<vec*>ahead(dx, at), ahead(g, at), ahead(x, at), n, f + 1, f[0])
         else:
             multiply_run(<vec*>ahead(dx, at), ahead(g, at), n, f[1])
+        next_run(s, &row, &piece, &channel)
 
 
 cdef void blend_rows(

@@ -22,7 +22,7 @@
 
 from cython.parallel cimport prange, threadid
 from libc.float cimport FLT_MAX, FLT_MIN
-from libc.math cimport isfinite, pow, powf, sqrt, sqrtf
+from libc.math cimport isfinite, pow, sqrt, sqrtf
 
 from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport Buffers, call_as, from_bits, geometry_of, reals, room
@@ -33,18 +33,25 @@ from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport (
     ahead, all_lanes, cc_fetch_far, f32v, f64v, real, vec,
 )
+from convcore.kernels.vector_power cimport Exponent, exponent_of, power_of
 
 cdef enum:
     FIELDS = 7  # n, c, plane, size, and the bits of alpha, beta and k
     BLOCK = 1024  # pixels of a task
     AHEAD = 4  # channels behind a window whose pixels are asked for
     RING = 131072  # scalars of a ring, if a window is not larger by itself
+    SLOW = 0  # kinds of powers: of any t, one by one
+    QUARTERS = 1  # beta 3/4, and for what is not finite one by one
+    HALF = 2  # beta 1/2, alike
+    INVERSE = 3  # beta 1
+    ANY = 4
 
 cdef struct Local:
     Py_ssize_t n, c, plane, size, before, after  # channels of a window around its own
     Py_ssize_t block, blocks, ring  # pixels of a task; tasks of a sample; rows of a ring
     double scale, beta, k
-    bint quick  # beta is 3/4, and every t that is finite a normal number above 0
+    int kind  # how powers are taken where every finite t is a normal number above 0
+    Exponent lower  # -beta
 
 
 cdef Local local_for(Py_ssize_t n, Py_ssize_t c, Py_ssize_t plane, Py_ssize_t size) noexcept nogil:
@@ -56,11 +63,12 @@ cdef Local local_for(Py_ssize_t n, Py_ssize_t c, Py_ssize_t plane, Py_ssize_t si
     s.block = max(16, min(min(BLOCK, RING // s.ring), plane))
     s.blocks = (plane - 1) // s.block + 1
     s.scale = s.beta = s.k = 0
-    s.quick = False
+    s.kind = SLOW
+    s.lower = exponent_of(0, 0, False)
     return s
 
 
-cdef Local local_of(const Buffers* held) except *:
+cdef Local local_of(const Buffers* held, bint single) except *:
     """Read the geometry."""
     cdef const long long* fields = geometry_of(held, FIELDS)
     cdef Local s
@@ -68,7 +76,12 @@ cdef Local local_of(const Buffers* held) except *:
         raise ValueError("kernel: extents must be positive")
     s = local_for(fields[0], fields[1], fields[2], fields[3])
     s.scale, s.beta, s.k = from_bits(fields[4]) / s.size, from_bits(fields[5]), from_bits(fields[6])
-    s.quick = s.beta == 0.75 and s.scale >= 0 and FLT_MIN <= s.k <= FLT_MAX
+    s.lower = exponent_of(-s.beta, 0, single)
+    if s.scale >= 0 and FLT_MIN <= s.k <= FLT_MAX:
+        s.kind = (
+            QUARTERS if s.beta == 0.75 else HALF if s.beta == 0.5 else
+            INVERSE if s.beta == 1 else ANY
+        )
     return s
 
 
@@ -102,7 +115,19 @@ cdef inline real root(real v) noexcept nogil:
         return sqrt(v)
 
 
-cdef inline void powers(const real* t, real* p, Py_ssize_t n, double beta) noexcept nogil:
+cdef inline void any_powers(
+    const vec* t, vec* p, Py_ssize_t n, const Exponent* e
+) noexcept nogil:
+    """Write powers of n numbers above 0."""
+    cdef Py_ssize_t j = 0
+    while j < n:
+        store(<vec*>ahead(p, j), power_of(load(ahead(t, j), n - j), e), n - j)
+        j += lanes_of(t)
+
+
+cdef inline void powers(
+    const real* t, real* p, Py_ssize_t n, double beta, const Exponent* e
+) noexcept nogil:
     """Write t**-beta, whatever t is."""
     cdef Py_ssize_t j
     if beta == 0.75:
@@ -115,11 +140,13 @@ cdef inline void powers(const real* t, real* p, Py_ssize_t n, double beta) noexc
         for j in range(n):
             p[j] = 1 / t[j]
     else:
+        if real is float:
+            any_powers(<const f32v*>t, <f32v*>p, n, e)
+        else:
+            any_powers(<const f64v*>t, <f64v*>p, n, e)
         for j in range(n):
-            if real is float:
-                p[j] = powf(t[j], <float>-beta)
-            else:
-                p[j] = pow(t[j], -beta)
+            if t[j] <= 0:
+                p[j] = <real>pow(t[j], -beta)
 
 
 cdef void windows(
@@ -152,10 +179,23 @@ cdef inline void two_windows(
     sums[0], sums[1] = v, w
 
 
-cdef bint respond(
-    const Local* s, const vec* x, vec* y, Py_ssize_t channel, Py_ssize_t n
+cdef inline vec lowered(vec t, int kind, const Local* s) noexcept nogil:
+    """Give t**-beta."""
+    cdef vec p
+    if kind == QUARTERS:
+        return power_34(t)
+    if kind == HALF:
+        p = power_34(t)
+        return (t * p) * p
+    if kind == INVERSE:
+        return all_lanes(&t, 1) / t
+    return power_of(t, &s.lower)
+
+
+cdef inline bint respond(
+    const Local* s, int kind, const vec* x, vec* y, Py_ssize_t channel, Py_ssize_t n
 ) noexcept nogil:
-    """Write n pixels of a channel of y for beta 3/4; tell whether a t is not finite."""
+    """Write n pixels of a channel of y; tell whether one is left, as its t is not finite."""
     cdef Py_ssize_t rows, j = 0, lanes = lanes_of(x), plane = s.plane
     cdef Py_ssize_t soon = (s.after + AHEAD) * plane
     cdef const vec* first = ahead(x, window_of(s, channel, &rows) * plane)
@@ -172,33 +212,39 @@ cdef bint respond(
             cc_fetch_far(ahead(y, j + AHEAD * plane))
             t[k] = t[k] * a + b
             odd = odd + t[k] * zero
-            (<vec*>ahead(y, j))[0] = ahead(x, j)[0] * power_34(t[k])
+            (<vec*>ahead(y, j))[0] = ahead(x, j)[0] * lowered(t[k], kind, s)
             j += lanes
     while j < n:
         t[0] = window_sum(ahead(first, j), plane, rows, n - j) * a + b
         odd = odd + t[0] * zero
-        store(<vec*>ahead(y, j), load(ahead(x, j), n - j) * power_34(t[0]), n - j)
+        store(<vec*>ahead(y, j), load(ahead(x, j), n - j) * lowered(t[0], kind, s), n - j)
         j += lanes
-    return not is_zero(odd)
+    return kind <= HALF and not is_zero(odd)
 
 
 cdef inline vec terms_at(
-    const vec* g, const vec* x, vec* dx, vec* row, vec t, Py_ssize_t n
+    const Local* s, int kind, const vec* g, const vec* x, vec* dx, vec* row, vec t, Py_ssize_t n
 ) noexcept nogil:
-    """Write g * p to dx and g * x * p / t to the row, p = t**-0.75; give t."""
-    cdef vec p = power_34(t), r
-    r = (t * p) * p  # the root of 1 / t
+    """Write g * p to dx and g * x * p / t to the row, p = t**-beta; give t."""
+    cdef vec p = lowered(t, kind, s), r = p
+    if kind == QUARTERS:
+        r = (t * p) * p  # the root of 1 / t
+        r = r * r
+    elif kind == HALF:
+        r = p * p
+    elif kind == ANY:
+        r = all_lanes(x, 1) / t
     p = p * load(g, n)
     store(dx, p, n)
-    store(row, (p * load(x, n)) * (r * r), n)
+    store(row, (p * load(x, n)) * r, n)
     return t
 
 
-cdef bint respond_back(
-    const Local* s, const vec* g, const vec* x, vec* dx, vec* row, Py_ssize_t channel,
-    Py_ssize_t n,
+cdef inline bint respond_back(
+    const Local* s, int kind, const vec* g, const vec* x, vec* dx, vec* row,
+    Py_ssize_t channel, Py_ssize_t n,
 ) noexcept nogil:
-    """Write g * t**-beta to dx and the terms g * x * t**(-beta - 1) for beta 3/4."""
+    """Write g * t**-beta to dx and the terms g * x * t**(-beta - 1)."""
     cdef Py_ssize_t rows, j = 0, lanes = lanes_of(x), plane = s.plane
     cdef Py_ssize_t soon = (s.after + AHEAD) * plane
     cdef const vec* first = ahead(x, window_of(s, channel, &rows) * plane)
@@ -215,19 +261,46 @@ cdef bint respond_back(
             cc_fetch_far(ahead(dx, j + AHEAD * plane))
             cc_fetch_far(ahead(g, j + AHEAD * plane))
             t[k] = terms_at(
-                ahead(g, j), ahead(x, j), <vec*>ahead(dx, j), <vec*>ahead(row, j), t[k] * a + b,
-                lanes,
+                s, kind, ahead(g, j), ahead(x, j), <vec*>ahead(dx, j), <vec*>ahead(row, j),
+                t[k] * a + b, lanes,
             )
             odd = odd + t[k] * zero
             j += lanes
     while j < n:
         t[0] = terms_at(
-            ahead(g, j), ahead(x, j), <vec*>ahead(dx, j), <vec*>ahead(row, j),
+            s, kind, ahead(g, j), ahead(x, j), <vec*>ahead(dx, j), <vec*>ahead(row, j),
             window_sum(ahead(first, j), plane, rows, n - j) * a + b, n - j,
         )
         odd = odd + t[0] * zero
         j += lanes
-    return not is_zero(odd)
+    return kind <= HALF and not is_zero(odd)
+
+
+cdef bint respond_as(
+    const Local* s, const vec* x, vec* y, Py_ssize_t channel, Py_ssize_t n
+) noexcept nogil:
+    """Do `respond`, with a loop of its own for each kind of power."""
+    if s.kind == QUARTERS:
+        return respond(s, QUARTERS, x, y, channel, n)
+    if s.kind == HALF:
+        return respond(s, HALF, x, y, channel, n)
+    if s.kind == INVERSE:
+        return respond(s, INVERSE, x, y, channel, n)
+    return s.kind == ANY and respond(s, ANY, x, y, channel, n)
+
+
+cdef bint respond_back_as(
+    const Local* s, const vec* g, const vec* x, vec* dx, vec* row, Py_ssize_t channel,
+    Py_ssize_t n,
+) noexcept nogil:
+    """Do `respond_back`, with a loop of its own for each kind of power."""
+    if s.kind == QUARTERS:
+        return respond_back(s, QUARTERS, g, x, dx, row, channel, n)
+    if s.kind == HALF:
+        return respond_back(s, HALF, g, x, dx, row, channel, n)
+    if s.kind == INVERSE:
+        return respond_back(s, INVERSE, g, x, dx, row, channel, n)
+    return s.kind == ANY and respond_back(s, ANY, g, x, dx, row, channel, n)
 
 
 cdef void respond_anyhow(
@@ -242,7 +315,7 @@ cdef void respond_anyhow(
         windows(s, <const f32v*>x, <f32v*>t, channel, n)
     else:
         windows(s, <const f64v*>x, <f64v*>t, channel, n)
-    powers(<const real*>t, p, n, s.beta)
+    powers(<const real*>t, p, n, s.beta, &s.lower)
     x += channel * s.plane
     out += channel * s.plane
     for j in range(n):
@@ -262,12 +335,11 @@ cdef void forward_block(
     cdef Py_ssize_t channel
     cdef bint odd = False
     for channel in range(s.c):
-        if s.quick:
-            if real is float:
-                odd = respond(s, <const f32v*>x, <f32v*>y, channel, n)
-            else:
-                odd = respond(s, <const f64v*>x, <f64v*>y, channel, n)
-        if odd or not s.quick:
+        if real is float:
+            odd = respond_as(s, <const f32v*>x, <f32v*>y, channel, n)
+        else:
+            odd = respond_as(s, <const f64v*>x, <f64v*>y, channel, n)
+        if odd or s.kind == SLOW:
             respond_anyhow(s, <const real*>NULL, x, y, <real*>NULL, channel, n, odd)
 
 
@@ -318,16 +390,15 @@ cdef void backward_block(
     cdef bint odd = False
     for channel in range(s.c):
         row = ring + channel % s.ring * s.block
-        if s.quick:
-            if real is float:
-                odd = respond_back(
-                    s, <const f32v*>g, <const f32v*>x, <f32v*>dx, <f32v*>row, channel, n
-                )
-            else:
-                odd = respond_back(
-                    s, <const f64v*>g, <const f64v*>x, <f64v*>dx, <f64v*>row, channel, n
-                )
-        if odd or not s.quick:
+        if real is float:
+            odd = respond_back_as(
+                s, <const f32v*>g, <const f32v*>x, <f32v*>dx, <f32v*>row, channel, n
+            )
+        else:
+            odd = respond_back_as(
+                s, <const f64v*>g, <const f64v*>x, <f64v*>dx, <f64v*>row, channel, n
+            )
+        if odd or s.kind == SLOW:
             respond_anyhow(s, g, x, dx, row, channel, n, odd)
         if channel >= s.before:
             finish_channel(s, x, <const real*>ring, dx, channel - s.before, n)
@@ -386,7 +457,7 @@ cdef int run(
 
 cdef int forward_call(const Buffers* held, int threads, real* like) except -1:
     """Check the arrays, and run."""
-    cdef Local s = local_of(held)
+    cdef Local s = local_of(held, real is float)
     cdef Py_ssize_t size = s.n * s.c * s.plane
     cdef const real* x = reals(held, 1, size, like)
     cdef real* y = reals(held, 2, size, like)
@@ -395,7 +466,7 @@ cdef int forward_call(const Buffers* held, int threads, real* like) except -1:
 
 cdef int backward_call(const Buffers* held, int threads, real* like) except -1:
     """Check the arrays, and run."""
-    cdef Local s = local_of(held)
+    cdef Local s = local_of(held, real is float)
     cdef Py_ssize_t size = s.n * s.c * s.plane
     cdef const real* g = reals(held, 1, size, like)
     cdef const real* x = reals(held, 2, size, like)

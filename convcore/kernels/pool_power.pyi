@@ -29,3 +29,6 @@ def dgrad(
     threads: int,
     /,
 ) -> None: ...
+def signs(
+    geometry: _Geometry, share: _Real, x: _Real, dx: _Real, threads: int, /
+) -> None: ...

@@ -15,12 +15,12 @@ from convcore.kernels.vector cimport f32v, f64v, vec
 
 cdef extern from *:
     """
-    typedef int cc_bits32 __attribute__((vector_size(CC_VEC_BYTES), may_alias));
-    typedef long long cc_bits64 __attribute__((vector_size(CC_VEC_BYTES), may_alias));
+    typedef int cc_power_bits32 __attribute__((vector_size(CC_VEC_BYTES), may_alias));
+    typedef long long cc_power_bits64 __attribute__((vector_size(CC_VEC_BYTES), may_alias));
 
     #define CC_ERROR_34(t, y) (a = (t) * (y), 1 - (a * a) * (a * (y)))
     static inline cc_f32v cc_power34_f32(cc_f32v t) {
-        cc_bits32 i = (cc_bits32)t;
+        cc_power_bits32 i = (cc_power_bits32)t;
         cc_f32v a, e, y = (cc_f32v)(0x6f146740 - (i >> 1) - (i >> 2));
         e = CC_ERROR_34(t, y);
         y += y * (e * (0.25f + e * 0.15625f));
@@ -28,7 +28,7 @@ cdef extern from *:
         return y + y * (e * (0.25f + e * 0.15625f));
     }
     static inline cc_f64v cc_power34_f64(cc_f64v t) {
-        cc_bits64 i = (cc_bits64)t;
+        cc_power_bits64 i = (cc_power_bits64)t;
         cc_f64v a, e, y = (cc_f64v)(0x6fe28ce800000000LL - (i >> 1) - (i >> 2));
         for (int step = 0; step < 2; step++) {
             e = CC_ERROR_34(t, y);

@@ -31,15 +31,17 @@ from convcore.kernels.log_sum cimport (
 )
 from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport (
-    ahead, cc_fetch, f32v, f64v, part, put_part, real, settle, vec,
+    VEC_BYTES, ahead, cc_fetch, f32v, f64v, part, put_part, real, settle, vec,
 )
 from convcore.kernels.vector_math cimport at_most, by_type, every, exp_of, log_of
 
 cdef enum:
     TOGETHER = 8  # rows of a logarithm
+    NEAR = 4  # vectors of columns whose sums stay in registers
+    NEAR_BYTES = 393216  # of dy, y and dx that stay in L2
 
 cdef struct Axis:
-    bint log, past
+    bint log, past, near  # whether all of it is in the cache
     Py_ssize_t outer, count, inner
     Py_ssize_t columns, blocks  # of one piece of inner; pieces of it
 
@@ -195,6 +197,63 @@ cdef inline void gradient_row(
         some_slopes(log, ahead(g, i), ahead(y, i), <vec*>ahead(dx, i), n - i, total)
 
 
+cdef inline void near_columns(
+    const Axis* a, bint log, const vec* g, const vec* y, vec* dx, Py_ssize_t n, int vectors
+) noexcept nogil:
+    """Write n columns of dx, at most so many vectors; all of them but one are full."""
+    cdef Py_ssize_t c, at, lanes = lanes_of(g)
+    cdef vec[NEAR] total
+    cdef vec[NEAR] chain
+    cdef int k
+    for k in range(vectors):
+        total[k] = every(part(g, 0), 0)
+        chain[k] = total[k]
+    for c in range(a.count):
+        for k in range(vectors):
+            at = c * a.inner + k * lanes
+            chain[k] = chain[k] + slope_term(
+                log, load_some(ahead(g, at), n - k * lanes), load_some(ahead(y, at), n - k * lanes)
+            )
+        if (c + 1) % CHAIN == 0 or c + 1 == a.count:
+            for k in range(vectors):
+                total[k] = total[k] + chain[k]
+                chain[k] = every(chain[k], 0)
+    for c in range(a.count):
+        for k in range(vectors):
+            at = c * a.inner + k * lanes
+            keep_some(
+                dx, at,
+                slope(
+                    log, load_some(ahead(g, at), n - k * lanes),
+                    load_some(ahead(y, at), n - k * lanes), total[k],
+                ),
+                n - k * lanes, False,
+            )
+
+
+cdef void gradient_near(
+    const Axis* a, const vec* g, const vec* y, vec* dx, Py_ssize_t n
+) noexcept nogil:
+    """Do `gradient_columns` for what is in the cache: sums in registers, and no copy."""
+    cdef Py_ssize_t i = 0, lanes = lanes_of(g)
+    while i < n:
+        if n - i >= NEAR * lanes:
+            if a.log:
+                near_columns(
+                    a, True, ahead(g, i), ahead(y, i), <vec*>ahead(dx, i), NEAR * lanes, NEAR
+                )
+            else:
+                near_columns(
+                    a, False, ahead(g, i), ahead(y, i), <vec*>ahead(dx, i), NEAR * lanes, NEAR
+                )
+            i += NEAR * lanes
+        else:
+            near_columns(
+                a, a.log, ahead(g, i), ahead(y, i), <vec*>ahead(dx, i), min(lanes, n - i), 1
+            )
+            i += lanes
+
+
 cdef inline void gradient_columns(
     const Axis* a, const vec* g, const vec* y, vec* dx, Py_ssize_t n
 ) noexcept nogil:
@@ -265,6 +324,8 @@ cdef void some_pieces(
             gradient_row(
                 a.log, a.past, ahead(g, at), ahead(x, at), <vec*>ahead(to, at), a.count
             )
+        elif a.near:
+            gradient_near(a, ahead(g, at), ahead(x, at), <vec*>ahead(to, at), n)
         else:
             gradient_columns(a, ahead(g, at), ahead(x, at), <vec*>ahead(to, at), n)
     if a.past:
@@ -291,6 +352,9 @@ cdef int every_piece(
     cdef Rounds r
     cdef Py_ssize_t begin = 0, end
     a.columns = 1 if a.inner == 1 else columns_for(x, a.count * (1 if g == NULL else 2))
+    a.near = 3 * VEC_BYTES * (a.outer * a.count * a.inner // lanes_of(x)) <= NEAR_BYTES
+    if a.near and g != NULL:
+        a.columns = a.inner
     a.past = past_caches(<const vec*>to, a.outer * a.count * a.inner)
     a.blocks = (a.inner + a.columns - 1) // a.columns
     a.columns = min(a.columns, whole(x, (a.inner + a.blocks - 1) // a.blocks))

@@ -22,20 +22,20 @@ from convcore.kernels.vector cimport (
 
 cdef extern from *:
     """
-    typedef long long cc_bits64
+    typedef long long cc_wide_bits
         __attribute__((vector_size(CC_VEC_BYTES), aligned(8), may_alias));
     #define CC_WIDE_LANES (CC_VEC_BYTES / 8)
     static const long long cc_ones_then_zeros[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
     static inline cc_f64v cc_keep_first(cc_f64v v, Py_ssize_t n) {
-        return (cc_f64v)((cc_bits64)v & *(const cc_bits64 *)(cc_ones_then_zeros + 8 - n));
+        return (cc_f64v)((cc_wide_bits)v & *(const cc_wide_bits *)(cc_ones_then_zeros + 8 - n));
     }
     static const double cc_counting[8] = {0, 1, 2, 3, 4, 5, 6, 7};
     static inline cc_f64v cc_within(double first, double extent) {
         cc_f64v at = first + *(const cc_f64v *)cc_counting;
-        return (cc_f64v)((cc_bits64)(at >= 0) & (cc_bits64)(at < extent));
+        return (cc_f64v)((cc_wide_bits)(at >= 0) & (cc_wide_bits)(at < extent));
     }
     static inline cc_f64v cc_masked(cc_f64v v, cc_f64v mask) {
-        return (cc_f64v)((cc_bits64)v & (cc_bits64)mask);
+        return (cc_f64v)((cc_wide_bits)v & (cc_wide_bits)mask);
     }
     static inline cc_f64v cc_more(const double *counts, double k) {
         return (cc_f64v)(*(const cc_f64v *)counts > k);

@@ -280,14 +280,18 @@ def lp_pool(problem: PoolProblem, x: Array, power: float) -> Array:
     >>> lp_pool(PoolProblem.pool("lp_pool1d", x.shape, 2), x, 2)
     array([[[5., 2.]]])
     """
+    most = max_pool(problem, np.abs(x))[0]
     if power == np.inf:
-        return max_pool(problem, np.abs(x))[0]
+        return most
     x = x.reshape(problem.n, problem.c, *problem.in_extent)
     y = np.zeros((problem.n, problem.c, *problem.out_extent), dtype=x.dtype)
+    most = most.reshape(y.shape)
+    scaled = (power > 1) & (most > 0) & np.isfinite(most)  # else powers leave the type
+    scale = np.where(scaled, most, 1)
     with ieee():
         for tap in taps(problem) if problem.n else ():
-            y[tap.out] += np.abs(x[tap.inp]) ** power
-        y **= 1 / power
+            y[tap.out] += (np.abs(x[tap.inp]) / scale[tap.out]) ** power
+        y = scale * y ** (1 / power)
     return y.reshape(problem.y_shape)
 
 
@@ -306,21 +310,23 @@ def lp_pool_backward(
     Returns
     -------
     grad_x : problem.x_shape
-        0 for zeros; for infinite p, only the first maximum of a window gets something.
+        0 for zeros; for infinite p, only the first maximum of a window, or its first
+        NaN, gets something.
     """
     if power == np.inf:
         _, index = max_pool(problem, np.abs(x))
-        grad: Array = max_pool_backward(problem, grad_y, index) * np.sign(x)
-        return grad
+        share = max_pool_backward(problem, grad_y, index)
+        with ieee():
+            return np.where(share == 0, 0, share * np.sign(x))
     windows = (problem.n, problem.c, *problem.out_extent)
     x = x.reshape(problem.n, problem.c, *problem.in_extent)
     grad_x = np.zeros(x.shape, dtype=grad_y.dtype)
     grad_y, y = grad_y.reshape(windows), y.reshape(windows)
     with ieee():
-        share = np.where(y == 0, 0, grad_y * y ** (1 - power))
         for tap in taps(problem) if problem.n else ():
-            grad_x[tap.inp] += share[tap.out]
-        grad_x = np.where(x == 0, 0, grad_x * np.sign(x) * np.abs(x) ** (power - 1))
+            slope = (np.abs(x[tap.inp]) / y[tap.out]) ** (power - 1)
+            grad_x[tap.inp] += np.where(y[tap.out] == 0, 0, grad_y[tap.out] * slope)
+        grad_x = np.where(x == 0, 0, grad_x * np.sign(x))
     return grad_x.reshape(problem.x_shape)
 
 
