@@ -16,8 +16,8 @@ from libc.math cimport frexp
 
 from convcore.kernels.checked cimport check_lanes, check_range
 from convcore.kernels.vector cimport (
-    cc_all_f32, cc_all_f64, cc_merge_f32, cc_merge_f64, cc_narrow_f32, cc_sum_f64,
-    cc_wide_f32, cc_wide_low, f32v, f64v, real, vec,
+    cc_all_f32, cc_all_f64, cc_merge_f32, cc_merge_f64, cc_narrow_f32, cc_narrow_part_f32,
+    cc_put_f64, cc_sum_f64, cc_wide_f32, cc_wide_low, f32v, f64v, real, vec,
 )
 
 cdef extern from *:
@@ -127,15 +127,12 @@ cdef inline void narrow(real* to, f64v v) noexcept nogil:
 
 
 cdef inline void narrow_part(real* to, f64v v, Py_ssize_t n) noexcept nogil:
-    """Store the first n lanes, or all."""
-    cdef real[8] room
-    cdef Py_ssize_t j
-    if n >= WIDE_LANES:
-        narrow(to, v)
-        return
-    narrow(<real*>room, v)
-    for j in range(n):
-        to[j] = room[j]
+    """Store the first n lanes, or all; touch nothing else."""
+    check_range(to, min(max(n, 0), WIDE_LANES) * sizeof(real))
+    if real is float:
+        cc_narrow_part_f32(to, v, n)
+    else:
+        cc_put_f64(to, v, max(n, 0))
 
 
 cdef inline f64v divided(f64v v, const Scale* s, const real* like) noexcept nogil:
