@@ -7,8 +7,9 @@ import numpy as np
 
 from convcore.arguments import Seed, generator, uniform
 from convcore.functional import _framed
+from convcore.functional._average_pooling import average
 from convcore.functional._choices import scatter
-from convcore.functional._pooling import average, divisor_buffer
+from convcore.functional._pooling import divisor_buffer
 from convcore.functional.call import apply, run
 from convcore.problem import Padding, PoolProblem, Size
 from convcore.problem.border import BORDERS, border
