@@ -33,12 +33,12 @@ from convcore.kernels.pool_places cimport results_at_most
 from convcore.kernels.pool_planes cimport FILL, divide_each, means_of_planes, shares_of_planes
 from convcore.kernels.pool_rows cimport Line, line_of, means_of_rows, shares_of_rows
 from convcore.kernels.pool_strips cimport (
-    Band, Strips, bands_of, fits, set_band, strips_of, write_band,
+    Band, Share, Strips, bands_of, fits, set_band, strips_of, write_band,
 )
 from convcore.kernels.pool_turned cimport Room, is_small, turned_task
 from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport real
-from convcore.kernels.vector_wide cimport WIDE_LANES, Scale, scale_by
+from convcore.kernels.vector_wide cimport WIDE_LANES, scale_by
 from convcore.kernels.windows cimport (
     POOL_FIELDS, Axis, Pool, cells, elements_of, is_whole, pool_of, windows_of,
 )
@@ -54,6 +54,7 @@ cdef struct Means:  # one direction of one problem
     Mode mode
     bint back
     double common  # divisor of all windows; 0: they differ
+    double whole  # divisor of those that no end cuts off; 0: there are none
 
 
 cdef double common_divisor(const Pool* p) noexcept nogil:
@@ -82,9 +83,10 @@ cdef void strips_task(
     const Means* m, const real* x, real* y, Py_ssize_t begin, Py_ssize_t end
 ) noexcept nogil:
     """Write bands begin .. end of y, or of dx."""
-    cdef Scale by = scale_by(m.common)
+    cdef Share by
     cdef Band b
     cdef Py_ssize_t i, stop
+    by.all, by.uneven = scale_by(m.whole), False
     set_band(&m.p, &m.strips, end - 1, &b)
     stop = b.result + b.planes * b.results * m.strips.wide
     for i in range(begin, end):
@@ -197,7 +199,7 @@ cdef inline void use_lanes(Means* m) noexcept nogil:
 cdef inline void use_strips(Means* m, Py_ssize_t item) noexcept nogil:
     """Go down strips of columns."""
     m.mode = IN_STRIPS
-    m.strips = strips_of(&m.p, m.back, item)
+    m.strips = strips_of(&m.p, m.back, m.common != 0, item)
     m.b = cut(bands_of(&m.strips), 1, 1, 1, 1)
     m.b.work = m.strips.group * m.strips.held * m.strips.width
     m.b.work += m.strips.group * m.strips.band * m.strips.wide
@@ -246,13 +248,15 @@ cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogi
     space_evenly(&p.z)
     space_evenly(&p.y)
     space_evenly(&p.x)
-    m.common = common_divisor(p)
+    m.common = m.whole = common_divisor(p)
+    if m.common == 0:
+        m.whole = <double>p.z.kernel * p.y.kernel * p.x.kernel
     # Strips are for windows that overlap: (8, 64, 112, 112), 2 x 2, backward, takes 1.3 ms
     # in them and 1.1 ms by rows (0.7 as pairs); of small planes, (96, 1280, 8, 8), 3 x 3,
     # takes 3.3 ms in them and 3.7 ms in lanes, but (32, 512, 14, 14), 2 x 2, 0.8 ms and
     # 0.65 ms (0.45); forward in float64 1.1 ms and 1.4 ms (0.7).
     apart = p.x.kernel <= p.x.stride and p.y.kernel <= p.y.stride
-    strips = m.common and fits(p) and p.x.stride < 3 and p.y.extent > 1
+    strips = m.whole and fits(p) and p.x.stride < 3 and p.y.extent > 1
     if p.planes == 0:
         use_rows(&m)
     elif m.common and is_single(&p.z) and is_single(&p.y) and is_single(&p.x):

@@ -41,6 +41,7 @@ cdef extern from *:
         return (cc_f64v)(*(const cc_f64v *)counts > k);
     }
     static inline cc_f64v cc_quotient(cc_f64v a, double b) { return a / b; }
+    static inline cc_f64v cc_over(cc_f64v a, cc_f64v b) { return a / b; }
     """
     enum:
         WIDE_LANES "CC_WIDE_LANES"  # doubles of a vector
@@ -49,6 +50,7 @@ cdef extern from *:
     f64v cc_masked(f64v v, f64v mask) nogil
     f64v cc_more(const double* counts, double k) nogil
     f64v cc_quotient(f64v a, double b) nogil
+    f64v cc_over(f64v a, f64v b) nogil
 
 cdef struct Scale:  # division of sums
     double divisor, factor
