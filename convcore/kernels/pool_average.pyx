@@ -25,6 +25,7 @@ from convcore.kernels.blocks cimport (
     window_blocks, windows_at_most,
 )
 from convcore.kernels.buffers cimport Buffers, call, integers, read_geometry, reals, room
+from convcore.kernels.pool_blocks cimport blocks_task, fits_blocks, time_of_blocks
 from convcore.kernels.pool_long cimport (
     average_by_windows, average_gradient_block, count_in_row,
 )
@@ -33,18 +34,18 @@ from convcore.kernels.pool_places cimport results_at_most
 from convcore.kernels.pool_planes cimport FILL, divide_each, means_of_planes, shares_of_planes
 from convcore.kernels.pool_rows cimport Line, line_of, means_of_rows, shares_of_rows
 from convcore.kernels.pool_strips cimport (
-    Band, Share, Strips, bands_of, fits, set_band, strips_of, write_band,
+    Band, Strips, bands_of, fits, set_band, strips_of, write_band,
 )
 from convcore.kernels.pool_turned cimport Room, is_small, turned_task
 from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport real
-from convcore.kernels.vector_wide cimport WIDE_LANES, scale_by
+from convcore.kernels.vector_wide cimport WIDE_LANES, Scale, scale_by
 from convcore.kernels.windows cimport (
     POOL_FIELDS, Axis, Pool, cells, elements_of, is_whole, pool_of, windows_of,
 )
 
 cdef enum Mode:
-    SAME, PLANE, PAIRS, TURNED, IN_STRIPS, IN_ROWS, BY_WINDOWS
+    SAME, PLANE, PAIRS, IN_BLOCKS, TURNED, IN_STRIPS, IN_ROWS, BY_WINDOWS
 
 cdef struct Means:  # one direction of one problem
     Pool p
@@ -83,10 +84,9 @@ cdef void strips_task(
     const Means* m, const real* x, real* y, Py_ssize_t begin, Py_ssize_t end
 ) noexcept nogil:
     """Write bands begin .. end of y, or of dx."""
-    cdef Share by
+    cdef Scale by = scale_by(m.whole)
     cdef Band b
     cdef Py_ssize_t i, stop
-    by.all, by.uneven = scale_by(m.whole), False
     set_band(&m.p, &m.strips, end - 1, &b)
     stop = b.result + b.planes * b.results * m.strips.wide
     for i in range(begin, end):
@@ -124,6 +124,8 @@ cdef void average_task(
         shares_of_pairs(&m.p, m.common, x, y, begin, end)
     elif m.mode == PAIRS:
         means_of_pairs(&m.p, m.common, x, y, begin, end)
+    elif m.mode == IN_BLOCKS:
+        blocks_task(&m.p, m.back, m.common, x, y, begin, end)
     elif m.mode == TURNED:
         turned_task(&m.p, m.back, m.common, x, y, begin, end, room_)
     elif m.mode == IN_STRIPS:
@@ -188,6 +190,13 @@ cdef inline void use_pairs(Means* m) noexcept nogil:
     m.b.work = (p.z.kernel * p.y.kernel * 2 + 1) * p.x.out
 
 
+cdef inline void use_blocks(Means* m) noexcept nogil:
+    """Take blocks of rows, the same in all planes of a task."""
+    m.mode = IN_BLOCKS
+    m.b = cut(m.p.planes, 1, 1, 1, 1)
+    m.b.work = (elements_of(&m.p) + windows_of(&m.p)) // m.p.planes
+
+
 cdef inline void use_lanes(Means* m) noexcept nogil:
     """Give each lane a plane."""
     cdef Py_ssize_t n = (elements_of(&m.p) + windows_of(&m.p)) // m.p.planes
@@ -239,6 +248,13 @@ cdef inline bint fills_strips(const Pool* p, bint back) noexcept nogil:
     return 10 * wide >= (6 if high >= 32 else 8) * lanes
 
 
+cdef inline bint are_blocks_faster(const Pool* p, bint back, double each) noexcept nogil:
+    """Compare blocks with a way that takes `each` ns for an element or a window."""
+    cdef double n = <double>p.z.extent * p.y.extent * p.x.extent
+    n += <double>p.z.out * p.y.out * p.x.out
+    return fits_blocks(p, back) and time_of_blocks(p, back) < each * n
+
+
 cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogil:
     """Choose the way of a direction, by the shape of a plane."""
     cdef Means m
@@ -266,9 +282,14 @@ cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogi
     elif m.common and are_pairs(p, item):
         use_pairs(&m)
     elif is_small(p) and not (strips and fills_strips(p, back)):
-        use_lanes(&m)
+        if are_blocks_faster(p, back, 0.2):
+            use_blocks(&m)
+        else:
+            use_lanes(&m)
     elif strips and not (back and apart):
         use_strips(&m, item)
+    elif are_blocks_faster(p, back, 0.25):
+        use_blocks(&m)
     else:
         use_rows(&m)
     return m

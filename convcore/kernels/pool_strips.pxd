@@ -405,14 +405,16 @@ cdef inline f64v sum_down(const f64v* h, Py_ssize_t apart, Py_ssize_t count) noe
     return v
 
 
-cdef inline f64v shared(f64v v, const Share* by, const real* like) noexcept nogil:
+cdef inline f64v shared(
+    f64v v, const Scale* by, const f64v* lanes, const real* like
+) noexcept nogil:
     """Divide sums: all by the same, or each by what its window has."""
-    if not by.uneven:
-        return divided(v, &by.all, like)
+    if lanes == NULL:
+        return divided(v, by, like)
     if real is float:
-        return v * (<const f64v*>by.lane)[0]
+        return v * lanes[0]
     else:
-        return cc_over(v, (<const f64v*>by.lane)[0])
+        return cc_over(v, lanes[0])
 
 
 cdef inline void put(real* y, f64v v, Py_ssize_t n, Py_ssize_t room) noexcept nogil:
@@ -424,8 +426,8 @@ cdef inline void put(real* y, f64v v, Py_ssize_t n, Py_ssize_t room) noexcept no
 
 
 cdef inline void put_run(
-    const Strips* s, const Run* r, Py_ssize_t count, const f64v* h, const Share* by,
-    real* y, Py_ssize_t row, Py_ssize_t n, Py_ssize_t room,
+    const Strips* s, const Run* r, Py_ssize_t count, const f64v* h, const Scale* by,
+    const f64v* lanes, real* y, Py_ssize_t row, Py_ssize_t n, Py_ssize_t room,
 ) noexcept nogil:
     """Write a run of one phase, or of two; y is `row` scalars from row to row."""
     cdef f64v even, odd
@@ -433,15 +435,15 @@ cdef inline void put_run(
     if s.phases == 1:
         for _ in range(r.rows):
             cc_fetch(y + ahead)
-            put(y, shared(sum_down(h, 1, count), by, y), n, room)
+            put(y, shared(sum_down(h, 1, count), by, lanes, y), n, room)
             y += row
             room -= row
             h += r.step
     elif s.back:
         for _ in range(r.rows):
             cc_fetch(y + ahead)
-            even = shared(sum_down(h, 2, count), by, y)
-            odd = shared(sum_down(h + 1, 2, count), by, y)
+            even = shared(sum_down(h, 2, count), by, lanes, y)
+            odd = shared(sum_down(h + 1, 2, count), by, lanes, y)
             put(y, interleave_low(even, odd), n, room)
             put(
                 y + WIDE_LANES, interleave_high(even, odd), n - WIDE_LANES,
@@ -455,29 +457,29 @@ cdef inline void put_run(
             cc_fetch(y + ahead)
             even = sum_down(h, 2, count)
             odd = sum_down(h + 1, 2, count)
-            put(y, shared(cc_evens_f64(even, odd), by, y), n, room)
+            put(y, shared(cc_evens_f64(even, odd), by, lanes, y), n, room)
             y += row
             room -= row
             h += 2 * r.step
 
 
 cdef inline void put_few(
-    const Strips* s, const Run* r, const f64v* h, const Share* by, real* y,
-    Py_ssize_t row, Py_ssize_t n, Py_ssize_t room,
+    const Strips* s, const Run* r, const f64v* h, const Scale* by,
+    const f64v* lanes, real* y, Py_ssize_t row, Py_ssize_t n, Py_ssize_t room,
 ) noexcept nogil:
     """Do `put_run`, with the usual numbers as constants."""
     if r.count == 3:
-        put_run(s, r, 3, h, by, y, row, n, room)
+        put_run(s, r, 3, h, by, lanes, y, row, n, room)
     elif r.count == 2:
-        put_run(s, r, 2, h, by, y, row, n, room)
+        put_run(s, r, 2, h, by, lanes, y, row, n, room)
     elif r.count == 1:
-        put_run(s, r, 1, h, by, y, row, n, room)
+        put_run(s, r, 1, h, by, lanes, y, row, n, room)
     else:
-        put_run(s, r, r.count, h, by, y, row, n, room)
+        put_run(s, r, r.count, h, by, lanes, y, row, n, room)
 
 
 cdef inline void put_phases(
-    const Strips* s, const Run* r, const f64v* h, const Share* by, real* y,
+    const Strips* s, const Run* r, const f64v* h, const Scale* by, real* y,
     Py_ssize_t row, Py_ssize_t n,
 ) noexcept nogil:
     """Write a run of more phases, scalar by scalar."""
@@ -486,7 +488,7 @@ cdef inline void put_phases(
     for _ in range(r.rows):
         for f in range(count):
             narrow(
-                lane + f * WIDE_LANES, divided(sum_down(h + f, count, r.count), &by.all, y)
+                lane + f * WIDE_LANES, divided(sum_down(h + f, count, r.count), by, y)
             )
         if not s.back:
             for j in range(n):
@@ -503,7 +505,7 @@ cdef inline void put_phases(
 
 
 cdef inline void put_band(
-    const Strips* s, const Band* b, const f64v* h, const Share* by, real* y,
+    const Strips* s, const Band* b, const f64v* h, const Scale* by, real* y,
     Py_ssize_t n, Py_ssize_t room,
 ) noexcept nogil:
     """Write the rows of one strip; `room` scalars may be spilled over."""
@@ -514,7 +516,7 @@ cdef inline void put_band(
             from_ = h + b.run[f].first * s.phases
             if s.phases <= 2:
                 put_few(
-                    s, &b.run[f], from_, by, y + f * s.wide, b.runs * s.wide, n,
+                    s, &b.run[f], from_, by, NULL, y + f * s.wide, b.runs * s.wide, n,
                     room - f * s.wide,
                 )
             else:
@@ -553,7 +555,8 @@ cdef inline void put_uneven(
     """Do `put_band` forward with windows that divide by what they have."""
     cdef Share by
     cdef Run r = b.run[0]
-    cdef Py_ssize_t row = 0, i, at, first, stop, plane = b.results * s.wide
+    cdef Py_ssize_t row = 0, i, at, left, first, stop, plane = b.results * s.wide
+    cdef const f64v* from_
     stop = max(0, min(s.down.stop - b.y, b.results))
     first = max(0, min(s.down.first - b.y, stop))
     while row < b.results:
@@ -561,15 +564,19 @@ cdef inline void put_uneven(
         share_among(p, s, b, column, row, y, &by)
         for i in range(b.planes):
             at = i * plane + row * s.wide
-            put_few(
-                s, &r, h + (i * s.held + row * r.step) * s.phases, &by, y + at, s.wide, n,
-                min(room, (i + 1) * plane - column) - at,  # of the next plane, rows are there
-            )
+            left = min(room, (i + 1) * plane - column) - at  # the next plane has rows
+            from_ = h + (i * s.held + row * r.step) * s.phases
+            if by.uneven:
+                put_few(
+                    s, &r, from_, &by.all, <const f64v*>by.lane, y + at, s.wide, n, left
+                )
+            else:
+                put_few(s, &r, from_, &by.all, NULL, y + at, s.wide, n, left)
         row += r.rows
 
 
 cdef inline void write_band(
-    const Pool* p, const Strips* s, const Band* b, const Share* by, const real* x,
+    const Pool* p, const Strips* s, const Band* b, const Scale* by, const real* x,
     real* y, Py_ssize_t stop,
 ) noexcept nogil:
     """Write a band of the result; what lies before `stop` may be spilled over."""
