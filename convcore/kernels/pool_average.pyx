@@ -25,7 +25,9 @@ from convcore.kernels.blocks cimport (
     window_blocks, windows_at_most,
 )
 from convcore.kernels.buffers cimport Buffers, call, integers, read_geometry, reals, room
-from convcore.kernels.pool_blocks cimport blocks_task, fits_blocks, time_of_blocks
+from convcore.kernels.pool_blocks cimport (
+    blocks_task, fits_blocks, terms_of, time_of_blocks,
+)
 from convcore.kernels.pool_long cimport (
     average_by_windows, average_gradient_block, count_in_row,
 )
@@ -34,7 +36,7 @@ from convcore.kernels.pool_places cimport results_at_most
 from convcore.kernels.pool_planes cimport FILL, divide_each, means_of_planes, shares_of_planes
 from convcore.kernels.pool_rows cimport Line, line_of, means_of_rows, shares_of_rows
 from convcore.kernels.pool_strips cimport (
-    Band, Strips, bands_of, fits, set_band, strips_of, write_band,
+    Band, Strips, bands_of, fits, held_for, set_band, strips_of, write_band,
 )
 from convcore.kernels.pool_turned cimport Room, is_small, turned_task
 from convcore.kernels.teams cimport look
@@ -231,28 +233,41 @@ cdef inline void use_rows(Means* m) noexcept nogil:
         m.f = line_of(p, &m.b, m.back, m.common != 0)
 
 
-cdef inline bint fills_strips(const Pool* p, bint back) noexcept nogil:
-    """Tell whether the rows of small planes leave few lanes of strips empty.
-
-    One thread, float32, 3 x 3, ns an element in strips and in turned planes: 8 columns
-    0.42 and 0.45, 9 columns 0.73 and 0.44, 5 of 8 rows 0.66 and 0.48, 5 of 64 rows 0.44 and
-    0.48; stride 2 forward, to 8 columns 0.27 and 0.22, to 14 0.26 and 0.25; backward, 8
-    columns 0.50 and 0.31, 12 0.28 and 0.27, 16 0.20 and 0.24.
-    """
-    cdef Py_ssize_t wide = p.x.extent if back else p.x.out
-    cdef Py_ssize_t high = p.y.extent if back else p.y.out
-    cdef Py_ssize_t step = WIDE_LANES * (p.x.stride if back else 1)
-    cdef Py_ssize_t lanes = ((wide - 1) // step + 1) * step
-    if p.z.kernel > p.z.stride or (not back and p.x.stride > 1 and lanes == step):
-        return False
-    return 10 * wide >= (6 if high >= 32 else 8) * lanes
-
-
-cdef inline bint are_blocks_faster(const Pool* p, bint back, double each) noexcept nogil:
-    """Compare blocks with a way that takes `each` ns for an element or a window."""
+cdef inline double time_of_lanes(const Pool* p, bint back) noexcept nogil:
+    """Estimate the ns that a turned plane takes."""
+    cdef double rows = <double>terms_of(&p.z, back) * terms_of(&p.y, back)
     cdef double n = <double>p.z.extent * p.y.extent * p.x.extent
-    n += <double>p.z.out * p.y.out * p.x.out
-    return fits_blocks(p, back) and time_of_blocks(p, back) < each * n
+    cdef double m = <double>p.z.out * p.y.out * p.x.out, high = p.z.out * p.y.out
+    if back:
+        high = p.z.extent * p.y.extent
+    return 0.13 * (n + m) + 0.03 * (
+        rows * high * (p.x.out if back else p.x.extent) + terms_of(&p.x, back) * (n if back else m)
+    )
+
+
+cdef inline double time_of_strips(const Pool* p, bint back) noexcept nogil:
+    """Estimate the ns that a plane takes in strips."""
+    cdef double deep = p.z.extent if back else p.z.out, high = p.y.extent if back else p.y.out
+    cdef Py_ssize_t wide = p.x.extent if back else p.x.out
+    cdef double held = held_for(&p.y, <Py_ssize_t>high, back), phases = p.x.stride
+    cdef double strips = (wide - 1) // (WIDE_LANES * (p.x.stride if back else 1)) + 1
+    return deep * strips * (
+        5 + phases * held * (0.3 + 0.25 * terms_of(&p.x, back) * terms_of(&p.z, back))
+        + phases * high * (0.5 + 0.3 * terms_of(&p.y, back))
+    )
+
+
+cdef inline double time_of_rows(const Pool* p, bint back, bint apart) noexcept nogil:
+    """Estimate the ns that a plane takes row by row."""
+    cdef double high = <double>p.z.extent * p.y.extent, rows
+    if not back:
+        rows = <double>terms_of(&p.z, back) * terms_of(&p.y, back)
+        return <double>p.z.out * p.y.out * (12 + 0.08 * rows * p.x.extent)
+    if p.x.kernel < p.x.stride:  # elements in no window, one by one
+        return high * 0.7 * p.x.extent
+    if apart:
+        return high * (6 + 0.08 * p.x.extent)
+    return high * (10 + 0.25 * p.x.extent)
 
 
 cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogil:
@@ -260,6 +275,7 @@ cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogi
     cdef Means m
     cdef Pool* p = &m.p
     cdef bint apart, strips
+    cdef double lanes, rest
     m.p, m.back = given[0], back
     space_evenly(&p.z)
     space_evenly(&p.y)
@@ -268,11 +284,9 @@ cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogi
     if m.common == 0:
         m.whole = <double>p.z.kernel * p.y.kernel * p.x.kernel
     # Strips are for windows that overlap: (8, 64, 112, 112), 2 x 2, backward, takes 1.3 ms
-    # in them and 1.1 ms by rows (0.7 as pairs); of small planes, (96, 1280, 8, 8), 3 x 3,
-    # takes 3.3 ms in them and 3.7 ms in lanes, but (32, 512, 14, 14), 2 x 2, 0.8 ms and
-    # 0.65 ms (0.45); forward in float64 1.1 ms and 1.4 ms (0.7).
+    # in them and 1.1 ms by rows (0.7 as pairs).
     apart = p.x.kernel <= p.x.stride and p.y.kernel <= p.y.stride
-    strips = m.whole and fits(p) and p.x.stride < 3 and p.y.extent > 1
+    strips = m.whole and fits(p) and p.x.stride < 3 and p.y.extent > 1 and not (back and apart)
     if p.planes == 0:
         use_rows(&m)
     elif m.common and is_single(&p.z) and is_single(&p.y) and is_single(&p.x):
@@ -281,17 +295,17 @@ cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogi
         use_planes(&m)
     elif m.common and are_pairs(p, item):
         use_pairs(&m)
-    elif is_small(p) and not (strips and fills_strips(p, back)):
-        if are_blocks_faster(p, back, 0.2):
-            use_blocks(&m)
-        else:
-            use_lanes(&m)
-    elif strips and not (back and apart):
-        use_strips(&m, item)
-    elif are_blocks_faster(p, back, 0.25):
-        use_blocks(&m)
     else:
-        use_rows(&m)
+        rest = time_of_strips(p, back) if strips else time_of_rows(p, back, apart)
+        lanes = time_of_lanes(p, back) if is_small(p) else rest
+        if fits_blocks(p, back) and time_of_blocks(p, back) < min(lanes, rest):
+            use_blocks(&m)
+        elif is_small(p) and (lanes < rest or not strips):
+            use_lanes(&m)
+        elif strips:
+            use_strips(&m, item)
+        else:
+            use_rows(&m)
     return m
 
 

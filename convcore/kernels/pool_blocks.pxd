@@ -34,6 +34,7 @@ cdef enum:
     TERMS = 16  # of a result, along a row
     LIST = 1024  # rows of the source under all rows of the result
     NONE = -1
+    MOST = 16384  # elements of a plane, which is gone through for each block
 
 cdef struct Table:  # of a block; vectors, as bytes
     Py_ssize_t column, columns  # of the source
@@ -61,11 +62,15 @@ cdef inline Py_ssize_t terms_of(const Axis* a, bint back) noexcept nogil:
 cdef inline bint fits_blocks(const Pool* p, bint back) noexcept nogil:
     """Tell whether a block has some results, and the list of rows room for all."""
     cdef double rows = <double>terms_of(&p.z, back) * terms_of(&p.y, back)
+    cdef double n = <double>p.z.extent * p.y.extent * p.x.extent
     if back:
         rows = rows * p.z.extent * p.y.extent
     else:
         rows = rows * p.z.out * p.y.out
-    return WIDE_LANES == LANES and terms_of(&p.x, back) <= TERMS and rows <= LIST
+    return (
+        WIDE_LANES == LANES and terms_of(&p.x, back) <= TERMS and rows <= LIST
+        and max(n, <double>p.z.out * p.y.out * p.x.out) <= MOST
+    )
 
 
 cdef inline double time_of_blocks(const Pool* p, bint back) noexcept nogil:
