@@ -240,9 +240,9 @@ cdef inline double time_of_lanes(const Pool* p, bint back) noexcept nogil:
     cdef double m = <double>p.z.out * p.y.out * p.x.out, high = p.z.out * p.y.out
     if back:
         high = p.z.extent * p.y.extent
-    return 0.13 * (n + m) + 0.03 * (
-        rows * high * (p.x.out if back else p.x.extent) + terms_of(&p.x, back) * (n if back else m)
-    )
+    m = 0.03 * terms_of(&p.x, back) * (n if back else m) + 0.13 * (n + m)
+    m += 0.03 * rows * high * (p.x.out if back else p.x.extent)
+    return m * 8 / WIDE_LANES  # as many planes at once
 
 
 cdef inline double time_of_strips(const Pool* p, bint back) noexcept nogil:
