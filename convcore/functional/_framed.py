@@ -15,7 +15,7 @@ import numpy as np
 
 from convcore import plan
 from convcore.arguments import exact
-from convcore.functional import _pooling
+from convcore.functional import _average_pooling
 from convcore.functional._boxes import Box, box_of, fill, fold, sources
 from convcore.functional._choices import BEYOND
 from convcore.functional._outs import Pair, pair
@@ -59,12 +59,15 @@ class Part(NamedTuple):
     some: slice  # of all, counted through the batch
 
 
+_ZERO = 0
 IGNORED = "ignore"  # what never wins a maximum
 
 
 def is_plain(around: tuple[Any, Any], own: str) -> bool:
     """Tell whether nothing but what a pooling knows by itself lies around x."""
     mode, value = around
+    if mode is own and value is _ZERO:  # the defaults
+        return True
     plain = type(mode) is str and mode == own
     return plain and type(value) in (int, float) and not value
 
@@ -130,7 +133,7 @@ def average(
 ) -> Array:
     """Compute means of windows: with anything but zeros around x, all of it counts."""
     if is_plain(around, "zeros"):
-        return _pooling.average(function, ndim, x, divisor, window, out=out)
+        return _average_pooling.average(function, ndim, x, divisor, window, out=out)
     dtype = checked(function, "x", x)
     how = framed(function, ndim, x.shape, window, *around)
     buffer = _divisor(function, divisor)
@@ -151,7 +154,7 @@ def average_backward(
 ) -> Array:
     """Compute the gradient of x from that of the means; `gradient` comes with x's shape."""
     if is_plain(around, "zeros"):
-        return _pooling.average_backward(
+        return _average_pooling.average_backward(
             function, ndim, gradient, divisor, window, out=out
         )
     grad_output, input_shape = gradient

@@ -19,10 +19,10 @@ from convcore.runtime import buffers, threads, workspace
 Arguments = tuple[Any, ...]
 Shape = tuple[int, ...]
 
-# The arguments that were checked, and the shape among them; the plan, its kernel, and what
-# the kernel gets first and as scratch; the shape of the result. A plain tuple: each name
-# would cost 20 ns.
-Kept = tuple[Arguments, Shape, Plan, Callable[..., Any], Any, int, Shape]
+# The arguments that were checked, and the shape among them; the plan, its kernel, its
+# geometry and what else the kernel gets that arguments decide; bytes of scratch, and the
+# shape of the result. A plain tuple: each name would cost 20 ns.
+Kept = tuple[Arguments, Shape, Plan, Callable[..., Any], Any, Any, int, Shape]
 
 _MOST = 4096  # calls that are kept
 _ITEM = 8  # bytes of an element of a result, at most
@@ -53,6 +53,7 @@ def keep(
     chosen: Plan,
     result: Shape,
     shape: Shape = (),
+    more: Any = None,
 ) -> None:
     """Keep a call, if it is small and its arguments cannot change."""
     small = prod(result) * _ITEM < buffers.LEAST and chosen.work < threads.SERIAL_MACS
@@ -60,8 +61,8 @@ def keep(
         return
     if len(_kept) >= _MOST:
         _kept.clear()
-    size = chosen.scratch_bytes(1)
-    _kept[key] = arguments, shape, chosen, chosen.kernel, chosen.geometry, size, result
+    given = chosen.kernel, chosen.geometry, more, chosen.scratch_bytes(1)
+    _kept[key] = (arguments, shape, chosen, *given, result)
 
 
 def with_scratch(kernel: Callable[..., Any], size: int, *arrays: Any) -> None:

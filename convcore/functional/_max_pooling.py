@@ -45,7 +45,7 @@ def max_pool(
         key = (function, direction, x.shape, x.dtype, window, isa())
         kept = find(key, window)
         if kept is not None:
-            _, _, _, kernel, geometry, size, result = kept
+            _, _, _, kernel, geometry, _, size, result = kept
             y = _empty(result, x.dtype)
             found = None if labels is None else _empty(result, labels)
             if size:
@@ -114,7 +114,7 @@ def _small_backward(
     function: str, kept: Kept, grad_output: Array, indices: Array, ndim: int
 ) -> Array:
     """Do it with arrays of the right shapes, which is all that is not kept."""
-    _, _, chosen, kernel, geometry, size, shape = kept
+    _, _, chosen, kernel, geometry, _, size, shape = kept
     grad_x, found = _empty(shape, grad_output.dtype), array("q", _ZERO)
     if size:
         with_scratch(kernel, size, geometry, grad_output, indices, grad_x, found)

@@ -8,19 +8,10 @@ import numpy as np
 
 from convcore import plan
 from convcore.arguments import exact, integer, shown
-from convcore.functional.call import run
 from convcore.problem import PoolProblem
 from convcore.problem.rules import check_addressable
 from convcore.runtime import cpu
-from convcore.runtime.arrays import (
-    NAMES,
-    Array,
-    batched_shape,
-    checked,
-    contiguous,
-    flat,
-    room,
-)
+from convcore.runtime.arrays import NAMES, Array, batched_shape, contiguous
 
 Shape = tuple[int, ...]
 
@@ -170,42 +161,3 @@ def _divisor_buffer(divisor: int, count_include_pad: bool) -> Array:
     buffer = np.array([divisor, count_include_pad], _INT64)
     buffer.flags.writeable = False
     return buffer
-
-
-def average(
-    function: str,
-    ndim: int,
-    x: Array,
-    divisor: tuple[bool, int | None],
-    window: tuple[Any, ...],
-    adaptive: bool = False,
-    out: Array | None = None,
-) -> Array:
-    """Compute the means of windows; see `job`."""
-    dtype = checked(function, "x", x)
-    task = job(function, ndim, "average_fprop", (x.shape, dtype), window, adaptive)
-    buffer = divisor_buffer(function, *divisor)
-    y = room(function, out, task.result, dtype, x)
-    run(task.plan, buffer, flat(x, dtype), y)
-    return y
-
-
-def average_backward(
-    function: str,
-    ndim: int,
-    gradient: tuple[Array, Shape],
-    divisor: tuple[bool, int | None],
-    window: tuple[Any, ...],
-    adaptive: bool = False,
-    out: Array | None = None,
-) -> Array:
-    """Compute the gradient of x from that of the means; `gradient` comes with x's shape."""
-    grad_output, input_shape = gradient
-    shape = input_shape_of(function, input_shape, ndim)
-    dtype = checked(function, "grad_output", grad_output)
-    task = job(function, ndim, "average_dgrad", (shape, dtype), window, adaptive)
-    buffer = divisor_buffer(function, *divisor)
-    check_gradient(function, grad_output, task.result)
-    grad_x = room(function, out, shape, dtype, grad_output)
-    run(task.plan, buffer, flat(grad_output, dtype), grad_x)
-    return grad_x

@@ -6,7 +6,8 @@ adaptive one with an output of 1 along each axis.
 
 from collections.abc import Sequence
 
-from convcore.functional._pooling import average, average_backward, input_shape_of
+from convcore.functional._average_pooling import average, average_backward
+from convcore.functional._pooling import input_shape_of
 from convcore.runtime.arrays import Array, checked
 
 __all__ = [

@@ -25,6 +25,9 @@ from convcore.kernels.blocks cimport (
     window_blocks, windows_at_most,
 )
 from convcore.kernels.buffers cimport Buffers, call, integers, read_geometry, reals, room
+from convcore.kernels.pool_blocks cimport (
+    blocks_task, fits_blocks, terms_of, time_of_blocks,
+)
 from convcore.kernels.pool_long cimport (
     average_by_windows, average_gradient_block, count_in_row,
 )
@@ -33,7 +36,7 @@ from convcore.kernels.pool_places cimport results_at_most
 from convcore.kernels.pool_planes cimport FILL, divide_each, means_of_planes, shares_of_planes
 from convcore.kernels.pool_rows cimport Line, line_of, means_of_rows, shares_of_rows
 from convcore.kernels.pool_strips cimport (
-    Band, Strips, bands_of, fits, set_band, strips_of, write_band,
+    Band, Strips, bands_of, fits, held_for, set_band, strips_of, write_band,
 )
 from convcore.kernels.pool_turned cimport Room, is_small, turned_task
 from convcore.kernels.teams cimport look
@@ -44,7 +47,7 @@ from convcore.kernels.windows cimport (
 )
 
 cdef enum Mode:
-    SAME, PLANE, PAIRS, TURNED, IN_STRIPS, IN_ROWS, BY_WINDOWS
+    SAME, PLANE, PAIRS, IN_BLOCKS, TURNED, IN_STRIPS, IN_ROWS, BY_WINDOWS
 
 cdef struct Means:  # one direction of one problem
     Pool p
@@ -54,6 +57,7 @@ cdef struct Means:  # one direction of one problem
     Mode mode
     bint back
     double common  # divisor of all windows; 0: they differ
+    double whole  # divisor of those that no end cuts off; 0: there are none
 
 
 cdef double common_divisor(const Pool* p) noexcept nogil:
@@ -82,7 +86,7 @@ cdef void strips_task(
     const Means* m, const real* x, real* y, Py_ssize_t begin, Py_ssize_t end
 ) noexcept nogil:
     """Write bands begin .. end of y, or of dx."""
-    cdef Scale by = scale_by(m.common)
+    cdef Scale by = scale_by(m.whole)
     cdef Band b
     cdef Py_ssize_t i, stop
     set_band(&m.p, &m.strips, end - 1, &b)
@@ -122,6 +126,8 @@ cdef void average_task(
         shares_of_pairs(&m.p, m.common, x, y, begin, end)
     elif m.mode == PAIRS:
         means_of_pairs(&m.p, m.common, x, y, begin, end)
+    elif m.mode == IN_BLOCKS:
+        blocks_task(&m.p, m.back, m.common, x, y, begin, end)
     elif m.mode == TURNED:
         turned_task(&m.p, m.back, m.common, x, y, begin, end, room_)
     elif m.mode == IN_STRIPS:
@@ -186,6 +192,13 @@ cdef inline void use_pairs(Means* m) noexcept nogil:
     m.b.work = (p.z.kernel * p.y.kernel * 2 + 1) * p.x.out
 
 
+cdef inline void use_blocks(Means* m) noexcept nogil:
+    """Take blocks of rows, the same in all planes of a task."""
+    m.mode = IN_BLOCKS
+    m.b = cut(m.p.planes, 1, 1, 1, 1)
+    m.b.work = (elements_of(&m.p) + windows_of(&m.p)) // m.p.planes
+
+
 cdef inline void use_lanes(Means* m) noexcept nogil:
     """Give each lane a plane."""
     cdef Py_ssize_t n = (elements_of(&m.p) + windows_of(&m.p)) // m.p.planes
@@ -197,7 +210,7 @@ cdef inline void use_lanes(Means* m) noexcept nogil:
 cdef inline void use_strips(Means* m, Py_ssize_t item) noexcept nogil:
     """Go down strips of columns."""
     m.mode = IN_STRIPS
-    m.strips = strips_of(&m.p, m.back, item)
+    m.strips = strips_of(&m.p, m.back, m.common != 0, item)
     m.b = cut(bands_of(&m.strips), 1, 1, 1, 1)
     m.b.work = m.strips.group * m.strips.held * m.strips.width
     m.b.work += m.strips.group * m.strips.band * m.strips.wide
@@ -220,22 +233,60 @@ cdef inline void use_rows(Means* m) noexcept nogil:
         m.f = line_of(p, &m.b, m.back, m.common != 0)
 
 
+cdef inline double time_of_lanes(const Pool* p, bint back) noexcept nogil:
+    """Estimate the ns that a turned plane takes."""
+    cdef double rows = <double>terms_of(&p.z, back) * terms_of(&p.y, back)
+    cdef double n = <double>p.z.extent * p.y.extent * p.x.extent
+    cdef double m = <double>p.z.out * p.y.out * p.x.out, high = p.z.out * p.y.out
+    if back:
+        high = p.z.extent * p.y.extent
+    m = 0.03 * terms_of(&p.x, back) * (n if back else m) + 0.13 * (n + m)
+    m += 0.03 * rows * high * (p.x.out if back else p.x.extent)
+    return m * 8 / WIDE_LANES  # as many planes at once
+
+
+cdef inline double time_of_strips(const Pool* p, bint back) noexcept nogil:
+    """Estimate the ns that a plane takes in strips."""
+    cdef double deep = p.z.extent if back else p.z.out, high = p.y.extent if back else p.y.out
+    cdef Py_ssize_t wide = p.x.extent if back else p.x.out
+    cdef double held = held_for(&p.y, <Py_ssize_t>high, back), phases = p.x.stride
+    cdef double strips = (wide - 1) // (WIDE_LANES * (p.x.stride if back else 1)) + 1
+    return deep * strips * (
+        5 + phases * held * (0.3 + 0.25 * terms_of(&p.x, back) * terms_of(&p.z, back))
+        + phases * high * (0.5 + 0.3 * terms_of(&p.y, back))
+    )
+
+
+cdef inline double time_of_rows(const Pool* p, bint back, bint apart) noexcept nogil:
+    """Estimate the ns that a plane takes row by row."""
+    cdef double high = <double>p.z.extent * p.y.extent, rows
+    if not back:
+        rows = <double>terms_of(&p.z, back) * terms_of(&p.y, back)
+        return <double>p.z.out * p.y.out * (12 + 0.08 * rows * p.x.extent)
+    if p.x.kernel < p.x.stride:  # elements in no window, one by one
+        return high * 0.7 * p.x.extent
+    if apart:
+        return high * (6 + 0.08 * p.x.extent)
+    return high * (10 + 0.25 * p.x.extent)
+
+
 cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogil:
     """Choose the way of a direction, by the shape of a plane."""
     cdef Means m
     cdef Pool* p = &m.p
     cdef bint apart, strips
+    cdef double lanes, rest
     m.p, m.back = given[0], back
     space_evenly(&p.z)
     space_evenly(&p.y)
     space_evenly(&p.x)
-    m.common = common_divisor(p)
+    m.common = m.whole = common_divisor(p)
+    if m.common == 0:
+        m.whole = <double>p.z.kernel * p.y.kernel * p.x.kernel
     # Strips are for windows that overlap: (8, 64, 112, 112), 2 x 2, backward, takes 1.3 ms
-    # in them and 1.1 ms by rows (0.7 as pairs); of small planes, (96, 1280, 8, 8), 3 x 3,
-    # takes 3.3 ms in them and 3.7 ms in lanes, but (32, 512, 14, 14), 2 x 2, 0.8 ms and
-    # 0.65 ms (0.45); forward in float64 1.1 ms and 1.4 ms (0.7).
+    # in them and 1.1 ms by rows (0.7 as pairs).
     apart = p.x.kernel <= p.x.stride and p.y.kernel <= p.y.stride
-    strips = m.common and fits(p) and p.x.stride < 3 and p.y.extent > 1
+    strips = m.whole and fits(p) and p.x.stride < 3 and p.y.extent > 1 and not (back and apart)
     if p.planes == 0:
         use_rows(&m)
     elif m.common and is_single(&p.z) and is_single(&p.y) and is_single(&p.x):
@@ -244,12 +295,17 @@ cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogi
         use_planes(&m)
     elif m.common and are_pairs(p, item):
         use_pairs(&m)
-    elif is_small(p) and (not strips or (apart and (back or item == sizeof(float)))):
-        use_lanes(&m)
-    elif strips and not (back and apart):
-        use_strips(&m, item)
     else:
-        use_rows(&m)
+        rest = time_of_strips(p, back) if strips else time_of_rows(p, back, apart)
+        lanes = time_of_lanes(p, back) if is_small(p) else rest
+        if fits_blocks(p, back) and time_of_blocks(p, back) < min(lanes, rest):
+            use_blocks(&m)
+        elif is_small(p) and (lanes < rest or not strips):
+            use_lanes(&m)
+        elif strips:
+            use_strips(&m, item)
+        else:
+            use_rows(&m)
     return m
 
 

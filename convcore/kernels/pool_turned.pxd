@@ -34,6 +34,12 @@ cdef enum:
 cdef struct Places3:
     Places z, y, x
 
+cdef struct Line:  # of strided windows: with zeros around it, each has as many elements
+    bint back, even  # even: there is room for them
+    Py_ssize_t n, length  # of results, and of the source
+    Py_ssize_t kernel, stride, lo
+    Py_ssize_t before, after  # zeros
+
 cdef struct Room:  # of a thread; bytes, as a field cannot be a vector
     double[LANES * (MOST + 2 * LANES)] turned  # a group, and its results
     double[LANES * SPAN] sums
@@ -152,6 +158,8 @@ cdef inline void add_few_rows(
         add_rows(v, 1, slab, 2, row, sums)
     elif slabs == 1 and rows == 3:
         add_rows(v, 1, slab, 3, row, sums)
+    elif slabs == 1 and rows == 1:
+        add_rows(v, 1, slab, 1, row, sums)
     else:
         add_rows(v, slabs, slab, rows, row, sums)
 
@@ -174,25 +182,110 @@ cdef inline void add_along(
         to[j] = divided(a, by, like)
 
 
+cdef inline Line line_of(const Axis* a, bint back) noexcept nogil:
+    """Find the zeros around a line, with which all its windows are alike."""
+    cdef Line l
+    cdef double zeros
+    l.back, l.kernel, l.stride, l.lo, l.even = back, a.kernel, a.stride, a.lo, False
+    l.n = a.extent if back else a.out
+    l.length = a.out if back else a.extent
+    l.before = l.after = 0
+    if a.kernel == 0:
+        return l
+    if back:
+        l.before = (a.kernel - 1) // a.stride
+        l.after = max(0, (a.extent - 1 + a.lo) // a.stride + 1 - a.out)
+    else:
+        l.before = a.lo
+        l.after = max(0, (a.out - 1) * a.stride + a.kernel - a.lo - a.extent)
+    zeros = <double>l.before + l.after
+    l.even = l.n >= WIDE_LANES and zeros + l.length <= SPAN
+    return l
+
+
+cdef inline void add_even(
+    const f64v* v, Py_ssize_t n, Py_ssize_t apart, Py_ssize_t count, const Scale* by,
+    const real* like, f64v* to, Py_ssize_t step,
+) noexcept nogil:
+    """Write n sums of as many neighbours, `apart` from one to the next, and divide."""
+    cdef Py_ssize_t j, k
+    cdef f64v a
+    for j in range(n):
+        a = v[0]
+        for k in range(1, count):
+            a = a + v[k]
+        to[0] = divided(a, by, like)
+        v += apart
+        to += step
+
+
+cdef inline void add_some(
+    const f64v* v, Py_ssize_t n, Py_ssize_t apart, Py_ssize_t count, const Scale* by,
+    const real* like, f64v* to, Py_ssize_t step,
+) noexcept nogil:
+    """Do `add_even`, with the usual numbers as constants."""
+    cdef Py_ssize_t j
+    if count == 3:
+        add_even(v, n, apart, 3, by, like, to, step)
+    elif count == 2:
+        add_even(v, n, apart, 2, by, like, to, step)
+    elif count == 1:
+        add_even(v, n, apart, 1, by, like, to, step)
+    elif count > 0:
+        add_even(v, n, apart, count, by, like, to, step)
+    else:
+        for j in range(n):
+            to[j * step] = zero_lanes(to)
+
+
+cdef inline void add_line(
+    const f64v* v, const Line* l, const Scale* by, const real* like, f64v* to
+) noexcept nogil:
+    """Write all sums along a line that begins with its zeros."""
+    cdef Py_ssize_t f, at, rest, count
+    if not l.back:
+        add_some(v, l.n, l.stride, l.kernel, by, like, to, 1)
+    elif l.stride == 1:
+        add_some(v + l.lo, l.n, 1, l.kernel, by, like, to, 1)
+    else:
+        for f in range(min(l.stride, l.n)):
+            at = f + l.lo
+            rest = at % l.stride
+            count = (l.kernel - 1 - rest) // l.stride + 1 if rest < l.kernel else 0
+            add_some(
+                v + l.before + at // l.stride - (count - 1),
+                (l.n - f - 1) // l.stride + 1, 1, count, by, like, to + f, l.stride,
+            )
+
+
 cdef inline void add_windows(
-    const Places3* t, Py_ssize_t slab, Py_ssize_t row, const f64v* v, const Scale* by,
-    const real* like, f64v* sums, f64v* to,
+    const Places3* t, const Line* l, Py_ssize_t slab, Py_ssize_t row, const f64v* v,
+    const Scale* by, const real* like, f64v* sums, f64v* to,
 ) noexcept nogil:
     """Write all sums of one turned group; `slab` and `row` are of the source."""
     cdef const f64v* at
     cdef Py_ssize_t z, y, i
+    cdef bint bare = l.before == 0 and l.after == 0
+    if l.even:
+        for i in range(l.before):
+            sums[i] = zero_lanes(sums)
+        for i in range(l.after):
+            sums[l.before + row + i] = zero_lanes(sums)
     for z in range(t.z.n):
         for y in range(t.y.n):
             at = v + (t.z.origin + t.z.first[z]) * slab + (t.y.origin + t.y.first[y]) * row
             if t.z.count[z] <= 0 or t.y.count[y] <= 0:
                 for i in range(row):
-                    sums[i] = zero_lanes(sums)
+                    sums[l.before + i] = zero_lanes(sums)
                 at = sums
-            elif t.z.count[z] * t.y.count[y] > 1:
-                add_few_rows(at, t.z.count[z], slab, t.y.count[y], row, sums)
+            elif t.z.count[z] * t.y.count[y] > 1 or not bare:
+                add_few_rows(at, t.z.count[z], slab, t.y.count[y], row, sums + l.before)
                 at = sums
-            add_along(at, &t.x, by, like, to)
-            to += t.x.n
+            if l.even:
+                add_line(at, l, by, like, to)
+            else:
+                add_along(at, &t.x, by, like, to)
+            to += l.n
 
 
 cdef inline void note_divisors(
@@ -237,6 +330,7 @@ cdef inline void turned_task(
     cdef f64v* held = <f64v*>room.turned
     cdef double* divisors = room.divisors
     cdef Places3 t
+    cdef Line l
     cdef Scale by = scale_by(common if common else 1)
     cdef Py_ssize_t n = p.z.extent * p.y.extent * p.x.extent
     cdef Py_ssize_t m = p.z.out * p.y.out * p.x.out, i, planes, row = p.x.extent
@@ -249,14 +343,17 @@ cdef inline void turned_task(
         note_divisors(p, y, divisors)
     use_all(&t.z, &p.z, back)
     use_all(&t.y, &p.y, back)
-    use_all(&t.x, &p.x, back)
+    l = line_of(&p.x, back)
+    if not l.even:
+        l.before = l.after = 0
+        use_all(&t.x, &p.x, back)
     for i in range(begin, end):
         planes = min(WIDE_LANES, p.planes - i * WIDE_LANES)
         turn_in(x + i * WIDE_LANES * n, n, n, planes, WIDE_LANES * n, held)
         if back and common == 0:
             divide_all(divisors, n, y, held)
         add_windows(
-            &t, slab, row, <const f64v*>held, &by, y, <f64v*>room.sums, results
+            &t, &l, slab, row, <const f64v*>held, &by, y, <f64v*>room.sums, results
         )
         if common == 0 and not back:
             divide_all(divisors, m, y, results)

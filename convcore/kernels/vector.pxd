@@ -306,6 +306,9 @@ cdef extern from *:
       }
       #define cc_wide_f32(p) ((cc_f64v)_mm512_cvtps_pd(_mm256_loadu_ps(p)))
       #define cc_narrow_f32(p, v) _mm256_storeu_ps(p, _mm512_cvtpd_ps((__m512d)(v)))
+      static inline void cc_narrow_part_f32(float *p, cc_f64v v, Py_ssize_t n) {
+          _mm256_mask_storeu_ps(p, (__mmask8)cc_first(n, 8), _mm512_cvtpd_ps((__m512d)v));
+      }
       #define cc_wide_low(v) \\
           ((cc_f64v)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)(v))))
       #define cc_sum_f32(v) _mm512_reduce_add_ps((__m512)(v))
@@ -349,11 +352,19 @@ cdef extern from *:
       #include <immintrin.h>
       #define cc_wide_f32(p) ((cc_f64v)_mm256_cvtps_pd(_mm_loadu_ps((const float *)(p))))
       #define cc_narrow_f32(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps((__m256d)(v)))
+      static inline void cc_narrow_part_f32(float *p, cc_f64v v, Py_ssize_t n) {
+          __m128i lane = _mm_setr_epi32(0, 1, 2, 3);
+          _mm_maskstore_ps(
+              p, _mm_cmpgt_epi32(_mm_set1_epi32(n < 4 ? (int)n : 4), lane), _mm256_cvtpd_ps((__m256d)v));
+      }
       #else
       typedef float cc_f32h
           __attribute__((vector_size(CC_VEC_BYTES / 2), aligned(4), may_alias));
       #define cc_wide_f32(p) __builtin_convertvector(*(const cc_f32h *)(p), cc_f64v)
       #define cc_narrow_f32(p, v) (*(cc_f32h *)(p) = __builtin_convertvector(v, cc_f32h))
+      static inline void cc_narrow_part_f32(float *p, cc_f64v v, Py_ssize_t n) {
+          for (int i = 0; i < CC_VEC_BYTES / 8; i++) if (i < n) p[i] = (float)v[i];
+      }
       #endif
       static inline cc_f64v cc_wide_low(cc_f32v v) { return cc_wide_f32(&v); }
       #define CC_WORD(v) ((__typeof__((v) <= (v)))(v))
@@ -740,6 +751,7 @@ cdef extern from *:
     f64v cc_take_far_f64(const double* source, const int* places) nogil
     f64v cc_wide_f32(const float* source) nogil
     void cc_narrow_f32(float* to, f64v v) nogil
+    void cc_narrow_part_f32(float* to, f64v v, Py_ssize_t n) nogil
     f64v cc_wide_low(f32v v) nogil
     float cc_most_f32(f32v v) nogil
     double cc_most_f64(f64v v) nogil

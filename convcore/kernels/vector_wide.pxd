@@ -16,8 +16,8 @@ from libc.math cimport frexp
 
 from convcore.kernels.checked cimport check_lanes, check_range
 from convcore.kernels.vector cimport (
-    cc_all_f32, cc_all_f64, cc_merge_f32, cc_merge_f64, cc_narrow_f32, cc_sum_f64,
-    cc_wide_f32, cc_wide_low, f32v, f64v, real, vec,
+    cc_all_f32, cc_all_f64, cc_merge_f32, cc_merge_f64, cc_narrow_f32, cc_narrow_part_f32,
+    cc_put_f64, cc_sum_f64, cc_wide_f32, cc_wide_low, f32v, f64v, real, vec,
 )
 
 cdef extern from *:
@@ -41,6 +41,7 @@ cdef extern from *:
         return (cc_f64v)(*(const cc_f64v *)counts > k);
     }
     static inline cc_f64v cc_quotient(cc_f64v a, double b) { return a / b; }
+    static inline cc_f64v cc_over(cc_f64v a, cc_f64v b) { return a / b; }
     """
     enum:
         WIDE_LANES "CC_WIDE_LANES"  # doubles of a vector
@@ -49,6 +50,7 @@ cdef extern from *:
     f64v cc_masked(f64v v, f64v mask) nogil
     f64v cc_more(const double* counts, double k) nogil
     f64v cc_quotient(f64v a, double b) nogil
+    f64v cc_over(f64v a, f64v b) nogil
 
 cdef struct Scale:  # division of sums
     double divisor, factor
@@ -127,15 +129,12 @@ cdef inline void narrow(real* to, f64v v) noexcept nogil:
 
 
 cdef inline void narrow_part(real* to, f64v v, Py_ssize_t n) noexcept nogil:
-    """Store the first n lanes, or all."""
-    cdef real[8] room
-    cdef Py_ssize_t j
-    if n >= WIDE_LANES:
-        narrow(to, v)
-        return
-    narrow(<real*>room, v)
-    for j in range(n):
-        to[j] = room[j]
+    """Store the first n lanes, or all; touch nothing else."""
+    check_range(to, min(max(n, 0), WIDE_LANES) * sizeof(real))
+    if real is float:
+        cc_narrow_part_f32(to, v, n)
+    else:
+        cc_put_f64(to, v, max(n, 0))
 
 
 cdef inline f64v divided(f64v v, const Scale* s, const real* like) noexcept nogil:
