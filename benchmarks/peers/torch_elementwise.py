@@ -60,7 +60,7 @@ def call(torch: Any, case: ElementwiseCase, arrays: Data, convert: Convert) -> C
     }.get(name)
     if special is not None:
         return special(torch, case, arrays, grad, x)
-    return _autograd(torch, forward, grad, x)
+    return differentiated(torch, forward, grad, x)
 
 
 # The operator, and its arguments after grad_y and what it reads.
@@ -158,7 +158,7 @@ def _group_norm_backward(
     return lambda: backward()[0]
 
 
-def _autograd(torch: Any, forward: "partial[Any]", grad: Any, x: Any) -> Call:
+def differentiated(torch: Any, forward: "partial[Any]", grad: Any, x: Any) -> Call:
     """Differentiate with respect to x and the weights, again and again."""
     with torch.inference_mode(False), torch.enable_grad():
         leaves = {
