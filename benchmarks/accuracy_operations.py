@@ -227,9 +227,9 @@ def _activation(
     case: ElementwiseCase, arrays: Data, known: dict[str, Any], right: Array
 ) -> Judgement:
     """Its own size; a slope is a sum of terms of about 1."""
-    if case.backward:
-        return right, np.abs(arrays.grad_y), 1
     size = np.abs(right)
+    if case.backward:
+        return right, size if case.op == "prelu" else np.abs(arrays.grad_y), 1
     if case.op == "gelu" and not _fused():  # a quotient of polynomials
         return right, size, QUOTIENT
     if case.op == "gelu_tanh":  # x / (1 + exp(-this)), which is large where x**3 is

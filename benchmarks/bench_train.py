@@ -3,7 +3,8 @@ r"""Train whole networks, beside PyTorch: time, memory and page faults of a step
     python -m benchmarks.bench_train --python ../torchvenv/bin/python --threads 2 \
         --out benchmarks/results/train
 
-A step is forward pass, cross-entropy, backward pass and SGD with momentum. Every network
+A step is forward pass, cross-entropy, backward pass and SGD with momentum, in a loop of
+one's own or by `train.fit`, which draws the order of the samples as well. Every network
 and library has a process of its own, so that its peak of memory is that of the network;
 they take turns. README.md in this folder tells how to read the tables.
 """
@@ -20,7 +21,7 @@ from typing import Any
 from benchmarks import machine, render
 from benchmarks.command_line import count, counts, out_files
 from benchmarks.measure import Measurement, Worker, WorkerError, measure, workers
-from benchmarks.networks import INFER, NETWORKS, TRAIN, NetworkCase
+from benchmarks.networks import FIT, INFER, NETWORKS, TRAIN, NetworkCase
 from benchmarks.peers import NETWORK_LIBRARIES
 from benchmarks.results import Spread
 
@@ -146,16 +147,17 @@ def _measured(
         memory = worker.ask({"do": "memory"}, 10 * LIMIT_SECONDS)
         record.faults[peer], record.peak[peer] = memory["faults"], memory["peak"]
         record.imported[peer] = worker.imported_bytes
-        if case.direction == TRAIN:
+        if case.direction != INFER:
             output = worker.ask({"do": "output"}, LIMIT_SECONDS)
             record.losses[peer] = output["values"]
     return record
 
 
 def _cases() -> Iterator[NetworkCase]:
-    """Give the training steps, and after each the inferences of its network."""
+    """Give the training steps, and after them the inferences of the network."""
     for name, network in NETWORKS.items():
-        yield NetworkCase(name, TRAIN, "float32", network.x_shape)
+        for mode in (TRAIN, FIT):
+            yield NetworkCase(name, mode, "float32", network.x_shape)
         for batch in INFERENCE_BATCHES:
             shape = (batch, *network.x_shape[1:])
             yield NetworkCase(name, INFER, "float32", shape)

@@ -14,7 +14,8 @@ import numpy as np
 
 from benchmarks.case import Array, Case, Ints
 
-TRAIN, INFER = "train", "infer"  # in place of a direction
+# In place of a direction: a step of a loop of one's own, one of `train.fit`, a call.
+TRAIN, FIT, INFER = "train", "fit", "infer"
 LOSS_TOLERANCE = 2e-3  # of the first losses, relative: rounding grows from step to step
 FIRST_STEPS = 4
 # So slow that a batch seen a thousand times still has gradients of the usual size.
@@ -48,14 +49,14 @@ class Network(NamedTuple):
 
 @dataclass(frozen=True)
 class NetworkCase(Case):
-    """A training step, or the inference, of a network.
+    """A training step, by hand or of `train.fit`, or the inference of a network.
 
     Parameters
     ----------
     op : str
         A name in NETWORKS.
     direction : str
-        TRAIN or INFER.
+        TRAIN, FIT or INFER.
     """
 
     @property

@@ -2,7 +2,7 @@
 
 The rows of data/layers.json come from public benchmarks (sources and licences in its
 `meta`); a few are written here, and those that are bound by memory in
-`elementwise_suite`.
+`elementwise_suite` and `pool_extra`.
 """
 
 import json
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.elementwise_suite import ELEMENTWISE, TINY_ELEMENTWISE
+from benchmarks.pool_extra import POOL_EXTRA, TINY_POOL_EXTRA
 from benchmarks.rows import Row, named
 
 _DATA = Path(__file__).parent / "data" / "layers.json"
@@ -153,4 +154,6 @@ _WRITTEN = {
     "tiny": _TINY,
     "elementwise": ELEMENTWISE,
     "tiny_elementwise": TINY_ELEMENTWISE,
+    "pool_extra": POOL_EXTRA,
+    "tiny_pool_extra": TINY_POOL_EXTRA,
 }

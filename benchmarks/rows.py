@@ -13,6 +13,8 @@ from typing import Any, Self
 
 from benchmarks.case import DIRECTIONS, Case
 from benchmarks.elementwise import OPERATIONS, Elementwise, ElementwiseCase
+from benchmarks.pool_extra import OPERATIONS as POOLINGS
+from benchmarks.pool_extra import PoolExtraCase
 from benchmarks.windows import WindowCase
 from convcore.problem import ConvProblem, PoolProblem
 
@@ -41,7 +43,7 @@ class Row:
 
     @property
     def kind(self) -> str:
-        """What it is one of: "conv", "pool" or "elementwise"."""
+        """What it is one of: "conv", "pool", "pool_extra" or "elementwise"."""
         raise NotImplementedError
 
     @property
@@ -158,6 +160,40 @@ class PoolRow(Row):
 
 
 @dataclass(frozen=True)
+class PoolExtraRow(Row):
+    """A pooling of `pool_extra.OPERATIONS`; over channels, its groups are the windows."""
+
+    problem: PoolProblem | Elementwise
+    kind = "pool_extra"
+
+    @property
+    def family(self) -> str:
+        """The operation; small tensors apart, which stay in the caches."""
+        small = prod(self.problem.x_shape) <= SMALL_ELEMENTS
+        return "small poolings" if small else self.op
+
+    def case(self, direction: str, dtype: str) -> PoolExtraCase:
+        """Give what a worker has to know."""
+        p = self.problem
+        if isinstance(p, Elementwise):
+            shapes = p.x_shape, (p.n, p.c // p.groups, *p.extents)
+            kernel = stride = (p.groups,)
+        else:
+            shapes, window = (p.x_shape, p.y_shape), _window(p)
+            kernel, stride = window["kernel"], window["stride"]
+        if self.op == "blur_pool":
+            n, c, *extents = shapes[0]
+            steps = zip(extents, stride, strict=True)
+            shapes = shapes[0], (n, c, *(-(-i // step) for i, step in steps))
+        if self.op == "max_unpool":
+            shapes = shapes[::-1]
+        x_shape, y_shape = shapes
+        return PoolExtraCase(
+            self.op, direction, dtype, x_shape, y_shape, kernel, stride
+        )
+
+
+@dataclass(frozen=True)
 class ElementwiseRow(Row):
     """An operation of `elementwise.OPERATIONS`."""
 
@@ -187,6 +223,8 @@ def named(name: str, op: str, spelling: str) -> Row:
     problem = parse(op, spelling)
     if isinstance(problem, ConvProblem):
         return ConvRow(name, op, problem)
+    if op in POOLINGS:
+        return PoolExtraRow(name, op, problem)
     if isinstance(problem, PoolProblem):
         return PoolRow(name, op, problem)
     return ElementwiseRow(name, op, problem)
@@ -232,7 +270,7 @@ def parse(op: str, spelling: str) -> Problem:
     ValueError
         When the text is not a spelling, or the problem not a legal one.
     """
-    if op in OPERATIONS:
+    if op in OPERATIONS or op.startswith("channel"):
         return Elementwise.parse(spelling)
     if "pool" not in op:
         return ConvProblem.parse(spelling)

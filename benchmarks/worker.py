@@ -36,9 +36,16 @@ from benchmarks.case import Array, Case, Data, data
 from benchmarks.elementwise import ElementwiseCase
 from benchmarks.networks import NetworkCase
 from benchmarks.peers import Peer, Unsupported, load
+from benchmarks.pool_extra import PoolExtraCase
 from benchmarks.windows import WindowCase
 
-_KINDS: tuple[type[Case], ...] = (Case, WindowCase, ElementwiseCase, NetworkCase)
+_KINDS: tuple[type[Case], ...] = (
+    Case,
+    WindowCase,
+    PoolExtraCase,
+    ElementwiseCase,
+    NetworkCase,
+)
 _FAULT_CALLS = 3  # a mean of fewer page faults says little
 _DIGEST_ELEMENTS = 1_000_003  # elements that a digest looks at, at most
 

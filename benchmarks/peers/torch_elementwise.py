@@ -42,7 +42,7 @@ def call(torch: Any, case: ElementwiseCase, arrays: Data, convert: Convert) -> C
         return partial(torch.mul, grad, scale)
     if name in _OF_X:
         operator, after = _OF_X[name]
-        operands = (grad, *after, x) if name == "elu" else (grad, x, *after)
+        operands = (grad, *after, x) if name in _ELU else (grad, x, *after)
         options = case.operation.options
         return partial(getattr(aten, operator).default, *operands, **options)
     if name in _OF_Y:
@@ -60,7 +60,7 @@ def call(torch: Any, case: ElementwiseCase, arrays: Data, convert: Convert) -> C
     }.get(name)
     if special is not None:
         return special(torch, case, arrays, grad, x)
-    return _autograd(torch, forward, grad, x)
+    return differentiated(torch, forward, grad, x)
 
 
 # The operator, and its arguments after grad_y and what it reads.
@@ -73,11 +73,15 @@ _OF_X: dict[str, tuple[str, tuple[Any, ...]]] = {
     "leaky_relu": ("leaky_relu_backward", (0.01, False)),
     "relu6": ("hardtanh_backward", (0, 6)),
     "elu": ("elu_backward", (1, 1, 1, False)),
+    "selu": ("elu_backward", (1.6732632423543772, 1.0507009873554805, 1, False)),
+    "hardtanh": ("hardtanh_backward", (-1, 1)),
+    "hardsigmoid": ("hardsigmoid_backward", ()),
     "gelu": ("gelu_backward", ()),
     "silu": ("silu_backward", ()),
     "softplus": ("softplus_backward", (1, 20)),
     "hardswish": ("hardswish_backward", ()),
 }
+_ELU = ("elu", "selu")
 
 
 def _forward(torch: Any, case: ElementwiseCase, arrays: Data) -> "partial[Any]":
@@ -92,7 +96,7 @@ def _forward(torch: Any, case: ElementwiseCase, arrays: Data) -> "partial[Any]":
     affine = {"weight": weight, "bias": bias}
     if name in ("layer_norm", "rms_norm"):
         affine["normalized_shape"] = case.weight_shape[1:]
-    if name == "rms_norm":
+    if name in ("rms_norm", "prelu"):
         del affine["bias"]
     if name == "group_norm":
         affine["num_groups"] = case.groups
@@ -158,7 +162,7 @@ def _group_norm_backward(
     return lambda: backward()[0]
 
 
-def _autograd(torch: Any, forward: "partial[Any]", grad: Any, x: Any) -> Call:
+def differentiated(torch: Any, forward: "partial[Any]", grad: Any, x: Any) -> Call:
     """Differentiate with respect to x and the weights, again and again."""
     with torch.inference_mode(False), torch.enable_grad():
         leaves = {

@@ -9,9 +9,10 @@ import numpy as np
 from benchmarks.case import Array, Case, Data
 from benchmarks.networks import (
     FIRST_STEPS,
+    FIT,
+    INFER,
     LEARNING_RATE,
     MOMENTUM,
-    TRAIN,
     Library,
     NetworkCase,
     first_value,
@@ -46,7 +47,7 @@ class TorchNetwork:
             model = model.to(memory_format=torch.channels_last)
             x = x.contiguous(memory_format=torch.channels_last)
         self._losses: list[float] = []
-        if case.direction != TRAIN:
+        if case.direction == INFER:
             model.eval()
 
             def infer() -> Any:
@@ -61,8 +62,12 @@ class TorchNetwork:
         target = torch.from_numpy(case.targets())
 
         def step() -> float:
+            samples, classes = x, target
+            if case.direction == FIT:  # as a loader does that draws their order
+                order = torch.randperm(len(x))
+                samples, classes = x[order], target[order]
             optimizer.zero_grad(set_to_none=True)
-            loss = criterion(model(x), target)
+            loss = criterion(model(samples), classes)
             loss.backward()
             optimizer.step()
             value = float(loss.item())

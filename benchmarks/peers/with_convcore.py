@@ -10,7 +10,8 @@ import numpy as np
 import convcore
 from benchmarks.case import Array, Case, Data
 from benchmarks.elementwise import ElementwiseCase
-from benchmarks.peers import Unsupported, convcore_elementwise
+from benchmarks.peers import Unsupported, convcore_elementwise, convcore_pool_extra
+from benchmarks.pool_extra import PoolExtraCase
 from benchmarks.windows import WindowCase
 from convcore import functional
 from convcore.runtime.config import config
@@ -39,6 +40,8 @@ class Convcore:
         """Give the call of one function."""
         if isinstance(case, ElementwiseCase):
             return convcore_elementwise.call(case, arrays)
+        if isinstance(case, PoolExtraCase):
+            return convcore_pool_extra.call(case, arrays)
         assert isinstance(case, WindowCase)
         name = f"{case.op.removesuffix('_indices')}{case.ndim}d"
         if not hasattr(functional, name):

@@ -14,7 +14,13 @@ import numpy as np
 
 from benchmarks.case import Array, Case, Data
 from benchmarks.elementwise import ElementwiseCase
-from benchmarks.peers import Unsupported, torch_elementwise, torch_pooling
+from benchmarks.peers import (
+    Unsupported,
+    torch_elementwise,
+    torch_pool_extra,
+    torch_pooling,
+)
+from benchmarks.pool_extra import PoolExtraCase
 from benchmarks.windows import WindowCase
 
 _CHANNELS_LAST = {2: "channels_last", 3: "channels_last_3d"}  # by spatial axes
@@ -41,6 +47,8 @@ class Torch:
             if self.channels_last and case.operation.last_axis:
                 raise Unsupported("no such layout where the last axis counts")
             return torch_elementwise.call(self._torch, case, arrays, self._tensor)
+        if isinstance(case, PoolExtraCase):
+            return torch_pool_extra.call(self._torch, case, arrays, self._tensor)
         assert isinstance(case, WindowCase)
         if case.op == "conv" or (case.op == "conv_transpose" and case.symmetric):
             forward = case.direction == "fprop"

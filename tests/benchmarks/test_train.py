@@ -1,5 +1,6 @@
 """Networks that are trained beside torch: their calls, their memory, their table."""
 
+import dataclasses
 import importlib.util
 import json
 import mmap
@@ -9,7 +10,7 @@ import pytest
 
 from benchmarks import bench_train, measure, memory, peers
 from benchmarks.case import data
-from benchmarks.networks import INFER, NETWORKS, TRAIN, NetworkCase, first_value
+from benchmarks.networks import FIT, INFER, NETWORKS, TRAIN, NetworkCase, first_value
 from benchmarks.peers import Unsupported
 from benchmarks.problems import suite
 from convcore.runtime import buffers
@@ -39,6 +40,15 @@ def test_a_network_learns_its_batch(trainer):
     # The same start gives the same losses.
     again = trainer.output(trainer.prepare(TINY, data(TINY))())
     np.testing.assert_array_equal(losses, again)
+
+
+def test_a_step_of_fit_is_the_step_of_a_loop(trainer):
+    """But for the order of the samples, which rounds in other places."""
+    steps = [
+        trainer.output(trainer.prepare(case, data(case))())
+        for case in (TINY, dataclasses.replace(TINY, direction=FIT))
+    ]
+    np.testing.assert_allclose(*steps, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -95,8 +105,9 @@ def test_the_report_alone(tmp_path, capsys):
     given = ["--filter", "tiny", "--pairs", "1", "--threads", "1"]
     assert bench_train.main([*given, "--out", str(tmp_path / "t")]) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert [line.split()[:3] for line in shown[1:4]] == [
+    assert [line.split()[:3] for line in shown[1:5]] == [
         ["tiny", "train", "3"],
+        ["tiny", "fit", "3"],
         ["tiny", "infer", "1"],
         ["tiny", "infer", "8"],
     ]
