@@ -18,7 +18,7 @@
 # Assumes   buffers of the sizes that the geometry tells; windows.pxd; planes of less than
 #           2**31 elements; windows that have an element, and reach less than 2**22.
 # Parallel  over planes: each is written by one task, its windows in order.
-# Scratch   on the stack: tables 64 KB, the indices of a run as they were checked, 16 KB.
+# Scratch   on the stack: tables 67 KB, the indices of a run as they were checked, 4 KB.
 # Cost      memory: one read of dy and of 8 bytes an index, one write of dx. Zeros are
 #           written just before the windows that add to them, so those are found in L1; of
 #           a plane that L2 keeps at once, since loops over short rows end unforeseen.

@@ -427,7 +427,8 @@ cdef inline Py_ssize_t reach(const Axis* a, Py_ssize_t windows) noexcept nogil:
 cdef int divide(Job* job) except -1:
     """Find how many rows a band has; refuse what does not fit."""
     cdef const Pool* p = &job.p
-    cdef Py_ssize_t slabs = (reach(&p.z, 1) - 1) // job.across + 1, wide = max(p.x.extent, p.x.out), n = 1
+    cdef Py_ssize_t slabs = (reach(&p.z, 1) - 1) // job.across + 1, n = 1
+    cdef Py_ssize_t wide = max(p.x.extent, p.x.out)
     cdef Py_ssize_t most = NEAR if job.room == NULL else CELLS
     if slabs * reach(&p.y, 1) * wide > most or 2 * p.x.out > most:
         refuse()
