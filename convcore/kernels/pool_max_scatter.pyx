@@ -38,7 +38,8 @@ from convcore.kernels.pool_scatter_labels cimport (
 from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport ahead, cc_fetch, f32v, part, real
 from convcore.kernels.windows cimport (
-    Axis, Pool, elements_of, first_of, pool_of, start_of, stop_of, windows_of,
+    Axis, Pool, elements_of, first_of, pool_of, start_of, steps_over, taps_of,
+    windows_of,
 )
 from convcore.kernels.words cimport (
     any_word, below, divide_words, each_word, high_words, low_words, word,
@@ -199,8 +200,8 @@ cdef inline Run run_at(
     """Give the run that begins at a window, as long as `mark_rows` has made it."""
     cdef const Pool* p = &job.p
     cdef Run r
-    r.tall = (taps_of(&p.y, y) - 1) * job.row
-    r.deep = r.tall + (taps_of(&p.z, z) - 1) * job.slab
+    r.tall = <unsigned int>(taps_of(&p.y, y) - 1) * job.row
+    r.deep = r.tall + <unsigned int>(taps_of(&p.z, z) - 1) * job.slab
     r.at = (z * p.y.out + y) * p.x.out + x
     r.n = length_of(&p.x, x)
     r.begin = <unsigned int>(
@@ -363,18 +364,12 @@ cdef Py_ssize_t all_planes(
     return bad
 
 
-cdef inline unsigned int taps_of(const Axis* a, Py_ssize_t o) noexcept nogil:
-    """Count the elements of a window along one axis."""
-    cdef Py_ssize_t reach = stop_of(a, o) - first_of(a, o)
-    return <unsigned int>(reach if a.dilation == 1 else (reach - 1) // a.dilation + 1)
-
-
 cdef void mark_columns(Job* job, Py_ssize_t at, Py_ssize_t x, Py_ssize_t n) noexcept nogil:
     """Write the marks of windows x .. x + n of a row, as if it were the only one."""
     cdef Py_ssize_t j
     cdef unsigned int count
     for j in range(n):
-        count = taps_of(&job.p.x, x + j)
+        count = <unsigned int>taps_of(&job.p.x, x + j)
         job.m.first[at + j] = <unsigned int>first_of(&job.p.x, x + j)
         job.m.count[at + j] = count
         job.m.tall[at + j] = (count - 1) * <unsigned int>job.p.x.dilation + 1
@@ -428,11 +423,6 @@ cdef void mark_rows(Job* job) noexcept nogil:
     mark_columns(job, RUN, x, p.x.out - x)
 
 
-cdef inline bint has_elements(const Axis* a) noexcept nogil:
-    """Whether no window steps over the whole axis."""
-    return a.kernel > 0 and (a.lo == 0 or a.dilation <= a.extent)
-
-
 cdef inline unsigned int inverse_of(unsigned int n) noexcept nogil:
     """Give what an odd number has to be multiplied by to get 1, modulo 2**32."""
     cdef unsigned int m = n
@@ -452,7 +442,9 @@ cdef int prepare(Job* job) except -1:
     job.cells = p.z.extent * p.y.extent * p.x.extent
     job.windows = p.z.out * p.y.out * p.x.out
     job.whole = job.windows <= (WHOLE if p.x.out <= SHORT else RUN)
-    if not (has_elements(&p.z) and has_elements(&p.y) and has_elements(&p.x)):
+    if not (p.z.kernel > 0 and p.y.kernel > 0 and p.x.kernel > 0):
+        refuse()
+    if steps_over(&p.z) or steps_over(&p.y) or steps_over(&p.x):
         refuse()
     if job.cells >= 2147483648 or reach >= REACH or p.x.out > RUN and (
         (p.x.kernel - 1) * p.x.dilation >= PIECE
