@@ -1,7 +1,8 @@
-"""What equal small calls have in common, found by their arguments as they come.
+"""What equal calls have in common, found by their arguments as they come.
 
 A call for some hundred elements is mostly what surrounds its kernel: checks, and the
-search for a plan. Those whose arguments cannot change are done once.
+search for a plan. Those whose arguments cannot change are done once. Small calls have one
+thread, and results that NumPy allocates, so they leave out more.
 """
 
 from collections.abc import Callable
@@ -20,10 +21,12 @@ Arguments = tuple[Any, ...]
 Shape = tuple[int, ...]
 
 # The arguments that were checked, and the shape among them; the plan, its kernel, its
-# geometry and what else the kernel gets that arguments decide; bytes of scratch, and the
-# shape of the result. A plain tuple: each name would cost 20 ns.
+# geometry and what else the kernel gets that arguments decide; bytes of scratch, or LARGE
+# of a call that is not small; the shape of the result. A plain tuple: each name would cost
+# 20 ns.
 Kept = tuple[Arguments, Shape, Plan, Callable[..., Any], Any, Any, int, Shape]
 
+LARGE = -1
 _MOST = 4096  # calls that are kept
 _ITEM = 8  # bytes of an element of a result, at most
 _kept: dict[Arguments, Kept] = {}
@@ -55,13 +58,14 @@ def keep(
     shape: Shape = (),
     more: Any = None,
 ) -> None:
-    """Keep a call, if it is small and its arguments cannot change."""
-    small = prod(result) * _ITEM < buffers.LEAST and chosen.work < threads.SERIAL_MACS
-    if not (SILENT and small and all(map(_is_fixed, (*arguments, shape)))):
+    """Keep a call, if its arguments cannot change."""
+    if not (SILENT and all(map(_is_fixed, (*arguments, shape)))):
         return
     if len(_kept) >= _MOST:
         _kept.clear()
-    given = chosen.kernel, chosen.geometry, more, chosen.scratch_bytes(1)
+    small = prod(result) * _ITEM < buffers.LEAST and chosen.work < threads.SERIAL_MACS
+    size = chosen.scratch_bytes(1) if small else LARGE
+    given = chosen.kernel, chosen.geometry, more, size
     _kept[key] = (arguments, shape, chosen, *given, result)
 
 

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from convcore import plan
-from convcore.functional._kept_calls import Kept, find, is_plain, keep, with_scratch
+from convcore.functional._kept_calls import (
+    LARGE,
+    Kept,
+    find,
+    is_plain,
+    keep,
+    with_scratch,
+)
 from convcore.functional._outs import Pair, pair
 from convcore.functional._pooling import (
     Shape,
@@ -18,7 +25,7 @@ from convcore.functional._pooling import (
     job,
 )
 from convcore.functional.call import run
-from convcore.runtime import arrays
+from convcore.runtime import arrays, buffers
 from convcore.runtime.arrays import Array, check_out, checked, empty, flat, room
 from convcore.runtime.cpu import isa
 
@@ -45,7 +52,12 @@ def max_pool(
         key = (function, direction, x.shape, x.dtype, window, isa())
         kept = find(key, window)
         if kept is not None:
-            _, _, _, kernel, geometry, _, size, result = kept
+            _, _, chosen, kernel, geometry, _, size, result = kept
+            if size == LARGE:
+                y = buffers.empty(result, x.dtype)
+                found = None if labels is None else buffers.empty(result, labels)
+                run(chosen, x, y, found)
+                return y, found
             y = _empty(result, x.dtype)
             found = None if labels is None else _empty(result, labels)
             if size:
@@ -86,7 +98,7 @@ def max_pool_backward(
             and is_plain(indices)
             and (indices.dtype is _INDEX and indices.shape == given[0])
         ):
-            return _small_backward(function, kept, grad_output, indices, ndim)
+            return _kept_backward(function, kept, grad_output, indices, ndim)
     shape = input_shape_of(function, input_shape, ndim)
     dtype = checked(function, "grad_output", grad_output)
     # What nobody has seen yet may be given up: then indices are checked on the way.
@@ -110,13 +122,17 @@ def max_pool_backward(
     return grad_x
 
 
-def _small_backward(
+def _kept_backward(
     function: str, kept: Kept, grad_output: Array, indices: Array, ndim: int
 ) -> Array:
     """Do it with arrays of the right shapes, which is all that is not kept."""
     _, _, chosen, kernel, geometry, _, size, shape = kept
-    grad_x, found = _empty(shape, grad_output.dtype), array("q", _ZERO)
-    if size:
+    found = array("q", _ZERO)
+    make = buffers.empty if size == LARGE else _empty
+    grad_x = make(shape, grad_output.dtype)
+    if size == LARGE:
+        run(chosen, grad_output, indices, grad_x, found)  # type: ignore[arg-type]
+    elif size:
         with_scratch(kernel, size, geometry, grad_output, indices, grad_x, found)
     else:
         kernel(geometry, grad_output, indices, grad_x, found, None, 1)

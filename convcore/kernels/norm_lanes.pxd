@@ -17,7 +17,7 @@ from libc.math cimport INFINITY, fma, sqrt
 from convcore.kernels.vector cimport f64v, pick, real, until
 from convcore.kernels.vector_math cimport every, magnitude, signed_as
 from convcore.kernels.vector_power cimport Exponent, exponent_of, power_of
-from convcore.kernels.vector_wide cimport WIDE_LANES
+from convcore.kernels.vector_wide cimport WIDE_LANES, cc_over
 from convcore.kernels.windows cimport Pool
 
 cdef extern from *:
@@ -35,7 +35,6 @@ cdef extern from *:
         i += i * (e * (1 / 3.0 + e * (2 / 9.0 + e * (14 / 81.0))));
         return (s * i) * i;
     }
-    static inline cc_f64v cc_over(cc_f64v a, cc_f64v b) { return a / b; }
     /* the lanes of v >= 0 beyond FEW .. MANY, where w is not 0 */
     static inline cc_f64v cc_far(cc_f64v v, cc_f64v w) {
         return (cc_f64v)((cc_norm_bits)(v > CC_MANY)
@@ -53,7 +52,6 @@ cdef extern from *:
     const double FEW "CC_FEW"
     const double MANY "CC_MANY"
     f64v cc_cube_root(f64v s) nogil
-    f64v cc_over(f64v a, f64v b) nogil
     f64v cc_far(f64v v, f64v w) nogil
     f64v cc_either(f64v a, f64v b) nogil
     bint cc_any(f64v mask) nogil

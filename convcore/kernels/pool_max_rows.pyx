@@ -93,17 +93,18 @@ cdef inline vec picked(const vec* at, Py_ssize_t k, vec a, vec b, bint two) noex
 
 
 cdef inline void values_of_block(
-    const Job* job, const Row* r, const Block* b, const vec* x, vec* y, bint two
+    const Job* job, const Row* r, const Block* b, const vec* x, vec* y, bint two,
+    Py_ssize_t taps, Py_ssize_t slabs, Py_ssize_t rows,
 ) noexcept nogil:
     """Write the maxima of a block."""
-    cdef Py_ssize_t z, k, width = job.p.x.extent, taps = job.p.x.kernel
-    cdef Py_ssize_t slab = job.p.y.extent * width, rows = r.rows
+    cdef Py_ssize_t z, k, width = job.p.x.extent
+    cdef Py_ssize_t slab = job.p.y.extent * width
     cdef unsigned long long bits = b.bits
     cdef vec a = all_lanes(x, -INFINITY), c = a, best
     cdef const vec* at = <const vec*>job.t.at
     cdef const vec* first = ahead(x, r.first + b.start)
     cdef const vec* row
-    for z in range(r.slabs):
+    for z in range(slabs):
         row = ahead(first, z * slab)
         for _ in range(rows):
             a = later(columns_at(row, bits, False), a)
@@ -248,10 +249,12 @@ cdef inline void do_block(
         cc_fetch_to_write(<const char*>(r.index + b.to) + AHEAD)
         cc_fetch_to_write(<const char*>(r.index + b.to) + AHEAD + VEC_BYTES)
     if not job.labelled:
-        if job.two:
-            values_of_block(job, row, b, x, y, True)
+        if job.two and taps == 3 and row.slabs == 1 and row.rows == 3:
+            values_of_block(job, row, b, x, y, True, 3, 1, 3)
+        elif job.two:
+            values_of_block(job, row, b, x, y, True, taps, row.slabs, row.rows)
         else:
-            values_of_block(job, row, b, x, y, False)
+            values_of_block(job, row, b, x, y, False, taps, row.slabs, row.rows)
         return
     if job.two:
         if taps == 3 and row.slabs == 1:
@@ -303,6 +306,19 @@ cdef inline void next_row(const Pool* p, Row* r) noexcept nogil:
             r.plane += p.z.extent * p.y.extent * p.x.extent
 
 
+cdef inline Block block_at(const Job* job, Py_ssize_t x) noexcept nogil:
+    """Give the block that begins at window x of a row."""
+    cdef const Pool* p = &job.p
+    cdef Block b
+    cdef Py_ssize_t span, left
+    b.n = min(job.outs, p.x.out - x)
+    b.start, b.to = start_of(&p.x, x), x
+    span = (b.n - 1) * p.x.stride + p.x.kernel
+    left = max(-b.start, 0)
+    b.bits = first_bits(min(span, p.x.extent - b.start)) >> left << left
+    return b
+
+
 cdef void do_rows(
     const Job* job, const real* x, real* y, const Labels* r, Py_ssize_t begin,
     Py_ssize_t end,
@@ -310,14 +326,17 @@ cdef void do_rows(
     """Write rows begin .. end."""
     cdef const Pool* p = &job.p
     cdef Last[BLOCKS] lasts
-    cdef Py_ssize_t i, x0, last = end * p.x.out, left, span, block
+    cdef Last* kept
+    cdef Block[BLOCKS] blocks  # the same in every row
+    cdef Py_ssize_t i, last = end * p.x.out, block, per_row = (p.x.out - 1) // job.outs + 1
     cdef bint shared = p.y.kernel == p.y.stride + 1 and p.z.kernel == 1
     cdef Py_ssize_t z, j, first, lanes = VEC_BYTES // <Py_ssize_t>sizeof(real)
     cdef Row row = row_at(p, begin), far
     cdef Block b
     far = row_at(p, begin + AHEAD // (p.z.stride * p.y.stride * p.x.extent * sizeof(real)) + 1)
-    b.to = begin * p.x.out
-    shared = shared and (p.x.out - 1) // job.outs < BLOCKS
+    shared = shared and per_row <= BLOCKS
+    for i in range(min(per_row, BLOCKS)):
+        blocks[i] = block_at(job, i * job.outs)
     for i in range(begin, end):
         lay(job, &row)
         if p.z.kernel == 1:
@@ -331,20 +350,14 @@ cdef void do_rows(
                     cc_fetch(x + first + j * lanes)
             next_row(p, &far)
         row.shares = shared and i > begin and row.y > 0
-        x0 = block = 0
-        while x0 < p.x.out:
-            b.n = min(job.outs, p.x.out - x0)
-            b.start = start_of(&p.x, x0)
-            span = (b.n - 1) * p.x.stride + p.x.kernel
-            left = max(-b.start, 0)
-            b.bits = first_bits(min(span, p.x.extent - b.start)) >> left << left
+        for block in range(per_row):
+            b = blocks[block] if block < BLOCKS else block_at(job, block * job.outs)
+            b.to += i * p.x.out
+            kept = &lasts[min(block, BLOCKS - 1)]
             if real is float:
-                do_block(job, &row, &b, <const f32v*>x, <f32v*>y, r, last, &lasts[block])
+                do_block(job, &row, &b, <const f32v*>x, <f32v*>y, r, last, kept)
             else:
-                do_block(job, &row, &b, <const f64v*>x, <f64v*>y, r, last, &lasts[block])
-            x0 += b.n
-            b.to += b.n
-            block = min(block + 1, BLOCKS - 1)
+                do_block(job, &row, &b, <const f64v*>x, <f64v*>y, r, last, kept)
         next_row(p, &row)
 
 

@@ -18,7 +18,7 @@
 # Assumes   buffers of the sizes that the geometry tells; windows.pxd; planes of less than
 #           2**31 elements; windows that have an element, and reach less than 2**22.
 # Parallel  over planes: each is written by one task, its windows in order.
-# Scratch   on the stack: tables 64 KB, the indices of a run as they were checked, 16 KB.
+# Scratch   on the stack: tables 67 KB, the indices of a run as they were checked, 4 KB.
 # Cost      memory: one read of dy and of 8 bytes an index, one write of dx. Zeros are
 #           written just before the windows that add to them, so those are found in L1; of
 #           a plane that L2 keeps at once, since loops over short rows end unforeseen.
@@ -38,7 +38,8 @@ from convcore.kernels.pool_scatter_labels cimport (
 from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport ahead, cc_fetch, f32v, part, real
 from convcore.kernels.windows cimport (
-    Axis, Pool, elements_of, first_of, pool_of, start_of, stop_of, windows_of,
+    Axis, Pool, elements_of, first_of, pool_of, start_of, steps_over, taps_of,
+    windows_of,
 )
 from convcore.kernels.words cimport (
     any_word, below, divide_words, each_word, high_words, low_words, word,
@@ -64,7 +65,6 @@ cdef struct Job:
     Pool p
     Marks m
     Py_ssize_t cells, windows  # of a plane
-    Py_ssize_t slabs, rows  # of a window, at most
     unsigned int row, slab  # elements from a row of a window to the next, from a slab
     float by_row, by_slab  # their inverses
     unsigned int inverse  # of the odd part of the dilation along W
@@ -82,65 +82,96 @@ cdef struct Run:
     unsigned int tall, deep  # what all of its marks lack
 
 
-cdef inline word taps_along(const Job* job, word n) noexcept nogil:
+cdef struct Look:  # what checks need, in registers
+    const unsigned int* first
+    const unsigned int* count
+    const unsigned int* tall
+    const unsigned int* deep
+    unsigned int begin, more_tall, more_deep
+    unsigned int row, slab, inverse
+    float by_row, by_slab
+    int even
+
+
+cdef inline word at_mark(const unsigned int* marks, Py_ssize_t j) noexcept nogil:
+    """Give a vector of marks."""
+    return (<const word*>(marks + j))[0]
+
+
+cdef inline word taps_along(const Look* l, word n) noexcept nogil:
     """Divide by the dilation; what it does not divide becomes larger than any count."""
-    if job.even == 0:
-        return n * each_word(job.inverse)
-    n = n * each_word(job.inverse)
-    return n >> job.even | n << (32 - job.even)
+    if l.even == 0:
+        return n * each_word(l.inverse)
+    n = n * each_word(l.inverse)
+    return n >> l.even | n << (32 - l.even)
 
 
-cdef inline word in_windows(const Job* job, const Run* r, Py_ssize_t j, word index) noexcept nogil:
-    """Set the lanes whose index lies in its window; the first is window j of the run."""
-    cdef word count = (<const word*>&job.m.count[r.mark + j])[0]
-    cdef word tall = (<const word*>&job.m.tall[r.mark + j])[0] + each_word(r.tall)
-    cdef word deep = (<const word*>&job.m.deep[r.mark + j])[0] + each_word(r.deep)
-    cdef word first = (<const word*>&job.m.first[r.mark + j])[0]
-    cdef word place = index - first - each_word(r.begin), rest
-    cdef word inside = below(place, deep)
-    if job.slabs > 1:
-        rest = divide_words(place, job.by_slab)
-        place = place - rest * each_word(job.slab)
-        inside = inside & below(place, tall)
-    if job.rows > 1:
-        rest = divide_words(place, job.by_row)
-        place = place - rest * each_word(job.row)
-    return inside & below(taps_along(job, place), count)
-
-
-cdef inline word outside(
-    const Job* job, const Run* r, Py_ssize_t j, f32v a, f32v b, unsigned int* cell
+cdef inline word in_windows(
+    const Look* l, Py_ssize_t j, word index, int axes, bint dilated
 ) noexcept nogil:
-    """Cut a vector of indices to 32 bits; set something in lanes that are not inside."""
-    cdef word index = low_words(a, b)
-    (<word*>(cell + j))[0] = index
-    return high_words(a, b) | ~in_windows(job, r, j, index)
+    """Set the lanes whose index lies in its window; the first is window j of the run."""
+    cdef word place = index - at_mark(l.first, j) - each_word(l.begin)
+    cdef word inside = below(place, at_mark(l.deep, j) + each_word(l.more_deep))
+    if axes > 2:
+        place = place - divide_words(place, l.by_slab) * each_word(l.slab)
+        inside = inside & below(place, at_mark(l.tall, j) + each_word(l.more_tall))
+    if axes > 1:
+        place = place - divide_words(place, l.by_row) * each_word(l.row)
+    if dilated:
+        place = taps_along(l, place)
+    return inside & below(place, at_mark(l.count, j))
+
+
+cdef inline bint take(
+    const Look* l, const long long* index, Py_ssize_t n, unsigned int* cell, int axes,
+    bint dilated,
+) noexcept nogil:
+    """Do `take_run` for windows along some axes."""
+    cdef Py_ssize_t j = 0, lanes = lanes_of(<f32v*>index)
+    cdef const f32v* v
+    cdef f32v a, b
+    cdef f32v[1] rest
+    cdef word bad = each_word(0), low
+    cdef unsigned long long bits
+    while j + lanes <= n:
+        v = <const f32v*>(index + j)
+        cc_fetch(<const char*>v + AHEAD)
+        cc_fetch(<const char*>v + AHEAD + LINE)
+        a, b = v[0], ahead(v, lanes)[0]
+        low = low_words(a, b)
+        (<word*>(cell + j))[0] = low
+        bad = bad | high_words(a, b) | ~in_windows(l, j, low, axes, dilated)
+        j += lanes
+    if j < n:
+        v = <const f32v*>(index + j)
+        bits = first_bits(2 * (n - j))
+        a, b = part(v, bits), part(ahead(v, lanes), bits >> lanes)
+        low = low_words(a, b)
+        (<word*>(cell + j))[0] = low
+        (<word*>rest)[0] = high_words(a, b) | ~in_windows(l, j, low, axes, dilated)
+        rest[0] = part(<const f32v*>rest, first_bits(n - j))
+        bad = bad | (<word*>rest)[0]
+    return not any_word(bad)
 
 
 cdef inline bint take_run(
     const Job* job, const Run* r, const long long* index, unsigned int* cell
 ) noexcept nogil:
     """Cut the indices of a run to 32 bits; tell whether all are inside."""
-    cdef Py_ssize_t j = 0, lanes = lanes_of(<f32v*>index)
-    cdef const f32v* v
-    cdef f32v[1] rest
-    cdef word bad = each_word(0)
-    cdef unsigned long long bits
-    while j + lanes <= r.n:
-        v = <const f32v*>(index + r.at + j)
-        cc_fetch(<const char*>v + AHEAD)
-        cc_fetch(<const char*>v + AHEAD + LINE)
-        bad = bad | outside(job, r, j, v[0], ahead(v, lanes)[0], cell)
-        j += lanes
-    if j < r.n:
-        v = <const f32v*>(index + r.at + j)
-        bits = first_bits(2 * (r.n - j))
-        (<word*>rest)[0] = outside(
-            job, r, j, part(v, bits), part(ahead(v, lanes), bits >> lanes), cell
-        )
-        rest[0] = part(<const f32v*>rest, first_bits(r.n - j))
-        bad = bad | (<word*>rest)[0]
-    return not any_word(bad)
+    cdef Look l
+    l.first, l.count = job.m.first + r.mark, job.m.count + r.mark
+    l.tall, l.deep = job.m.tall + r.mark, job.m.deep + r.mark
+    l.begin, l.more_tall, l.more_deep = r.begin, r.tall, r.deep
+    l.row, l.slab, l.by_row, l.by_slab = job.row, job.slab, job.by_row, job.by_slab
+    l.inverse, l.even = job.inverse, job.even
+    index += r.at
+    if job.p.x.dilation > 1:
+        return take(&l, index, r.n, cell, 3, True)
+    if job.p.z.kernel > 1:
+        return take(&l, index, r.n, cell, 3, False)
+    if job.p.y.kernel > 1:
+        return take(&l, index, r.n, cell, 2, False)
+    return take(&l, index, r.n, cell, 1, False)
 
 
 cdef inline void add_run(
@@ -169,8 +200,8 @@ cdef inline Run run_at(
     """Give the run that begins at a window, as long as `mark_rows` has made it."""
     cdef const Pool* p = &job.p
     cdef Run r
-    r.tall = (taps_of(&p.y, y) - 1) * job.row
-    r.deep = r.tall + (taps_of(&p.z, z) - 1) * job.slab
+    r.tall = <unsigned int>(taps_of(&p.y, y) - 1) * job.row
+    r.deep = r.tall + <unsigned int>(taps_of(&p.z, z) - 1) * job.slab
     r.at = (z * p.y.out + y) * p.x.out + x
     r.n = length_of(&p.x, x)
     r.begin = <unsigned int>(
@@ -333,18 +364,12 @@ cdef Py_ssize_t all_planes(
     return bad
 
 
-cdef inline unsigned int taps_of(const Axis* a, Py_ssize_t o) noexcept nogil:
-    """Count the elements of a window along one axis."""
-    cdef Py_ssize_t reach = stop_of(a, o) - first_of(a, o)
-    return <unsigned int>(reach if a.dilation == 1 else (reach - 1) // a.dilation + 1)
-
-
 cdef void mark_columns(Job* job, Py_ssize_t at, Py_ssize_t x, Py_ssize_t n) noexcept nogil:
     """Write the marks of windows x .. x + n of a row, as if it were the only one."""
     cdef Py_ssize_t j
     cdef unsigned int count
     for j in range(n):
-        count = taps_of(&job.p.x, x + j)
+        count = <unsigned int>taps_of(&job.p.x, x + j)
         job.m.first[at + j] = <unsigned int>first_of(&job.p.x, x + j)
         job.m.count[at + j] = count
         job.m.tall[at + j] = (count - 1) * <unsigned int>job.p.x.dilation + 1
@@ -398,11 +423,6 @@ cdef void mark_rows(Job* job) noexcept nogil:
     mark_columns(job, RUN, x, p.x.out - x)
 
 
-cdef inline bint has_elements(const Axis* a) noexcept nogil:
-    """Whether no window steps over the whole axis."""
-    return a.kernel > 0 and (a.lo == 0 or a.dilation <= a.extent)
-
-
 cdef inline unsigned int inverse_of(unsigned int n) noexcept nogil:
     """Give what an odd number has to be multiplied by to get 1, modulo 2**32."""
     cdef unsigned int m = n
@@ -421,9 +441,10 @@ cdef int prepare(Job* job) except -1:
     job.tap = NULL
     job.cells = p.z.extent * p.y.extent * p.x.extent
     job.windows = p.z.out * p.y.out * p.x.out
-    job.slabs, job.rows = p.z.kernel, p.y.kernel
     job.whole = job.windows <= (WHOLE if p.x.out <= SHORT else RUN)
-    if not (has_elements(&p.z) and has_elements(&p.y) and has_elements(&p.x)):
+    if not (p.z.kernel > 0 and p.y.kernel > 0 and p.x.kernel > 0):
+        refuse()
+    if steps_over(&p.z) or steps_over(&p.y) or steps_over(&p.x):
         refuse()
     if job.cells >= 2147483648 or reach >= REACH or p.x.out > RUN and (
         (p.x.kernel - 1) * p.x.dilation >= PIECE

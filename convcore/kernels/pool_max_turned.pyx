@@ -43,7 +43,7 @@ from convcore.kernels.vector_compare cimport (
 )
 from convcore.kernels.windows cimport (
     POOL_FIELDS, Axis, Labels, Pool, elements_of, first_of, labels_of, pool_of, start_of,
-    stop_of, windows_of,
+    steps_over, stop_of, taps_of, windows_of,
 )
 
 cdef enum:
@@ -77,12 +77,6 @@ cdef inline Py_ssize_t begin_of(const Axis* a, Py_ssize_t o) noexcept nogil:
     return first_of(a, o) if a.kernel == 0 else start_of(a, o)
 
 
-cdef inline Py_ssize_t count_of(const Axis* a, Py_ssize_t o) noexcept nogil:
-    """Count the elements of a window along one axis."""
-    cdef Py_ssize_t n = stop_of(a, o) - first_of(a, o)
-    return n if a.kernel == 0 or a.dilation == 1 else (n - 1) // a.dilation + 1
-
-
 cdef inline Band band_at(const Job* job, Py_ssize_t i) noexcept nogil:
     """Find the i-th band of a plane."""
     cdef const Pool* p = &job.p
@@ -91,7 +85,7 @@ cdef inline Band band_at(const Job* job, Py_ssize_t i) noexcept nogil:
     b.y = (i - b.z * job.per_slab) * job.each
     b.rows = min(job.each, p.y.out - b.y)
     b.first_z, b.first_y = first_of(&p.z, b.z), max(begin_of(&p.y, b.y), 0)
-    b.slabs = count_of(&p.z, b.z)
+    b.slabs = taps_of(&p.z, b.z)
     b.lines = stop_of(&p.y, b.y + b.rows - 1) - b.first_y
     b.to = (b.z * p.y.out + b.y) * p.x.out
     b.n = b.rows * p.x.out
@@ -225,7 +219,7 @@ cdef inline void max_of_band(
     cdef const vec* at
     for y in range(b.rows):
         k = first_of(&p.y, b.y + y)
-        rows = count_of(&p.y, b.y + y)
+        rows = taps_of(&p.y, b.y + y)
         at = x + (k - b.first_y) * p.x.extent
         if b.slabs == 1 and rows == 3:
             max_rows(at, job, 1, slab, 3, spare)
@@ -320,7 +314,7 @@ cdef inline void argmax_of_band(
     argmax_rows(job, b.slabs * b.lines, x, spare, labels)
     for y in range(b.rows):
         k = first_of(&p.y, b.y + y)
-        rows = count_of(&p.y, b.y + y)
+        rows = taps_of(&p.y, b.y + y)
         y0 = begin_of(&p.y, b.y + y)
         tap = (b.first_z - z0) // job.across * job.slab + (k - y0) // job.line * job.row
         start = (z0 * p.y.extent + y0) * p.x.extent
@@ -427,7 +421,8 @@ cdef inline Py_ssize_t reach(const Axis* a, Py_ssize_t windows) noexcept nogil:
 cdef int divide(Job* job) except -1:
     """Find how many rows a band has; refuse what does not fit."""
     cdef const Pool* p = &job.p
-    cdef Py_ssize_t slabs = (reach(&p.z, 1) - 1) // job.across + 1, wide = max(p.x.extent, p.x.out), n = 1
+    cdef Py_ssize_t slabs = (reach(&p.z, 1) - 1) // job.across + 1, n = 1
+    cdef Py_ssize_t wide = max(p.x.extent, p.x.out)
     cdef Py_ssize_t most = NEAR if job.room == NULL else CELLS
     if slabs * reach(&p.y, 1) * wide > most or 2 * p.x.out > most:
         refuse()
@@ -441,11 +436,6 @@ cdef int divide(Job* job) except -1:
     return 0
 
 
-cdef inline bint has_elements(const Axis* a) noexcept nogil:
-    """Whether no window steps over the whole axis."""
-    return a.kernel == 0 or a.lo == 0 or a.dilation <= a.extent
-
-
 cdef inline Py_ssize_t apart(const Axis* a) noexcept nogil:
     """Give the elements from one tap to the next."""
     return 1 if a.kernel == 0 else a.dilation
@@ -455,7 +445,7 @@ cdef int prepare(Job* job) except -1:
     """Write the tables."""
     cdef const Pool* p = &job.p
     cdef Py_ssize_t j, depth
-    if not (has_elements(&p.z) and has_elements(&p.y) and has_elements(&p.x)):
+    if steps_over(&p.z) or steps_over(&p.y) or steps_over(&p.x):
         refuse()
     job.apart, job.line, job.across = apart(&p.x), apart(&p.y), apart(&p.z)
     divide(job)
@@ -476,7 +466,7 @@ cdef int prepare(Job* job) except -1:
             refuse()
     for j in range(p.x.out):
         job.first[j] = first_of(&p.x, j)
-        job.count[j] = count_of(&p.x, j)
+        job.count[j] = taps_of(&p.x, j)
         job.tap[j] = (job.first[j] - begin_of(&p.x, j)) // job.apart * job.step
     return 0
 

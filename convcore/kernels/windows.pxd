@@ -71,6 +71,17 @@ cdef inline bint is_empty(const Axis* a, Py_ssize_t o) noexcept nogil:
     return first_of(a, o) >= stop_of(a, o)
 
 
+cdef inline bint steps_over(const Axis* a) noexcept nogil:
+    """Whether some window may do that."""
+    return a.kernel > 0 and a.lo > 0 and a.dilation > a.extent
+
+
+cdef inline Py_ssize_t taps_of(const Axis* a, Py_ssize_t o) noexcept nogil:
+    """Count the elements of a window that does not."""
+    cdef Py_ssize_t n = stop_of(a, o) - first_of(a, o)
+    return n if a.kernel == 0 or a.dilation == 1 else (n - 1) // a.dilation + 1
+
+
 cdef inline bint is_tap(const Axis* a, Py_ssize_t offset) noexcept nogil:
     """Whether a strided window has a tap that far behind its start."""
     if offset < 0 or offset > (a.kernel - 1) * a.dilation:
