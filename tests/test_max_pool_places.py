@@ -98,6 +98,25 @@ def test_any_adaptive_maxima(
 
 
 @dtypes
+@rows
+def test_a_sample_alone_has_the_bits_of_its_batch(
+    row: Any, dtype: Any, isa: str
+) -> None:
+    """Where the batch chooses the algorithm, zeros have the same sign all the same."""
+    (_, c, *extents), out = row
+    rng = np.random.default_rng(0)
+    x = rng.choice(np.array([-1, -0.0, 0], dtype), (9, c, *extents))
+    pool = f("adaptive_max_pool", len(extents))
+    y, index = pool(x, out, True)
+    values = pool(x, out)
+    for i in (0, 8):
+        one, where = pool(x[i : i + 1].copy(), out, True)
+        assert_bits_equal(one, y[i : i + 1])
+        assert_exact(where, index[i : i + 1])
+        assert_bits_equal(pool(x[i : i + 1].copy(), out), values[i : i + 1])
+
+
+@dtypes
 @pytest.mark.parametrize("direction", ["max_fprop", "max_labels"])
 def test_the_first_nan_wins_in_wide_windows(
     dtype: Any, direction: str, isa: str

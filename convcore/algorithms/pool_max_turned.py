@@ -59,7 +59,9 @@ class PoolMaxTurned:
 
     def prefers(self, problem: PoolProblem, direction: str) -> Verdict:
         """Prefer small planes, if there are some of them."""
-        if problem.n * problem.c < _PLANES:
+        # Of adaptive windows, `places` may give a zero of the other sign, without labels.
+        alone = 0 in problem.kernel and direction == "max_values"
+        if problem.c * (1 if alone else problem.n) < _PLANES:
             return Verdict(False, f"fewer than {_PLANES} planes")
         if 0 in problem.kernel:
             return Verdict(True, "windows that differ, every lane busy")

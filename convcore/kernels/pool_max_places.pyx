@@ -17,8 +17,9 @@
 # Scratch   tables of 12 KB on the stack.
 # Cost      narrow: a pick and a contest for each element and group of windows; wide: a
 #           contest for each vector. Windows that share rows look at them again.
+#           Values alone: a contest for each row, then the picks.
 # Why not   One window at a time: 47 copies of x for 112 x 112 to 50 x 50.
-#           Rows first, then columns: ties then need a comparison of places as well.
+#           Labels over rows first: ties then need a comparison of places as well.
 
 from cython.parallel cimport prange
 from libc.math cimport INFINITY
@@ -143,9 +144,31 @@ cdef inline vec columns(
     return part(row, first_bits(max(n, 0)))
 
 
+cdef inline vec max_narrow(
+    const Job* job, const Table* t, Py_ssize_t i, const Rows* r, const vec* x
+) noexcept nogil:
+    """Find the maxima of a group of narrow windows: over rows first, then over columns."""
+    cdef const Group* g = &t.group[i]
+    cdef Py_ssize_t lanes = lanes_of(x), z, y, k, from_
+    cdef const vec* at = ahead(<const vec*>t.at, i * PICKS * lanes)
+    cdef const vec* row
+    cdef vec a = all_lanes(x, -INFINITY), b = a, best
+    for z in range(r.slabs):
+        for y in range(r.lines):
+            from_ = ((r.z + z) * job.p.y.extent + r.y + y) * job.p.x.extent + g.base
+            row = ahead(x, from_)
+            cc_fetch(<const char*>row + AHEAD)
+            a = later(columns(job, row, g.span), a)
+            b = later(columns(job, ahead(row, lanes), g.span - lanes), b)
+    best = lanes_at(a, b, at[0])
+    for k in range(1, t.taps):
+        best = later(lanes_at(a, b, ahead(at, k * lanes)[0]), best)
+    return best
+
+
 cdef inline void do_narrow(
     const Job* job, const Table* t, Py_ssize_t i, const Rows* r, const vec* x, vec* best,
-    vec* label, Py_ssize_t taps, bint labelled,
+    vec* label, Py_ssize_t taps,
 ) noexcept nogil:
     """Find the maxima of a group of narrow windows, and their labels."""
     cdef const Group* g = &t.group[i]
@@ -172,9 +195,7 @@ cdef inline void do_narrow(
             for k in range(taps):
                 n = ahead(at, k * lanes)[0]
                 v = lanes_at(a, b, n)
-                if not labelled:
-                    best[0] = later(v, best[0])
-                elif job.flat:
+                if job.flat:
                     contest(v, plus_labels(n, all_labels(x, from_)), best, label)
                 else:
                     contest(v, all_labels(x, place + k), best, label)
@@ -299,11 +320,13 @@ cdef inline bint do_group(
     cdef const Group* g = &t.group[i]
     cdef vec best, label
     cdef bint known = True
-    if job.narrow:
-        if rows.slabs == 1 and t.taps == 2:
-            do_narrow(job, t, i, rows, x, &best, &label, 2, labelled)
+    if job.narrow and not labelled:
+        best = max_narrow(job, t, i, rows, x)
+    elif job.narrow:
+        if t.taps == 2:
+            do_narrow(job, t, i, rows, x, &best, &label, 2)
         else:
-            do_narrow(job, t, i, rows, x, &best, &label, t.taps, labelled)
+            do_narrow(job, t, i, rows, x, &best, &label, t.taps)
     else:
         for j in range(g.n):
             find_window(job, plane, 2, g.to + j, &first, &count)
