@@ -14,7 +14,8 @@ from convcore.problem import PoolProblem
 
 _TAPS = 256  # whose numbers are bytes
 
-_KERNEL = Kernel("pool_max_places", "fprop")
+# SSE2 has no picks: there it takes up to three times as long as window by window.
+_KERNEL = Kernel("pool_max_places", "fprop", isas=("x86_64_v3", "x86_64_v4"))
 
 
 class PoolMaxPlaces:
