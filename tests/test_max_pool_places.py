@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from convcore import functional as F
 from convcore import kernels, nn, plan, reference
-from convcore.algorithms import POOL
 from convcore.functional.call import run
 from convcore.functional.fractional_max_pool import starts_of
 from convcore.problem import PoolProblem
@@ -47,9 +46,9 @@ def check(shape: Any, out: Any, x: Array, team: int) -> None:
     y, index = y.reshape(problem.y_shape), index.reshape(problem.y_shape)
     grad_y = np.arange(1, y.size + 1).reshape(y.shape).astype(x.dtype) % 64
     grad_x = reference.choice_backward(grad_y, index, shape)
-    for card in POOL:
-        for direction in ("max_values", "max_fprop", "max_labels"):
-            if not (direction in card.kernels and card.accepts(problem, direction).yes):
+    for direction in ("max_values", "max_fprop", "max_labels"):
+        for card in plan.choice.cards_of(problem, direction):
+            if not card.accepts(problem, direction).yes:
                 continue
             chosen = plan.select(problem, direction, str(x.dtype), card.name)
             values, back = np.full_like(y, 7), np.full(shape, 7, x.dtype)
@@ -98,6 +97,25 @@ def test_any_adaptive_maxima(
 
 
 @dtypes
+@rows
+def test_a_sample_alone_has_the_bits_of_its_batch(
+    row: Any, dtype: Any, isa: str
+) -> None:
+    """Where the batch chooses the algorithm, zeros have the same sign all the same."""
+    (_, c, *extents), out = row
+    rng = np.random.default_rng(0)
+    x = rng.choice(np.array([-1, -0.0, 0], dtype), (9, c, *extents))
+    pool = f("adaptive_max_pool", len(extents))
+    y, index = pool(x, out, True)
+    values = pool(x, out)
+    for i in (0, 8):
+        one, where = pool(x[i : i + 1].copy(), out, True)
+        assert_bits_equal(one, y[i : i + 1])
+        assert_exact(where, index[i : i + 1])
+        assert_bits_equal(pool(x[i : i + 1].copy(), out), values[i : i + 1])
+
+
+@dtypes
 @pytest.mark.parametrize("direction", ["max_fprop", "max_labels"])
 def test_the_first_nan_wins_in_wide_windows(
     dtype: Any, direction: str, isa: str
@@ -108,7 +126,9 @@ def test_the_first_nan_wins_in_wide_windows(
     y, label = np.empty((1, 1, 1, 1), dtype), np.zeros((1, 1, 1, 1), np.int64)
     if direction == "max_labels":
         label = label.astype(np.uint8)
-    run(plan.select(problem, direction, str(x.dtype), "places"), x, y, label)
+    kernels.load("pool_max_places", isa).fprop(
+        np.array(problem.geometry), x, y, label, None, 1
+    )
     assert np.isnan(y).all()
     assert label.item() == 60 + 37
 

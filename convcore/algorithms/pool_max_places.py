@@ -1,9 +1,9 @@
 """Max pooling over windows whose places a table tells: those of adaptive poolings.
 
 Narrow windows stand side by side in the lanes, and a pick from two vectors of columns
-gives an element of each; wide ones have their columns in the lanes. The bits of all
-results are those of `turned`, so the choice may look at the batch; of values alone, a zero
-may have the other sign.
+gives an element of each; wide ones have their columns in the lanes. With labels the bits
+of all results are those of `turned`, so that choice may look at the batch; of values
+alone, a zero may have the other sign.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,8 @@ from convcore.problem import PoolProblem
 
 _TAPS = 256  # whose numbers are bytes
 
-_KERNEL = Kernel("pool_max_places", "fprop")
+# SSE2 has no picks: there it takes up to three times as long as window by window.
+_KERNEL = Kernel("pool_max_places", "fprop", isas=("x86_64_v3", "x86_64_v4"))
 
 
 class PoolMaxPlaces:

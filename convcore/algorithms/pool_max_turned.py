@@ -74,7 +74,9 @@ class PoolMaxTurned:
     def prefers(self, problem: PoolProblem, direction: str) -> Verdict:
         """Prefer enough planes, unless bands of large ones share much of their work."""
         planes = problem.n * problem.c
-        if planes < _PLANES:
+        # Of adaptive windows, `places` may give a zero of the other sign, without labels.
+        alone = 0 in problem.kernel and direction == "max_values"
+        if (problem.c if alone else planes) < _PLANES:
             return Verdict(False, f"fewer than {_PLANES} planes")
         if 0 in problem.kernel:
             return Verdict(True, "windows that differ, every lane busy")

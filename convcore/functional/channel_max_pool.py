@@ -200,7 +200,7 @@ def _refuse(
     else:
         wild = (indices < first) | (indices >= first + kernel)
         rule = f"each lie in their own window of {kernel} channels"
-    where = tuple(map(int, np.argwhere(wild)[0]))
+    where = tuple(map(int, np.unravel_index(np.argmax(wild), wild.shape)))
     raise ValueError(
         f"{function}: indices must {rule}, got {indices[where]} at {where}"
     )

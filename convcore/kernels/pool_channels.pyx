@@ -103,8 +103,10 @@ cdef inline bint do_rows(
     cdef long long[PIXELS + 16] label
     cdef const Sizes* s = &job.s
     cdef Py_ssize_t g, k, c, at, fresh = 0  # the first channel that is not written yet
-    cdef real* to = dx + sample * s.channels * s.pixels + begin
+    cdef real* to = dx
     cdef bint good = True
+    if not job.checks:
+        to += sample * s.channels * s.pixels + begin
     for g in range(s.groups):
         at = (sample * s.groups + g) * s.pixels + begin
         good = take_labels(job, g, at, n, label, dy) and good
@@ -139,9 +141,10 @@ cdef inline bint do_columns(
     cdef const Sizes* s = &job.s
     cdef Py_ssize_t g, j, at
     cdef unsigned long long tap
-    cdef real* to = dx + sample * s.channels * s.pixels
+    cdef real* to = dx
     cdef bint good = True
     if not job.checks:
+        to += sample * s.channels * s.pixels
         clear(to, s.channels * s.pixels)
     for g in range(s.groups):
         for j in range(s.pixels):

@@ -322,6 +322,7 @@ cdef inline void do_block(
     cdef f64v* label = <f64v*>room.label
     cdef double[LANES] before
     cdef Py_ssize_t planes = min(WIDE_LANES, p.planes - plane), v, w, i, start, at
+    cdef Py_ssize_t row, line
     cdef Py_ssize_t n = b.columns, o = (b.z * p.y.out + b.y) * p.x.out + b.x
     cdef bint fine
     cdef Box box
@@ -332,10 +333,13 @@ cdef inline void do_block(
         at = plane * job.windows + o + v * p.x.out
         if job.drawn:
             turn_in(draws + at, n, job.windows, planes, n, result)
+        row = find_box(p, b.z, b.y + v, b.x, &box) - b.x0
+        line = (first_of(&p.y, b.y + v) - b.y0) * b.width - b.x0
         for w in range(n):
-            start = find_box(p, b.z, b.y + v, b.x + w, &box)
-            i = first_of(&p.y, b.y + v) - b.y0
-            i = i * b.width + first_of(&p.x, b.x + w) - b.x0
+            i = first_of(&p.x, b.x + w)
+            box.taps = stop_of(&p.x, b.x + w) - i
+            start = row + i
+            i += line
             (<f64v*>before)[0] = result[w]
             if job.drawn:
                 fine = draw(job, &box, held + i, start, result + w, label + w)

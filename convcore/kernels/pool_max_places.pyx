@@ -14,18 +14,17 @@
 #           many as a vector has are turned, and compared a vector at a time.
 # Assumes   buffers of the sizes that the geometry tells, windows that lie in their planes.
 # Parallel  over pieces, some rows of y of a plane.
-# Scratch   tables of 12 KB on the stack.
+# Scratch   tables of 10 KB on the stack.
 # Cost      narrow: a pick and a contest for each element and group of windows; wide: a
 #           contest for each vector. Windows that share rows look at them again.
+#           Values alone: a contest for each row, then the picks.
 # Why not   One window at a time: 47 copies of x for 112 x 112 to 50 x 50.
-#           Rows first, then columns: ties then need a comparison of places as well.
+#           Labels over rows first: ties then need a comparison of places as well.
 
 from cython.parallel cimport prange
 from libc.math cimport INFINITY
 
-from convcore.kernels.blocks cimport (
-    Rounds, first_piece, rounds, taps_at_most,
-)
+from convcore.kernels.blocks cimport Rounds, first_piece, rounds, taps_at_most
 from convcore.kernels.buffers cimport Buffers, call, integers, reals, refuse
 from convcore.kernels.pool_flat cimport AHEAD, first_bits, lanes_of, put_label
 from convcore.kernels.teams cimport look
@@ -56,7 +55,7 @@ cdef struct Group:  # of windows that are done together
 
 cdef struct Table:  # some groups of a row of windows
     Py_ssize_t count, begin, stop  # groups; their first window, what is behind the last
-    Py_ssize_t plane  # whose it is; -1: of all
+    Py_ssize_t plane  # whose it is; of adaptive windows, any
     Py_ssize_t taps  # of the widest window
     Group[GROUPS] group
     char[GROUPS * PICKS * BYTES] at  # the columns of the k-th elements
@@ -70,7 +69,7 @@ cdef struct Job:
     Py_ssize_t chunk, chunks  # windows of a row that one table tells about; of a row
     Py_ssize_t most  # columns of a window
     long long row, slab  # labels from a row of taps to the next one, from a slab
-    const void* last  # the last place from which two vectors can be loaded
+    const void* last  # the last place from which a vector can be loaded
     bint narrow, labelled, flat
     bint large  # whether planes have indices that are no labels
 
@@ -134,18 +133,38 @@ cdef inline void make_table(
     t.stop = o
 
 
-cdef inline vec columns(
-    const Job* job, const vec* row, Py_ssize_t n
-) noexcept nogil:
+cdef inline vec columns(const Job* job, const vec* row, Py_ssize_t n) noexcept nogil:
     """Load a vector, of which the first n scalars exist, if not more."""
     if <const void*>row <= job.last:
         return row[0]
     return part(row, first_bits(max(n, 0)))
 
 
+cdef inline vec max_narrow(
+    const Job* job, const Table* t, Py_ssize_t i, const Rows* r, const vec* x
+) noexcept nogil:
+    """Find the maxima of a group of narrow windows: over rows first, then over columns."""
+    cdef const Group* g = &t.group[i]
+    cdef Py_ssize_t lanes = lanes_of(x), z, y, k, from_
+    cdef const vec* at = ahead(<const vec*>t.at, i * PICKS * lanes)
+    cdef const vec* row
+    cdef vec a = all_lanes(x, -INFINITY), b = a, best
+    for z in range(r.slabs):
+        for y in range(r.lines):
+            from_ = ((r.z + z) * job.p.y.extent + r.y + y) * job.p.x.extent + g.base
+            row = ahead(x, from_)
+            cc_fetch(<const char*>row + AHEAD)
+            a = later(columns(job, row, g.span), a)
+            b = later(columns(job, ahead(row, lanes), g.span - lanes), b)
+    best = lanes_at(a, b, at[0])
+    for k in range(1, t.taps):
+        best = later(lanes_at(a, b, ahead(at, k * lanes)[0]), best)
+    return best
+
+
 cdef inline void do_narrow(
     const Job* job, const Table* t, Py_ssize_t i, const Rows* r, const vec* x, vec* best,
-    vec* label, Py_ssize_t taps, bint labelled,
+    vec* label, Py_ssize_t taps,
 ) noexcept nogil:
     """Find the maxima of a group of narrow windows, and their labels."""
     cdef const Group* g = &t.group[i]
@@ -172,9 +191,7 @@ cdef inline void do_narrow(
             for k in range(taps):
                 n = ahead(at, k * lanes)[0]
                 v = lanes_at(a, b, n)
-                if not labelled:
-                    best[0] = later(v, best[0])
-                elif job.flat:
+                if job.flat:
                     contest(v, plus_labels(n, all_labels(x, from_)), best, label)
                 else:
                     contest(v, all_labels(x, place + k), best, label)
@@ -272,21 +289,35 @@ cdef inline void put_labels(
         put_part(<vec*>(r.index + to), label, n)
 
 
+cdef inline Py_ssize_t place_of(
+    const Job* job, const Rows* r, Py_ssize_t first, Py_ssize_t tap
+) noexcept nogil:
+    """Give the index of a tap of a window."""
+    cdef Py_ssize_t z = tap // job.slab, y = tap % job.slab // job.row
+    return ((r.z + z) * job.p.y.extent + r.y + y) * job.p.x.extent + first + tap % job.row
+
+
 cdef inline void put_again(
     const Job* job, Py_ssize_t plane, const Group* g, const Rows* rows, const real* x,
-    real* y, Py_ssize_t to, const Labels* r, bint all_of_them,
+    real* y, Py_ssize_t to, const Labels* r, bint known,
 ) noexcept nogil:
-    """Search windows one by one: all, or those whose maximum is a zero of either sign."""
+    """Give zeros the sign of the first one; search all windows if no label is known."""
     cdef Py_ssize_t j, first, count
     cdef long long label
     for j in range(g.n):
-        if all_of_them or y[to + j] == 0:
-            find_window(job, plane, 2, g.to + j, &first, &count)
+        if known and y[to + j] != 0:
+            continue
+        find_window(job, plane, 2, g.to + j, &first, &count)
+        if not known:
             y[to + j] = x[first_maximum(job, rows, first, count, x, &label)]
             if job.flat:
                 r.index[to + j] = label
             else:
                 r.tap[to + j] = <unsigned char>label
+        elif job.flat:
+            y[to + j] = x[r.index[to + j]]
+        else:
+            y[to + j] = x[place_of(job, rows, first, r.tap[to + j])]
 
 
 cdef inline bint do_group(
@@ -299,11 +330,13 @@ cdef inline bint do_group(
     cdef const Group* g = &t.group[i]
     cdef vec best, label
     cdef bint known = True
-    if job.narrow:
-        if rows.slabs == 1 and t.taps == 2:
-            do_narrow(job, t, i, rows, x, &best, &label, 2, labelled)
+    if job.narrow and not labelled:
+        best = max_narrow(job, t, i, rows, x)
+    elif job.narrow:
+        if t.taps == 2:
+            do_narrow(job, t, i, rows, x, &best, &label, 2)
         else:
-            do_narrow(job, t, i, rows, x, &best, &label, t.taps, labelled)
+            do_narrow(job, t, i, rows, x, &best, &label, t.taps)
     else:
         for j in range(g.n):
             find_window(job, plane, 2, g.to + j, &first, &count)
@@ -343,7 +376,7 @@ cdef inline void do_row(
             )
         if job.large or job.labelled and not job.narrow:
             put_again(
-                job, plane, &t.group[i], &rows, x, y, to + t.group[i].to, r, not known
+                job, plane, &t.group[i], &rows, x, y, to + t.group[i].to, r, known
             )
 
 
