@@ -3,9 +3,9 @@
 # What      y[o] = (sum of x[i] over i in window(o)) / divisor(o)
 #           dx[i] = sum of dy[o] / divisor(o) over windows o that hold i
 # Layout    by shape: windows of the whole plane are one sum (pool_planes.pxd); pairs of
-#           columns that fill planes know no width (pool_pairs.pxd); small windows
-#           with one divisor go down strips of columns (pool_strips.pxd); other windows of
-#           small planes have a plane in each lane (pool_turned.pxd); the rest go row by row
+#           columns that fill planes know no width (pool_pairs.pxd). Else what is estimated to
+#           be the fastest for a plane: strips of columns (pool_strips.pxd), blocks of rows in
+#           registers (pool_blocks.pxd), a plane in each lane (pool_turned.pxd), or row by row
 #           (pool_rows.pxd); what is too long for a line, window by window (pool_long.pxd).
 # Assumes   buffers of the sizes that the geometry tells; windows.pxd.
 # Parallel  over blocks of y, for the gradient over blocks of dx: each is written by one
@@ -127,7 +127,7 @@ cdef void small_task(
     const Means* m, const real* x, real* y, Py_ssize_t begin, Py_ssize_t end, Room* room_
 ) noexcept nogil:
     """Write planes, one block after another or one for each lane."""
-    if m.mode == IN_BLOCKS:
+    if WIDE_LANES == 8 and m.mode == IN_BLOCKS:  # nowhere else: no code for it
         blocks_task(&m.p, m.back, m.common, x, y, begin, end)
     else:
         turned_task(&m.p, m.back, m.common, x, y, begin, end, room_)
