@@ -79,7 +79,7 @@ cdef inline double time_of_blocks(const Pool* p, bint back, double division) noe
     Measured for float32 with 2 x 2 to 1 x 7 windows, stride 1 to 4, of 4 to 28 columns.
     """
     cdef Py_ssize_t terms = terms_of(&p.x, back), each, columns, step = p.x.stride
-    cdef Py_ssize_t wide = p.x.extent if back else p.x.out
+    cdef Py_ssize_t results = p.x.extent if back else p.x.out
     cdef double rows = <double>terms_of(&p.z, back) * terms_of(&p.y, back), high
     high = <double>p.z.extent * p.y.extent if back else <double>p.z.out * p.y.out
     if p.x.kernel == 0:
@@ -90,9 +90,9 @@ cdef inline double time_of_blocks(const Pool* p, bint back, double division) noe
         each = (COLUMNS - terms) // step + 1
     each = min(max(1, each), COLUMNS)
     if p.x.extent <= COLUMNS and p.x.out <= COLUMNS:
-        each = wide
+        each = results
     columns = (each - 1) // step + terms if back else min((each - 1) * step + terms, p.x.extent)
-    return high * ((wide - 1) // each + 1) * (
+    return high * ((results - 1) // each + 1) * (
         0.4 + 0.4 * rows * (2 if columns > LANES else 1)
         + (0.8 + division + 0.5 * terms) * (2 if each > LANES else 1)
     )
