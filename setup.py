@@ -71,8 +71,9 @@ MODES = {
 FAST, SMALL = "-O3", "-O2"
 # What only one instruction set is asked for (`isas` of its card).
 ONLY = {"pool_max_rows": "x86_64_v4"}
-# Loops that are chosen by a constant: made one by one only if all that is inline is so.
-ONE_LOOP_EACH = ("activations",)
+# Loops that are chosen by a constant: made one by one only if all that is inline is so. In
+# `pool_average` GCC leaves out some of them, or their stores, as others are added.
+ONE_LOOP_EACH = ("activations", "pool_average")
 INLINE = "-DCYTHON_INLINE=inline __attribute__((always_inline))"
 # Never -ffast-math or a relative of it: linked in, it changes the floating-point mode of
 # the whole process (GCC before 13), and NaN has to survive in the kernels.

@@ -101,6 +101,11 @@ LAYERS: Layers = {
     "AvgPool signal": (plain("AvgPool1d", 5, 3, 2), row),
     "AvgPool volume": (plain("AvgPool3d", 3, 1, 1), lambda n: (1, 2, 3, 3, n)),
     "AvgPool large": (plain("AvgPool1d", 40, 1, 20), row),
+    "AvgPool blocks": (plain("AvgPool2d", 3, 3, 1, True), planes),
+    "AvgPool volume, cut off": (
+        plain("AvgPool3d", 3, 2, 1, True, False),
+        lambda n: (1, 2, 3, 3, n),
+    ),
     "SumPool": (plain("SumPool2d", 2, 1), lambda n: (2, 3, 4, n + 1)),
     "AdaptiveAvgPool": (plain("AdaptiveAvgPool2d", 3), plane),
     "AdaptiveAvgPool, more": (plain("AdaptiveAvgPool1d", 7), row),

@@ -97,6 +97,55 @@ def test_every_width_of_rows(window: Any, dtype: Any, isa: str) -> None:
             assert_within(actual, expected, rounding(dtype, kernel) * terms, dtype)
 
 
+# Kernel, stride, padding; with `ceil_mode`, windows hang over the end: along rows and
+# columns, in some of several bands, at both ends, and of several blocks in a row.
+CUT_OFF = [
+    ((1, 5, 8, 8), (3, 2, 1)),
+    ((2, 3, 31, 33), (3, 2, 0)),
+    ((1, 2, 130, 40), (3, 2, 1)),
+    ((3, 9, 7, 5), ((4, 3), (2, 1), ((2, 1), (2, 2)))),
+    ((2, 2, 16, 8), ((7, 2), (2, 1), ((3, 3), (0, 0)))),
+    ((2, 35, 13, 7), (3, 3, 1)),
+    ((2, 4, 20, 43), ((4, 3), (3, 3), (1, 0))),
+    ((2, 3, 6, 64), ((2, 5), (3, 2), (1, 2))),
+    ((2, 9, 3, 100), (3, (1, 2), (0, 1))),
+]
+
+
+@dtypes
+@pytest.mark.parametrize("count_pad", [True, False])
+@pytest.mark.parametrize(("shape", "window"), CUT_OFF, ids=str)
+def test_windows_that_are_cut_off(
+    shape: Any, window: Any, count_pad: bool, dtype: Any, isa: str
+) -> None:
+    """They divide by what they have, and what they give counts so much more.
+
+    Alone, a channel has the bits that it has beside others, as have any threads.
+    """
+    rng = np.random.default_rng(2)
+    problem = PoolProblem.pool("pool", shape, *window, 1, True)
+    rule: dict[str, Any] = {"ceil_mode": True, "count_include_pad": count_pad}
+    x, _ = inside(normal(rng, shape, dtype), NAN)
+    grad_y, _ = inside(normal(rng, problem.y_shape, dtype), NAN)
+    y = F.avg_pool2d(x, *window, **rule)
+    grad_x = F.avg_pool2d_backward(grad_y, shape, *window, **rule)
+    allowed = rounding(dtype, max(problem.kernel))
+    for actual, of, values in (
+        (y, reference.avg_pool, x),
+        (grad_x, reference.avg_pool_backward, grad_y),
+    ):
+        wide = values.astype(wider(dtype))
+        expected, terms = (of(problem, v, count_pad) for v in (wide, np.abs(wide)))
+        assert_within(actual, expected, allowed * terms, dtype)
+    for channel in (0, shape[1] - 1):
+        part = np.s_[-1:, channel : channel + 1]
+        one = F.avg_pool2d(x[part], *window, **rule)
+        assert_bits_equal(one, y[part])
+        few = (1, 1, *shape[2:])
+        one = F.avg_pool2d_backward(grad_y[part], few, *window, **rule)
+        assert_bits_equal(one, grad_x[part])
+
+
 def rounding(dtype: Any, kernel: int) -> float:
     """Bound the relative error: sums of doubles, a division, one rounding."""
     exact = (kernel**2 + 4) * 2.0**-53

@@ -313,8 +313,6 @@ def _fractional(
     planes = whole[0] * whole[1]
     samples = uniform(function, draw, empty((planes, ndim), _FLOAT64))
     starts = starts_of(whole[2:], kernel, outputs, samples)
-    folded = np.zeros((planes, 3 - ndim), np.int64)
-    starts = np.ascontiguousarray(np.concatenate([folded, starts], axis=1))
     shape, found = (*x.shape[:-ndim], *outputs), None
     if return_indices:
         y, found = pair(function, out, shape, (dtype, _INT64), x)

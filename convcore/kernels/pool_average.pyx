@@ -3,9 +3,9 @@
 # What      y[o] = (sum of x[i] over i in window(o)) / divisor(o)
 #           dx[i] = sum of dy[o] / divisor(o) over windows o that hold i
 # Layout    by shape: windows of the whole plane are one sum (pool_planes.pxd); pairs of
-#           columns that fill planes know no width (pool_pairs.pxd); small windows
-#           with one divisor go down strips of columns (pool_strips.pxd); other windows of
-#           small planes have a plane in each lane (pool_turned.pxd); the rest go row by row
+#           columns that fill planes know no width (pool_pairs.pxd). Else what is estimated to
+#           be the fastest for a plane: strips of columns (pool_strips.pxd), blocks of rows in
+#           registers (pool_blocks.pxd), a plane in each lane (pool_turned.pxd), or row by row
 #           (pool_rows.pxd); what is too long for a line, window by window (pool_long.pxd).
 # Assumes   buffers of the sizes that the geometry tells; windows.pxd.
 # Parallel  over blocks of y, for the gradient over blocks of dx: each is written by one
@@ -46,6 +46,9 @@ from convcore.kernels.windows cimport (
     POOL_FIELDS, Axis, Pool, cells, elements_of, is_whole, pool_of, windows_of,
 )
 
+cdef enum:
+    DIVISION = 4  # ns of a vector of doubles, where no factor does it
+
 cdef enum Mode:
     SAME, PLANE, PAIRS, IN_BLOCKS, TURNED, IN_STRIPS, IN_ROWS, BY_WINDOWS
 
@@ -82,8 +85,8 @@ cdef double common_divisor(const Pool* p) noexcept nogil:
     return product
 
 
-cdef void strips_task(
-    const Means* m, const real* x, real* y, Py_ssize_t begin, Py_ssize_t end
+cdef inline void bands_task(
+    const Means* m, const real* x, real* y, Py_ssize_t begin, Py_ssize_t end, bint common
 ) noexcept nogil:
     """Write bands begin .. end of y, or of dx."""
     cdef Scale by = scale_by(m.whole)
@@ -93,11 +96,45 @@ cdef void strips_task(
     stop = b.result + b.planes * b.results * m.strips.wide
     for i in range(begin, end):
         set_band(&m.p, &m.strips, i, &b)
-        write_band(&m.p, &m.strips, &b, &by, x, y, stop)
+        write_band(&m.p, &m.strips, &b, &by, x, y, stop, common)
+
+
+cdef void strips_task(
+    const Means* m, const real* x, real* y, Py_ssize_t begin, Py_ssize_t end, Room* room_
+) noexcept nogil:
+    """Write bands whose windows all divide by the same."""
+    bands_task(m, x, y, begin, end, True)
+
+
+cdef void uneven_strips_task(
+    const Means* m, const real* x, real* y, Py_ssize_t begin, Py_ssize_t end, Room* room_
+) noexcept nogil:
+    """Write bands with windows that are cut off."""
+    bands_task(m, x, y, begin, end, False)
+
+
+cdef void rows_task(
+    const Means* m, const real* x, real* y, Py_ssize_t begin, Py_ssize_t end, Room* room_
+) noexcept nogil:
+    """Write blocks of rows."""
+    if m.f.back:
+        shares_of_rows(&m.p, &m.f, &m.b, m.common, x, y, begin, end)
+    else:
+        means_of_rows(&m.p, &m.f, &m.b, m.back, m.common, x, y, begin, end)
+
+
+cdef void small_task(
+    const Means* m, const real* x, real* y, Py_ssize_t begin, Py_ssize_t end, Room* room_
+) noexcept nogil:
+    """Write planes, one block after another or one for each lane."""
+    if WIDE_LANES == 8 and m.mode == IN_BLOCKS:  # nowhere else: no code for it
+        blocks_task(&m.p, m.back, m.common, x, y, begin, end)
+    else:
+        turned_task(&m.p, m.back, m.common, x, y, begin, end, room_)
 
 
 cdef void windows_task(
-    const Means* m, const real* x, real* y, Py_ssize_t begin, Py_ssize_t end
+    const Means* m, const real* x, real* y, Py_ssize_t begin, Py_ssize_t end, Room* room_
 ) noexcept nogil:
     """Write blocks begin .. end of y, or of dx, with windows too long for a line."""
     cdef Py_ssize_t i, plane = m.p.z.extent * m.p.y.extent * m.p.x.extent
@@ -112,32 +149,43 @@ cdef void windows_task(
             average_by_windows(&m.p, x + o.plane * plane, y + o.offset, &o)
 
 
-cdef void average_task(
+cdef void plain_task(
     const Means* m, const real* x, real* y, Py_ssize_t begin, Py_ssize_t end, Room* room_
 ) noexcept nogil:
-    """Write blocks begin .. end of the result."""
+    """Write what goes on from plane to plane."""
     if m.mode == SAME:
         divide_each(m.common, x, y, begin * FILL, min(end * FILL, elements_of(&m.p)))
     elif m.mode == PLANE and m.back:
         shares_of_planes(&m.b, m.common, x, y, begin, end)
     elif m.mode == PLANE:
         means_of_planes(&m.p, m.common, x, y, begin, end)
-    elif m.mode == PAIRS and m.back:
+    elif m.back:
         shares_of_pairs(&m.p, m.common, x, y, begin, end)
-    elif m.mode == PAIRS:
-        means_of_pairs(&m.p, m.common, x, y, begin, end)
-    elif m.mode == IN_BLOCKS:
-        blocks_task(&m.p, m.back, m.common, x, y, begin, end)
-    elif m.mode == TURNED:
-        turned_task(&m.p, m.back, m.common, x, y, begin, end, room_)
-    elif m.mode == IN_STRIPS:
-        strips_task(m, x, y, begin, end)
-    elif m.mode == BY_WINDOWS:
-        windows_task(m, x, y, begin, end)
-    elif m.f.back:
-        shares_of_rows(&m.p, &m.f, &m.b, m.common, x, y, begin, end)
     else:
-        means_of_rows(&m.p, &m.f, &m.b, m.back, m.common, x, y, begin, end)
+        means_of_pairs(&m.p, m.common, x, y, begin, end)
+
+
+cdef void average_task(
+    const Means* m, const real* x, real* y, Py_ssize_t begin, Py_ssize_t end, Room* room_
+) noexcept nogil:
+    """Write blocks begin .. end of the result."""
+    # Called by a pointer: in one function, GCC would inline less of each.
+    cdef void (*way)(
+        const Means*, const real*, real*, Py_ssize_t, Py_ssize_t, Room*
+    ) noexcept nogil
+    if m.mode == IN_STRIPS and m.strips.common:
+        way = strips_task[real]
+    elif m.mode == IN_STRIPS:
+        way = uneven_strips_task[real]
+    elif m.mode == IN_ROWS:
+        way = rows_task[real]
+    elif m.mode == IN_BLOCKS or m.mode == TURNED:
+        way = small_task[real]
+    elif m.mode == BY_WINDOWS:
+        way = windows_task[real]
+    else:
+        way = plain_task[real]
+    way(m, x, y, begin, end, room_)
 
 
 cdef inline void space_evenly(Axis* a) noexcept nogil:
@@ -233,19 +281,19 @@ cdef inline void use_rows(Means* m) noexcept nogil:
         m.f = line_of(p, &m.b, m.back, m.common != 0)
 
 
-cdef inline double time_of_lanes(const Pool* p, bint back) noexcept nogil:
+cdef inline double time_of_lanes(const Pool* p, bint back, double division) noexcept nogil:
     """Estimate the ns that a turned plane takes."""
     cdef double rows = <double>terms_of(&p.z, back) * terms_of(&p.y, back)
     cdef double n = <double>p.z.extent * p.y.extent * p.x.extent
     cdef double m = <double>p.z.out * p.y.out * p.x.out, high = p.z.out * p.y.out
     if back:
         high = p.z.extent * p.y.extent
-    m = 0.03 * terms_of(&p.x, back) * (n if back else m) + 0.13 * (n + m)
-    m += 0.03 * rows * high * (p.x.out if back else p.x.extent)
-    return m * 8 / WIDE_LANES  # as many planes at once
+    rows = rows * high * (p.x.out if back else p.x.extent)
+    high = (0.03 * terms_of(&p.x, back) + division / 8) * (n if back else m)
+    return (0.13 * (n + m) + 0.03 * rows + high) * 8 / WIDE_LANES  # as many planes at once
 
 
-cdef inline double time_of_strips(const Pool* p, bint back) noexcept nogil:
+cdef inline double time_of_strips(const Pool* p, bint back, double division) noexcept nogil:
     """Estimate the ns that a plane takes in strips."""
     cdef double deep = p.z.extent if back else p.z.out, high = p.y.extent if back else p.y.out
     cdef Py_ssize_t wide = p.x.extent if back else p.x.out
@@ -254,6 +302,7 @@ cdef inline double time_of_strips(const Pool* p, bint back) noexcept nogil:
     return deep * strips * (
         5 + phases * held * (0.3 + 0.25 * terms_of(&p.x, back) * terms_of(&p.z, back))
         + phases * high * (0.5 + 0.3 * terms_of(&p.y, back))
+        + (phases if back else 1) * high * division
     )
 
 
@@ -275,7 +324,7 @@ cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogi
     cdef Means m
     cdef Pool* p = &m.p
     cdef bint apart, strips
-    cdef double lanes, rest
+    cdef double lanes, rest, division = 0
     m.p, m.back = given[0], back
     space_evenly(&p.z)
     space_evenly(&p.y)
@@ -296,9 +345,17 @@ cdef Means means_of(const Pool* given, bint back, Py_ssize_t item) noexcept nogi
     elif m.common and are_pairs(p, item):
         use_pairs(&m)
     else:
-        rest = time_of_strips(p, back) if strips else time_of_rows(p, back, apart)
-        lanes = time_of_lanes(p, back) if is_small(p) else rest
-        if fits_blocks(p, back) and time_of_blocks(p, back) < min(lanes, rest):
+        if item == sizeof(double) and not (m.common and scale_by(m.common).exact):
+            division = DIVISION
+        rest = time_of_rows(p, back, apart)
+        if strips and not back and m.common == 0:
+            strips = 1.3 * time_of_strips(p, back, division) < rest
+        if strips:
+            rest = time_of_strips(p, back, division)
+        lanes = time_of_lanes(p, back, division) if is_small(p) else rest
+        if fits_blocks(p, back, item) and (
+            time_of_blocks(p, back, division) < min(lanes, rest)
+        ):
             use_blocks(&m)
         elif is_small(p) and (lanes < rest or not strips):
             use_lanes(&m)

@@ -34,7 +34,7 @@ cdef enum:
     TERMS = 16  # of a result, along a row
     LIST = 1024  # rows of the source under all rows of the result
     NONE = -1
-    MOST = 16384  # elements of a plane, which is gone through for each block
+    MOST = 16384  # bytes of a plane, which is gone through for each block
 
 cdef struct Table:  # of a block; vectors, as bytes
     Py_ssize_t column, columns  # of the source
@@ -59,7 +59,7 @@ cdef inline Py_ssize_t terms_of(const Axis* a, bint back) noexcept nogil:
     return (a.kernel - 1) // a.stride + 1 if back else a.kernel
 
 
-cdef inline bint fits_blocks(const Pool* p, bint back) noexcept nogil:
+cdef inline bint fits_blocks(const Pool* p, bint back, Py_ssize_t item) noexcept nogil:
     """Tell whether a block has some results, and the list of rows room for all."""
     cdef double rows = <double>terms_of(&p.z, back) * terms_of(&p.y, back)
     cdef double n = <double>p.z.extent * p.y.extent * p.x.extent
@@ -69,17 +69,17 @@ cdef inline bint fits_blocks(const Pool* p, bint back) noexcept nogil:
         rows = rows * p.z.out * p.y.out
     return (
         WIDE_LANES == LANES and terms_of(&p.x, back) <= TERMS and rows <= LIST
-        and max(n, <double>p.z.out * p.y.out * p.x.out) <= MOST
+        and max(n, <double>p.z.out * p.y.out * p.x.out) * item <= MOST
     )
 
 
-cdef inline double time_of_blocks(const Pool* p, bint back) noexcept nogil:
-    """Estimate the ns that a plane takes: rows are added, and terms are picked.
+cdef inline double time_of_blocks(const Pool* p, bint back, double division) noexcept nogil:
+    """Estimate the ns that a plane takes: rows are added, terms are picked and divided.
 
     Measured for float32 with 2 x 2 to 1 x 7 windows, stride 1 to 4, of 4 to 28 columns.
     """
     cdef Py_ssize_t terms = terms_of(&p.x, back), each, columns, step = p.x.stride
-    cdef Py_ssize_t wide = p.x.extent if back else p.x.out
+    cdef Py_ssize_t results = p.x.extent if back else p.x.out
     cdef double rows = <double>terms_of(&p.z, back) * terms_of(&p.y, back), high
     high = <double>p.z.extent * p.y.extent if back else <double>p.z.out * p.y.out
     if p.x.kernel == 0:
@@ -90,11 +90,11 @@ cdef inline double time_of_blocks(const Pool* p, bint back) noexcept nogil:
         each = (COLUMNS - terms) // step + 1
     each = min(max(1, each), COLUMNS)
     if p.x.extent <= COLUMNS and p.x.out <= COLUMNS:
-        each = wide
+        each = results
     columns = (each - 1) // step + terms if back else min((each - 1) * step + terms, p.x.extent)
-    return high * ((wide - 1) // each + 1) * (
+    return high * ((results - 1) // each + 1) * (
         0.4 + 0.4 * rows * (2 if columns > LANES else 1)
-        + (0.8 + 0.5 * terms) * (2 if each > LANES else 1)
+        + (0.8 + division + 0.5 * terms) * (2 if each > LANES else 1)
     )
 
 

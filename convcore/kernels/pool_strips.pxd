@@ -215,12 +215,28 @@ cdef inline double weight_of(
         return count
 
 
-cdef inline f64v weighed(
-    f64v v, const Ends* e, Py_ssize_t k, const real* like
+cdef inline void add_taps(
+    const real* x, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t taps, const f64v* masks,
+    f64v* h, Py_ssize_t apart, bint more, Py_ssize_t ahead,
 ) noexcept nogil:
-    """Give what tap k counts: nothing beside the row, more where windows are cut off."""
-    if e == NULL:
-        return v
+    """Write the sums of `taps` neighbours of each row; `more`: add them."""
+    cdef Py_ssize_t k
+    cdef f64v v, t
+    for _ in range(rows):
+        v = cc_masked(wide(x), masks[0]) if masks != NULL else wide(x)
+        if more:
+            v = h[0] + v
+        for k in range(1, taps):
+            t = wide(x + k)
+            v = v + (cc_masked(t, masks[k]) if masks != NULL else t)
+        h[0] = v
+        cc_fetch(x + ahead)
+        x += row
+        h += apart
+
+
+cdef inline f64v weighed(f64v v, const Ends* e, Py_ssize_t k, const real* like) noexcept nogil:
+    """Give what a tap counts: nothing beside the row, more where windows are cut off."""
     v = cc_masked(v, (<const f64v*>e.mask)[k])
     if not e.uneven:
         return v
@@ -230,18 +246,16 @@ cdef inline f64v weighed(
         return cc_over(v * e.cells, (<const f64v*>e.weight)[k])
 
 
-cdef inline void add_taps(
+cdef inline void add_uneven_taps(
     const real* x, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t taps, const Ends* ends,
     f64v* h, Py_ssize_t apart, bint more, Py_ssize_t ahead,
 ) noexcept nogil:
-    """Write the sums of `taps` neighbours of each row; `more`: add them."""
+    """Do the same with weights."""
     cdef Py_ssize_t k
     cdef f64v v
     for _ in range(rows):
-        v = weighed(wide(x), ends, 0, x)
-        if more:
-            v = h[0] + v
-        for k in range(1, taps):
+        v = h[0] if more else zero_lanes(&v)
+        for k in range(taps):
             v = v + weighed(wide(x + k), ends, k, x)
         h[0] = v
         cc_fetch(x + ahead)
@@ -255,32 +269,36 @@ cdef inline void add_taps_at_end(
 ) noexcept nogil:
     """Do the same with one row, and read nothing outside of x."""
     cdef Py_ssize_t k
-    cdef f64v v
+    cdef f64v v, t
     v = h[0] if more else zero_lanes(&v)
     for k in range(taps):
-        v = v + weighed(wide_inside(x, at + k, total), ends, k, x)
+        t = wide_inside(x, at + k, total)
+        v = v + (weighed(t, ends, k, x) if ends != NULL else t)
     h[0] = v
 
 
 cdef inline void add_few_taps(
     const real* x, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t taps, const Ends* ends,
-    f64v* h, Py_ssize_t apart, bint more, Py_ssize_t ahead,
+    f64v* h, Py_ssize_t apart, bint more, Py_ssize_t ahead, bint common,
 ) noexcept nogil:
     """Do `add_taps`, with the usual numbers as constants."""
-    if more:
-        add_taps(x, row, rows, taps, ends, h, apart, True, ahead)
-    elif ends == NULL and taps == 1:
+    cdef const f64v* masks = <const f64v*>ends.mask if ends != NULL else NULL
+    if not common and ends != NULL and ends.uneven:
+        add_uneven_taps(x, row, rows, taps, ends, h, apart, more, ahead)
+    elif more:
+        add_taps(x, row, rows, taps, masks, h, apart, True, ahead)
+    elif masks == NULL and taps == 1:
         add_taps(x, row, rows, 1, NULL, h, apart, False, ahead)
-    elif ends == NULL and taps == 2:
+    elif masks == NULL and taps == 2:
         add_taps(x, row, rows, 2, NULL, h, apart, False, ahead)
-    elif ends == NULL and taps == 3:
+    elif masks == NULL and taps == 3:
         add_taps(x, row, rows, 3, NULL, h, apart, False, ahead)
-    elif ends == NULL:
+    elif masks == NULL:
         add_taps(x, row, rows, taps, NULL, h, apart, False, ahead)
     elif taps == 3:
-        add_taps(x, row, rows, 3, ends, h, apart, False, ahead)
+        add_taps(x, row, rows, 3, masks, h, apart, False, ahead)
     else:
-        add_taps(x, row, rows, taps, ends, h, apart, False, ahead)
+        add_taps(x, row, rows, taps, masks, h, apart, False, ahead)
 
 
 cdef inline void weigh_slab(
@@ -302,7 +320,7 @@ cdef inline void weigh_slab(
 
 cdef inline void sum_taps(
     const Pool* p, const Strips* s, const Band* b, const real* x, Py_ssize_t column,
-    Py_ssize_t taps, const Ends* given, f64v* h,
+    Py_ssize_t taps, const Ends* given, f64v* h, bint common,
 ) noexcept nogil:
     """Write the sums of `taps` neighbours, a vector of them from `column` on in each row."""
     cdef Py_ssize_t i, z, r, at, slab = s.height * s.width
@@ -322,18 +340,20 @@ cdef inline void sum_taps(
             continue
         for z in range(b.nz):
             at = b.source + column + (i * s.depth + z) * slab
-            if is_uneven_through(s):
+            if not common and is_uneven_through(s):
                 weigh_slab(p, b.z + z, taps, given, x, &other)
                 ends = &other
             if at >= 0 and at + (b.rows - 1) * s.width + taps - 1 + WIDE_LANES <= s.total:
                 add_few_taps(
                     x + at, s.width, b.rows, taps, ends, h + b.above * s.phases,
-                    s.phases, z > 0, ahead,
+                    s.phases, z > 0, ahead, common,
                 )
                 continue
             for r in range(b.above, b.above + b.rows):
-                if at >= 0 and at + taps - 1 + WIDE_LANES <= s.total:
-                    add_few_taps(x + at, 0, 1, taps, ends, h + r * s.phases, 1, z > 0, 0)
+                if ends == NULL and at >= 0 and at + taps - 1 + WIDE_LANES <= s.total:
+                    add_taps(x + at, 0, 1, taps, NULL, h + r * s.phases, 1, z > 0, 0)
+                elif at >= 0 and at + taps - 1 + WIDE_LANES <= s.total:
+                    add_uneven_taps(x + at, 0, 1, taps, ends, h + r * s.phases, 1, z > 0, 0)
                 else:
                     add_taps_at_end(x, at, s.total, taps, ends, h + r * s.phases, z > 0)
                 at += s.width
@@ -342,7 +362,7 @@ cdef inline void sum_taps(
 
 cdef inline void sum_phase(
     const Pool* p, const Strips* s, const Band* b, const real* x, Py_ssize_t column,
-    Py_ssize_t phase, f64v* h,
+    Py_ssize_t phase, f64v* h, bint common,
 ) noexcept nogil:
     """Write one vector of each row of h."""
     cdef Ends ends
@@ -358,19 +378,19 @@ cdef inline void sum_phase(
     else:
         at = column * p.x.stride - p.x.lo + phase * WIDE_LANES
         taps = p.x.kernel
-    if not is_uneven_through(s) and (
+    if (common or not is_uneven_through(s)) and (
         s.inside or (at >= columns.first and at + taps - 1 + WIDE_LANES <= columns.stop)
     ):
-        sum_taps(p, s, b, x, at, taps, NULL, h + phase)
+        sum_taps(p, s, b, x, at, taps, NULL, h + phase, common)
         return
-    ends.uneven = s.back and not s.common
+    ends.uneven = not common and s.back
     ends.cells = p.x.kernel
     for k in range(taps):
         (<f64v*>ends.mask)[k] = cc_within(at + k, s.width)
-        if ends.uneven:
+        if not common and s.back:
             for j in range(WIDE_LANES):
                 ends.weight[k * WIDE_LANES + j] = weight_of(&p.x, at + k + j, p.count_pad, x)
-    sum_taps(p, s, b, x, at, taps, &ends, h + phase)
+    sum_taps(p, s, b, x, at, taps, &ends, h + phase, common)
 
 
 cdef inline void weigh_rows(
@@ -417,11 +437,9 @@ cdef inline f64v shared(
         return cc_over(v, lanes[0])
 
 
-cdef inline void put(real* y, f64v v, Py_ssize_t n, Py_ssize_t room) noexcept nogil:
-    """Store n scalars, or a whole vector where there is room."""
-    if room >= WIDE_LANES:
-        narrow(y, v)
-    elif n > 0:
+cdef inline void put_rest(real* y, f64v v, Py_ssize_t n) noexcept nogil:
+    """Store n scalars, a vector at most, or none."""
+    if n > 0:
         narrow_part(y, v, n)
 
 
@@ -429,38 +447,34 @@ cdef inline void put_run(
     const Strips* s, const Run* r, Py_ssize_t count, const f64v* h, const Scale* by,
     const f64v* lanes, real* y, Py_ssize_t row, Py_ssize_t n, Py_ssize_t room,
 ) noexcept nogil:
-    """Write a run of one phase, or of two; y is `row` scalars from row to row."""
-    cdef f64v even, odd
-    cdef Py_ssize_t ahead = r.rows * row
-    if s.phases == 1:
-        for _ in range(r.rows):
-            cc_fetch(y + ahead)
-            put(y, shared(sum_down(h, 1, count), by, lanes, y), n, room)
-            y += row
-            room -= row
-            h += r.step
-    elif s.back:
-        for _ in range(r.rows):
-            cc_fetch(y + ahead)
-            even = shared(sum_down(h, 2, count), by, lanes, y)
-            odd = shared(sum_down(h + 1, 2, count), by, lanes, y)
-            put(y, interleave_low(even, odd), n, room)
-            put(
-                y + WIDE_LANES, interleave_high(even, odd), n - WIDE_LANES,
-                room - WIDE_LANES,
-            )
-            y += row
-            room -= row
-            h += 2 * r.step
-    else:
-        for _ in range(r.rows):
-            cc_fetch(y + ahead)
+    """Write a run of one phase, or of two; y is `row` scalars from row to row.
+
+    Whole vectors are stored where there is room.
+    """
+    cdef f64v even, odd, v
+    cdef Py_ssize_t ahead = r.rows * row, step = r.step * s.phases
+    for _ in range(r.rows):
+        cc_fetch(y + ahead)
+        if s.phases == 1:
+            v = shared(sum_down(h, 1, count), by, lanes, y)
+        else:
             even = sum_down(h, 2, count)
             odd = sum_down(h + 1, 2, count)
-            put(y, shared(cc_evens_f64(even, odd), by, lanes, y), n, room)
-            y += row
-            room -= row
-            h += 2 * r.step
+            v = interleave_low(even, odd) if s.back else cc_evens_f64(even, odd)
+            v = shared(v, by, lanes, y)
+        if room >= WIDE_LANES:
+            narrow(y, v)
+        else:
+            put_rest(y, v, n)
+        if s.phases == 2 and s.back:
+            v = shared(interleave_high(even, odd), by, lanes, y)
+            if room >= 2 * WIDE_LANES:
+                narrow(y + WIDE_LANES, v)
+            else:
+                put_rest(y + WIDE_LANES, v, n - WIDE_LANES)
+        y += row
+        room -= row
+        h += step
 
 
 cdef inline void put_few(
@@ -577,18 +591,21 @@ cdef inline void put_uneven(
 
 cdef inline void write_band(
     const Pool* p, const Strips* s, const Band* b, const Scale* by, const real* x,
-    real* y, Py_ssize_t stop,
+    real* y, Py_ssize_t stop, bint common,
 ) noexcept nogil:
-    """Write a band of the result; what lies before `stop` may be spilled over."""
+    """Write a band of the result; what lies before `stop` may be spilled over.
+
+    `common`, that of the strips, is a constant.
+    """
     cdef f64v[HELD + 4] held  # a line more: four of the smallest vectors
     cdef f64v* h = <f64v*>((<uintptr_t>held + 63) // 64 * 64)  # whole lines of cache
     cdef Py_ssize_t column = 0, n = min(s.step, s.wide), phase, room
     while True:
         for phase in range(s.phases):
-            sum_phase(p, s, b, x, column, phase, h)
+            sum_phase(p, s, b, x, column, phase, h, common)
         room = stop - b.result - column if b.runs == 1 else 0
-        if s.common or s.back:
-            if not s.common:
+        if common or s.back:
+            if not common:
                 weigh_rows(p, s, b, x, h)
             put_band(s, b, h, by, y + b.result + column, n, room)
         else:

@@ -208,9 +208,9 @@ cdef inline void add_even(
     const real* like, f64v* to, Py_ssize_t step,
 ) noexcept nogil:
     """Write n sums of as many neighbours, `apart` from one to the next, and divide."""
-    cdef Py_ssize_t j, k
+    cdef Py_ssize_t k
     cdef f64v a
-    for j in range(n):
+    for _ in range(n):
         a = v[0]
         for k in range(1, count):
             a = a + v[k]
@@ -330,7 +330,7 @@ cdef inline void turned_task(
     cdef f64v* held = <f64v*>room.turned
     cdef double* divisors = room.divisors
     cdef Places3 t
-    cdef Line l
+    cdef Line line
     cdef Scale by = scale_by(common if common else 1)
     cdef Py_ssize_t n = p.z.extent * p.y.extent * p.x.extent
     cdef Py_ssize_t m = p.z.out * p.y.out * p.x.out, i, planes, row = p.x.extent
@@ -343,9 +343,9 @@ cdef inline void turned_task(
         note_divisors(p, y, divisors)
     use_all(&t.z, &p.z, back)
     use_all(&t.y, &p.y, back)
-    l = line_of(&p.x, back)
-    if not l.even:
-        l.before = l.after = 0
+    line = line_of(&p.x, back)
+    if not line.even:
+        line.before = line.after = 0
         use_all(&t.x, &p.x, back)
     for i in range(begin, end):
         planes = min(WIDE_LANES, p.planes - i * WIDE_LANES)
@@ -353,7 +353,7 @@ cdef inline void turned_task(
         if back and common == 0:
             divide_all(divisors, n, y, held)
         add_windows(
-            &t, &l, slab, row, <const f64v*>held, &by, y, <f64v*>room.sums, results
+            &t, &line, slab, row, <const f64v*>held, &by, y, <f64v*>room.sums, results
         )
         if common == 0 and not back:
             divide_all(divisors, m, y, results)

@@ -354,8 +354,8 @@ cdef extern from *:
       #define cc_narrow_f32(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps((__m256d)(v)))
       static inline void cc_narrow_part_f32(float *p, cc_f64v v, Py_ssize_t n) {
           __m128i lane = _mm_setr_epi32(0, 1, 2, 3);
-          _mm_maskstore_ps(
-              p, _mm_cmpgt_epi32(_mm_set1_epi32(n < 4 ? (int)n : 4), lane), _mm256_cvtpd_ps((__m256d)v));
+          __m128i first = _mm_cmpgt_epi32(_mm_set1_epi32(n < 4 ? (int)n : 4), lane);
+          _mm_maskstore_ps(p, first, _mm256_cvtpd_ps((__m256d)v));
       }
       #else
       typedef float cc_f32h
