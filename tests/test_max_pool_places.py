@@ -153,7 +153,7 @@ def test_fractional_windows(row: Any, dtype: Any, isa: str) -> None:
     each = (kernel,) * ndim if isinstance(kernel, int) else kernel
     samples = np.random.default_rng(5).random((planes, ndim))
     starts = starts_of(shape[2:], each, outputs, samples)
-    parts = np.split(starts, np.cumsum(outputs)[:-1], axis=1)
+    parts = np.split(starts[:, 3 - ndim :], np.cumsum(outputs)[:-1], axis=1)
     along = tuple(p.reshape(*shape[:2], n) for p, n in zip(parts, outputs, strict=True))
     expected = reference.fractional_max_pool(x, each, along)
     pool = f("fractional_max_pool", ndim)
