@@ -135,7 +135,7 @@ def prelu_backward(
     if grad_weight is None:
         return grad_x, None
     if rows:
-        sums = _row_sums(grads, source)
+        sums = _row_sums(grads, source, slopes)
     assert sums is not None
     total = sums.reshape(-1, slopes.size, sums.size // len(sums) if not rows else 1)
     with np.errstate(all="ignore"):
@@ -143,11 +143,11 @@ def prelu_backward(
     return grad_x, grad_weight
 
 
-@np.errstate(all="ignore")
-def _row_sums(grads: Array, x: Array) -> Array:
+def _row_sums(grads: Array, x: Array, slopes: Array) -> Array:
     """Sum x dy over short planes, where x is not positive: (N, C)."""
-    terms = np.where(x > 0, x.dtype.type(0), grads * x)
-    sums: Array = terms.reshape(*x.shape[:2], -1).sum(axis=2)
+    sums, planes = empty(x.shape[:2], x.dtype), prod(x.shape[:2])
+    sizes, work = (planes, prod(x.shape[2:]), slopes.size, 0), x.size // 4
+    apply("prelu", "backward", sizes, grads, x, slopes, None, sums, work=work)
     return sums
 
 
