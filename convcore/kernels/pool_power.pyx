@@ -126,24 +126,18 @@ cdef inline bint spreads(const Norm* m) noexcept nogil:
 # Forward ----------------------------------------------------------------------------
 
 
-cdef inline void raise_row(
-    const Norm* m, int kind, const real* x, double* to, Py_ssize_t n
+cdef inline void power_row(
+    const Norm* m, const real* x, double* to, Py_ssize_t n
 ) noexcept nogil:
-    """Write n powers."""
-    cdef Py_ssize_t j = 0
-    while j + WIDE_LANES <= n:
-        (<f64v*>(to + j))[0] = raised(wide(x + j), kind, m)
+    """Write n powers that take long."""
+    cdef Py_ssize_t j = 0, some
+    cdef f64v v
+    while j < n:
+        some = min(n - j, WIDE_LANES)
+        v = wide(x + j) if some == WIDE_LANES else wide_part(x + j, some)
+        v = raised(v, WHOLE, m) if m.kind == WHOLE else raised(v, ANY, m)
+        narrow_part(to + j, v, some)
         j += WIDE_LANES
-    if j < n:
-        narrow_part(to + j, raised(wide_part(x + j, n - j), kind, m), n - j)
-
-
-cdef inline void power_row(const Norm* m, const real* x, double* to, Py_ssize_t n) noexcept nogil:
-    """Do `raise_row`, with a loop of its own for each kind of p that takes long."""
-    if m.kind == WHOLE:
-        raise_row(m, WHOLE, x, to, n)
-    else:
-        raise_row(m, ANY, x, to, n)
 
 
 cdef inline void sum_rows(
@@ -182,16 +176,21 @@ cdef inline void sum_powers(
     const Norm* m, const real* x, const Line* l, double* to, Py_ssize_t n
 ) noexcept nogil:
     """Do `sum_rows`, with a loop of its own for each kind of p."""
+    cdef double[SPAN + PAD] one
+    cdef Py_ssize_t iz, iy, j
     if m.kind == 2:
         sum_rows(m, 2, x, l, to, n)
     elif m.kind == 1:
         sum_rows(m, 1, x, l, to, n)
     elif m.kind == 3:
         sum_rows(m, 3, x, l, to, n)
-    elif m.kind == WHOLE:
-        sum_rows(m, WHOLE, x, l, to, n)
-    else:
-        sum_rows(m, ANY, x, l, to, n)
+    else:  # rows that are too many to be kept
+        memset(to, 0, n * sizeof(double))
+        for iz in range(l.depth):
+            for iy in range(l.rows):
+                power_row(m, x + iz * l.slab + iy * l.row, one, n)
+                for j in range(n):
+                    to[j] += one[j]
 
 
 cdef inline Py_ssize_t part_columns(
@@ -335,16 +334,21 @@ cdef inline void add_run(
     const Norm* m, const real* x, Py_ssize_t n, f64v* acc
 ) noexcept nogil:
     """Do `sum_run`, with a loop of its own for each kind of p."""
+    cdef double[SPAN] one
+    cdef Py_ssize_t j, some
     if m.kind == 2:
         sum_run(m, 2, x, n, acc)
     elif m.kind == 1:
         sum_run(m, 1, x, n, acc)
     elif m.kind == 3:
         sum_run(m, 3, x, n, acc)
-    elif m.kind == WHOLE:
-        sum_run(m, WHOLE, x, n, acc)
     else:
-        sum_run(m, ANY, x, n, acc)
+        j = 0
+        while j < n:
+            some = min(n - j, SPAN)
+            power_row(m, x + j, one, some)
+            sum_run(m, READY, <const double*>one, some, acc)
+            j += SPAN
 
 
 cdef void norms_by_windows(const Norm* m, const real* x, real* y, const Block* o) noexcept nogil:
