@@ -137,7 +137,7 @@ def prelu_backward(
     if grad_weight is None:
         return grad_x, None
     if rows:
-        sums = _row_sums(grads, source)
+        sums = _row_sums(grads, source, slopes)
     assert sums is not None
     total = sums.reshape(-1, slopes.size, sums.size // len(sums) if not rows else 1)
     with np.errstate(all="ignore"):
@@ -145,14 +145,12 @@ def prelu_backward(
     return grad_x, grad_weight
 
 
-@np.errstate(all="ignore")
-def _row_sums(grads: Array, x: Array) -> Array:
+def _row_sums(grads: Array, x: Array, slopes: Array) -> Array:
     """Sum x dy over short planes, where x is not positive: (N, C)."""
-    terms = np.multiply(grads, x, out=empty(x.shape, x.dtype))
-    positive = np.greater(x, 0, out=buffers.empty(x.shape, _BOOL))
-    np.copyto(terms, 0, where=positive)
-    planes = terms.reshape(*x.shape[:2], -1)
-    return np.add.reduce(planes, axis=2, out=empty(planes.shape[:2], x.dtype))
+    sums, planes = empty(x.shape[:2], x.dtype), prod(x.shape[:2])
+    sizes, work = (planes, prod(x.shape[2:]), slopes.size, 0), x.size // 4
+    apply("prelu", "backward", sizes, grads, x, slopes, None, sums, work=work)
+    return sums
 
 
 def _slopes(function: str, x: Array, weight: Array) -> Array:

@@ -18,14 +18,15 @@ from convcore.kernels.blocks cimport Rounds, first_piece, rounds
 from convcore.kernels.buffers cimport (
     Buffers, call, geometry_of, reals, reals_or_nothing,
 )
-from convcore.kernels.elements cimport PIECE, first_lanes, lanes_of
+from convcore.kernels.elements cimport PIECE, keep_some, lanes_of, load_some
 from convcore.kernels.teams cimport look
 from convcore.kernels.vector cimport (
-    ahead, f32v, f64v, lanes_from, part, pick, put_part, put_sum, real, vec,
+    ahead, f32v, f64v, lanes_from, part, pick, put_sum, real, vec,
 )
 from convcore.kernels.vector_math cimport every
 
 cdef enum:
+    ABREAST = 4  # sums that do not wait for each other
     CHAIN = 16  # vectors that are summed one after the other
 
 cdef struct Planes:
@@ -38,18 +39,14 @@ cdef inline void bend(
     """Write one piece of y (where g is x), or of dx."""
     cdef Py_ssize_t plane = piece // p.pieces, at = (piece - plane * p.pieces) * PIECE
     cdef Py_ssize_t n = min(p.n - at, PIECE), first = plane * p.n + at
-    cdef Py_ssize_t i = 0, lanes = lanes_of(g), left
-    cdef unsigned long long bits
+    cdef Py_ssize_t i = 0, lanes = lanes_of(g)
     cdef vec slope = lanes_from(w, 0 if p.rows else plane % p.slopes)
     cdef vec zero = every(slope, 0), v, d
     while i < n:
-        left = min(n - i, lanes)
-        bits = first_lanes(left)
-        v = part(ahead(x, first + i), bits)
-        d = part(ahead(g, first + i), bits)
+        v, d = load_some(ahead(x, first + i), n - i), load_some(ahead(g, first + i), n - i)
         if p.rows:
-            slope = part(ahead(w, at + i), bits)
-        put_part(<vec*>ahead(to, first + i), pick(zero, v, d, d * slope), left)
+            slope = load_some(ahead(w, at + i), n - i)
+        keep_some(to, first + i, pick(zero, v, d, d * slope), n - i, False)
         i += lanes
 
 
@@ -59,20 +56,26 @@ cdef inline void slope_sum(
     """Write the sum of x dy over what is not positive in a piece of a plane."""
     cdef Py_ssize_t plane = piece // p.pieces, at = (piece - plane * p.pieces) * PIECE
     cdef Py_ssize_t n = min(p.n - at, PIECE), first = plane * p.n + at
-    cdef Py_ssize_t i = 0, lanes = lanes_of(g)
-    cdef unsigned long long bits
+    cdef Py_ssize_t i = 0, stop, lanes = lanes_of(g)
+    cdef int k
     cdef vec v, d, zero = every(part(g, 0), 0)
-    cdef vec total = zero, chain = zero
+    cdef vec total = zero
+    cdef vec[ABREAST] chain
     while i < n:
-        bits = first_lanes(min(n - i, lanes))
-        v = part(ahead(x, first + i), bits)
-        d = part(ahead(g, first + i), bits)
-        chain = chain + pick(zero, v, zero, v * d)
-        i += lanes
-        if i // lanes % CHAIN == 0:
-            total = total + chain
-            chain = zero
-    put_sum(sums, total + chain, piece)
+        for k in range(ABREAST):
+            chain[k] = zero
+        stop = min(n, i + ABREAST * CHAIN * lanes)
+        while i + ABREAST * lanes <= stop:
+            for k in range(ABREAST):
+                v, d = ahead(x, first + i + k * lanes)[0], ahead(g, first + i + k * lanes)[0]
+                chain[k] = chain[k] + pick(zero, v, zero, v * d)
+            i += ABREAST * lanes
+        while i < stop:
+            v, d = load_some(ahead(x, first + i), n - i), load_some(ahead(g, first + i), n - i)
+            chain[0] = chain[0] + pick(zero, v, zero, v * d)
+            i += lanes
+        total = total + ((chain[0] + chain[1]) + (chain[2] + chain[3]))
+    put_sum(sums, total, piece)
 
 
 cdef void some_pieces(

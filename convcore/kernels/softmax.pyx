@@ -38,10 +38,10 @@ from convcore.kernels.vector_math cimport at_most, by_type, every, exp_of, log_o
 cdef enum:
     TOGETHER = 8  # rows of a logarithm
     NEAR = 4  # vectors of columns whose sums stay in registers
-    NEAR_BYTES = 393216  # of dy, y and dx that stay in L2
+    NEAR_BYTES = 393216  # of dy, y and dx of a sample that stay in L2
 
 cdef struct Axis:
-    bint log, past, near  # whether all of it is in the cache
+    bint log, past, near  # whether all of a sample is in the cache: other bits
     Py_ssize_t outer, count, inner
     Py_ssize_t columns, blocks  # of one piece of inner; pieces of it
 
@@ -248,9 +248,14 @@ cdef void gradient_near(
                 )
             i += NEAR * lanes
         else:
-            near_columns(
-                a, a.log, ahead(g, i), ahead(y, i), <vec*>ahead(dx, i), min(lanes, n - i), 1
-            )
+            if a.log:
+                near_columns(
+                    a, True, ahead(g, i), ahead(y, i), <vec*>ahead(dx, i), min(lanes, n - i), 1
+                )
+            else:
+                near_columns(
+                    a, False, ahead(g, i), ahead(y, i), <vec*>ahead(dx, i), min(lanes, n - i), 1
+                )
             i += lanes
 
 
@@ -352,7 +357,7 @@ cdef int every_piece(
     cdef Rounds r
     cdef Py_ssize_t begin = 0, end
     a.columns = 1 if a.inner == 1 else columns_for(x, a.count * (1 if g == NULL else 2))
-    a.near = 3 * VEC_BYTES * (a.outer * a.count * a.inner // lanes_of(x)) <= NEAR_BYTES
+    a.near = 3 * VEC_BYTES * (a.count * a.inner // lanes_of(x)) <= NEAR_BYTES
     if a.near and g != NULL:
         a.columns = a.inner
     a.past = past_caches(<const vec*>to, a.outer * a.count * a.inner)

@@ -10,7 +10,8 @@
 #           So nothing is lost where q log2(v) is large.
 # Bounds    l errs by 2 u, as it is below 1/2; q l and its sum are rounded at 2 (|q| + 2) u
 #           at most; e^r is right to 2 u: together (4 |q| + 6) u of the result, u half
-#           of a unit in the last place of 1. tests/test_vector_power.py holds it.
+#           of a unit in the last place of 1. tests/test_pool_power.py and test_norms.py hold
+#           it.
 # Assumes   rounding to nearest.
 # Cost      45 instructions for a vector of float64, 35 of float32: no tables, no branches.
 

@@ -254,7 +254,7 @@ FAULTS: tuple[Fault, ...] = (
     fault(
         "norms: long windows",
         "a window left out behind each block",
-        (K + "pool_power.pyx", "            o0 += n\n", "            o0 += n + 1\n"),
+        (K + "norm_slopes.pxd", "            o0 += n\n", "            o0 += n + 1\n"),
         "test_pool_power.py",
     ),
     fault(
