@@ -199,7 +199,8 @@ cdef inline Line line_of(const Axis* a, bint back) noexcept nogil:
         l.before = a.lo
         l.after = max(0, (a.out - 1) * a.stride + a.kernel - a.lo - a.extent)
     zeros = <double>l.before + l.after
-    l.even = l.n >= WIDE_LANES and zeros + l.length <= SPAN
+    l.even = l.n >= WIDE_LANES * (a.stride if back else 1)  # fewer: tables are faster
+    l.even = l.even and zeros + l.length <= SPAN
     return l
 
 
