@@ -23,7 +23,7 @@ _LANES = 16  # of float32, at most
 # What was measured to be faster than `flat` and `rows`, with AVX-512.
 _LONG = 128  # columns of a single row
 _NEAR_CACHE = 2**18  # elements of x that a cache holds: turning costs less there
-_MUCH = 2**20  # elements of x that wait for memory, whatever is done with them
+_MUCH = 3 << 19  # elements of x that wait for memory, whatever is done with them
 _FEW = 8  # taps in large planes of three axes, for which others are as fast
 _CUBE = 27  # and in wide ones
 _MANY = 12  # taps in planes of two axes, up to which others are as fast

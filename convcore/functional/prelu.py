@@ -9,7 +9,6 @@ from convcore.functional._checks import needed
 from convcore.functional._elementwise import check_like, check_place
 from convcore.functional._outs import Outs, places
 from convcore.functional.call import apply
-from convcore.runtime import buffers
 from convcore.runtime.arrays import Array, checked, empty, flat, ready
 
 __all__ = ["prelu", "prelu_backward"]
