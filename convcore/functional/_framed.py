@@ -40,7 +40,7 @@ from convcore.runtime.arrays import (
 
 _INT64 = np.dtype(np.int64)
 _FEW = 4096  # elements of a channel with its borders whose places are kept
-_CHUNK = 1 << 15  # indices that are looked up at a time, for the cache
+_CHUNK = 1 << 14  # indices that are looked up at a time, for the cache
 PART_BYTES = 1 << 20  # of channels with their borders at a time, if one has no more
 
 

@@ -17,7 +17,7 @@ from convcore.functional._pooling import image_of
 from convcore.functional.channel_max_pool import gradient_of_taps, window_of
 from convcore.nn._pooling import AdaptivePool, Pool
 from convcore.nn.layer import Backward, Layer, check_gradient
-from convcore.runtime.arrays import Array, checked
+from convcore.runtime.arrays import Array, checked, contiguous, empty
 
 __all__ = [
     "AdaptiveMaxPool1d",
@@ -28,6 +28,9 @@ __all__ = [
     "GlobalMaxPool2d",
     "GlobalMaxPool3d",
 ]
+
+
+_INT64 = np.dtype(np.int64)
 
 
 class _Chooses(Pool):
@@ -41,10 +44,12 @@ class _Chooses(Pool):
         pool, pool_backward = self._functions
         y, indices = pool(x, *self._window, return_indices=True)
         shape = x.shape
-        kept = indices.astype(np.min_scalar_type(prod(shape[-self.ndim :]) - 1))
+        small = np.min_scalar_type(prod(shape[-self.ndim :]) - 1)
+        kept = empty(indices.shape, small)
+        np.copyto(kept, indices, casting="unsafe")
 
         def backward(grad_y: Array) -> Array:
-            return pool_backward(grad_y, kept.astype(np.int64), shape)
+            return pool_backward(grad_y, contiguous(kept, _INT64), shape)
 
         return y, backward
 

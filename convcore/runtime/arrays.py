@@ -112,7 +112,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         out = _empty(shape, dtype)
     else:
         out = buffers.empty(shape, dtype)
-    if POISON:
+    if POISON and dtype.kind == "f":
         out.fill(np.nan)
     return out
 
