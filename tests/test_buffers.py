@@ -315,6 +315,7 @@ def test_the_limit() -> None:
 def test_the_memory_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroup, "memory", lambda: None)
     machine = buffers._memory_of_machine()
+    assert machine == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     monkeypatch.setattr(cgroup, "memory", lambda: machine // 3)
     assert buffers._memory_of_machine() == machine // 3
 

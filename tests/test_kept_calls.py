@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from convcore import functional as F
+from convcore import nn
 
 X2 = np.ones((1, 1, 4, 4), np.float32)
 
@@ -127,3 +128,14 @@ def test_kept_means_are_new_each_time() -> None:
         F.avg_pool2d(np.ma.masked_array(x), 3)
     with pytest.raises(TypeError, match="avg_pool2d: kernel_size"):
         F.avg_pool2d(x, [[3]])
+
+
+@pytest.mark.parametrize("family", ["MaxPool", "AvgPool", "AdaptiveMaxPool"])
+def test_classes_of_one_name_do_not_share_calls(family: str) -> None:
+    """(4, 6, 8) is a batch along one axis, and one sample along two."""
+    x = np.arange(192.0).reshape(4, 6, 8)
+    for ndim in (1, 2):
+        plain = getattr(nn, f"{family}{ndim}d")
+        layer = type("Pool", (plain,), {})(2)
+        for _ in range(2):
+            np.testing.assert_array_equal(layer.forward(x)[0], plain(2)(x))

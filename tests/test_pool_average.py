@@ -440,3 +440,27 @@ for shape, rest in (((2, 17, 10, 3), ((5, 3), (2, 1))), ((2, 33, 6, 6), ((5, 6),
 """
     for _ in range(5):
         answer(code, CONVCORE_ISA="baseline")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_signs_of_zeros_do_not_depend_on_who_follows(seed: int, isa: str) -> None:
+    """The last vectors of x were added to 0, others to the first of them, or divided."""
+    rng = np.random.default_rng(seed)
+    kernel, stride = int(rng.integers(1, 6)), int(rng.integers(1, 4))
+    shape = tuple(int(n) for n in rng.integers(kernel, 90, rng.integers(1, 3)))
+    window = {
+        "kernel_size": kernel,
+        "stride": stride,
+        "padding": int(rng.integers(0, kernel // 2 + 1)),
+        "ceil_mode": bool(rng.integers(2)),
+        "count_include_pad": bool(rng.integers(2)),
+    }
+    pool = getattr(F, f"avg_pool{len(shape)}d")
+    x = np.full((3, 2, *shape), -0.0, rng.choice([np.float32, np.float64]))
+    y = pool(x, **window)
+    backward = getattr(F, f"avg_pool{len(shape)}d_backward")
+    grad = backward(np.full_like(y, -0.0), x.shape, **window)
+    for some in (y, grad):
+        for sample in some:
+            np.testing.assert_array_equal(np.signbit(sample), np.signbit(some[2]))
+    np.testing.assert_array_equal(np.signbit(pool(x[2:], **window)), np.signbit(y[2:]))

@@ -87,12 +87,22 @@ def test_norms_of_long_rows_and_windows(power: float, isa: str) -> None:
     rng = np.random.default_rng(6)
     for width, kernel, stride in (
         *((1700, 700, 1), (2600, 1100, 2), (1300, 9, 13), (1300, 5, 1), (1300, 6, 2)),
-        *((1200, 7, 3), (1200, 3, 8), (1100, 250, 5)),
+        *((1200, 7, 3), (1200, 3, 8), (1100, 250, 5), (1300, 255, 1), (1300, 256, 1)),
     ):
         x = normal(rng, (1, 2, 3, width))
         window = {"kernel_size": (2, kernel), "stride": (1, stride)}
         problem = PoolProblem.pool("pool", x.shape, *window.values())
         check_norms(problem, x, normal(rng, problem.y_shape), power, **window)
+
+
+@pytest.mark.parametrize("kernel", [254, 255, 256, 257])
+def test_lines_of_shares_have_room_for_their_zeros(kernel: int, isa: str) -> None:
+    """Single rows of blocks inside of x: 256 wrote 2 KB behind a line on the stack."""
+    rng = np.random.default_rng(8)
+    x = normal(rng, (1, 1, 2100))
+    problem = PoolProblem.pool("pool", x.shape, kernel, 1)
+    grad_y = normal(rng, problem.y_shape)
+    check_norms(problem, x, grad_y, 2, kernel_size=kernel, stride=1)
 
 
 @pytest.mark.parametrize("power", [2, 5, 1.5])

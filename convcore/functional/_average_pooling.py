@@ -39,7 +39,7 @@ def average(
     """Compute the means of windows; see `job`."""
     key, arguments = None, (*window, *divisor)
     if out is None and is_plain(x) and not arrays.POISON:
-        key = (function, x.shape, x.dtype, arguments, isa())
+        key = (function, ndim, adaptive, x.shape, x.dtype, arguments, isa())
         kept = find(key, arguments)
         if kept is not None:
             return _again(kept, x)
@@ -67,7 +67,7 @@ def average_backward(
     key, arguments = None, (*window, *divisor)
     if out is None and is_plain(grad_output) and not arrays.POISON:
         given = grad_output.shape, grad_output.dtype
-        key = (function, input_shape, *given, arguments, isa())
+        key = (function, ndim, adaptive, input_shape, *given, arguments, isa())
         kept = find(key, arguments, input_shape)
         if kept is not None:
             return _again(kept, grad_output)

@@ -66,6 +66,7 @@ def follow(
     apply("pool_select", kernel, *given, work=work, of_each=of_each)
     if bad[0]:
         check_planes(function, ndim, indices, shape)
+        raise ValueError(f"{function}: indices must stay as they are during the call")
     return to
 
 

@@ -49,7 +49,7 @@ def max_pool(
     direction = "max_values" if labels is None else _DIRECTIONS[labels.char]
     key = None
     if out is None and is_plain(x) and not arrays.POISON:
-        key = (function, direction, x.shape, x.dtype, window, isa())
+        key = (function, ndim, adaptive, direction, x.shape, x.dtype, window, isa())
         kept = find(key, window)
         if kept is not None:
             _, _, chosen, kernel, geometry, _, size, result = kept
@@ -91,7 +91,7 @@ def max_pool_backward(
     key = None
     if out is None and is_plain(grad_output) and not arrays.POISON:
         given = grad_output.shape, grad_output.dtype
-        key = (function, input_shape, *given, window, isa())
+        key = (function, ndim, adaptive, input_shape, *given, window, isa())
         kept = find(key, window, input_shape)
         if (
             kept is not None

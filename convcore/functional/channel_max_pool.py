@@ -169,10 +169,14 @@ def channel_max_pool_backward(
 
 
 def gradient_of_taps(
-    grad_output: Array, taps: Array, image: Shape, window: tuple[Any, ...]
+    function: str,
+    grad_output: Array,
+    taps: Array,
+    image: Shape,
+    window: tuple[Any, ...],
 ) -> Array:
     """Compute the gradient of an image from bytes that `max_pool` gave."""
-    dtype = checked("channel_max_pool_backward", "grad_output", grad_output)
+    dtype = checked(function, "grad_output", grad_output)
     sizes, found = _sizes(image, taps.shape[2], window), np.empty(1, np.int64)
     grad_x, source = empty(image, dtype), flat(grad_output, dtype)
     work = grad_x.size + grad_output.size

@@ -217,9 +217,11 @@ cdef inline void slopes_task(
     """Write blocks begin .. end of dx; given are dy, y and x."""
     cdef Kept kept
     cdef Py_ssize_t j, at, plane = m.p.z.out * m.p.y.out * m.p.x.out
-    cdef bint keeps = spreads(m) and can_keep(
-        &kept, windows_at_most(&m.p.z), windows_at_most(&m.p.y),
-        windows_over(&m.p.x, b.block),
+    cdef Py_ssize_t over = windows_over(&m.p.x, b.block)
+    # Zeros lie on both sides of a line of shares: more than fit for windows of 256.
+    cdef bint fits = over + 2 * ((m.p.x.kernel - 1) // m.p.x.stride) <= 2 * SPAN
+    cdef bint keeps = fits and spreads(m) and can_keep(
+        &kept, windows_at_most(&m.p.z), windows_at_most(&m.p.y), over
     )
     cdef Block i
     for j in range(begin, end):

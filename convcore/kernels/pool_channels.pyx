@@ -50,7 +50,8 @@ cdef inline bint take_labels(
 ) noexcept nogil:
     """Write taps as wide as scalars; tell whether all are some of the group."""
     cdef Py_ssize_t j
-    cdef long long tap, first = g * job.s.stride, kernel = job.s.kernel
+    cdef long long tap, kernel = job.s.kernel
+    cdef unsigned long long first = g * job.s.stride  # wraps for any index
     cdef bint bad = False
     if job.tap != NULL:
         for j in range(n):
@@ -60,7 +61,7 @@ cdef inline bint take_labels(
                 to[j] = job.tap[at + j]
         return True
     for j in range(n):
-        tap = job.index[at + j] - first
+        tap = <long long>(<unsigned long long>job.index[at + j] - first)
         bad = bad | (tap < 0) | (tap >= kernel)
         if real is float:
             (<int*>to)[j] = <int>tap
@@ -152,7 +153,7 @@ cdef inline bint do_columns(
             if job.tap != NULL:
                 tap = job.tap[at]
             else:
-                tap = job.index[at] - g * s.stride
+                tap = <unsigned long long>job.index[at] - <unsigned long long>(g * s.stride)
             if tap >= <unsigned long long>s.kernel:
                 good = False
             elif not job.checks:

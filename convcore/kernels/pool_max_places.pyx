@@ -114,7 +114,7 @@ cdef inline void make_table(
             find_window(job, plane, 2, o, &first, &count)
             if g.n == 0:
                 g.base = first
-            if first + count - g.base > most:
+            if g.n and first + count - g.base > most:
                 break
             g.span = max(g.span, first + count - g.base)
             t.taps = max(t.taps, count)

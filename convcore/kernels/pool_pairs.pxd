@@ -229,7 +229,7 @@ cdef inline void shares_of_pairs(
             share_row(dy + i * out, n, &by, shares)
         else:
             for k in range(n):
-                shares[k] = quotient(dy[i * out + k], &by, dx)
+                shares[k] = quotient(0.0 + dy[i * out + k], &by, dx)  # no -0, as there
         k = 0
         while k < n:
             room = min(end - i, p.y.out - at.y) * p.y.kernel * p.x.extent

@@ -77,7 +77,7 @@ cdef inline void shares_of_planes(
     cdef f64v v
     cdef real share
     for _ in range(begin, end):
-        share = quotient(dy[i.plane], &by, dx)
+        share = quotient(0.0 + dy[i.plane], &by, dx)  # no -0: lanes begin with 0
         v = zero_lanes(&v) + <double>share
         k = i.offset
         while k < i.offset + i.n and k + WIDE_LANES <= stop:

@@ -254,8 +254,10 @@ cdef inline void add_uneven_taps(
     cdef Py_ssize_t k
     cdef f64v v
     for _ in range(rows):
-        v = h[0] if more else zero_lanes(&v)
-        for k in range(taps):
+        v = weighed(wide(x), ends, 0, x)
+        if more:
+            v = h[0] + v
+        for k in range(1, taps):
             v = v + weighed(wide(x + k), ends, k, x)
         h[0] = v
         cc_fetch(x + ahead)
@@ -270,11 +272,12 @@ cdef inline void add_taps_at_end(
     """Do the same with one row, and read nothing outside of x."""
     cdef Py_ssize_t k
     cdef f64v v, t
-    v = h[0] if more else zero_lanes(&v)
+    cdef f64v sums = h[0]
     for k in range(taps):
         t = wide_inside(x, at + k, total)
-        v = v + (weighed(t, ends, k, x) if ends != NULL else t)
-    h[0] = v
+        v = weighed(t, ends, k, x) if ends != NULL else t
+        sums = sums + v if more or k > 0 else v  # as above: 0 + -0 is no -0
+    h[0] = sums
 
 
 cdef inline void add_few_taps(

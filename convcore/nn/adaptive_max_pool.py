@@ -206,7 +206,8 @@ class ChannelMaxPool(Layer):
             check_gradient(name, grad_y, pooled)
             grad = grad_y.reshape(kept.shape)
             if labels == np.uint8:
-                return gradient_of_taps(grad, kept, image, window).reshape(shape)
+                grad_x = gradient_of_taps(name, grad, kept, image, window)
+                return grad_x.reshape(shape)
             gradient = (grad, kept, image)
             return gradient_of_labels(name, 2, gradient, window).reshape(shape)
 

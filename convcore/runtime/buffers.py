@@ -102,10 +102,11 @@ def _size_of_block(size: int) -> int:
 
 def _memory_of_machine() -> int:
     """Give the bytes that this process may use: the machine's, or the container's."""
-    sizes = [cgroup.memory() or _MOST]
+    granted = cgroup.memory()
+    sizes = [] if granted is None else [granted]
     with suppress(OSError, ValueError, AttributeError):  # other systems
         sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return min(size for size in sizes if size > 0)
+    return min((size for size in sizes if size > 0), default=_MOST)
 
 
 def _checked_limit(given: str | None) -> int:
