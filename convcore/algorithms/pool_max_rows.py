@@ -20,6 +20,7 @@ _TAPS = 256
 _WIDTH = 64  # columns of x, of values alone
 _MANY = 12  # taps, of values alone, in so many planes:
 _PLANES = 16
+_FAR = 2**21  # elements of x that no cache holds: labels of single rows
 
 _KERNEL = Kernel("pool_max_rows", "fprop", isas=("x86_64_v4",))
 
@@ -60,7 +61,8 @@ class PoolMaxRows:
         taken = turned.accepts(problem, direction), turned.prefers(problem, direction)
         if taken[0].yes and taken[1].yes:
             return Verdict(False, "planes that are worth turning")
-        if turned.has_long_rows(problem):
+        near = problem.n * problem.c * prod(problem.in_extent) < _FAR
+        if turned.has_long_rows(problem) and (near or direction == "max_values"):
             return Verdict(False, "long single rows")
         if direction != "max_values":
             return Verdict(True, "labels along rows first")

@@ -312,7 +312,7 @@ cdef inline double time_of_rows(const Pool* p, bint back, bint apart) noexcept n
     if not back:
         rows = <double>terms_of(&p.z, back) * terms_of(&p.y, back)
         return <double>p.z.out * p.y.out * (12 + 0.08 * rows * p.x.extent)
-    if p.x.kernel < p.x.stride:  # elements in no window, one by one
+    if 0 < p.x.kernel < p.x.stride:  # elements in no window, one by one
         return high * 0.7 * p.x.extent
     if apart:
         return high * (6 + 0.08 * p.x.extent)
