@@ -18,9 +18,8 @@ from convcore.runtime import buffers, threads, workspace
 from convcore.runtime.arrays import Array
 
 _VERBOSE = os.environ.get("CONVCORE_VERBOSE", "0") != "0"
-SILENT = (
-    not _VERBOSE
-)  # whether kernels may be called without `run`, which tells of them
+# Whether kernels may be called without `run`, which tells of them.
+SILENT = not _VERBOSE
 
 
 def run(plan: Plan, *buffers: Array | None, packed: Array | None = None) -> None:

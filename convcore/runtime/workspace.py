@@ -13,9 +13,8 @@ import numpy as np
 from convcore.runtime import arrays, buffers
 from convcore.runtime.arrays import Array
 
-KEPT_BYTES = (
-    64 << 20
-)  # the largest buffer that is kept; above, results share the memory
+# The largest buffer that is kept; above, results share the memory.
+KEPT_BYTES = 64 << 20
 _MOST = 16  # buffers that are kept
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
